@@ -1,0 +1,54 @@
+//! Compiles `proto/` without protoc and writes the descriptor set that reflection serves.
+//!
+//! Envoy copies raw header bytes into fields that the protocol declares as `string`. A decoder that insists
+//! on UTF-8 would refuse such a request, and Envoy would then let it pass unlimited. So the Rust code is
+//! generated from a copy of the descriptors in which those fields are `bytes`; the wire is the same.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message as _;
+use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::Type};
+
+const FILES: [&str; 1] = ["envoy/service/ratelimit/v3/rls.proto"];
+
+/// Fields whose bytes come from clients of Envoy: (message, fields).
+const RAW: [(&str, &[&str]); 2] = [("RateLimitRequest", &["domain"]), ("Entry", &["key", "value"])];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true).include_source_info(true).open_files(FILES)?;
+    let mut set = compiler.file_descriptor_set();
+    let mut served = set.clone();
+    served.file.iter_mut().for_each(|file| file.source_code_info = None);
+    fs::write(out.join("descriptors.bin"), served.encode_to_vec())?;
+
+    take_raw_bytes(&mut set);
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .bytes(".")
+        .disable_comments(["."])
+        .include_file("pb.rs")
+        .compile_fds(set)?;
+    Ok(())
+}
+
+fn take_raw_bytes(set: &mut FileDescriptorSet) {
+    let messages = set.file.iter_mut().flat_map(|file| &mut file.message_type);
+    let mut found = 0;
+    for message in messages {
+        found += patch(message);
+    }
+    assert_eq!(found, 3, "a raw field is missing from proto/");
+}
+
+fn patch(message: &mut DescriptorProto) -> usize {
+    let raw = RAW.iter().find(|(name, _)| message.name() == *name).map_or(&[][..], |(_, f)| f);
+    let mut found = 0;
+    for field in message.field.iter_mut().filter(|field| raw.contains(&field.name())) {
+        field.set_type(Type::Bytes);
+        found += 1;
+    }
+    found + message.nested_type.iter_mut().map(patch).sum::<usize>()
+}

@@ -1,0 +1,78 @@
+//! The fixed window: a count per window aligned to the epoch of the store's clock.
+//!
+//! Promise: admitted per aligned window <= limit; up to twice that across an edge.
+
+use std::time::Duration;
+
+use super::SATURATION;
+use super::counter::{Counter, Hits, Reading};
+use super::limit::Limit;
+
+/// The count of one window.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct State {
+    /// When the window began, in microseconds since 1970: a multiple of the period.
+    pub start: u64,
+    /// Hits counted in it.
+    pub count: u64,
+}
+
+impl State {
+    pub(super) fn empty_at(&self, limit: &Limit) -> u64 {
+        self.start.saturating_add(limit.period_micros())
+    }
+}
+
+pub(super) fn step(counter: &mut Counter, limit: &Limit, hits: Hits, now: u64) -> Reading {
+    let mut window = current(counter, limit, now);
+    let passed = match hits {
+        Hits::Refund(given) => {
+            if window.count > 0 && given > 0 {
+                window.count = window.count.saturating_sub(given);
+                *counter =
+                    if window.count == 0 { Counter::Empty } else { Counter::FixedWindow(window) };
+            }
+            true
+        }
+        Hits::Take(_) | Hits::Peek => {
+            let charged = window.count.saturating_add(hits.needed()).min(SATURATION);
+            let passed = charged <= limit.capacity();
+            let charges = passed || limit.always_charges();
+            if charges && let Hits::Take(_) = hits {
+                window.count = charged;
+                *counter = Counter::FixedWindow(window);
+            }
+            passed
+        }
+    };
+    let ends_in = window.start + limit.period_micros() - now;
+    reading(limit, hits, passed, window.count, ends_in)
+}
+
+/// What a window says that holds `count` hits and ends in `ends_in` microseconds.
+pub fn reading(limit: &Limit, hits: Hits, passed: bool, count: u64, ends_in: u64) -> Reading {
+    let ends_in = Duration::from_micros(ends_in);
+    Reading {
+        passed,
+        remaining: limit.capacity().saturating_sub(count),
+        retry_after: if passed {
+            Some(Duration::ZERO)
+        } else {
+            (hits.needed() <= limit.capacity()).then_some(ends_in)
+        },
+        reset_after: if count == 0 { Duration::ZERO } else { ends_in },
+    }
+}
+
+/// The window that counts now. One that begins later than the next is from a clock that has stepped back
+/// since; it is pulled back to the next.
+fn current(counter: &Counter, limit: &Limit, now: u64) -> State {
+    let start = now - now % limit.period_micros();
+    match counter {
+        Counter::FixedWindow(state) if state.start >= start && state.count > 0 => {
+            let next = start + limit.period_micros();
+            State { start: state.start.min(next), count: state.count }
+        }
+        _ => State { start, count: 0 },
+    }
+}

@@ -1,0 +1,190 @@
+//! The decision of a whole request: every claim it makes, decided together.
+//!
+//! A request is denied when an enforced descriptor fails, or when it has quota descriptors and every one of
+//! them fails; a shadowed descriptor never denies, and counts as passing among quota descriptors. A denied
+//! request charges nothing; an admitted one charges every limit of each descriptor that passes. Refunds, and
+//! limits that always charge, apply in either case.
+//!
+//! The memory store runs [`Group::decide`]; the Redis script is its twin.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::Timestamp;
+use super::counter::{Counter, Hits, Reading};
+use super::limit::Limit;
+
+/// The name of a counter in every store; bytes, usually readable.
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Key(Box<[u8]>);
+
+impl Key {
+    /// The key of these bytes.
+    pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes as a store writes them.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.0.escape_ascii())
+    }
+}
+
+/// One limit of one descriptor, and what the request wants of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Claim {
+    /// The counter.
+    pub key: Key,
+    /// The limit the counter is held to.
+    pub limit: Limit,
+    /// What is asked.
+    pub hits: Hits,
+}
+
+impl Claim {
+    /// Whether the charge depends on the verdict. Refunds and limits that always charge do not.
+    pub const fn is_conditional(&self) -> bool {
+        !matches!(self.hits, Hits::Refund(_)) && !self.limit.always_charges()
+    }
+}
+
+/// One descriptor: it passes when all its claims pass.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Part {
+    /// Counts among the quota descriptors, which deny only when all of them fail.
+    pub quota: bool,
+    /// Decided and charged, but never denies.
+    pub shadow: bool,
+    /// Its claims in [`Group::claims`].
+    pub claims: Range<usize>,
+}
+
+/// What is to become of the charges.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Commit {
+    /// All or nothing, by the verdict.
+    Together,
+    /// Every part that passes is charged, whatever becomes of the others.
+    Each,
+    /// Nothing is charged: what would happen?
+    Never,
+}
+
+/// May the request pass?
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// It may.
+    Admit,
+    /// It may not.
+    Deny,
+}
+
+/// Everything one request claims. Parts and claims keep the order of the request's descriptors.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Group {
+    /// The descriptors that have limits, in order.
+    pub parts: Vec<Part>,
+    /// The claims of all parts, in order and without gaps.
+    pub claims: Vec<Claim>,
+}
+
+impl Group {
+    /// The claims of `part`.
+    pub fn claims_of(&self, part: &Part) -> &[Claim] {
+        self.claims.get(part.claims.clone()).unwrap_or_default()
+    }
+
+    /// The verdict, where `passed` says whether a claim passed.
+    pub fn verdict(&self, passed: impl Fn(usize) -> bool) -> Verdict {
+        verdict(self.parts.iter().map(|part| (part, part.claims.clone().all(&passed))))
+    }
+
+    /// Decides every claim in order against its counter, each seeing the charges of those before it, and
+    /// leaves in `counters` what `commit` says.
+    ///
+    /// # Shape
+    /// `slots` has one index into `counters` per claim; equal keys share a slot. One reading per claim, same order.
+    pub fn decide(
+        &self,
+        commit: Commit,
+        now: Timestamp,
+        slots: &[usize],
+        counters: &mut [Counter],
+    ) -> Vec<Reading> {
+        let undoable = self.parts.len() > 1 || commit == Commit::Never;
+        let before = if undoable { counters.to_vec() } else { Vec::new() };
+        let mut readings = Vec::with_capacity(self.claims.len());
+        for part in &self.parts {
+            self.decide_part(part, now, slots, counters, &mut readings);
+        }
+        let denied =
+            || self.verdict(|i| readings.get(i).is_some_and(|r| r.passed)) == Verdict::Deny;
+        if commit == Commit::Never {
+            counters.clone_from_slice(&before);
+        } else if undoable && commit == Commit::Together && denied() {
+            counters.clone_from_slice(&before);
+            self.charge_unconditional(now, slots, counters);
+        }
+        readings
+    }
+
+    /// Charges the claims of one part as far as the part passes.
+    fn decide_part(
+        &self,
+        part: &Part,
+        now: Timestamp,
+        slots: &[usize],
+        counters: &mut [Counter],
+        readings: &mut Vec<Reading>,
+    ) {
+        let several = part.claims.len() > 1;
+        let mut passed = true;
+        let mut undo = Vec::new();
+        for (claim, &slot) in self.claims_of(part).iter().zip(slots.iter().skip(part.claims.start))
+        {
+            let Some(counter) = counters.get_mut(slot) else { continue };
+            if several && claim.is_conditional() {
+                undo.push((slot, counter.clone()));
+            }
+            let reading = counter.step(&claim.limit, claim.hits, now);
+            passed &= reading.passed;
+            readings.push(reading);
+        }
+        if !passed {
+            for (slot, counter) in undo.into_iter().rev() {
+                counters.get_mut(slot).into_iter().for_each(|c| c.clone_from(&counter));
+            }
+        }
+    }
+
+    fn charge_unconditional(&self, now: Timestamp, slots: &[usize], counters: &mut [Counter]) {
+        for (claim, &slot) in self.claims.iter().zip(slots) {
+            if !claim.is_conditional()
+                && let Some(counter) = counters.get_mut(slot)
+            {
+                counter.step(&claim.limit, claim.hits, now);
+            }
+        }
+    }
+}
+
+/// The verdict over (part, whether it passed).
+fn verdict<'a>(parts: impl Iterator<Item = (&'a Part, bool)>) -> Verdict {
+    let (mut quotas, mut quotas_left) = (false, false);
+    for (part, passed) in parts {
+        let passed = passed || part.shadow;
+        if part.quota {
+            quotas = true;
+            quotas_left |= passed;
+        } else if !passed {
+            return Verdict::Deny;
+        }
+    }
+    if quotas && !quotas_left { Verdict::Deny } else { Verdict::Admit }
+}

@@ -1,0 +1,27 @@
+//! The pure core: what a limit is, how a counter moves, and what a whole request gets.
+//!
+//! Nothing here waits, reads a clock, talks to a store or knows a protocol: state, limit, hits and the
+//! time go in, a [`Reading`] and the next state come out. `store/redis/decide.lua` is the twin of this
+//! module; both are held to the same vectors and traces.
+//!
+//! * [`limit`]: a limit and its exact arithmetic constants.
+//! * [`token_bucket`], [`sliding_window`], [`fixed_window`]: one algorithm each.
+//! * [`counter`]: the state of one counter, whatever its algorithm.
+//! * [`group`]: all claims of one request, decided together.
+//! * [`clock`]: time as an input.
+
+pub mod clock;
+pub mod counter;
+pub mod fixed_window;
+pub mod group;
+pub mod limit;
+pub mod sliding_window;
+pub mod token_bucket;
+
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use counter::{Counter, Hits, Reading};
+pub use group::{Claim, Commit, Group, Key, Part, Verdict};
+pub use limit::{Algorithm, Charge, Limit, LimitError, Unit};
+
+/// Hits and sums of hits saturate here, 2^52: a Lua double counts exactly to twice that.
+pub const SATURATION: u64 = 1 << 52;

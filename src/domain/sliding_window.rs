@@ -1,0 +1,150 @@
+//! The sliding window as runs of hits, each counted in full until its newest hit is a period old.
+//!
+//! Promise: in any window of one period, wherever it begins, admitted <= limit. A denial lasts at most a slot
+//! longer than with a log of every hit, and not at all longer for a limit of at most as many hits as slots.
+//!
+//! Letters: n requests per period P, k slots, run width w (see [`Limit::run_width`]), c hits.
+
+use std::time::Duration;
+
+use super::SATURATION;
+use super::counter::{Counter, Hits, Reading};
+use super::limit::{Algorithm, Limit};
+
+/// Hits that leave the window together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Run {
+    /// The time of its newest hit, in microseconds since 1970.
+    pub newest: u64,
+    /// The hits in it, at least one.
+    pub hits: u64,
+}
+
+/// The runs of a window, oldest first; at most one more than the limit has slots.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct State {
+    /// Oldest first.
+    pub runs: Vec<Run>,
+}
+
+impl State {
+    fn total(&self) -> u64 {
+        self.runs.iter().map(|run| run.hits).sum()
+    }
+
+    pub(super) fn empty_at(&self, limit: &Limit) -> u64 {
+        self.runs.last().map_or(0, |run| run.newest.saturating_add(limit.period_micros()))
+    }
+
+    /// Drops the runs that have left the window. After a clock that stepped back the runs keep their distances and
+    /// the newest counts as of now.
+    fn slide(&mut self, limit: &Limit, now: u64) {
+        let gone = |run: &Run| run.newest.saturating_add(limit.period_micros()) <= now;
+        let first = self.runs.iter().position(|run| !gone(run)).unwrap_or(self.runs.len());
+        self.runs.drain(..first);
+        let ahead = self.runs.last().map_or(0, |run| run.newest.saturating_sub(now));
+        if ahead > 0 {
+            self.runs.iter_mut().for_each(|run| run.newest = run.newest.saturating_sub(ahead));
+        }
+    }
+
+    fn charge(&mut self, limit: &Limit, hits: u64, now: u64) {
+        let width = limit.run_width();
+        let full = self.runs.len() > slots(limit);
+        match self.runs.last_mut() {
+            Some(run) if full || run.newest / width == now / width => {
+                run.newest = now;
+                run.hits += hits;
+            }
+            _ => self.runs.push(Run { newest: now, hits }),
+        }
+    }
+
+    /// Oldest first: refunding the newest would let the refunded hits leave the count later than the others
+    /// that are still in the window, and over-admit.
+    fn refund(&mut self, mut hits: u64) {
+        for run in &mut self.runs {
+            let given = run.hits.min(hits);
+            run.hits -= given;
+            hits -= given;
+        }
+        self.runs.retain(|run| run.hits > 0);
+    }
+
+    /// When `hits` more would fit, if nothing else happens.
+    fn fits_at(&self, limit: &Limit, hits: u64) -> u64 {
+        let mut left = self.total();
+        for run in &self.runs {
+            left -= run.hits;
+            if left.saturating_add(hits) <= limit.capacity() {
+                return run.newest.saturating_add(limit.period_micros());
+            }
+        }
+        0
+    }
+}
+
+pub(super) fn step(counter: &mut Counter, limit: &Limit, hits: Hits, now: u64) -> Reading {
+    let mut state = match &*counter {
+        Counter::SlidingWindow(state) => state.clone(),
+        _ => State::default(),
+    };
+    state.slide(limit, now);
+    let total = state.total();
+    let passed = match hits {
+        Hits::Refund(given) => {
+            if total > 0 && given > 0 {
+                state.refund(given);
+                write(counter, &state);
+            }
+            true
+        }
+        Hits::Take(_) | Hits::Peek => {
+            let charged = total.saturating_add(hits.needed()).min(SATURATION);
+            let passed = charged <= limit.capacity();
+            let charges = passed || limit.always_charges();
+            if charges && matches!(hits, Hits::Take(_)) && charged > total {
+                state.charge(limit, charged - total, now);
+                write(counter, &state);
+            }
+            passed
+        }
+    };
+    let fits_in = if passed { 0 } else { state.fits_at(limit, hits.needed()).saturating_sub(now) };
+    let empty_in = state.empty_at(limit).saturating_sub(now);
+    reading(limit, hits, passed, state.total(), fits_in, empty_in)
+}
+
+/// What a window says that holds `total` hits, would let the same hits pass in `fits_in` microseconds and is
+/// empty in `empty_in`.
+pub fn reading(
+    limit: &Limit,
+    hits: Hits,
+    passed: bool,
+    total: u64,
+    fits_in: u64,
+    empty_in: u64,
+) -> Reading {
+    Reading {
+        passed,
+        remaining: limit.capacity().saturating_sub(total),
+        retry_after: if passed {
+            Some(Duration::ZERO)
+        } else {
+            (hits.needed() <= limit.capacity()).then(|| Duration::from_micros(fits_in))
+        },
+        reset_after: Duration::from_micros(empty_in),
+    }
+}
+
+fn write(counter: &mut Counter, state: &State) {
+    *counter =
+        if state.runs.is_empty() { Counter::Empty } else { Counter::SlidingWindow(state.clone()) };
+}
+
+fn slots(limit: &Limit) -> usize {
+    match limit.algorithm() {
+        Algorithm::SlidingWindow { slots } => slots as usize,
+        Algorithm::TokenBucket { .. } | Algorithm::FixedWindow => 1,
+    }
+}

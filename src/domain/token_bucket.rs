@@ -1,0 +1,125 @@
+//! The token bucket as GCRA with an exact remainder.
+//!
+//! Promise: in any interval of length t, admitted <= burst + rate * t.
+//!
+//! The state is the time at which the bucket will be full, `full_at + remainder / rate` microseconds, and the rate
+//! it was written with. Letters: n requests per period P, burst B, c hits, now in microseconds. A hit costs P/n; c hits
+//! fit when the bucket, charged with them, is full no later than now + B*P/n.
+//!
+//! Source: the generic cell rate algorithm of ITU-T I.371; the remainder and the rate change are ours.
+
+use std::time::Duration;
+
+use super::counter::{Counter, Hits, Reading};
+use super::limit::{Limit, Span};
+
+/// The time at which the bucket is full.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct State {
+    /// Whole microseconds since 1970.
+    pub full_at: u64,
+    /// What is left over, in `rate`-ths of a microsecond; less than `rate`.
+    pub remainder: u32,
+    /// The requests per period this was written with; at least 1.
+    pub rate: u32,
+}
+
+impl State {
+    /// The first whole microsecond at which the bucket is full.
+    pub(super) fn empty_at(&self) -> u64 {
+        self.full_at.saturating_add(u64::from(self.remainder > 0))
+    }
+}
+
+pub(super) fn step(counter: &mut Counter, limit: &Limit, hits: Hits, now: u64) -> Reading {
+    let mut lag = lag(counter, limit, now);
+    let passed = match hits {
+        Hits::Refund(given) => {
+            lag = minus(lag, limit.cost(given), limit.requests());
+            if !matches!(counter, Counter::Empty) {
+                write(counter, limit, lag, now);
+            }
+            true
+        }
+        Hits::Take(_) | Hits::Peek => {
+            let charged = plus(lag, limit.cost(hits.needed()), limit.requests());
+            let passed = charged <= limit.full();
+            let charges = passed || limit.always_charges();
+            if charges && let Hits::Take(_) = hits {
+                lag = charged.min(limit.ceiling());
+                write(counter, limit, lag, now);
+            }
+            passed
+        }
+    };
+    reading(limit, hits, passed, lag)
+}
+
+/// What a bucket says that will be full `lag` from now, after `hits` passed or failed.
+pub fn reading(limit: &Limit, hits: Hits, passed: bool, lag: Span) -> Reading {
+    let (n, period) = (u128::from(limit.requests().max(1)), u128::from(limit.period_micros()));
+    let deficit = u128::from(lag.micros) * n + u128::from(lag.remainder);
+    let capacity = u128::from(limit.capacity()) * period;
+    let remaining = capacity.saturating_sub(deficit) / period;
+    let retry_after = if passed {
+        Some(Duration::ZERO)
+    } else if hits.needed() > limit.capacity() {
+        None
+    } else {
+        let short = (deficit + u128::from(hits.needed()) * period).saturating_sub(capacity);
+        Some(Duration::from_micros(short.div_ceil(n) as u64))
+    };
+    Reading {
+        passed,
+        remaining: remaining as u64,
+        retry_after,
+        reset_after: Duration::from_micros(lag.micros.saturating_add(u64::from(lag.remainder > 0))),
+    }
+}
+
+/// How far ahead of now the bucket will be full, at the present rate and within what the limit allows.
+fn lag(counter: &Counter, limit: &Limit, now: u64) -> Span {
+    let Counter::TokenBucket(state) = counter else { return Span::default() };
+    let Some(ahead) = state.full_at.checked_sub(now) else { return Span::default() };
+    let lag = if state.rate == limit.requests() {
+        Span { micros: ahead, remainder: state.remainder.into() }
+    } else {
+        Span { micros: at_new_rate(ahead, state, limit.requests()), remainder: 0 }
+    };
+    // Both a clock that stepped back and a smaller burst leave state further ahead than could be written now.
+    lag.min(limit.ceiling())
+}
+
+/// The same number of used hits in time at another rate, rounded up so that hits used stay used.
+///
+/// In doubles and in this order, because the script does the same.
+fn at_new_rate(ahead: u64, state: &State, rate: u32) -> u64 {
+    let deficit = ahead as f64 * f64::from(state.rate) + f64::from(state.remainder);
+    let micros = deficit / f64::from(rate) * (1.0 + f64::EPSILON * 4.0);
+    micros.floor() as u64 + 1
+}
+
+fn write(counter: &mut Counter, limit: &Limit, lag: Span, now: u64) {
+    *counter = if lag == Span::default() {
+        Counter::Empty
+    } else {
+        let remainder = lag.remainder as u32;
+        Counter::TokenBucket(State { full_at: now + lag.micros, remainder, rate: limit.requests() })
+    };
+}
+
+fn plus(a: Span, b: Span, rate: u32) -> Span {
+    let rate = u64::from(rate);
+    let remainder = a.remainder + b.remainder;
+    let carry = u64::from(remainder >= rate);
+    Span { micros: a.micros + b.micros + carry, remainder: remainder - carry * rate }
+}
+
+fn minus(a: Span, b: Span, rate: u32) -> Span {
+    if a <= b {
+        return Span::default();
+    }
+    let borrow = u64::from(a.remainder < b.remainder);
+    let remainder = a.remainder + borrow * u64::from(rate) - b.remainder;
+    Span { micros: a.micros - b.micros - borrow, remainder }
+}

@@ -1,0 +1,23 @@
+//! tollgate: a gRPC rate-limit decision service for Envoy and microservices.
+//!
+//! ```text
+//!  Envoy / microservice
+//!         | gRPC ShouldRateLimit                        operator: files, SIGHUP, HTTP, gRPC health
+//!  transport/   decode, validate, deadline (protobuf ends here)         |
+//!         v                                                             v
+//!  limiter/     descriptors -> limits -> one Group -> layers       app, ops, telemetry
+//!         v
+//!  store/       memory | redis: what one atomic step can reach
+//!         v
+//!  domain/      pure: state, limit, hits, now -> reading; verdict
+//! ```
+//!
+//! Dependencies point one way: `app -> transport, ops -> limiter -> policy + store -> domain`.
+//!
+//! # Layout
+//!
+//! * [`domain`]: limits, the three algorithms, the decision of a whole request. Standard library only.
+//! * [`store`]: where counters live: the port and its adapters.
+
+pub mod domain;
+pub mod store;
