@@ -58,12 +58,28 @@ pub enum Counter {
 }
 
 impl Counter {
+    /// Pulls a state back that lies further ahead than `limit` could have written it at `now`: the clock has
+    /// stepped back since, or the limit holds less than it did. Anything else stays as it is, to the bit.
+    ///
+    /// This is written even when the request is denied: the wait that a denial reports counts from it.
+    pub fn settle(&mut self, limit: &Limit, now: Timestamp) {
+        let now = now.as_micros();
+        match self {
+            Self::Empty => {}
+            _ if limit.is_blocked() => {}
+            Self::TokenBucket(state) => state.settle(limit, now),
+            Self::SlidingWindow(state) => state.settle(now),
+            Self::FixedWindow(state) => state.settle(limit, now),
+        }
+    }
+
     /// Decides `hits` at `now` and charges them if they pass, or if the limit always charges. What is
-    /// denied leaves the state as it was, to the bit.
+    /// denied leaves the [settled](Self::settle) state as it was, to the bit.
     pub fn step(&mut self, limit: &Limit, hits: Hits, now: Timestamp) -> Reading {
         if limit.is_blocked() {
             return blocked(hits);
         }
+        self.settle(limit, now);
         let now = now.as_micros();
         match limit.algorithm() {
             Algorithm::TokenBucket { .. } => token_bucket::step(self, limit, hits, now),

@@ -18,6 +18,11 @@ pub struct State {
 }
 
 impl State {
+    /// A window that begins later than the next is from a clock that has stepped back since.
+    pub(super) fn settle(&mut self, limit: &Limit, now: u64) {
+        self.start = self.start.min(now - now % limit.period_micros() + limit.period_micros());
+    }
+
     pub(super) fn empty_at(&self, limit: &Limit) -> u64 {
         self.start.saturating_add(limit.period_micros())
     }
@@ -27,11 +32,9 @@ pub(super) fn step(counter: &mut Counter, limit: &Limit, hits: Hits, now: u64) -
     let mut window = current(counter, limit, now);
     let passed = match hits {
         Hits::Refund(given) => {
-            if window.count > 0 && given > 0 {
-                window.count = window.count.saturating_sub(given);
-                *counter =
-                    if window.count == 0 { Counter::Empty } else { Counter::FixedWindow(window) };
-            }
+            window.count = window.count.saturating_sub(given);
+            *counter =
+                if window.count == 0 { Counter::Empty } else { Counter::FixedWindow(window) };
             true
         }
         Hits::Take(_) | Hits::Peek => {
@@ -64,15 +67,11 @@ pub fn reading(limit: &Limit, hits: Hits, passed: bool, count: u64, ends_in: u64
     }
 }
 
-/// The window that counts now. One that begins later than the next is from a clock that has stepped back
-/// since; it is pulled back to the next.
+/// The window that counts now.
 fn current(counter: &Counter, limit: &Limit, now: u64) -> State {
     let start = now - now % limit.period_micros();
     match counter {
-        Counter::FixedWindow(state) if state.start >= start && state.count > 0 => {
-            let next = start + limit.period_micros();
-            State { start: state.start.min(next), count: state.count }
-        }
+        Counter::FixedWindow(state) if state.start >= start && state.count > 0 => *state,
         _ => State { start, count: 0 },
     }
 }

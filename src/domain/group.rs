@@ -117,58 +117,89 @@ impl Group {
         slots: &[usize],
         counters: &mut [Counter],
     ) -> Vec<Reading> {
-        let undoable = self.parts.len() > 1 || commit == Commit::Never;
-        let before = if undoable { counters.to_vec() } else { Vec::new() };
-        let mut readings = Vec::with_capacity(self.claims.len());
-        for part in &self.parts {
-            self.decide_part(part, now, slots, counters, &mut readings);
-        }
-        let denied =
-            || self.verdict(|i| readings.get(i).is_some_and(|r| r.passed)) == Verdict::Deny;
+        let before = vec![None; counters.len()];
+        let readings = Vec::with_capacity(self.claims.len());
+        let mut trial = Trial { group: self, commit, now, slots, counters, before, readings };
+        self.parts.iter().for_each(|part| trial.decide_part(part));
+        let passed = |claim: usize| trial.readings.get(claim).is_some_and(|r| r.passed);
+        let denied = commit == Commit::Together && self.verdict(passed) == Verdict::Deny;
         if commit == Commit::Never {
-            counters.clone_from_slice(&before);
-        } else if undoable && commit == Commit::Together && denied() {
-            counters.clone_from_slice(&before);
-            self.charge_unconditional(now, slots, counters);
+            trial.undo();
+        } else if denied && self.parts.len() > 1 {
+            trial.undo();
+            trial.charge_unconditional();
         }
-        readings
+        trial.readings
     }
+}
 
-    /// Charges the claims of one part as far as the part passes.
-    fn decide_part(
-        &self,
-        part: &Part,
-        now: Timestamp,
-        slots: &[usize],
-        counters: &mut [Counter],
-        readings: &mut Vec<Reading>,
-    ) {
+/// A group being decided on working copies of its counters.
+struct Trial<'a> {
+    group: &'a Group,
+    commit: Commit,
+    now: Timestamp,
+    slots: &'a [usize],
+    counters: &'a mut [Counter],
+    /// What each touched counter goes back to when nothing of the group is charged.
+    before: Vec<Option<Counter>>,
+    readings: Vec<Reading>,
+}
+
+impl Trial<'_> {
+    /// Charges the claims of one part, unless one of them fails.
+    fn decide_part(&mut self, part: &Part) {
         let several = part.claims.len() > 1;
         let mut passed = true;
         let mut undo = Vec::new();
-        for (claim, &slot) in self.claims_of(part).iter().zip(slots.iter().skip(part.claims.start))
-        {
-            let Some(counter) = counters.get_mut(slot) else { continue };
+        let slots = self.slots.iter().skip(part.claims.start);
+        for (claim, &slot) in self.group.claims_of(part).iter().zip(slots) {
+            self.touch(claim, slot);
+            let Some(counter) = self.counters.get_mut(slot) else { continue };
             if several && claim.is_conditional() {
                 undo.push((slot, counter.clone()));
             }
-            let reading = counter.step(&claim.limit, claim.hits, now);
+            let reading = counter.step(&claim.limit, claim.hits, self.now);
             passed &= reading.passed;
-            readings.push(reading);
+            self.readings.push(reading);
         }
         if !passed {
             for (slot, counter) in undo.into_iter().rev() {
-                counters.get_mut(slot).into_iter().for_each(|c| c.clone_from(&counter));
+                self.counters.get_mut(slot).into_iter().for_each(|c| c.clone_from(&counter));
             }
         }
     }
 
-    fn charge_unconditional(&self, now: Timestamp, slots: &[usize], counters: &mut [Counter]) {
-        for (claim, &slot) in self.claims.iter().zip(slots) {
+    /// Settles the counter for a claim, and remembers it at the first touch. Settling outlives a denial; only a
+    /// trial leaves no trace at all.
+    fn touch(&mut self, claim: &Claim, slot: usize) {
+        let (Some(counter), Some(before)) =
+            (self.counters.get_mut(slot), self.before.get_mut(slot))
+        else {
+            return;
+        };
+        if self.commit == Commit::Never {
+            before.get_or_insert_with(|| counter.clone());
+        }
+        counter.settle(&claim.limit, self.now);
+        if self.group.parts.len() > 1 {
+            before.get_or_insert_with(|| counter.clone());
+        }
+    }
+
+    fn undo(&mut self) {
+        for (counter, before) in self.counters.iter_mut().zip(&mut self.before) {
+            if let Some(before) = before.take() {
+                *counter = before;
+            }
+        }
+    }
+
+    fn charge_unconditional(&mut self) {
+        for (claim, &slot) in self.group.claims.iter().zip(self.slots) {
             if !claim.is_conditional()
-                && let Some(counter) = counters.get_mut(slot)
+                && let Some(counter) = self.counters.get_mut(slot)
             {
-                counter.step(&claim.limit, claim.hits, now);
+                counter.step(&claim.limit, claim.hits, self.now);
             }
         }
     }

@@ -36,16 +36,19 @@ impl State {
         self.runs.last().map_or(0, |run| run.newest.saturating_add(limit.period_micros()))
     }
 
-    /// Drops the runs that have left the window. After a clock that stepped back the runs keep their distances and
-    /// the newest counts as of now.
-    fn slide(&mut self, limit: &Limit, now: u64) {
-        let gone = |run: &Run| run.newest.saturating_add(limit.period_micros()) <= now;
-        let first = self.runs.iter().position(|run| !gone(run)).unwrap_or(self.runs.len());
-        self.runs.drain(..first);
+    /// After a clock that stepped back the runs keep their distances and the newest counts as of now.
+    pub(super) fn settle(&mut self, now: u64) {
         let ahead = self.runs.last().map_or(0, |run| run.newest.saturating_sub(now));
         if ahead > 0 {
             self.runs.iter_mut().for_each(|run| run.newest = run.newest.saturating_sub(ahead));
         }
+    }
+
+    /// Drops the runs that have left the window.
+    fn slide(&mut self, limit: &Limit, now: u64) {
+        let gone = |run: &Run| run.newest.saturating_add(limit.period_micros()) <= now;
+        let first = self.runs.iter().position(|run| !gone(run)).unwrap_or(self.runs.len());
+        self.runs.drain(..first);
     }
 
     fn charge(&mut self, limit: &Limit, hits: u64, now: u64) {
@@ -93,10 +96,8 @@ pub(super) fn step(counter: &mut Counter, limit: &Limit, hits: Hits, now: u64) -
     let total = state.total();
     let passed = match hits {
         Hits::Refund(given) => {
-            if total > 0 && given > 0 {
-                state.refund(given);
-                write(counter, &state);
-            }
+            state.refund(given);
+            write(counter, &state);
             true
         }
         Hits::Take(_) | Hits::Peek => {

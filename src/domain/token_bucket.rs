@@ -25,6 +25,26 @@ pub struct State {
 }
 
 impl State {
+    pub(super) fn settle(&mut self, limit: &Limit, now: u64) {
+        let ahead = self.ahead(limit, now);
+        let ceiling = limit.ceiling();
+        if ahead > ceiling {
+            self.full_at = now + ceiling.micros;
+            self.remainder = ceiling.remainder as u32;
+            self.rate = limit.requests();
+        }
+    }
+
+    /// How far ahead of now the bucket will be full, at the rate of `limit`.
+    fn ahead(&self, limit: &Limit, now: u64) -> Span {
+        let Some(ahead) = self.full_at.checked_sub(now) else { return Span::default() };
+        if self.rate == limit.requests() {
+            Span { micros: ahead, remainder: self.remainder.into() }
+        } else {
+            Span { micros: at_new_rate(ahead, self, limit.requests()), remainder: 0 }
+        }
+    }
+
     /// The first whole microsecond at which the bucket is full.
     pub(super) fn empty_at(&self) -> u64 {
         self.full_at.saturating_add(u64::from(self.remainder > 0))
@@ -32,13 +52,14 @@ impl State {
 }
 
 pub(super) fn step(counter: &mut Counter, limit: &Limit, hits: Hits, now: u64) -> Reading {
-    let mut lag = lag(counter, limit, now);
+    let mut lag = match counter {
+        Counter::TokenBucket(state) => state.ahead(limit, now),
+        _ => Span::default(),
+    };
     let passed = match hits {
         Hits::Refund(given) => {
             lag = minus(lag, limit.cost(given), limit.requests());
-            if !matches!(counter, Counter::Empty) {
-                write(counter, limit, lag, now);
-            }
+            write(counter, limit, lag, now);
             true
         }
         Hits::Take(_) | Hits::Peek => {
@@ -75,19 +96,6 @@ pub fn reading(limit: &Limit, hits: Hits, passed: bool, lag: Span) -> Reading {
         retry_after,
         reset_after: Duration::from_micros(lag.micros.saturating_add(u64::from(lag.remainder > 0))),
     }
-}
-
-/// How far ahead of now the bucket will be full, at the present rate and within what the limit allows.
-fn lag(counter: &Counter, limit: &Limit, now: u64) -> Span {
-    let Counter::TokenBucket(state) = counter else { return Span::default() };
-    let Some(ahead) = state.full_at.checked_sub(now) else { return Span::default() };
-    let lag = if state.rate == limit.requests() {
-        Span { micros: ahead, remainder: state.remainder.into() }
-    } else {
-        Span { micros: at_new_rate(ahead, state, limit.requests()), remainder: 0 }
-    };
-    // Both a clock that stepped back and a smaller burst leave state further ahead than could be written now.
-    lag.min(limit.ceiling())
 }
 
 /// The same number of used hits in time at another rate, rounded up so that hits used stay used.
