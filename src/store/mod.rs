@@ -3,11 +3,15 @@
 //! A store decides one [`Group`] in one atomic step. It knows nothing of policies, of what to do when it
 //! fails, or of other replicas: those are layers above it.
 
+pub mod memory;
+
 use std::future::Future;
 
 use tokio::time::Instant;
 
 use crate::domain::{Commit, Group, Reading};
+
+pub use memory::MemoryStore;
 
 /// What a store says of a group.
 #[derive(Clone, Debug, PartialEq)]

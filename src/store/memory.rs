@@ -1,0 +1,155 @@
+//! The store inside the process: sharded, bounded, nothing to set up.
+//!
+//! It runs [`Group::decide`] under the locks of the shards that a group touches, and never waits. Counters live
+//! as long as the process and are seen by no other replica.
+
+mod shard;
+
+use std::hash::BuildHasher as _;
+
+use hashbrown::DefaultHashBuilder;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::time::Instant;
+
+use self::shard::{Place, Shard};
+use super::{Answer, LimitStore, StoreError};
+use crate::domain::{Claim, Clock, Commit, Group, Reading};
+
+/// Shards of a large store. More than cores, so that two cores seldom meet.
+const SHARDS: usize = 64;
+
+/// Fewer keys than this are not worth another shard.
+const KEYS_PER_SHARD: usize = 64;
+
+/// Counters in the memory of this process.
+#[derive(Debug)]
+pub struct MemoryStore<C> {
+    clock: C,
+    /// Seeded at random, so that nobody can choose keys that meet in one shard.
+    hasher: DefaultHashBuilder,
+    shards: Box<[Mutex<Shard>]>,
+}
+
+impl<C: Clock> MemoryStore<C> {
+    /// A store of at most `max_keys` counters (and a fixed number of overflow counters), on `clock`.
+    pub fn new(max_keys: usize, clock: C) -> Self {
+        let shards = (max_keys / KEYS_PER_SHARD).clamp(1, SHARDS);
+        let max = max_keys.div_ceil(shards);
+        Self {
+            clock,
+            hasher: DefaultHashBuilder::default(),
+            shards: (0..shards).map(|_| Mutex::new(Shard::new(max, shards))).collect(),
+        }
+    }
+
+    /// Counters held now, those that are empty again but not yet dropped included.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// Whether no counter is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn decide_now(&self, group: &Group, commit: Commit) -> Answer {
+        let hashes: Vec<u64> =
+            group.claims.iter().map(|claim| self.hasher.hash_one(claim.key.as_bytes())).collect();
+        let mut locked = Locked::lock(&self.shards, &hashes);
+        // Read under the locks: decisions on one key are in the order of their times.
+        let now = self.clock.now();
+        let mut places: Vec<(Place, usize)> = Vec::with_capacity(group.claims.len());
+        let mut counters = Vec::with_capacity(group.claims.len());
+        let mut slots = Vec::with_capacity(group.claims.len());
+        for (i, (claim, &hash)) in group.claims.iter().zip(&hashes).enumerate() {
+            let place = locked.shard(hash).place(hash, claim, now);
+            let known = places.iter().position(|(p, first)| {
+                *p == place
+                    && (!place.is_own()
+                        || group.claims.get(*first).is_some_and(|c| c.key == claim.key))
+            });
+            slots.push(known.unwrap_or_else(|| {
+                counters.push(locked.shard(hash).take(&place, hash, claim));
+                places.push((place, i));
+                places.len() - 1
+            }));
+        }
+        let readings = group.decide(commit, now, &slots, &mut counters);
+        let mut lost = vec![false; places.len()];
+        for (((place, first), counter), lost) in places.into_iter().zip(counters).zip(&mut lost) {
+            if let (Some(claim), Some(&hash)) = (group.claims.get(first), hashes.get(first)) {
+                *lost = !locked.shard(hash).put(&place, hash, claim, counter, now);
+            }
+        }
+        answer(&slots, readings, &lost)
+    }
+
+    /// The common case, a group of one claim, without the bookkeeping of several.
+    fn decide_one(&self, claim: &Claim, group: &Group, commit: Commit) -> Answer {
+        let hash = self.hasher.hash_one(claim.key.as_bytes());
+        let mut locked = Locked::lock(&self.shards, &[hash]);
+        let now = self.clock.now();
+        let shard = locked.shard(hash);
+        let place = shard.place(hash, claim, now);
+        let mut counters = [shard.take(&place, hash, claim)];
+        let readings = group.decide(commit, now, &[0], &mut counters);
+        let [counter] = counters;
+        let lost = !shard.put(&place, hash, claim, counter, now);
+        answer(&[0], readings, &[lost])
+    }
+}
+
+impl<C: Clock> LimitStore for MemoryStore<C> {
+    async fn decide(&self, group: &Group, commit: Commit, _deadline: Instant) -> Answer {
+        match group.claims.as_slice() {
+            [] => Answer::full(Vec::new()),
+            [claim] => self.decide_one(claim, group, commit),
+            _ => self.decide_now(group, commit),
+        }
+    }
+}
+
+/// A charge that found no room is no charge: such a claim has no reading.
+fn answer(slots: &[usize], readings: Vec<Reading>, lost: &[bool]) -> Answer {
+    if !lost.contains(&true) {
+        return Answer::full(readings);
+    }
+    let kept =
+        |(slot, reading): (&usize, Reading)| (lost.get(*slot) == Some(&false)).then_some(reading);
+    Answer {
+        readings: slots.iter().zip(readings).map(kept).collect(),
+        failure: Some(StoreError::Unavailable("the memory store is full".to_owned())),
+    }
+}
+
+/// The shards of one group, locked in their order so that two groups cannot wait for each other.
+struct Locked<'a> {
+    shards: usize,
+    guards: Vec<(usize, MutexGuard<'a, Shard>)>,
+}
+
+impl<'a> Locked<'a> {
+    fn lock(shards: &'a [Mutex<Shard>], hashes: &[u64]) -> Self {
+        let mut touched: Vec<usize> =
+            hashes.iter().map(|hash| shard_of(*hash, shards.len())).collect();
+        touched.sort_unstable();
+        touched.dedup();
+        let lock = |i: usize| shards.get(i).map(|shard| (i, shard.lock()));
+        Self { shards: shards.len(), guards: touched.into_iter().filter_map(lock).collect() }
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "every hash was given to `lock`")]
+    fn shard(&mut self, hash: u64) -> &mut Shard {
+        let shard = shard_of(hash, self.shards);
+        let at = self.guards.partition_point(|(i, _)| *i < shard);
+        &mut self.guards[at].1
+    }
+}
+
+/// By the high bits: the table inside a shard uses the low ones.
+fn shard_of(hash: u64, shards: usize) -> usize {
+    ((hash >> 32) as usize) % shards
+}
+
+#[cfg(test)]
+mod tests;

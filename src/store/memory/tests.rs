@@ -1,0 +1,115 @@
+//! What is particular to the memory store: bounded, and never forgetting a counter in use.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::domain::{Algorithm, Charge, Hits, Key, Limit, ManualClock, Part, Timestamp};
+
+const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
+
+fn store(max_keys: usize) -> (MemoryStore<Arc<ManualClock>>, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::at(START));
+    (MemoryStore::new(max_keys, Arc::clone(&clock)), clock)
+}
+
+fn per_minute(requests: u32) -> Limit {
+    let algorithm = Algorithm::SlidingWindow { slots: 10 };
+    Limit::new(requests, Duration::from_secs(60), algorithm, Charge::Admitted).unwrap()
+}
+
+fn group(keys: &[&str], limit: Limit, hits: Hits) -> Group {
+    let claim = |key: &&str| Claim { key: Key::new(key.as_bytes()), limit, hits };
+    let part = |i: usize| Part { quota: false, shadow: false, claims: i..i + 1 };
+    Group { parts: (0..keys.len()).map(part).collect(), claims: keys.iter().map(claim).collect() }
+}
+
+fn ask(
+    store: &MemoryStore<Arc<ManualClock>>,
+    keys: &[&str],
+    limit: Limit,
+    hits: Hits,
+) -> Vec<Reading> {
+    let group = group(keys, limit, hits);
+    let answer = match group.claims.as_slice() {
+        [claim] => store.decide_one(claim, &group, Commit::Together),
+        _ => store.decide_now(&group, Commit::Together),
+    };
+    answer.readings.into_iter().map(Option::unwrap).collect()
+}
+
+#[test]
+fn counters_that_are_empty_again_make_room() {
+    let (store, clock) = store(10);
+    for round in 0..20 {
+        for key in 0..10 {
+            let key = format!("{round}:{key}");
+            assert!(ask(&store, &[&key], per_minute(1), Hits::Take(1))[0].passed);
+        }
+        clock.advance(Duration::from_secs(61));
+    }
+    assert!(store.len() <= 10, "{}", store.len());
+}
+
+#[test]
+fn flood_of_keys_is_bounded_and_resets_nobody() {
+    let (store, _) = store(100);
+    assert!(ask(&store, &["victim"], per_minute(1), Hits::Take(1))[0].passed);
+    for i in 0..20_000 {
+        ask(&store, &[&format!("flood {i}")], per_minute(1), Hits::Take(1));
+    }
+    assert!(!ask(&store, &["victim"], per_minute(1), Hits::Take(1))[0].passed);
+    assert!(store.len() <= 100 + 4_096 + 64, "{}", store.len());
+}
+
+#[test]
+fn newcomers_without_room_share_at_the_limits_own_numbers() {
+    let (store, _) = store(1);
+    ask(&store, &["first"], per_minute(5), Hits::Take(1));
+    let admitted: usize = (0..200_000)
+        .filter(|i| ask(&store, &[&format!("new {i}")], per_minute(5), Hits::Take(1))[0].passed)
+        .count();
+    assert_eq!(admitted, 5 * 4_096, "each overflow counter admits the limit and no more");
+}
+
+#[test]
+fn newcomer_inherits_what_the_shared_counter_holds() {
+    let (store, clock) = store(1);
+    ask(&store, &["first"], per_minute(5), Hits::Take(1));
+    clock.advance(Duration::from_secs(30));
+    assert_eq!(ask(&store, &["new"], per_minute(5), Hits::Take(4))[0].remaining, 1);
+    clock.advance(Duration::from_secs(31));
+    let own = ask(&store, &["new"], per_minute(5), Hits::Take(1));
+    assert_eq!((own[0].passed, own[0].remaining), (true, 0), "the four from before still count");
+}
+
+#[test]
+fn one_key_twice_in_a_group_is_one_counter() {
+    let (store, _) = store(10);
+    let readings = ask(&store, &["a", "b", "a"], per_minute(2), Hits::Take(1));
+    let left: Vec<u64> = readings.iter().map(|reading| reading.remaining).collect();
+    assert_eq!(left, [1, 1, 0]);
+}
+
+#[test]
+fn denied_group_leaves_every_counter_as_it_was() {
+    let (store, _) = store(10);
+    ask(&store, &["a"], per_minute(2), Hits::Take(2));
+    assert!(!ask(&store, &["b", "a"], per_minute(2), Hits::Take(1))[1].passed);
+    assert_eq!(ask(&store, &["b"], per_minute(2), Hits::Peek)[0].remaining, 2);
+    assert_eq!(store.len(), 1, "nothing was stored for b");
+}
+
+#[test]
+fn overflowing_with_too_many_different_limits_is_no_reading_rather_than_a_free_pass() {
+    let (store, _) = store(1);
+    ask(&store, &["first"], per_minute(1), Hits::Take(1));
+    let mut unknown = 0;
+    for requests in 1..400_000 {
+        let group = group(&["new"], per_minute(requests), Hits::Take(1));
+        let answer = store.decide_one(&group.claims[0], &group, Commit::Together);
+        unknown += usize::from(answer.readings == [None]);
+    }
+    assert!(unknown > 0);
+    assert!(store.len() <= 1 + 64 * 4_096);
+}
