@@ -1,0 +1,31 @@
+# What people and CI run. `make` alone lists the targets.
+
+# Tools that deploy/tools.sh installs into this repository go before those of the system.
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test demo lint bench tools
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
+
+run: ## serve an example policy from memory; needs nothing but Rust
+	cargo run --release
+
+test: tools ## all tests; installs redis-server, Envoy and grpcurl if they are missing
+	cargo test --lib --bins --tests
+	cargo test --doc
+
+demo: tools ## Envoy, two tollgates, Redis and three backends on this machine
+	deploy/demo.sh
+
+lint: ## formatting, clippy and documentation, warnings are errors
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+
+bench: ## benchmarks
+	cargo bench
+
+tools: ## install what the tests and the demo need
+	deploy/tools.sh

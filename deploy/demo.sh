@@ -1,0 +1,230 @@
+#!/usr/bin/env bash
+# The whole stack on this machine without containers: Redis, two tollgates that share it, three backends, Envoy.
+# Waits until each is ready, prints what to try, and stops everything on Ctrl-C or when one of them ends.
+# docker-compose.yml is its twin: tests/deploy compares the two and deploy/envoy/envoy.yaml with each other.
+set -euo pipefail
+cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="$PWD/.tools/bin:$PATH"
+
+REDIS=127.0.0.1:6390
+EDGE=127.0.0.1:10000
+ENVOY_ADMIN=127.0.0.1:9901
+TOLLGATE_GRPC=(127.0.0.1:8081 127.0.0.1:8091)
+TOLLGATE_ADMIN=(127.0.0.1:8082 127.0.0.1:8092)
+TOLLGATE_HTTP=(127.0.0.1:8080 127.0.0.1:8090)
+BACKENDS=(127.0.0.1:9001 127.0.0.1:9002 127.0.0.1:9003)
+POLICIES=deploy/policies/edge.yaml
+ENVOY_CONFIG=deploy/envoy/envoy.yaml
+
+READY_SECONDS=20
+STOP_SECONDS=15
+
+names=()
+pids=()
+logs=
+
+say() { printf '%s\n' "$*"; }
+
+die() {
+    say "demo: $*" >&2
+    exit 1
+}
+
+need() {
+    command -v "$1" >/dev/null || die "$1 is not installed: $2"
+}
+
+need_free_port() {
+    if (exec 3<>"/dev/tcp/${1%:*}/${1##*:}") 2>/dev/null; then
+        die "$1 ($2) is in use: stop what listens there (ss -ltnp | grep :${1##*:}) and start again"
+    fi
+}
+
+# start NAME COMMAND...: stdout goes to NAME.log, stderr to NAME.err.
+start() {
+    local name=$1
+    shift
+    # With job control each child has a process group of its own, so that Ctrl-C reaches this script alone and it
+    # decides the order in which things stop.
+    set -m
+    "$@" </dev/null >"$logs/$name.log" 2>"$logs/$name.err" &
+    set +m
+    names+=("$name")
+    pids+=("$!")
+}
+
+pid_of() {
+    local i
+    for i in "${!names[@]}"; do
+        if [ "${names[$i]}" = "$1" ]; then say "${pids[$i]}"; fi
+    done
+}
+
+running() { kill -0 "$1" 2>/dev/null; }
+
+# Ends the demo if a child has ended, with the last lines it wrote.
+check_children() {
+    local i name
+    for i in "${!pids[@]}"; do
+        running "${pids[$i]}" && continue
+        name=${names[$i]}
+        say "demo: $name has ended; its last lines:" >&2
+        tail -q -n 15 "$logs/$name.log" "$logs/$name.err" | sed "s/^/  $name: /" >&2
+        exit 1
+    done
+}
+
+# await WHAT COMMAND...: polls until COMMAND succeeds.
+await() {
+    local what=$1 deadline=$((SECONDS + READY_SECONDS))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        check_children
+        if [ "$SECONDS" -ge "$deadline" ]; then die "$what was not ready within $READY_SECONDS s; logs: $logs"; fi
+        sleep 0.1
+    done
+    say "  ready  $what"
+}
+
+# Envoy's own view: how many members of a cluster are healthy.
+healthy() {
+    curl -fsS -m 1 "http://$ENVOY_ADMIN/stats?filter=^cluster.$1.membership_healthy$" | grep -qx ".*: $2"
+}
+
+stop() {
+    local status=$? deadline=$((SECONDS + STOP_SECONDS))
+    trap '' INT TERM HUP
+    trap - EXIT
+    if [ "${#pids[@]}" -gt 0 ]; then say "stopping: ${names[*]}"; fi
+    # Who asks goes before who answers, so that nobody's last requests fail.
+    end_all "$deadline" envoy
+    end_all "$deadline" 'tollgate-*'
+    end_all "$deadline" '*'
+    if [ -n "$logs" ]; then say "logs: $logs"; fi
+    exit "$status"
+}
+
+# end_all DEADLINE PATTERN: terminates the children whose names match and waits for them, at the deadline by force.
+end_all() {
+    local i
+    for i in "${!pids[@]}"; do
+        # shellcheck disable=SC2053 # the right side is a pattern
+        if [[ ${names[$i]} == $2 ]] && running "${pids[$i]}"; then
+            kill -TERM "${pids[$i]}" 2>/dev/null || true
+            # A child that was frozen for a try has to wake up to end.
+            kill -CONT "${pids[$i]}" 2>/dev/null || true
+        fi
+    done
+    for i in "${!pids[@]}"; do
+        # shellcheck disable=SC2053
+        while [[ ${names[$i]} == $2 ]] && running "${pids[$i]}"; do
+            if [ "$SECONDS" -ge "$1" ]; then
+                say "demo: ${names[$i]} did not stop, killing it" >&2
+                kill -KILL "${pids[$i]}" 2>/dev/null || true
+            fi
+            sleep 0.05
+        done
+    done
+}
+
+start_redis() {
+    start redis redis-server --bind "${REDIS%:*}" --port "${REDIS##*:}" --save '' --appendonly no --dir "$logs"
+    await "redis       $REDIS" redis_answers
+}
+
+redis_answers() { [ "$(redis-cli -h "${REDIS%:*}" -p "${REDIS##*:}" ping)" = PONG ]; }
+
+start_backends() {
+    local i
+    for i in "${!BACKENDS[@]}"; do
+        start "backend-$((i + 1))" target/release/sample-backend --listen "${BACKENDS[$i]}" \
+            --instance "backend-$((i + 1))" --ready-file "$logs/backend-$((i + 1)).ready"
+    done
+    for i in "${!BACKENDS[@]}"; do
+        await "backend-$((i + 1))   ${BACKENDS[$i]}" test -s "$logs/backend-$((i + 1)).ready"
+    done
+}
+
+start_tollgates() {
+    local i
+    for i in "${!TOLLGATE_GRPC[@]}"; do
+        start "tollgate-$((i + 1))" target/release/tollgate --policies "$POLICIES" --redis-url "redis://$REDIS" \
+            --set "grpc.listen=${TOLLGATE_GRPC[$i]}" --set "admin.listen=${TOLLGATE_ADMIN[$i]}" \
+            --set "http.listen=${TOLLGATE_HTTP[$i]}" --ready-file "$logs/tollgate-$((i + 1)).ready"
+    done
+    for i in "${!TOLLGATE_GRPC[@]}"; do
+        await "tollgate-$((i + 1))  ${TOLLGATE_GRPC[$i]}" test -s "$logs/tollgate-$((i + 1)).ready"
+    done
+}
+
+start_envoy() {
+    # The shipped file listens on every interface, as a container has to; here loopback is enough.
+    sed "s/address: 0\.0\.0\.0, port_value: ${EDGE##*:}/address: ${EDGE%:*}, port_value: ${EDGE##*:}/" \
+        "$ENVOY_CONFIG" >"$logs/envoy.yaml"
+    start envoy envoy -c "$logs/envoy.yaml" --disable-hot-restart --concurrency 2 --log-level warning \
+        --file-flush-interval-msec 200
+    await "envoy       $EDGE" curl -fsS -m 1 "http://$EDGE/healthz"
+    await "            ${#BACKENDS[@]} healthy backends" healthy backends "${#BACKENDS[@]}"
+    await "            ${#TOLLGATE_GRPC[@]} healthy tollgates" healthy ratelimit "${#TOLLGATE_GRPC[@]}"
+}
+
+print_what_to_try() {
+    local backend
+    backend=$(pid_of backend-2)
+    cat <<TRY
+
+The stack is up. In another terminal, in $PWD:
+
+  curl -i http://$EDGE/api/v1/prices/ACME
+      200; x-instance goes round backend-1, -2, -3; x-ratelimit-remaining counts down
+
+  for i in 1 2 3 4 5 6; do curl -si -H 'x-api-key: demo-free' http://$EDGE/api/v1/prices/ACME |
+      grep -iE '^(HTTP|x-ratelimit|retry-after)'; done
+      five times 200, then 429 with x-ratelimit-limit (5;w=10;name="key-free"), x-ratelimit-remaining: 0 and
+      retry-after: the seconds until the next one passes
+
+  for i in \$(seq 11); do curl -s -o /dev/null -w '%{http_code} ' http://$EDGE/api/v1/orders \\
+      -H 'content-type: application/json' -d '{"symbol": "ACME", "quantity": 2}'; done; echo
+      ten times 201, then 429: ten orders a minute for each address
+  curl -i --interface 127.0.0.2 http://$EDGE/api/v1/orders \\
+      -H 'content-type: application/json' -d '{"symbol": "ACME", "quantity": 2}'
+      201: another address has counters of its own (Linux)
+
+  kill -STOP $backend     freezes backend-2: prices still answer 200, first late (x-envoy-attempt-count: 2),
+                      then at once from the other two; kill -CONT $backend brings it back
+
+  edit $POLICIES: the new numbers apply within a second
+
+  tail -F $logs/envoy.log     the access log; "tollgate" says which rule limited a request
+  curl -s http://$ENVOY_ADMIN/stats?filter=ratelimit     Envoy's counters; error and failure_mode_allowed stay 0
+  curl -s http://${TOLLGATE_HTTP[0]}/metrics     tollgate's metrics
+
+Ctrl-C stops everything.
+TRY
+}
+
+need cargo "see https://rustup.rs"
+need curl "install it with your package manager"
+need redis-server "run deploy/tools.sh"
+need redis-cli "it comes with Redis"
+need envoy "run deploy/tools.sh"
+cargo build --release --bins
+need_free_port "$REDIS" redis
+need_free_port "$EDGE" "Envoy, the edge"
+need_free_port "$ENVOY_ADMIN" "Envoy, admin"
+for address in "${TOLLGATE_GRPC[@]}" "${TOLLGATE_ADMIN[@]}" "${TOLLGATE_HTTP[@]}"; do need_free_port "$address" tollgate; done
+for address in "${BACKENDS[@]}"; do need_free_port "$address" "sample backend"; done
+
+logs=$(mktemp -d "${TMPDIR:-/tmp}/tollgate-demo.XXXXXX")
+trap stop EXIT
+trap 'exit 0' INT TERM HUP
+say "logs: $logs"
+start_redis
+start_backends
+start_tollgates
+start_envoy
+print_what_to_try
+while true; do
+    check_children
+    sleep 0.5
+done

