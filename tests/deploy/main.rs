@@ -1,0 +1,199 @@
+//! The shipped deployment describes one stack: docker-compose.yml, deploy/demo.sh, deploy/envoy/envoy.yaml and
+//! deploy/policies/edge.yaml name the same ports, paths and descriptors, and Envoy accepts its file.
+//!
+//! Nothing of the stack is started here; traffic through it is the end-to-end test's.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking; clippy.toml exempts test functions, not their helpers"
+)]
+
+mod files;
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use files::{Stack, array, compose, envoy, policies, read, text};
+use serde_json::Value;
+
+#[test]
+fn containers_and_native_stack_are_the_same() {
+    let native = Stack::native();
+    assert_eq!((native.tollgates.len(), native.backends.len()), (2, 3));
+    assert_eq!(Stack::containers(), native);
+}
+
+#[test]
+fn envoy_talks_to_the_ports_of_the_stack() {
+    let (stack, envoy) = (Stack::native(), envoy());
+    assert_eq!(socket(&envoy["static_resources"]["listeners"][0]).1, stack.edge);
+    assert_eq!(socket(&envoy["admin"]), ("127.0.0.1".to_owned(), stack.envoy_admin));
+    let grpc: Vec<_> = stack.tollgates.iter().map(|tollgate| tollgate.grpc).collect();
+    assert_eq!(endpoints(&envoy, "ratelimit"), grpc);
+    assert_eq!(endpoints(&envoy, "backends"), stack.backends);
+}
+
+#[test]
+fn the_demo_finds_the_listener_it_moves_to_loopback() {
+    let listener = format!("address: 0.0.0.0, port_value: {}", Stack::native().edge);
+    assert_eq!(read("deploy/envoy/envoy.yaml").matches(&listener).count(), 1);
+    let demo = read("deploy/demo.sh");
+    assert!(demo.contains(
+        r"s/address: 0\.0\.0\.0, port_value: ${EDGE##*:}/address: ${EDGE%:*}, port_value"
+    ));
+}
+
+#[test]
+fn published_ports_lead_to_listeners_and_admin_stays_inside() {
+    let (stack, compose) = (Stack::containers(), compose());
+    let published: BTreeSet<_> = array(&compose["services"]["pod"]["ports"])
+        .iter()
+        .map(|mapping| {
+            let parts: Vec<_> = text(mapping).split(':').collect();
+            assert_eq!((parts.len(), parts[0], parts[1]), (3, "127.0.0.1", parts[2]), "{mapping}");
+            parts[2].parse::<u16>().unwrap()
+        })
+        .collect();
+    let mut reachable: BTreeSet<_> =
+        stack.tollgates.iter().flat_map(|tollgate| [tollgate.grpc, tollgate.http]).collect();
+    reachable.insert(stack.edge);
+    assert_eq!(published, reachable);
+
+    // What is published listens on every interface of the namespace, what is not on its loopback.
+    for (name, service) in compose["services"].as_object().unwrap() {
+        for argument in array(&service["command"]).iter().map(text) {
+            let Some((_, address)) = argument.split_once("listen=") else { continue };
+            let (host, port) = address.rsplit_once(':').unwrap();
+            let expected =
+                if published.contains(&port.parse().unwrap()) { "0.0.0.0" } else { "127.0.0.1" };
+            assert_eq!(host, expected, "{name}: {argument}");
+        }
+    }
+    assert_eq!(socket(&envoy()["static_resources"]["listeners"][0]).0, "0.0.0.0");
+}
+
+#[test]
+fn all_containers_share_one_network_namespace() {
+    for (name, service) in compose()["services"].as_object().unwrap() {
+        if name == "pod" {
+            assert_eq!(service["network_mode"], Value::Null);
+        } else {
+            assert_eq!(service["network_mode"], "service:pod", "{name}");
+            assert_eq!(service["ports"], Value::Null, "{name}");
+        }
+    }
+}
+
+#[test]
+fn containers_run_the_envoy_that_the_tests_run() {
+    let script = read("deploy/tools.sh");
+    let version = script.lines().find_map(|line| line.strip_prefix("ENVOY_VERSION=")).unwrap();
+    assert_eq!(
+        text(&compose()["services"]["envoy"]["image"]),
+        format!("envoyproxy/envoy:v{version}")
+    );
+}
+
+/// Every list of keys that Envoy sends has a branch in the policies, and the other way round.
+#[test]
+fn policies_limit_exactly_what_envoy_asks_about() {
+    let (envoy, policies) = (envoy(), policies());
+    let filter = &connection_manager(&envoy)["http_filters"][0]["typed_config"];
+    assert_eq!(filter["domain"], policies["domain"]);
+    let sent: BTreeSet<_> = array(&filter["rate_limits"])
+        .iter()
+        .map(|limit| array(&limit["actions"]).iter().map(entry_key).collect::<Vec<_>>())
+        .collect();
+    let mut limited = BTreeSet::new();
+    collect_branches(&policies, &mut Vec::new(), &mut limited);
+    assert_eq!(sent, limited);
+
+    let routed: BTreeSet<_> =
+        array(&connection_manager(&envoy)["route_config"]["virtual_hosts"][0]["routes"])
+            .iter()
+            .filter_map(|route| route["metadata"]["filter_metadata"]["edge"]["endpoint"].as_str())
+            .collect();
+    let named: BTreeSet<_> = array(&policies["descriptors"])
+        .iter()
+        .filter(|node| node["key"] == "endpoint")
+        .map(|node| text(&node["value"]))
+        .collect();
+    assert_eq!(routed, named);
+}
+
+#[test]
+fn envoy_accepts_its_configuration() {
+    let Some(output) = run_envoy(&["--mode", "validate", "-c", "deploy/envoy/envoy.yaml"]) else {
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(!said.contains("[warning]") && !said.contains("deprecated"), "{said}");
+}
+
+/// Runs the installed Envoy from the repository's root. Without one: a failure in CI, `None` and a word elsewhere.
+fn run_envoy(arguments: &[&str]) -> Option<Output> {
+    let installed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/envoy");
+    let program = if installed.exists() { installed } else { PathBuf::from("envoy") };
+    match Command::new(&program).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            let reason = format!("{}: {error}; deploy/tools.sh installs it", program.display());
+            assert!(std::env::var_os("CI").is_none(), "{reason}");
+            eprintln!("skipped: {reason}");
+            None
+        }
+    }
+}
+
+/// Host and port of `holder.address.socket_address`.
+fn socket(holder: &Value) -> (String, u16) {
+    let socket = &holder["address"]["socket_address"];
+    (
+        text(&socket["address"]).to_owned(),
+        u16::try_from(socket["port_value"].as_u64().unwrap()).unwrap(),
+    )
+}
+
+/// The ports of a cluster, all of them on loopback.
+fn endpoints(envoy: &Value, cluster: &str) -> Vec<u16> {
+    let clusters = array(&envoy["static_resources"]["clusters"]);
+    let found = clusters.iter().find(|candidate| candidate["name"] == cluster).unwrap();
+    array(&found["load_assignment"]["endpoints"][0]["lb_endpoints"])
+        .iter()
+        .map(|endpoint| {
+            let (host, port) = socket(&endpoint["endpoint"]);
+            assert_eq!(host, "127.0.0.1", "{cluster}");
+            port
+        })
+        .collect()
+}
+
+fn connection_manager(envoy: &Value) -> &Value {
+    &envoy["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+}
+
+/// The key of the entry that an action makes.
+fn entry_key(action: &Value) -> String {
+    if action.get("remote_address").is_some() {
+        return "remote_address".to_owned();
+    }
+    let (_, made) = action.as_object().unwrap().iter().next().unwrap();
+    text(&made["descriptor_key"]).to_owned()
+}
+
+/// Collects the keys from the root to each node that has limits.
+fn collect_branches(node: &Value, path: &mut Vec<String>, found: &mut BTreeSet<Vec<String>>) {
+    for child in node["descriptors"].as_array().into_iter().flatten() {
+        path.push(text(&child["key"]).to_owned());
+        if child.get("rate_limit").or(child.get("rate_limits")).is_some() {
+            found.insert(path.clone());
+        }
+        collect_branches(child, path, found);
+        path.pop();
+    }
+}
