@@ -1,0 +1,174 @@
+//! From files to a [`PolicySet`]: what makes sense, and every fault where something does not.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use sha2::{Digest as _, Sha256};
+
+use self::names::Names;
+use self::siblings::Siblings;
+use super::fault::{At, Faults, Report, quote};
+use super::matcher::{Level, Node, Slot};
+use super::parse::parse;
+use super::rule::{How, PathEntry, Rule, label};
+use super::schema::{self, Descriptor, good};
+use super::set::{Domain, PolicySet};
+use super::source::Source;
+use super::{Compiled, Options};
+
+mod limits;
+mod names;
+mod siblings;
+
+/// Compiles files into a set, or reports all their faults.
+pub fn compile(sources: &[Source], options: &Options) -> Result<Compiled, Faults> {
+    let mut report = Report::new(sources);
+    let mut files = Vec::new();
+    for (source, file) in sources.iter().zip(0..) {
+        if let Some(node) = parse(file, &source.text, &mut report) {
+            files.push(schema::File::read(&node, &mut report));
+        }
+    }
+    let mut compiler =
+        Compiler { options, report, rules: Vec::new(), path: Vec::new(), names: Names::default() };
+    let domains = compiler.domains(files);
+    let Compiler { report, rules, .. } = compiler;
+    let warnings = report.finish()?;
+    Ok(Compiled { set: PolicySet::new(domains, rules, version(sources)), warnings })
+}
+
+/// The first digits of a hash over the contents of the files.
+fn version(sources: &[Source]) -> String {
+    let mut hash = Sha256::new();
+    for source in sources {
+        hash.update((source.text.len() as u64).to_be_bytes());
+        hash.update(&source.text);
+    }
+    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+struct Compiler<'a> {
+    options: &'a Options,
+    report: Report<'a>,
+    rules: Vec<Arc<Rule>>,
+    /// From the root to the current node, each with its number among the sensitive values of its key.
+    path: Vec<(PathEntry, usize)>,
+    /// Of the current domain.
+    names: Names,
+}
+
+impl Compiler<'_> {
+    fn domains(&mut self, files: Vec<schema::File>) -> Vec<Domain> {
+        let mut order: Vec<(Arc<str>, Vec<Descriptor>)> = Vec::new();
+        let mut known: HashMap<Arc<str>, (usize, At)> = HashMap::new();
+        for file in files {
+            // Without a name a file is still checked, as a domain of its own.
+            let Some((name, at)) = file.domain else {
+                order.push(("".into(), file.descriptors));
+                continue;
+            };
+            let (index, first) = *known.entry(Arc::clone(&name)).or_insert((order.len(), at));
+            if index == order.len() {
+                order.push((name, file.descriptors));
+                continue;
+            }
+            if !self.options.merge_domains {
+                let hint = format!("first at {}", self.report.place(first));
+                self.report.fault_with(at, format!("duplicate domain {}", quote(&name)), hint);
+            }
+            if let Some((_, descriptors)) = order.get_mut(index) {
+                descriptors.extend(file.descriptors);
+            }
+        }
+        order.into_iter().map(|(name, descriptors)| self.domain(name, descriptors)).collect()
+    }
+
+    fn domain(&mut self, name: Arc<str>, descriptors: Vec<Descriptor>) -> Domain {
+        self.names = Names::default();
+        let root = self.level(&name, descriptors);
+        // After a fault names may be missing that are there.
+        if !self.report.has_faults() {
+            self.names.check(&mut self.report);
+        }
+        Domain::new(name, root)
+    }
+
+    fn level(&mut self, domain: &Arc<str>, descriptors: Vec<Descriptor>) -> Level {
+        let mut level = Level::default();
+        let mut siblings = Siblings::default();
+        for descriptor in descriptors {
+            // What has no place in the tree is still checked, with all below it.
+            let slot = siblings.slot(&descriptor, &mut self.report);
+            let entry = self.entry(&descriptor, slot.as_ref());
+            let key = Arc::clone(&entry.key);
+            let ordinal = siblings.ordinal(&entry);
+            self.path.push((entry, ordinal));
+            let rule = self.rule(domain, &descriptor);
+            let below = self.level(domain, descriptor.descriptors);
+            self.path.pop();
+            if let Some(slot) = slot {
+                level.insert(&key, slot, Node { rule, below });
+            }
+        }
+        siblings.check(&mut self.report);
+        level
+    }
+
+    fn entry(&mut self, descriptor: &Descriptor, slot: Option<&Slot>) -> PathEntry {
+        let how = match slot {
+            Some(Slot::Exact(value)) => How::Exact(Arc::clone(value)),
+            Some(Slot::Pattern(pattern)) => How::Pattern(Arc::clone(pattern.text())),
+            Some(Slot::Any) | None => How::Any,
+        };
+        let share = descriptor.share_threshold.as_ref().filter(|given| given.value == Some(true));
+        if let (Some(given), Some(Slot::Exact(_) | Slot::Any)) = (share, slot) {
+            let value = good(&descriptor.value).map_or("none".to_owned(), |value| quote(&value));
+            let message = format!("share_threshold needs a value with \"*\", found {value}");
+            self.report.fault(given.key_at, message);
+        }
+        PathEntry {
+            key: descriptor.key.as_ref().and_then(|key| key.value.clone()).unwrap_or_default(),
+            how,
+            share: share.is_some(),
+            sensitive: good(&descriptor.sensitive) == Some(true),
+            value_to_metric: good(&descriptor.value_to_metric) == Some(true),
+        }
+    }
+
+    fn rule(&mut self, domain: &Arc<str>, descriptor: &Descriptor) -> Option<Arc<Rule>> {
+        let shadow = good(&descriptor.shadow_mode) == Some(true);
+        if !descriptor.has_limits {
+            self.warn_of_idle_modes(descriptor);
+            return None;
+        }
+        self.names.add(&descriptor.limits, shadow);
+        let default = self.options.default_algorithm;
+        let limits = limits::compile_all(&descriptor.limits, default, &mut self.report)?;
+        let (path, ordinals): (Vec<_>, Vec<_>) = self.path.iter().cloned().unzip();
+        let rule = Arc::new(Rule {
+            index: self.rules.len() as u32,
+            domain: Arc::clone(domain),
+            label: label(&path, &ordinals),
+            path,
+            limits,
+            shadow,
+            quota: good(&descriptor.quota_mode) == Some(true),
+            detailed_metric: good(&descriptor.detailed_metric) == Some(true),
+            metadata: descriptor.metadata.clone().map(Arc::new),
+            place: self.report.place(descriptor.at),
+        });
+        self.rules.push(Arc::clone(&rule));
+        Some(rule)
+    }
+
+    fn warn_of_idle_modes(&mut self, descriptor: &Descriptor) {
+        let modes =
+            [("shadow_mode", &descriptor.shadow_mode), ("quota_mode", &descriptor.quota_mode)];
+        for (name, mode) in modes {
+            if let Some(given) = mode.as_ref().filter(|given| given.value == Some(true)) {
+                let message = format!("{name} does nothing on a descriptor without limits");
+                self.report.warn(given.key_at, message, "set it where the limit is");
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The descriptor tree: from the entries of a descriptor to the node they lead to.
+//!
+//! At each level an entry takes the node of exactly its key and value; else the first node of its key, in
+//! file order, whose wildcards match; else the node of the key alone. The choice is final: what fails
+//! further down does not go back. Keys and values are never joined, so ("a", "b_c") and ("a_b", "c")
+//! cannot meet. Finding allocates nothing.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::pattern::Pattern;
+use super::rule::Rule;
+
+/// One level of the tree.
+#[derive(Debug, Default)]
+pub(super) struct Level {
+    keys: HashMap<Box<[u8]>, Values>,
+}
+
+/// The nodes of one key at one level.
+#[derive(Debug, Default)]
+struct Values {
+    exact: HashMap<Box<[u8]>, Node>,
+    patterns: Vec<(Pattern, Node)>,
+    any: Option<Box<Node>>,
+}
+
+/// Where an entry leads.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    /// What applies to a descriptor that ends here.
+    pub(super) rule: Option<Arc<Rule>>,
+    pub(super) below: Level,
+}
+
+/// Which values a node takes.
+pub(super) enum Slot {
+    Exact(Arc<str>),
+    Pattern(Pattern),
+    Any,
+}
+
+impl Level {
+    /// Adds a node; patterns of a key are tried in the order they were added.
+    pub(super) fn insert(&mut self, key: &str, slot: Slot, node: Node) {
+        let values = self.keys.entry(key.as_bytes().into()).or_default();
+        match slot {
+            Slot::Exact(value) => {
+                values.exact.insert(value.as_bytes().into(), node);
+            }
+            Slot::Pattern(pattern) => values.patterns.push((pattern, node)),
+            Slot::Any => values.any = Some(Box::new(node)),
+        }
+    }
+
+    /// The rule of the node that the last of `entries` leads to.
+    pub(super) fn find<'e>(
+        &self,
+        entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
+    ) -> Option<&Arc<Rule>> {
+        let mut level = self;
+        let mut rule = None;
+        for (key, value) in entries {
+            let node = level.keys.get(key)?.get(value)?;
+            rule = node.rule.as_ref();
+            level = &node.below;
+        }
+        rule
+    }
+}
+
+impl Values {
+    fn get(&self, value: &[u8]) -> Option<&Node> {
+        let wild = || self.patterns.iter().find(|(pattern, _)| pattern.matches(value));
+        let exact = self.exact.get(value);
+        exact.or_else(|| wild().map(|(_, node)| node)).or(self.any.as_deref())
+    }
+}
+
+#[cfg(test)]
+mod tests;

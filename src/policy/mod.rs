@@ -1,0 +1,91 @@
+//! Which limits apply: policies from YAML files, compiled into an immutable [`PolicySet`].
+//!
+//! ```text
+//!  path --source--> files --parse--> nodes --schema--> as written --compile--> PolicySet
+//!                                                                                 |
+//!  reload: tells when the files have changed             (domain, entries) --matcher--> Rule
+//! ```
+//!
+//! A set of files is compiled as a whole, and all faults of all files are reported at once. Nothing here
+//! counts, swaps sets or keeps the last good one: that is for whoever holds the set.
+//!
+//! * [`compile()`], [`load`], [`check()`]: from files to a set, or to [`Faults`].
+//! * [`PolicySet`], [`Domain`], [`Rule`]: what a request is looked up in, and what it gets.
+//! * [`reload`]: when to load again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub mod reload;
+
+mod check;
+mod compile;
+mod fault;
+mod matcher;
+mod node;
+mod parse;
+mod pattern;
+mod rule;
+mod schema;
+mod set;
+mod source;
+mod words;
+
+pub use self::check::{CheckReport, check};
+pub use self::compile::compile;
+pub use self::fault::{Fault, Faults, Place, Snippet, Warning};
+pub use self::rule::{How, LimitKind, PathEntry, Rule, RuleLimit};
+pub use self::set::{Domain, PolicySet};
+pub use self::source::Source;
+pub use self::words::{AlgorithmName, OnStoreFailure, UnknownWord};
+
+use self::source::Listing;
+
+/// What the files leave open.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Options {
+    /// The algorithm of limits that name none.
+    pub default_algorithm: AlgorithmName,
+    /// Whether files of the same domain add to each other; else the second one is a fault.
+    pub merge_domains: bool,
+}
+
+/// A set, and what is odd about it.
+#[derive(Debug, Default)]
+pub struct Compiled {
+    /// The set.
+    pub set: PolicySet,
+    /// What works but is probably not meant.
+    pub warnings: Vec<Warning>,
+}
+
+/// Loads the file at `path`, or every `*.yaml` and `*.yml` in and below that directory.
+///
+/// Entries whose name begins with a dot are skipped, links are followed. Reads files: blocks.
+pub fn load(path: &Path, options: &Options) -> Result<Compiled, Faults> {
+    load_all(&[path.to_owned()], options).1
+}
+
+/// Loads several paths as one set; also how many files were read.
+fn load_all(paths: &[PathBuf], options: &Options) -> (usize, Result<Compiled, Faults>) {
+    let (mut sources, mut unread, mut empty) = (Vec::new(), Vec::new(), Vec::new());
+    for path in paths {
+        let (found, faults) = Listing::of(path).read();
+        if found.is_empty() && faults.is_empty() {
+            let name: Arc<str> = path.to_string_lossy().into();
+            let message = "no *.yaml or *.yml file in this directory, so no limits".to_owned();
+            empty.push(Warning(Fault::of_file(name, message)));
+        }
+        sources.extend(found);
+        unread.extend(faults);
+    }
+    let outcome = match compile(&sources, options) {
+        Ok(mut compiled) if unread.is_empty() => {
+            compiled.warnings.extend(empty);
+            Ok(compiled)
+        }
+        Ok(compiled) => Err(Faults::new(unread, compiled.warnings)),
+        Err(faults) => Err(faults.after(unread)),
+    };
+    (sources.len(), outcome)
+}

@@ -1,0 +1,177 @@
+//! A compiled rule: the limits of one node of a policy, and how a request got there.
+//!
+//! A rule knows nothing of counters; whoever enforces it names them after the rule's path.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::fault::Place;
+use super::words::OnStoreFailure;
+use crate::domain::{Limit, Unit};
+
+/// The limits of one node, and its modes.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Its position among all rules of the set, without gaps; may change when the policies do.
+    pub index: u32,
+    /// The domain it belongs to.
+    pub domain: Arc<str>,
+    /// Its path for people and metrics, such as `message_type=marketing/to_number`; unique in its domain,
+    /// and the same as long as the path is. Values of sensitive nodes are not in it.
+    pub label: String,
+    /// One per entry of a matching descriptor, same order, at least one.
+    pub path: Vec<PathEntry>,
+    /// Its limits, all enforced; at least one. An unlimited one is alone.
+    pub limits: Vec<RuleLimit>,
+    /// Decided and reported, but denies nothing.
+    pub shadow: bool,
+    /// Counts among the quota descriptors, which deny only when all of a request's fail.
+    pub quota: bool,
+    /// Metrics carry the request's values.
+    pub detailed_metric: bool,
+    /// What the answer's dynamic metadata says of it.
+    pub metadata: Option<Arc<Map<String, Value>>>,
+    /// Where it is written.
+    pub place: Place,
+}
+
+/// How one entry of a descriptor was matched.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PathEntry {
+    /// The entry's key.
+    pub key: Arc<str>,
+    /// What its value must be.
+    pub how: How,
+    /// All values of the pattern share one counter.
+    pub share: bool,
+    /// The values must not be shown or stored as they are.
+    pub sensitive: bool,
+    /// Metrics carry the value of this entry.
+    pub value_to_metric: bool,
+}
+
+/// What the value of an entry must be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum How {
+    /// This text.
+    Exact(Arc<str>),
+    /// Something that this text with wildcards matches.
+    Pattern(Arc<str>),
+    /// Anything.
+    Any,
+}
+
+/// One limit of a rule.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RuleLimit {
+    /// Its name, fit for a header: printable ASCII without quotes, backslash, comma and semicolon.
+    pub name: Option<Arc<str>>,
+    /// Limits of these names do not apply to a request that this limit applies to.
+    pub replaces: Vec<Arc<str>>,
+    /// What it allows.
+    pub kind: LimitKind,
+}
+
+/// What a limit allows.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LimitKind {
+    /// Everything, uncounted.
+    Unlimited,
+    /// So many requests per period.
+    Counted {
+        /// The limit.
+        limit: Limit,
+        /// The unit its period is written in.
+        unit: Unit,
+        /// How many units its period has, at least 1.
+        unit_multiplier: u32,
+        /// What to answer while the store does not; none: the setting's.
+        on_store_failure: Option<OnStoreFailure>,
+    },
+}
+
+/// The label of a path. `ordinals` has, for each entry, its place among the sensitive values of its key.
+pub(super) fn label(path: &[PathEntry], ordinals: &[usize]) -> String {
+    use fmt::Write as _;
+
+    let mut label = String::new();
+    for (entry, ordinal) in path.iter().zip(ordinals) {
+        let separator = if label.is_empty() { "" } else { "/" };
+        // Writing to a string cannot fail.
+        let _ = write!(label, "{separator}{}", Segment(&entry.key));
+        let _ = match &entry.how {
+            How::Any => Ok(()),
+            How::Exact(_) | How::Pattern(_) if entry.sensitive => write!(label, "=<{ordinal}>"),
+            How::Exact(value) | How::Pattern(value) => write!(label, "={}", Segment(value)),
+        };
+    }
+    label
+}
+
+/// A key or value within a label: in quotes where it could be taken for more than one.
+struct Segment<'a>(&'a str);
+
+impl fmt::Display for Segment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let special = |c: char| matches!(c, '/' | '=' | '\'' | '\\' | '<') || c.is_control();
+        if !self.0.contains(special) {
+            return f.write_str(self.0);
+        }
+        f.write_str("'")?;
+        for c in self.0.chars() {
+            match c {
+                '\'' | '\\' => write!(f, "\\{c}")?,
+                c if c.is_control() => write!(f, "{}", c.escape_unicode())?,
+                c => write!(f, "{c}")?,
+            }
+        }
+        f.write_str("'")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(key: &str, how: How) -> PathEntry {
+        let key = key.into();
+        PathEntry { key, how, share: false, sensitive: false, value_to_metric: false }
+    }
+
+    #[test]
+    fn label_reads_like_a_path() {
+        let path = [
+            entry("message_type", How::Exact("marketing".into())),
+            entry("to_number", How::Any),
+            entry("path", How::Pattern("/api/*".into())),
+        ];
+        let text = "message_type=marketing/to_number/path='/api/*'";
+        assert_eq!(label(&path, &[0, 0, 0]), text);
+    }
+
+    #[test]
+    fn labels_of_different_paths_differ() {
+        let exact = |key, value: &str| entry(key, How::Exact(value.into()));
+        let paths = [
+            vec![exact("a", "b/c")],
+            vec![exact("a", "b"), entry("c", How::Any)],
+            vec![exact("a", "'b/c'")],
+            vec![exact("a=b", "c")],
+            vec![exact("a", "b=c")],
+            vec![entry("a=b", How::Any), entry("c", How::Any)],
+            vec![exact("a", "<1>")],
+            vec![PathEntry { sensitive: true, ..exact("a", "secret") }],
+        ];
+        let labels: std::collections::HashSet<_> =
+            paths.iter().map(|path| label(path, &[1, 1])).collect();
+        assert_eq!(labels.len(), paths.len(), "{labels:?}");
+    }
+
+    #[test]
+    fn label_does_not_tell_sensitive_values() {
+        let secret = PathEntry { sensitive: true, ..entry("api_key", How::Exact("s3cret".into())) };
+        assert_eq!(label(&[secret], &[2]), "api_key=<2>");
+    }
+}

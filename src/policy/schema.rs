@@ -1,0 +1,267 @@
+//! The shape of a policy file: which keys there are and what type each has.
+//!
+//! ```yaml
+//! domain: shop                        # required
+//! descriptors:
+//!   - key: api_key                    # required
+//!     value: "gold-*"                 # left out: any value; * stands for any text
+//!     sensitive: true                 # never show or store the values as they are
+//!     share_threshold: true           # all values of the pattern share one counter
+//!     value_to_metric: true           # metrics carry the value
+//!     detailed_metric: true           # metrics carry all values of the descriptor
+//!     shadow_mode: true               # decide and report, never deny
+//!     quota_mode: true                # deny only when all quota descriptors fail
+//!     metadata: {tier: gold}          # what the answer says of this rule
+//!     rate_limit:                     # or rate_limits: [{..}, {..}]
+//!       unit: minute                  # second, minute, hour, day, week, month, year
+//!       unit_multiplier: 5
+//!       requests_per_unit: 100
+//!       unlimited: false              # true: count nothing
+//!       name: gold
+//!       replaces: [{name: basic}]
+//!       algorithm: token_bucket       # sliding_window, token_bucket, fixed_window
+//!       burst: 200                    # of a token bucket
+//!       slots: 10                     # of a sliding window
+//!       charge: always                # admitted, always
+//!       max_debt: 1000                # of a token bucket that always charges
+//!       on_store_failure: deny        # allow, deny
+//!     descriptors: []                 # what the next entry may be
+//! ```
+//!
+//! What values make sense together is not checked here: `compile` does that.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use self::fields::{Fields, Kind};
+use super::fault::{At, Report};
+use super::node::{Data, Node, to_object};
+use super::words::{AlgorithmName, ChargeName, OnStoreFailure};
+use crate::domain::{SATURATION, Unit};
+
+mod fields;
+
+pub(super) use self::fields::{Field, Given, good};
+
+const FILE: Kind = Kind {
+    name: "a policy file",
+    keys: &["domain", "descriptors"],
+    elsewhere: &[(DESCRIPTOR_KEYS, "to an item of \"descriptors\"")],
+};
+
+const DESCRIPTOR: Kind = Kind {
+    name: "a descriptor",
+    keys: DESCRIPTOR_KEYS,
+    elsewhere: &[(LIMIT_KEYS, "inside \"rate_limit\""), (&["domain"], "at the top of the file")],
+};
+
+const LIMIT: Kind = Kind {
+    name: "a limit",
+    keys: LIMIT_KEYS,
+    elsewhere: &[(DESCRIPTOR_KEYS, "to the descriptor, beside \"rate_limit\"")],
+};
+
+const REPLACES: Kind = Kind { name: "an entry of replaces", keys: &["name"], elsewhere: &[] };
+
+const DESCRIPTOR_KEYS: &[&str] = &[
+    "key",
+    "value",
+    "rate_limit",
+    "rate_limits",
+    "shadow_mode",
+    "quota_mode",
+    "detailed_metric",
+    "value_to_metric",
+    "share_threshold",
+    "metadata",
+    "sensitive",
+    "descriptors",
+];
+
+const LIMIT_KEYS: &[&str] = &[
+    "unit",
+    "unit_multiplier",
+    "requests_per_unit",
+    "unlimited",
+    "name",
+    "replaces",
+    "algorithm",
+    "burst",
+    "slots",
+    "charge",
+    "max_debt",
+    "on_store_failure",
+];
+
+/// A file.
+pub(super) struct File {
+    /// Never empty.
+    pub(super) domain: Option<(Arc<str>, At)>,
+    pub(super) descriptors: Vec<Descriptor>,
+}
+
+/// A node of the descriptor tree, as written.
+pub(super) struct Descriptor {
+    pub(super) at: At,
+    /// Never empty; none: it is missing, and that has been said.
+    pub(super) key: Option<Given<Arc<str>>>,
+    /// Empty counts as left out.
+    pub(super) value: Field<Arc<str>>,
+    pub(super) limits: Vec<Limit>,
+    /// Whether limits were written, well or not.
+    pub(super) has_limits: bool,
+    pub(super) shadow_mode: Field<bool>,
+    pub(super) quota_mode: Field<bool>,
+    pub(super) detailed_metric: Field<bool>,
+    pub(super) value_to_metric: Field<bool>,
+    pub(super) share_threshold: Field<bool>,
+    pub(super) sensitive: Field<bool>,
+    pub(super) metadata: Option<Map<String, Value>>,
+    pub(super) descriptors: Vec<Self>,
+}
+
+/// A limit, as written.
+pub(super) struct Limit {
+    pub(super) at: At,
+    pub(super) unit: Field<Unit>,
+    pub(super) unit_multiplier: Field<u32>,
+    pub(super) requests_per_unit: Field<u32>,
+    pub(super) unlimited: Field<bool>,
+    pub(super) name: Field<Arc<str>>,
+    /// Names are never empty.
+    pub(super) replaces: Vec<(Arc<str>, At)>,
+    pub(super) algorithm: Field<AlgorithmName>,
+    pub(super) burst: Field<u32>,
+    pub(super) slots: Field<u32>,
+    pub(super) charge: Field<ChargeName>,
+    pub(super) max_debt: Field<u64>,
+    pub(super) on_store_failure: Field<OnStoreFailure>,
+}
+
+impl File {
+    pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Self {
+        if node.is_null() {
+            no_domain(node.at, report);
+            return Self { domain: None, descriptors: Vec::new() };
+        }
+        let Some(fields) = Fields::open(node, &FILE, report) else {
+            return Self { domain: None, descriptors: Vec::new() };
+        };
+        let domain = match fields.text("domain", report) {
+            None => {
+                no_domain(node.at, report);
+                None
+            }
+            Some(Given { at, value: Some(name), .. }) if name.is_empty() => {
+                report.fault(at, "domain is empty: \"\"");
+                None
+            }
+            Some(Given { at, value, .. }) => value.map(|name| (name, at)),
+        };
+        Self { domain, descriptors: Descriptor::read_all(&fields, report) }
+    }
+}
+
+fn no_domain(at: At, report: &mut Report<'_>) {
+    report.fault_with(at, "domain is missing", "begin the file with \"domain: NAME\"".to_owned());
+}
+
+impl Descriptor {
+    fn read_all(fields: &Fields<'_>, report: &mut Report<'_>) -> Vec<Self> {
+        let items = good(&fields.list("descriptors", report)).unwrap_or_default();
+        items.iter().filter_map(|node| Self::read(node, report)).collect()
+    }
+
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let fields = Fields::open(node, &DESCRIPTOR, report)?;
+        let key = fields.text("key", report);
+        match &key {
+            None => report.fault(node.at, "key is missing or empty in a descriptor"),
+            Some(Given { at, value: Some(key), .. }) if key.is_empty() => {
+                report.fault(*at, "key is empty: \"\"");
+            }
+            Some(_) => {}
+        }
+        Some(Self {
+            at: node.at,
+            key: key.filter(|key| key.value.as_ref().is_some_and(|key| !key.is_empty())),
+            value: fields
+                .text("value", report)
+                .filter(|value| value.value.as_ref().is_none_or(|value| !value.is_empty())),
+            limits: Limit::read_all(&fields, report),
+            has_limits: ["rate_limit", "rate_limits"].iter().any(|key| fields.get(key).is_some()),
+            shadow_mode: fields.flag("shadow_mode", report),
+            quota_mode: fields.flag("quota_mode", report),
+            detailed_metric: fields.flag("detailed_metric", report),
+            value_to_metric: fields.flag("value_to_metric", report),
+            share_threshold: fields.flag("share_threshold", report),
+            sensitive: fields.flag("sensitive", report),
+            metadata: metadata(&fields, report),
+            descriptors: Self::read_all(&fields, report),
+        })
+    }
+}
+
+fn metadata(fields: &Fields<'_>, report: &mut Report<'_>) -> Option<Map<String, Value>> {
+    let node = &fields.get("metadata")?.value;
+    if let Data::Map(entries) = &node.data {
+        return Some(to_object(entries));
+    }
+    report.fault(node.at, format!("metadata must be a mapping, found {}", node.describe()));
+    None
+}
+
+impl Limit {
+    /// The limit of `rate_limit`, or those of `rate_limits`.
+    fn read_all(fields: &Fields<'_>, report: &mut Report<'_>) -> Vec<Self> {
+        let one = fields.get("rate_limit");
+        let several = fields.list("rate_limits", report);
+        if let (Some(_), Some(several)) = (one, &several) {
+            let hint = "move the limit of rate_limit into rate_limits".to_owned();
+            let message = "rate_limits beside rate_limit in one descriptor";
+            report.fault_with(several.key_at, message, hint);
+        }
+        if let Some(Given { at, value: Some([]), .. }) = several {
+            let hint = "leave rate_limits out where there is no limit".to_owned();
+            report.fault_with(at, "rate_limits is empty: []", hint);
+        }
+        let several = several.and_then(|several| several.value).unwrap_or_default();
+        let nodes = one.map(|entry| &entry.value).into_iter().chain(several);
+        nodes.filter_map(|node| Self::read(node, report)).collect()
+    }
+
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let fields = Fields::open(node, &LIMIT, report)?;
+        Some(Self {
+            at: node.at,
+            unit: fields.word("unit", report),
+            unit_multiplier: fields.count("unit_multiplier", report),
+            requests_per_unit: fields.count("requests_per_unit", report),
+            unlimited: fields.flag("unlimited", report),
+            name: fields.text("name", report),
+            replaces: Self::replaces(&fields, report),
+            algorithm: fields.word("algorithm", report),
+            burst: fields.count("burst", report),
+            slots: fields.count("slots", report),
+            charge: fields.word("charge", report),
+            max_debt: fields.whole("max_debt", SATURATION, report),
+            on_store_failure: fields.word("on_store_failure", report),
+        })
+    }
+
+    fn replaces(fields: &Fields<'_>, report: &mut Report<'_>) -> Vec<(Arc<str>, At)> {
+        let mut names = Vec::new();
+        for node in good(&fields.list("replaces", report)).unwrap_or_default() {
+            let Some(fields) = Fields::open(node, &REPLACES, report) else { continue };
+            match fields.text("name", report) {
+                Some(Given { value: None, .. }) => {}
+                Some(Given { at, value: Some(name), .. }) if !name.is_empty() => {
+                    names.push((name, at));
+                }
+                None | Some(_) => report.fault(node.at, "an entry of replaces without a name"),
+            }
+        }
+        names
+    }
+}

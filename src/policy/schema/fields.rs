@@ -1,0 +1,187 @@
+//! Reading a mapping key by key: known keys, right types, and a suggestion where either is wrong.
+//!
+//! What the keys mean together is not checked here.
+
+use std::sync::Arc;
+
+use super::super::fault::{At, Report, quote};
+use super::super::node::{Data, Entry, Node};
+use super::super::words::Word;
+
+/// A key that was written.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Given<T> {
+    /// Where the key is.
+    pub(in super::super) key_at: At,
+    /// Where the value is.
+    pub(in super::super) at: At,
+    /// The value; none: it was wrong, and that has been said.
+    pub(in super::super) value: Option<T>,
+}
+
+/// A key that may have been left out.
+pub(in super::super) type Field<T> = Option<Given<T>>;
+
+/// The value of a field that was written, and written well.
+pub(in super::super) fn good<T: Clone>(field: &Field<T>) -> Option<T> {
+    field.as_ref().and_then(|given| given.value.clone())
+}
+
+/// The keys of one kind of mapping, and where else a key may belong.
+pub(super) struct Kind {
+    /// With its article.
+    pub(super) name: &'static str,
+    pub(super) keys: &'static [&'static str],
+    /// (keys, where they belong instead)
+    pub(super) elsewhere: &'static [(&'static [&'static str], &'static str)],
+}
+
+/// A mapping whose keys are known.
+pub(super) struct Fields<'n> {
+    entries: &'n [Entry],
+}
+
+impl<'n> Fields<'n> {
+    /// The keys of `node`. Unknown ones are faults.
+    pub(super) fn open(node: &'n Node, kind: &Kind, report: &mut Report<'_>) -> Option<Self> {
+        let Data::Map(entries) = &node.data else {
+            let message = format!("{} must be a mapping, found {}", kind.name, node.describe());
+            report.fault_with(node.at, message, known(kind));
+            return None;
+        };
+        for entry in entries.iter().filter(|entry| !kind.keys.contains(&&*entry.key)) {
+            let message = format!("unknown key {} in {}", quote(&entry.key), kind.name);
+            report.fault_with(entry.key_at, message, advice(&entry.key, kind));
+        }
+        Some(Self { entries })
+    }
+
+    /// The entry of a key, unless its value is nothing.
+    pub(super) fn get(&self, key: &str) -> Option<&'n Entry> {
+        self.entries.iter().find(|entry| &*entry.key == key && !entry.value.is_null())
+    }
+
+    pub(super) fn text(&self, key: &str, report: &mut Report<'_>) -> Field<Arc<str>> {
+        self.read(key, report, "text", |node| node.text().cloned(), |_| None)
+    }
+
+    pub(super) fn flag(&self, key: &str, report: &mut Report<'_>) -> Field<bool> {
+        let hint = |node: &Node| {
+            let unquoted = node.text().filter(|text| matches!(&***text, "true" | "false"));
+            unquoted.map(|_| "remove the quotes".to_owned())
+        };
+        self.read(key, report, "true or false", Node::flag, hint)
+    }
+
+    /// A whole number of at most `most`.
+    pub(super) fn whole(&self, key: &str, most: u64, report: &mut Report<'_>) -> Field<u64> {
+        let expected = format!("a whole number from 0 to {most}");
+        let read = |node: &Node| node.whole().filter(|&number| number <= most);
+        self.read(key, report, &expected, read, number_hint)
+    }
+
+    pub(super) fn count(&self, key: &str, report: &mut Report<'_>) -> Field<u32> {
+        let Given { key_at, at, value } = self.whole(key, u32::MAX.into(), report)?;
+        Some(Given { key_at, at, value: value.and_then(|number| number.try_into().ok()) })
+    }
+
+    /// One of a set of words. Empty text is as good as nothing.
+    pub(super) fn word<T: Word>(&self, key: &str, report: &mut Report<'_>) -> Field<T> {
+        let entry = self.get(key)?;
+        if entry.value.text().is_some_and(|text| text.is_empty()) {
+            return None;
+        }
+        let names = T::names();
+        let hint = |node: &Node| node.text().and_then(|text| suggest(text, &names));
+        let expected = format!("one of {}", names.join(", "));
+        self.read(key, report, &expected, |node| T::from_word(node.text()?), hint)
+    }
+
+    /// The items of a list; none when it was left out.
+    pub(super) fn list(&self, key: &str, report: &mut Report<'_>) -> Field<&'n [Node]> {
+        let Entry { key_at, value: node, .. } = self.get(key)?;
+        let value = match &node.data {
+            Data::List(items) => Some(items.as_slice()),
+            _ => {
+                let hint = "begin each item with \"- \"".to_owned();
+                let message = format!("{key} must be a list, found {}", node.describe());
+                report.fault_with(node.at, message, hint);
+                None
+            }
+        };
+        Some(Given { key_at: *key_at, at: node.at, value })
+    }
+
+    fn read<T>(
+        &self,
+        key: &str,
+        report: &mut Report<'_>,
+        expected: &str,
+        read: impl FnOnce(&Node) -> Option<T>,
+        hint: impl FnOnce(&Node) -> Option<String>,
+    ) -> Field<T> {
+        let Entry { key_at, value: node, .. } = self.get(key)?;
+        let value = read(node);
+        if value.is_none() {
+            let message = format!("{key} must be {expected}, found {}", node.describe());
+            report.fault_with(node.at, message, hint(node));
+        }
+        Some(Given { key_at: *key_at, at: node.at, value })
+    }
+}
+
+fn number_hint(node: &Node) -> Option<String> {
+    let text = node.text()?;
+    let hint = if node.plain().is_none() && text.chars().all(|c| c.is_ascii_digit()) {
+        "remove the quotes"
+    } else if text.len() > 1 && text.starts_with('0') && text.chars().all(|c| c.is_ascii_digit()) {
+        "a leading zero may mean octal: remove it, or write 0o"
+    } else {
+        return None;
+    };
+    Some(hint.to_owned())
+}
+
+fn advice(key: &str, kind: &Kind) -> String {
+    let home = kind.elsewhere.iter().find(|(keys, _)| keys.contains(&key));
+    home.map(|(_, place)| format!("{} belongs {place}", quote(key)))
+        .or_else(|| suggest(key, kind.keys))
+        .unwrap_or_else(|| known(kind))
+}
+
+fn known(kind: &Kind) -> String {
+    match kind.keys {
+        [key] => format!("write {{{key}: ..}}"),
+        keys => format!("the keys of {} are {}", kind.name, keys.join(", ")),
+    }
+}
+
+/// "did you mean": the candidate that the fewest slips of the pen turn into `word`, if few are enough.
+fn suggest(word: &str, candidates: &[&str]) -> Option<String> {
+    let word: String = word.chars().take(64).collect::<String>().to_lowercase().replace('-', "_");
+    let distance = |candidate: &str| strsim::osa_distance(&word, candidate);
+    let (slips, best) = candidates.iter().map(|c| (distance(c), c)).min()?;
+    (slips <= (best.len() / 3).max(1)).then(|| format!("did you mean {best:?}?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn close_words_are_suggested_and_far_ones_not() {
+        let keys = ["rate_limit", "requests_per_unit", "unit", "key"];
+        for (word, expected) in [
+            ("ratelimit", Some("rate_limit")),
+            ("Rate-Limit", Some("rate_limit")),
+            ("requests_per_minute", Some("requests_per_unit")),
+            ("uint", Some("unit")),
+            ("kye", Some("key")),
+            ("elephant", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|key| format!("did you mean {key:?}?"));
+            assert_eq!(suggest(word, &keys), expected, "{word}");
+        }
+    }
+}

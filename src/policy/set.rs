@@ -1,0 +1,77 @@
+//! All policies together, compiled: what requests are looked up in.
+//!
+//! A set never changes; a reload makes another one.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::matcher::Level;
+use super::rule::Rule;
+
+/// Every domain that has a policy. The default has none.
+#[derive(Debug, Default)]
+pub struct PolicySet {
+    domains: HashMap<Box<[u8]>, Arc<Domain>>,
+    rules: Vec<Arc<Rule>>,
+    version: String,
+}
+
+impl PolicySet {
+    pub(super) fn new(domains: Vec<Domain>, rules: Vec<Arc<Rule>>, version: String) -> Self {
+        let named = |domain: Domain| (domain.name.as_bytes().into(), Arc::new(domain));
+        Self { domains: domains.into_iter().map(named).collect(), rules, version }
+    }
+
+    /// The domain of that name.
+    pub fn domain(&self, name: &[u8]) -> Option<&Arc<Domain>> {
+        self.domains.get(name)
+    }
+
+    /// All domains, ordered by name.
+    pub fn domains(&self) -> Vec<&Arc<Domain>> {
+        let mut domains: Vec<_> = self.domains.values().collect();
+        domains.sort_by_key(|domain| domain.name());
+        domains
+    }
+
+    /// All rules, in file order: the rule at position i has index i.
+    pub fn rules(&self) -> &[Arc<Rule>] {
+        &self.rules
+    }
+
+    /// Twelve hexadecimal digits that two sets share when they were made of the same files' contents; empty
+    /// for the default.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+/// The policy of one domain.
+#[derive(Debug)]
+pub struct Domain {
+    name: Arc<str>,
+    root: Level,
+}
+
+impl Domain {
+    pub(super) fn new(name: Arc<str>, root: Level) -> Self {
+        Self { name, root }
+    }
+
+    /// The domain's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The rule for a descriptor of these (key, value) entries: that of the node its last entry leads to.
+    ///
+    /// None for a descriptor without entries, one that leads nowhere, and one that ends at a node without
+    /// limits. Allocates nothing.
+    pub fn find<'e>(
+        &self,
+        entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
+    ) -> Option<&Arc<Rule>> {
+        self.root.find(entries)
+    }
+}
