@@ -17,7 +17,7 @@ pub struct CheckReport {
 
 /// Checks the files and directories at `paths` together, as one set.
 pub fn check(paths: &[PathBuf], options: &Options) -> CheckReport {
-    let (files, outcome) = load_all(paths, options);
+    let (files, outcome) = load_all(paths, *options);
     CheckReport { files, outcome }
 }
 

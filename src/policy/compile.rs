@@ -11,7 +11,7 @@ use super::fault::{At, Faults, Report, quote};
 use super::matcher::{Level, Node, Slot};
 use super::parse::parse;
 use super::rule::{How, PathEntry, Rule, label};
-use super::schema::{self, Descriptor, good};
+use super::schema::{self, Descriptor};
 use super::set::{Domain, PolicySet};
 use super::source::Source;
 use super::{Compiled, Options};
@@ -44,7 +44,9 @@ fn version(sources: &[Source]) -> String {
         hash.update((source.text.len() as u64).to_be_bytes());
         hash.update(&source.text);
     }
-    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    let mut digits = format!("{:x}", hash.finalize());
+    digits.truncate(12);
+    digits
 }
 
 struct Compiler<'a> {
@@ -120,9 +122,9 @@ impl Compiler<'_> {
             Some(Slot::Pattern(pattern)) => How::Pattern(Arc::clone(pattern.text())),
             Some(Slot::Any) | None => How::Any,
         };
-        let share = descriptor.share_threshold.as_ref().filter(|given| given.value == Some(true));
+        let share = descriptor.share_threshold.0.as_ref().filter(|given| given.value == Some(true));
         if let (Some(given), Some(Slot::Exact(_) | Slot::Any)) = (share, slot) {
-            let value = good(&descriptor.value).map_or("none".to_owned(), |value| quote(&value));
+            let value = descriptor.value.good().map_or("none".to_owned(), |value| quote(&value));
             let message = format!("share_threshold needs a value with \"*\", found {value}");
             self.report.fault(given.key_at, message);
         }
@@ -130,13 +132,13 @@ impl Compiler<'_> {
             key: descriptor.key.as_ref().and_then(|key| key.value.clone()).unwrap_or_default(),
             how,
             share: share.is_some(),
-            sensitive: good(&descriptor.sensitive) == Some(true),
-            value_to_metric: good(&descriptor.value_to_metric) == Some(true),
+            sensitive: descriptor.sensitive.good() == Some(true),
+            value_to_metric: descriptor.value_to_metric.good() == Some(true),
         }
     }
 
     fn rule(&mut self, domain: &Arc<str>, descriptor: &Descriptor) -> Option<Arc<Rule>> {
-        let shadow = good(&descriptor.shadow_mode) == Some(true);
+        let shadow = descriptor.shadow_mode.good() == Some(true);
         if !descriptor.has_limits {
             self.warn_of_idle_modes(descriptor);
             return None;
@@ -152,8 +154,8 @@ impl Compiler<'_> {
             path,
             limits,
             shadow,
-            quota: good(&descriptor.quota_mode) == Some(true),
-            detailed_metric: good(&descriptor.detailed_metric) == Some(true),
+            quota: descriptor.quota_mode.good() == Some(true),
+            detailed_metric: descriptor.detailed_metric.good() == Some(true),
             metadata: descriptor.metadata.clone().map(Arc::new),
             place: self.report.place(descriptor.at),
         });
@@ -165,7 +167,7 @@ impl Compiler<'_> {
         let modes =
             [("shadow_mode", &descriptor.shadow_mode), ("quota_mode", &descriptor.quota_mode)];
         for (name, mode) in modes {
-            if let Some(given) = mode.as_ref().filter(|given| given.value == Some(true)) {
+            if let Some(given) = mode.0.as_ref().filter(|given| given.value == Some(true)) {
                 let message = format!("{name} does nothing on a descriptor without limits");
                 self.report.warn(given.key_at, message, "set it where the limit is");
             }

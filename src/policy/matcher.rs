@@ -2,8 +2,8 @@
 //!
 //! At each level an entry takes the node of exactly its key and value; else the first node of its key, in
 //! file order, whose wildcards match; else the node of the key alone. The choice is final: what fails
-//! further down does not go back. Keys and values are never joined, so ("a", "b_c") and ("a_b", "c")
-//! cannot meet. Finding allocates nothing.
+//! further down does not go back. Keys and values are never joined, so `("a", "b_c")` and
+//! `("a_b", "c")` cannot meet. Finding allocates nothing.
 
 use std::sync::Arc;
 

@@ -63,11 +63,11 @@ pub struct Compiled {
 ///
 /// Entries whose name begins with a dot are skipped, links are followed. Reads files: blocks.
 pub fn load(path: &Path, options: &Options) -> Result<Compiled, Faults> {
-    load_all(&[path.to_owned()], options).1
+    load_all(&[path.to_owned()], *options).1
 }
 
 /// Loads several paths as one set; also how many files were read.
-fn load_all(paths: &[PathBuf], options: &Options) -> (usize, Result<Compiled, Faults>) {
+fn load_all(paths: &[PathBuf], options: Options) -> (usize, Result<Compiled, Faults>) {
     let (mut sources, mut unread, mut empty) = (Vec::new(), Vec::new(), Vec::new());
     for path in paths {
         let (found, faults) = Listing::of(path).read();
@@ -79,7 +79,7 @@ fn load_all(paths: &[PathBuf], options: &Options) -> (usize, Result<Compiled, Fa
         sources.extend(found);
         unread.extend(faults);
     }
-    let outcome = match compile(&sources, options) {
+    let outcome = match compile(&sources, &options) {
         Ok(mut compiled) if unread.is_empty() => {
             compiled.warnings.extend(empty);
             Ok(compiled)

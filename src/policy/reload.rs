@@ -47,7 +47,9 @@ pub struct Watcher {
 
 impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watcher").field("path", &self.path).finish_non_exhaustive()
+        let events = self.armed.watch.is_some();
+        let mut f = f.debug_struct("Watcher");
+        f.field("path", &self.path).field("events", &events).finish_non_exhaustive()
     }
 }
 
@@ -115,7 +117,8 @@ async fn settle(touched: &Notify) {
 /// The directories under watch, as they were then; the watch ends when this is dropped.
 struct Armed {
     directories: Vec<Stamp>,
-    _watch: Option<RecommendedWatcher>,
+    /// None when events are unavailable.
+    watch: Option<RecommendedWatcher>,
 }
 
 impl Armed {
@@ -124,7 +127,7 @@ impl Armed {
             let path = path.display();
             tracing::warn!(%error, %path, "no file events for policies, polling instead");
         });
-        Self { directories: look.directories, _watch: watch.ok() }
+        Self { directories: look.directories, watch: watch.ok() }
     }
 }
 
@@ -176,7 +179,9 @@ impl Snapshot {
             add(source.name.as_bytes());
             add(&source.text);
         }
-        faults.iter().for_each(|fault| add(fault.to_string().as_bytes()));
+        for fault in &faults {
+            add(fault.to_string().as_bytes());
+        }
         Self { look, digest: hash.finalize().into() }
     }
 }

@@ -42,7 +42,7 @@ use crate::domain::{SATURATION, Unit};
 
 mod fields;
 
-pub(super) use self::fields::{Field, Given, good};
+pub(super) use self::fields::{Field, Given};
 
 const FILE: Kind = Kind {
     name: "a policy file",
@@ -148,7 +148,7 @@ impl File {
         let Some(fields) = Fields::open(node, &FILE, report) else {
             return Self { domain: None, descriptors: Vec::new() };
         };
-        let domain = match fields.text("domain", report) {
+        let domain = match fields.text("domain", report).0 {
             None => {
                 no_domain(node.at, report);
                 None
@@ -169,13 +169,13 @@ fn no_domain(at: At, report: &mut Report<'_>) {
 
 impl Descriptor {
     fn read_all(fields: &Fields<'_>, report: &mut Report<'_>) -> Vec<Self> {
-        let items = good(&fields.list("descriptors", report)).unwrap_or_default();
+        let items = fields.list("descriptors", report).good().unwrap_or_default();
         items.iter().filter_map(|node| Self::read(node, report)).collect()
     }
 
     fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
         let fields = Fields::open(node, &DESCRIPTOR, report)?;
-        let key = fields.text("key", report);
+        let key = fields.text("key", report).0;
         match &key {
             None => report.fault(node.at, "key is missing or empty in a descriptor"),
             Some(Given { at, value: Some(key), .. }) if key.is_empty() => {
@@ -183,12 +183,11 @@ impl Descriptor {
             }
             Some(_) => {}
         }
+        let value = fields.text("value", report).0;
         Some(Self {
             at: node.at,
             key: key.filter(|key| key.value.as_ref().is_some_and(|key| !key.is_empty())),
-            value: fields
-                .text("value", report)
-                .filter(|value| value.value.as_ref().is_none_or(|value| !value.is_empty())),
+            value: Field(value.filter(|given| given.value.as_deref() != Some(""))),
             limits: Limit::read_all(&fields, report),
             has_limits: ["rate_limit", "rate_limits"].iter().any(|key| fields.get(key).is_some()),
             shadow_mode: fields.flag("shadow_mode", report),
@@ -216,7 +215,7 @@ impl Limit {
     /// The limit of `rate_limit`, or those of `rate_limits`.
     fn read_all(fields: &Fields<'_>, report: &mut Report<'_>) -> Vec<Self> {
         let one = fields.get("rate_limit");
-        let several = fields.list("rate_limits", report);
+        let several = fields.list("rate_limits", report).0;
         if let (Some(_), Some(several)) = (one, &several) {
             let hint = "move the limit of rate_limit into rate_limits".to_owned();
             let message = "rate_limits beside rate_limit in one descriptor";
@@ -252,9 +251,9 @@ impl Limit {
 
     fn replaces(fields: &Fields<'_>, report: &mut Report<'_>) -> Vec<(Arc<str>, At)> {
         let mut names = Vec::new();
-        for node in good(&fields.list("replaces", report)).unwrap_or_default() {
+        for node in fields.list("replaces", report).good().unwrap_or_default() {
             let Some(fields) = Fields::open(node, &REPLACES, report) else { continue };
-            match fields.text("name", report) {
+            match fields.text("name", report).0 {
                 Some(Given { value: None, .. }) => {}
                 Some(Given { at, value: Some(name), .. }) if !name.is_empty() => {
                     names.push((name, at));

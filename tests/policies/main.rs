@@ -4,9 +4,12 @@
 //! A file in `fixtures/policies/invalid` says in its first lines what must be found, in order and completely:
 //! `# expect LINE:COLUMN TEXT`, the text being part of the message or the hint. A directory there is one set.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use serde_json::Value;
 use tollgate::policy::{Faults, Options, Source, compile, load};
 
@@ -136,4 +139,33 @@ fn shipped_example_compiles_without_warnings() {
     let warnings: Vec<_> = compiled.warnings.iter().map(ToString::to_string).collect();
     assert!(warnings.is_empty(), "{}", warnings.join("\n"));
     assert!(compiled.set.domain(b"example").is_some());
+}
+
+fn all_texts() -> Vec<Vec<u8>> {
+    let files = ["valid", "invalid"].map(|kind| entries(&fixtures(kind)));
+    let files = files.iter().flatten().filter(|path| path.is_file());
+    files.map(|path| fs::read(path).unwrap()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// A file with bytes overwritten, cut out or repeated is taken or refused, in finite time.
+    #[test]
+    fn mangled_files_are_taken_or_refused(
+        file in any::<prop::sample::Index>(),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..8_usize, "[a-z0-9 \\-:&*!|>'\"{}\\[\\],#\t\n~<]{0,4}"), 1..6),
+    ) {
+        let mut text = file.get(&all_texts()).clone();
+        for (at, cut, put) in edits {
+            let start = at.index(text.len());
+            let end = (start + cut).min(text.len());
+            text.splice(start..end, put.into_bytes());
+            text.push(b'\n');
+        }
+        if let Err(faults) = compile(&[Source::new("a.yaml", text)], &Options::default()) {
+            prop_assert!(!faults.faults().is_empty());
+            prop_assert!(faults.faults().iter().all(|fault| fault.place.line >= 1));
+        }
+    }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::super::fault::{At, Report, quote};
+use super::super::fault::{Report, quote};
 use super::super::rule::{LimitKind, RuleLimit};
-use super::super::schema::{self, Field, Given, good};
+use super::super::schema::{self, Given};
 use super::super::words::{AlgorithmName, ChargeName};
 use crate::domain::{Algorithm, Charge, Limit, LimitError, Unit};
 
@@ -52,17 +52,17 @@ fn compile(
 ) -> Option<RuleLimit> {
     let name = name(limit, report);
     let replaces = limit.replaces.iter().map(|(name, _)| Arc::clone(name)).collect();
-    let kind = match &limit.unlimited {
-        None | Some(Given { value: Some(false), .. }) => counted(limit, default, report),
-        Some(Given { value: Some(true), .. }) => unlimited(limit, report),
-        Some(Given { value: None, .. }) => None,
+    let kind = match limit.unlimited.or(false) {
+        Some(true) => unlimited(limit, report),
+        Some(false) => counted(limit, default, report),
+        None => None,
     };
     Some(RuleLimit { name: name.ok()?, replaces, kind: kind? })
 }
 
 /// A name is copied into a header as it is, between quotes.
 fn name(limit: &schema::Limit, report: &mut Report<'_>) -> Result<Option<Arc<str>>, ()> {
-    let Some(Given { at, value, .. }) = &limit.name else { return Ok(None) };
+    let Some(Given { at, value, .. }) = &limit.name.0 else { return Ok(None) };
     let Some(name) = value.as_ref() else { return Err(()) };
     let fits = |byte: u8| matches!(byte, b' '..=b'~') && !b"\"\\,;".contains(&byte);
     if !name.bytes().all(fits) {
@@ -83,14 +83,14 @@ fn name(limit: &schema::Limit, report: &mut Report<'_>) -> Result<Option<Arc<str
 
 fn unlimited(limit: &schema::Limit, report: &mut Report<'_>) -> Option<LimitKind> {
     let useless = [
-        ("unit", key_at(&limit.unit)),
-        ("unit_multiplier", key_at(&limit.unit_multiplier)),
-        ("algorithm", key_at(&limit.algorithm)),
-        ("burst", key_at(&limit.burst)),
-        ("slots", key_at(&limit.slots)),
-        ("charge", key_at(&limit.charge)),
-        ("max_debt", key_at(&limit.max_debt)),
-        ("on_store_failure", key_at(&limit.on_store_failure)),
+        ("unit", limit.unit.key_at()),
+        ("unit_multiplier", limit.unit_multiplier.key_at()),
+        ("algorithm", limit.algorithm.key_at()),
+        ("burst", limit.burst.key_at()),
+        ("slots", limit.slots.key_at()),
+        ("charge", limit.charge.key_at()),
+        ("max_debt", limit.max_debt.key_at()),
+        ("on_store_failure", limit.on_store_failure.key_at()),
     ];
     let mut clean = true;
     for (key, at) in useless {
@@ -100,14 +100,10 @@ fn unlimited(limit: &schema::Limit, report: &mut Report<'_>) -> Option<LimitKind
             clean = false;
         }
     }
-    if let Some(at) = key_at(&limit.requests_per_unit) {
+    if let Some(at) = limit.requests_per_unit.key_at() {
         report.warn(at, "requests_per_unit means nothing beside unlimited: true", "remove it");
     }
     clean.then_some(LimitKind::Unlimited)
-}
-
-fn key_at<T>(field: &Field<T>) -> Option<At> {
-    field.as_ref().map(|given| given.key_at)
 }
 
 fn counted(
@@ -118,12 +114,14 @@ fn counted(
     let period = period(written, report);
     let requests = requests(written, report);
     let method = method(written, default, requests, report);
-    let ((unit, unit_multiplier), (algorithm, charge)) = (period?, method?);
-    let period = unit.period(unit_multiplier)?;
-    let limit = Limit::new(requests?, period, algorithm, charge)
+    let (algorithm, charge) = method?;
+    // Without a period the shortest one shows what is wrong with the other numbers.
+    let (unit, unit_multiplier) = period.unwrap_or((Unit::Second, 1));
+    let limit = Limit::new(requests?, unit.period(unit_multiplier)?, algorithm, charge)
         .map_err(|error| refuse(written, error, report))
         .ok()?;
-    let on_store_failure = match &written.on_store_failure {
+    period?;
+    let on_store_failure = match &written.on_store_failure.0 {
         None => None,
         Some(given) => Some(given.value?),
     };
@@ -131,28 +129,25 @@ fn counted(
 }
 
 fn period(limit: &schema::Limit, report: &mut Report<'_>) -> Option<(Unit, u32)> {
-    let unit = match &limit.unit {
-        Some(given) => given.value,
-        None => {
-            let hint = "write unit: minute, or unlimited: true".to_owned();
-            report.fault_with(limit.at, "unit is missing", hint);
-            None
-        }
-    };
-    let Some(Given { at, value, .. }) = limit.unit_multiplier else { return Some((unit?, 1)) };
-    let (unit, multiplier) = (unit?, value?);
-    if unit.period(multiplier).is_none() {
-        let most = Unit::LONGEST_PERIOD.as_secs() / unit.seconds();
+    if limit.unit.0.is_none() {
+        let hint = "write unit: minute, or unlimited: true".to_owned();
+        report.fault_with(limit.at, "unit is missing", hint);
+    }
+    let multiplier = limit.unit_multiplier.or(1)?;
+    let shortest = limit.unit.good().unwrap_or(Unit::Second);
+    if shortest.period(multiplier).is_none() {
+        let most = Unit::LONGEST_PERIOD.as_secs() / shortest.seconds();
         let message = format!("unit_multiplier must be from 1 to {most} here, found {multiplier}");
+        let at = limit.unit_multiplier.at().unwrap_or(limit.at);
         report.fault_with(at, message, "a period is at most ten years".to_owned());
         return None;
     }
-    Some((unit, multiplier))
+    Some((limit.unit.good()?, multiplier))
 }
 
 /// Left out it is 0, as in other implementations of this format; that blocks, so it is worth a warning.
 fn requests(limit: &schema::Limit, report: &mut Report<'_>) -> Option<u32> {
-    let Some(given) = &limit.requests_per_unit else {
+    let Some(given) = &limit.requests_per_unit.0 else {
         let message = "requests_per_unit is missing, so this limit lets nothing pass";
         report.warn(limit.at, message, "write requests_per_unit: 0 if that is meant");
         return Some(0);
@@ -167,21 +162,21 @@ fn method(
     requests: Option<u32>,
     report: &mut Report<'_>,
 ) -> Option<(Algorithm, Charge)> {
-    let name = limit.algorithm.as_ref().map_or(Some(default), |given| given.value)?;
-    let charge = limit.charge.as_ref().map_or(Some(ChargeName::Admitted), |given| given.value)?;
+    let name = limit.algorithm.or(default)?;
+    let charge = limit.charge.or(ChargeName::Admitted)?;
     let bucket = name == AlgorithmName::TokenBucket;
     let always = charge == ChargeName::Always;
     let options = [
-        ("burst", key_at(&limit.burst), bucket, "algorithm: token_bucket"),
+        ("burst", limit.burst.key_at(), bucket, "algorithm: token_bucket"),
         (
             "slots",
-            key_at(&limit.slots),
+            limit.slots.key_at(),
             name == AlgorithmName::SlidingWindow,
             "algorithm: sliding_window",
         ),
         (
             "max_debt",
-            key_at(&limit.max_debt),
+            limit.max_debt.key_at(),
             bucket && always,
             "algorithm: token_bucket and charge: always",
         ),
@@ -198,16 +193,16 @@ fn method(
     if !clean {
         return None;
     }
-    let burst = given_or(&limit.burst, requests)?;
+    let burst = limit.burst.or(requests?)?;
     let algorithm = match name {
         AlgorithmName::TokenBucket => Algorithm::TokenBucket { burst },
         AlgorithmName::SlidingWindow => {
-            let slots = given_or(&limit.slots, Some(Algorithm::DEFAULT_SLOTS))?;
+            let slots = limit.slots.or(Algorithm::DEFAULT_SLOTS)?;
             Algorithm::SlidingWindow { slots }
         }
         AlgorithmName::FixedWindow => Algorithm::FixedWindow,
     };
-    let debt = given_or(&limit.max_debt, Some(DEBT * u64::from(burst)))?;
+    let debt = limit.max_debt.or(DEBT * u64::from(burst))?;
     let charge = match charge {
         ChargeName::Admitted => Charge::Admitted,
         ChargeName::Always => Charge::Always { max_debt: bucket.then_some(debt) },
@@ -215,21 +210,16 @@ fn method(
     Some((algorithm, charge))
 }
 
-/// The value as written, or the default where nothing was written.
-fn given_or<T: Clone>(field: &Field<T>, default: Option<T>) -> Option<T> {
-    if field.is_some() { good(field) } else { default }
-}
-
 fn refuse(limit: &schema::Limit, error: LimitError, report: &mut Report<'_>) {
     let at = match error {
-        LimitError::Period => limit.unit.as_ref().map(|given| given.at),
-        LimitError::Fill | LimitError::Burst => limit.burst.as_ref().map(|given| given.at),
-        LimitError::Slots => limit.slots.as_ref().map(|given| given.at),
+        LimitError::Period => limit.unit.at(),
+        LimitError::Fill | LimitError::Burst => limit.burst.at(),
+        LimitError::Slots => limit.slots.at(),
     };
     let numbers = [
-        ("requests_per_unit", good(&limit.requests_per_unit)),
-        ("burst", good(&limit.burst)),
-        ("slots", good(&limit.slots)),
+        ("requests_per_unit", limit.requests_per_unit.good()),
+        ("burst", limit.burst.good()),
+        ("slots", limit.slots.good()),
     ];
     let found = numbers.iter().filter_map(|(key, n)| n.map(|n| format!("{key}: {n}")));
     let message = format!("{error}, found {}", found.collect::<Vec<_>>().join(", "));

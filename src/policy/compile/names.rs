@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::super::fault::{At, Report, quote};
-use super::super::schema::{Limit, good};
+use super::super::schema::Limit;
 
 #[derive(Default)]
 pub(super) struct Names {
@@ -23,7 +23,7 @@ struct Replaced {
 impl Names {
     pub(super) fn add(&mut self, limits: &[Limit], shadow: bool) {
         for limit in limits {
-            if let Some(name) = good(&limit.name) {
+            if let Some(name) = limit.name.good() {
                 *self.enforced.entry(name).or_default() |= !shadow;
             }
             self.replaced.extend(limit.replaces.iter().map(|(name, at)| Replaced {

@@ -29,7 +29,7 @@ impl Siblings {
     ) -> Option<Slot> {
         let given = descriptor.key.as_ref()?;
         let (at, key) = (given.key_at, given.value.as_ref()?);
-        let value = match &descriptor.value {
+        let value = match &descriptor.value.0 {
             None => None,
             Some(given) => Some(given.value.clone()?),
         };

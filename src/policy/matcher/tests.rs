@@ -108,9 +108,12 @@ fn walk(set: &PolicySet, entries: &[(String, String)]) -> Option<String> {
     Some(rule.label.clone())
 }
 
+/// Keys, as numbers, and values.
+type Children = Vec<(u8, String)>;
+
 /// A tree of nodes with limits, as YAML; duplicates among siblings are left out.
-fn tree(shape: &[(u8, String, Vec<(u8, String)>)]) -> String {
-    let mut yaml = String::new();
+fn tree(shape: &[(u8, String, Children)]) -> String {
+    let mut nodes = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for (key, value, below) in shape {
         if !seen.insert((key, value)) {
@@ -120,9 +123,9 @@ fn tree(shape: &[(u8, String, Vec<(u8, String)>)]) -> String {
         let children: Vec<_> = below.iter().filter(|child| unique.insert(*child)).collect();
         let node = |(key, value): (u8, &str)| format!("key: k{key}, value: '{value}', LIMIT");
         let list: Vec<_> = children.iter().map(|(k, v)| format!("{{{}}}", node((*k, v)))).collect();
-        yaml += &format!("- {{{}, descriptors: [{}]}}\n", node((*key, value)), list.join(", "));
+        nodes.push(format!("- {{{}, descriptors: [{}]}}\n", node((*key, value)), list.join(", ")));
     }
-    yaml
+    nodes.concat()
 }
 
 proptest! {

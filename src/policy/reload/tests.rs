@@ -126,7 +126,7 @@ async fn equal_contents_are_no_change() {
 async fn change_without_events_is_noticed_by_polling() {
     let place = Place::new();
     let mut watcher = place.watch("policies");
-    watcher.armed._watch = None;
+    watcher.armed.watch = None;
     fs::write(place.path("policies/a.yaml"), "domain: second\n").unwrap();
     assert_noticed(&mut watcher).await;
 }

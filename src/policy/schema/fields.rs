@@ -20,11 +20,31 @@ pub(in super::super) struct Given<T> {
 }
 
 /// A key that may have been left out.
-pub(in super::super) type Field<T> = Option<Given<T>>;
+#[derive(Clone, Debug)]
+pub(in super::super) struct Field<T>(pub(in super::super) Option<Given<T>>);
 
-/// The value of a field that was written, and written well.
-pub(in super::super) fn good<T: Clone>(field: &Field<T>) -> Option<T> {
-    field.as_ref().and_then(|given| given.value.clone())
+impl<T> Field<T> {
+    const ABSENT: Self = Self(None);
+
+    pub(in super::super) fn key_at(&self) -> Option<At> {
+        self.0.as_ref().map(|given| given.key_at)
+    }
+
+    pub(in super::super) fn at(&self) -> Option<At> {
+        self.0.as_ref().map(|given| given.at)
+    }
+}
+
+impl<T: Clone> Field<T> {
+    /// The value, if it was written, and written well.
+    pub(in super::super) fn good(&self) -> Option<T> {
+        self.0.as_ref().and_then(|given| given.value.clone())
+    }
+
+    /// The value, or the default where nothing was written; nothing where it was written badly.
+    pub(in super::super) fn or(&self, default: T) -> Option<T> {
+        self.0.as_ref().map_or(Some(default), |given| given.value.clone())
+    }
 }
 
 /// The keys of one kind of mapping, and where else a key may belong.
@@ -81,15 +101,19 @@ impl<'n> Fields<'n> {
     }
 
     pub(super) fn count(&self, key: &str, report: &mut Report<'_>) -> Field<u32> {
-        let Given { key_at, at, value } = self.whole(key, u32::MAX.into(), report)?;
-        Some(Given { key_at, at, value: value.and_then(|number| number.try_into().ok()) })
+        let short = |given: Given<u64>| Given {
+            key_at: given.key_at,
+            at: given.at,
+            value: given.value.and_then(|number| number.try_into().ok()),
+        };
+        Field(self.whole(key, u32::MAX.into(), report).0.map(short))
     }
 
     /// One of a set of words. Empty text is as good as nothing.
     pub(super) fn word<T: Word>(&self, key: &str, report: &mut Report<'_>) -> Field<T> {
-        let entry = self.get(key)?;
-        if entry.value.text().is_some_and(|text| text.is_empty()) {
-            return None;
+        let is_empty = |entry: &Entry| entry.value.text().is_some_and(|text| text.is_empty());
+        if self.get(key).is_some_and(is_empty) {
+            return Field::ABSENT;
         }
         let names = T::names();
         let hint = |node: &Node| node.text().and_then(|text| suggest(text, &names));
@@ -99,17 +123,16 @@ impl<'n> Fields<'n> {
 
     /// The items of a list; none when it was left out.
     pub(super) fn list(&self, key: &str, report: &mut Report<'_>) -> Field<&'n [Node]> {
-        let Entry { key_at, value: node, .. } = self.get(key)?;
-        let value = match &node.data {
-            Data::List(items) => Some(items.as_slice()),
-            _ => {
-                let hint = "begin each item with \"- \"".to_owned();
-                let message = format!("{key} must be a list, found {}", node.describe());
-                report.fault_with(node.at, message, hint);
-                None
-            }
-        };
-        Some(Given { key_at: *key_at, at: node.at, value })
+        let Some(Entry { key_at, value: node, .. }) = self.get(key) else { return Field::ABSENT };
+        let mut given = Given { key_at: *key_at, at: node.at, value: None };
+        if let Data::List(items) = &node.data {
+            given.value = Some(items.as_slice());
+        } else {
+            let hint = "begin each item with \"- \"".to_owned();
+            let message = format!("{key} must be a list, found {}", node.describe());
+            report.fault_with(node.at, message, hint);
+        }
+        Field(Some(given))
     }
 
     fn read<T>(
@@ -120,13 +143,13 @@ impl<'n> Fields<'n> {
         read: impl FnOnce(&Node) -> Option<T>,
         hint: impl FnOnce(&Node) -> Option<String>,
     ) -> Field<T> {
-        let Entry { key_at, value: node, .. } = self.get(key)?;
+        let Some(Entry { key_at, value: node, .. }) = self.get(key) else { return Field::ABSENT };
         let value = read(node);
         if value.is_none() {
             let message = format!("{key} must be {expected}, found {}", node.describe());
             report.fault_with(node.at, message, hint(node));
         }
-        Some(Given { key_at: *key_at, at: node.at, value })
+        Field(Some(Given { key_at: *key_at, at: node.at, value }))
     }
 }
 
