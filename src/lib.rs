@@ -17,9 +17,12 @@
 //! # Layout
 //!
 //! * [`domain`]: limits, the three algorithms, the decision of a whole request. Standard library only.
-//! * [`policy`]: which limits apply: YAML files, compiled; reload.
 //! * [`store`]: where counters live: the port and its adapters.
 
 pub mod domain;
+pub mod limiter;
+pub mod ops;
 pub mod policy;
 pub mod store;
+pub mod telemetry;
+pub mod transport;

@@ -1,0 +1,166 @@
+//! The name of a counter in every store.
+//!
+//! ```text
+//! tollgate:1:{edge|api_key=acme|path~/files/*}:sliding_window:60s:10
+//! prefix   |  domain  entries               |  algorithm      |   slots
+//!          format version                   hash tag ends     period
+//! ```
+//!
+//! Domain and entries are the hash tag of a Redis Cluster. The marks between key and value say how the entry counts: `=` by
+//! its value, `~` by the pattern that all its values share, `#` by a keyed hash of a sensitive value. Bytes that could be
+//! taken for a mark, and any that do not print, are percent-escaped, so that different descriptors have different keys.
+//! Neither the limit's number nor where the limit came from is in the key: hits used stay used when they change.
+
+use hmac::digest::KeyInit;
+use hmac::{Hmac, Mac as _};
+use sha2::{Digest as _, Sha256};
+
+use super::request::Entry;
+use crate::domain::{Algorithm, Key, Limit};
+use crate::policy::{How, PathEntry};
+
+/// The format of keys and of the states behind them.
+const FORMAT: &str = "1";
+
+/// Domain and entries longer than this are cut, and end in a hash of the whole.
+const LONGEST_TAG: usize = 256;
+const KEPT_OF_LONG_TAG: usize = 128;
+
+/// Makes counter keys.
+#[derive(Clone, Debug)]
+pub struct KeyMaker {
+    head: Box<[u8]>,
+    hasher: SensitiveHasher,
+}
+
+impl KeyMaker {
+    /// Keys that begin with `prefix`, in which `hasher` hides sensitive values.
+    pub fn new(prefix: &str, hasher: SensitiveHasher) -> Self {
+        Self { head: format!("{prefix}{FORMAT}:{{").into_bytes().into(), hasher }
+    }
+
+    /// What hides sensitive values.
+    pub const fn hasher(&self) -> &SensitiveHasher {
+        &self.hasher
+    }
+
+    /// The key of the counter that `tail` names for a descriptor matched along `path`; no path: nothing matched.
+    pub fn key(&self, domain: &[u8], entries: &[Entry], path: &[PathEntry], tail: &[u8]) -> Key {
+        let guess: usize =
+            entries.iter().map(|entry| entry.key.len() + entry.value.len() + 2).sum();
+        let mut key = Vec::with_capacity(self.head.len() + domain.len() + guess + tail.len() + 8);
+        key.extend_from_slice(&self.head);
+        escape_into(&mut key, domain);
+        for (i, entry) in entries.iter().enumerate() {
+            key.push(b'|');
+            escape_into(&mut key, &entry.key);
+            self.write_value(&mut key, &entry.value, path.get(i));
+        }
+        shorten(&mut key, self.head.len());
+        key.push(b'}');
+        key.extend_from_slice(tail);
+        Key::new(key)
+    }
+
+    fn write_value(&self, key: &mut Vec<u8>, value: &[u8], path: Option<&PathEntry>) {
+        if let Some(pattern) = path.and_then(shared_pattern) {
+            key.push(b'~');
+            escape_into(key, pattern.as_bytes());
+        } else if path.is_some_and(|path| path.sensitive) {
+            key.push(b'#');
+            key.extend_from_slice(self.hasher.hash(value).as_bytes());
+        } else {
+            key.push(b'=');
+            escape_into(key, value);
+        }
+    }
+}
+
+/// The pattern whose values share one counter.
+pub(super) fn shared_pattern(path: &PathEntry) -> Option<&str> {
+    match &path.how {
+        How::Pattern(pattern) if path.share => Some(pattern),
+        How::Pattern(_) | How::Exact(_) | How::Any => None,
+    }
+}
+
+/// The part of a key after the hash tag: what kind of counter it is.
+pub fn tail(limit: &Limit) -> Box<[u8]> {
+    let period = limit.period().as_secs();
+    match limit.algorithm() {
+        Algorithm::TokenBucket { .. } => format!(":token_bucket:{period}s"),
+        Algorithm::SlidingWindow { slots } => format!(":sliding_window:{period}s:{slots}"),
+        Algorithm::FixedWindow => format!(":fixed_window:{period}s"),
+    }
+    .into_bytes()
+    .into()
+}
+
+/// Hides values that must be readable nowhere, the same way on every replica.
+#[derive(Clone)]
+pub struct SensitiveHasher(Hmac<Sha256>);
+
+impl std::fmt::Debug for SensitiveHasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SensitiveHasher")
+    }
+}
+
+impl SensitiveHasher {
+    /// Hashes keyed with `secret`, which replicas that share counters must share.
+    pub fn new(secret: &[u8]) -> Self {
+        let key = Sha256::digest(secret);
+        Self(<Hmac<Sha256> as KeyInit>::new(&pad(&key).into()))
+    }
+
+    /// 32 hexadecimal digits, the first half of an HMAC-SHA-256.
+    pub fn hash(&self, value: &[u8]) -> String {
+        let mut mac = self.0.clone();
+        mac.update(value);
+        hex(&mac.finalize().into_bytes())
+    }
+}
+
+/// An HMAC key is one block of its hash.
+fn pad(key: &[u8]) -> [u8; 64] {
+    let mut block = [0; 64];
+    for (to, from) in block.iter_mut().zip(key) {
+        *to = *from;
+    }
+    block
+}
+
+/// The first 16 bytes in hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn shorten(key: &mut Vec<u8>, from: usize) {
+    if key.len() - from <= LONGEST_TAG {
+        return;
+    }
+    let hash = hex(&Sha256::digest(key.get(from..).unwrap_or_default()));
+    key.truncate(from + KEPT_OF_LONG_TAG);
+    // `@` is always escaped elsewhere, so no short key ends like this.
+    key.push(b'@');
+    key.extend_from_slice(hash.as_bytes());
+}
+
+fn escape_into(key: &mut Vec<u8>, bytes: &[u8]) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in bytes {
+        if byte.is_ascii_graphic() && !b"%|=~#{}@".contains(&byte) {
+            key.push(byte);
+        } else {
+            let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+            key.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! Different descriptors have different keys, and keys are readable, bounded and the same everywhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::domain::Charge;
+
+fn maker() -> KeyMaker {
+    KeyMaker::new("tollgate:", SensitiveHasher::new(b"secret"))
+}
+
+fn entry(key: &'static [u8], value: &'static [u8]) -> Entry {
+    Entry { key: Bytes::from_static(key), value: Bytes::from_static(value) }
+}
+
+fn path(how: How, share: bool, sensitive: bool) -> PathEntry {
+    PathEntry { key: Arc::from("k"), how, share, sensitive, value_to_metric: false }
+}
+
+fn text(domain: &[u8], entries: &[Entry], path: &[PathEntry]) -> String {
+    let key = maker().key(domain, entries, path, b":fixed_window:60s");
+    String::from_utf8(key.as_bytes().to_vec()).unwrap()
+}
+
+#[test]
+fn key_reads_like_the_descriptor() {
+    let entries = [entry(b"remote_address", b"10.0.0.7"), entry(b"path", b"/api/v1")];
+    assert_eq!(
+        text(b"edge", &entries, &[]),
+        "tollgate:1:{edge|remote_address=10.0.0.7|path=/api/v1}:fixed_window:60s"
+    );
+}
+
+#[test]
+fn separators_in_values_cannot_make_two_descriptors_one() {
+    let different: [(&[u8], Vec<Entry>); 10] = [
+        (b"d", vec![entry(b"a", b"b_c")]),
+        (b"d", vec![entry(b"a_b", b"c")]),
+        (b"d", vec![entry(b"a", b"b|c=d")]),
+        (b"d", vec![entry(b"a", b"b"), entry(b"c", b"d")]),
+        (b"d", vec![entry(b"a", b"b%7Cc")]),
+        (b"d", vec![entry(b"a", b"b}c")]),
+        (b"d|a=b", vec![entry(b"c", b"d")]),
+        (b"d", vec![entry(b"a", b"")]),
+        (b"d", vec![entry(b"a", b"\xff")]),
+        (b"d", vec![entry(b"a", b"%FF")]),
+    ];
+    let keys: std::collections::HashSet<String> =
+        different.iter().map(|(domain, entries)| text(domain, entries, &[])).collect();
+    assert_eq!(keys.len(), different.len(), "{keys:#?}");
+}
+
+#[test]
+fn shared_pattern_is_one_counter_and_no_value_can_pretend_to_be_it() {
+    let shared = [path(How::Pattern("f/*".into()), true, false)];
+    let one = text(b"d", &[entry(b"k", b"f/1")], &shared);
+    assert_eq!(one, text(b"d", &[entry(b"k", b"f/2")], &shared));
+    assert_ne!(one, text(b"d", &[entry(b"k", b"f/*")], &[]));
+    assert_ne!(one, text(b"d", &[entry(b"k~f/*", b"")], &[]));
+}
+
+#[test]
+fn sensitive_value_is_hashed_with_the_secret() {
+    let hidden = [path(How::Any, false, true)];
+    let key = text(b"d", &[entry(b"k", b"s3cret")], &hidden);
+    assert!(!key.contains("s3cret"), "{key}");
+    assert_eq!(key, text(b"d", &[entry(b"k", b"s3cret")], &hidden));
+    assert_ne!(key, text(b"d", &[entry(b"k", b"other")], &hidden));
+    let other = SensitiveHasher::new(b"another secret");
+    assert_ne!(other.hash(b"s3cret"), SensitiveHasher::new(b"secret").hash(b"s3cret"));
+}
+
+#[test]
+fn long_keys_are_cut_and_still_differ() {
+    let long = |last: u8| {
+        let mut value = vec![b'x'; 8_192];
+        value.push(last);
+        [Entry { key: Bytes::from_static(b"k"), value: value.into() }]
+    };
+    let (a, b) = (text(b"d", &long(b'a'), &[]), text(b"d", &long(b'b'), &[]));
+    assert!(a.len() < 400, "{}", a.len());
+    assert_ne!(a, b);
+}
+
+#[test]
+fn tail_names_algorithm_window_and_slots_but_never_the_number() {
+    let limit = |requests, seconds, algorithm| {
+        Limit::new(requests, Duration::from_secs(seconds), algorithm, Charge::Admitted).unwrap()
+    };
+    let sliding = Algorithm::SlidingWindow { slots: 10 };
+    assert_eq!(&*tail(&limit(5, 3_600, sliding)), b":sliding_window:3600s:10");
+    assert_eq!(tail(&limit(5, 3_600, sliding)), tail(&limit(9, 3_600, sliding)));
+    assert_ne!(tail(&limit(5, 3_600, sliding)), tail(&limit(5, 86_400, sliding)));
+    assert_eq!(
+        tail(&limit(5, 1, Algorithm::TokenBucket { burst: 5 })),
+        tail(&limit(5, 1, Algorithm::TokenBucket { burst: 9 }))
+    );
+}

@@ -1,0 +1,154 @@
+//! What the caller is told: one status per descriptor, from the rulings on its claims.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::failover::Ruling;
+use super::resolve::{Report, Resolution, Resolved, Target};
+use super::snapshot::{Mode, Snapshot};
+use crate::domain::{Limit, Part, Verdict};
+
+/// The answer to one request.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// May it pass?
+    pub verdict: Verdict,
+    /// One per descriptor, same order.
+    pub statuses: Vec<Status>,
+    /// The mode in force for the domain.
+    pub mode: Mode,
+    /// The policies it was decided by.
+    pub snapshot: Arc<Snapshot>,
+}
+
+/// What one descriptor gets.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// The index of the rule that matched.
+    pub rule: Option<u32>,
+    /// What limits it.
+    pub outcome: Outcome,
+    /// The descriptor's limits do not deny.
+    pub shadow: bool,
+    /// Decided without the store.
+    pub degraded: bool,
+}
+
+/// How a descriptor fared.
+#[derive(Clone, Debug, Default)]
+pub enum Outcome {
+    /// Nothing limits it.
+    #[default]
+    NoLimit,
+    /// A rule says that nothing limits it.
+    Unlimited,
+    /// Limits were asked; the one that matters most is reported.
+    Limited(Limited),
+    /// The override cannot be understood and nothing else matched: over its limit.
+    InvalidOverride,
+    /// The request is larger than what is looked at: over its limit.
+    OutOfBounds,
+}
+
+/// The numbers of the limit that matters most.
+#[derive(Clone, Debug)]
+pub struct Limited {
+    /// Whether all limits of the descriptor passed.
+    pub passed: bool,
+    /// The limit.
+    pub limit: Report,
+    /// Hits left once this and the earlier passing descriptors are charged; 0 when it failed.
+    pub remaining: u64,
+    /// Passed: until full again. Failed: until the same request would pass, or the period if it never can.
+    pub reset_after: Duration,
+    /// Zero when it passed; none: never.
+    pub retry_after: Option<Duration>,
+    /// The limits that failed.
+    pub failed: Vec<Report>,
+}
+
+impl Status {
+    /// Whether the descriptor is over a limit, shadowed or not.
+    pub const fn failed(&self) -> bool {
+        match &self.outcome {
+            Outcome::NoLimit | Outcome::Unlimited => false,
+            Outcome::Limited(limited) => !limited.passed,
+            Outcome::InvalidOverride | Outcome::OutOfBounds => true,
+        }
+    }
+
+    /// Whether the caller is told that the descriptor is over its limit.
+    pub const fn over_limit(&self) -> bool {
+        self.failed() && !self.shadow
+    }
+
+    /// The limit that matters most.
+    pub const fn limited(&self) -> Option<&Limited> {
+        match &self.outcome {
+            Outcome::Limited(limited) => Some(limited),
+            _ => None,
+        }
+    }
+}
+
+/// The statuses of a resolved request. One ruling per claim, same order.
+pub(super) fn statuses(resolution: &Resolution, rulings: &[Ruling]) -> Vec<Status> {
+    resolution.descriptors.iter().map(|resolved| status(resolved, resolution, rulings)).collect()
+}
+
+fn status(resolved: &Resolved, resolution: &Resolution, rulings: &[Ruling]) -> Status {
+    let rule = resolved.rule;
+    let part = |i: usize| resolution.ask.group.parts.get(i);
+    match resolved.target {
+        Target::Nothing => Status { rule, ..Status::default() },
+        Target::Unlimited => Status { rule, outcome: Outcome::Unlimited, ..Status::default() },
+        Target::InvalidOverride(i) => Status {
+            rule,
+            outcome: Outcome::InvalidOverride,
+            shadow: part(i).is_some_and(|part| part.shadow),
+            degraded: false,
+        },
+        Target::Part(i) => part(i).map_or_else(Status::default, |part| Status {
+            rule,
+            outcome: limited(part, resolution, rulings),
+            shadow: part.shadow,
+            degraded: rulings
+                .get(part.claims.clone())
+                .is_some_and(|r| r.iter().any(|r| r.degraded)),
+        }),
+    }
+}
+
+fn limited(part: &Part, resolution: &Resolution, rulings: &[Ruling]) -> Outcome {
+    let claims = resolution.ask.group.claims_of(part).iter().map(|claim| &claim.limit);
+    let reports = resolution.reports.get(part.claims.clone()).unwrap_or_default();
+    let rulings = rulings.get(part.claims.clone()).unwrap_or_default();
+    let all = || claims.clone().zip(reports).zip(rulings).map(|((l, r), ruling)| (l, r, ruling));
+    let failed = || all().filter(|(_, _, ruling)| !ruling.reading.passed);
+    let worst =
+        failed().max_by_key(|(_, _, ruling)| ruling.reading.retry_after.unwrap_or(Duration::MAX));
+    if let Some((limit, report, ruling)) = worst {
+        let retry_after = ruling.reading.retry_after;
+        return Outcome::Limited(Limited {
+            passed: false,
+            limit: report.clone(),
+            remaining: 0,
+            reset_after: retry_after.unwrap_or_else(|| Limit::period(limit)),
+            retry_after,
+            failed: failed().map(|(_, report, _)| report.clone()).collect(),
+        });
+    }
+    let tightest = all().min_by_key(|(_, _, Ruling { reading, .. })| {
+        (reading.remaining, std::cmp::Reverse(reading.reset_after))
+    });
+    tightest.map_or(Outcome::NoLimit, |(_, report, ruling)| {
+        Outcome::Limited(Limited {
+            passed: true,
+            limit: report.clone(),
+            remaining: ruling.reading.remaining,
+            reset_after: ruling.reading.reset_after,
+            retry_after: Some(Duration::ZERO),
+            failed: Vec::new(),
+        })
+    })
+}

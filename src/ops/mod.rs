@@ -1,0 +1,81 @@
+//! The HTTP edge, on a port of its own: decisions as JSON, health and metrics.
+//!
+//! | path | answers |
+//! |---|---|
+//! | `POST /json` | 200 or 429 with the decision, 400 with the reason |
+//! | `GET /healthcheck`, `GET /readyz` | 200 while this instance should get traffic, else 503 |
+//! | `GET /livez` | 200 while the process runs |
+//! | `GET /metrics` | OpenMetrics text |
+
+pub mod json;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+
+use crate::store::LimitStore;
+use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
+use crate::transport::rls::Rls;
+
+/// What the routes need.
+#[derive(Debug)]
+pub struct Ops<S> {
+    /// Decides `/json`.
+    pub rls: Rls<S>,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// Whether this instance should get traffic.
+    pub ready: Arc<AtomicBool>,
+    /// Brings gauges up to date before they are shown.
+    pub refresh: fn(&Ops<S>),
+}
+
+/// The routes; bodies of at most `body_bytes`.
+pub fn router<S: LimitStore>(ops: Arc<Ops<S>>, body_bytes: usize) -> Router {
+    Router::new()
+        .route("/json", any(decide::<S>))
+        .route("/healthcheck", get(ready::<S>))
+        .route("/readyz", get(ready::<S>))
+        .route("/livez", get(|| async { "OK\n" }))
+        .route("/metrics", get(metrics::<S>))
+        .layer(DefaultBodyLimit::max(body_bytes))
+        .with_state(ops)
+}
+
+async fn ready<S: LimitStore>(State(ops): State<Arc<Ops<S>>>) -> Response {
+    if ops.ready.load(Ordering::Relaxed) {
+        "OK\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
+    }
+}
+
+async fn metrics<S: LimitStore>(State(ops): State<Arc<Ops<S>>>) -> Response {
+    (ops.refresh)(&ops);
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], ops.metrics.render()).into_response()
+}
+
+async fn decide<S: LimitStore>(State(ops): State<Arc<Ops<S>>>, body: Bytes) -> Response {
+    let request = match json::request(&body) {
+        Ok(request) => request,
+        Err(error) => return bad_request(&error),
+    };
+    match ops.rls.answer(request, None).await {
+        Ok(response) => {
+            let over = response.overall_code() == json::Code::OverLimit;
+            let status = if over { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
+            (status, axum::Json(json::response(&response))).into_response()
+        }
+        Err(error) => bad_request(&error),
+    }
+}
+
+fn bad_request(error: &dyn std::fmt::Display) -> Response {
+    (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
+}

@@ -1,0 +1,255 @@
+//! Every instrument: name, unit and help in one place.
+//!
+//! Labels take their values from policies and settings, never from requests; the one exception, rules that ask
+//! for it by `detailed_metric` or `value_to_metric`, is bounded by [`Metrics::detailed_rule`].
+
+use std::fmt::Write as _;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::store::StoreError;
+
+/// What the registry's text is, for the HTTP answer.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The outcome of a descriptor that passed; every rule has this series from the start.
+const OK: &str = "ok";
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct DecisionLabels {
+    domain: String,
+    rule: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Code {
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct AnswerLabel {
+    answer: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+/// The counters of one rule: descriptors decided by it, by outcome.
+#[derive(Clone, Debug)]
+pub struct RuleMetrics {
+    /// Passed.
+    pub ok: Counter,
+    /// Over its limit.
+    pub over_limit: Counter,
+    /// Over its limit, and let pass as the rule is in shadow mode.
+    pub shadowed: Counter,
+}
+
+/// Every instrument of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    decisions: Family<DecisionLabels, Counter>,
+    /// Series that requests have made, and how many there may be.
+    detailed: Mutex<usize>,
+    max_detailed: usize,
+    /// Requests answered OK.
+    pub requests_ok: Counter,
+    /// Requests answered OVER_LIMIT.
+    pub requests_over_limit: Counter,
+    /// Requests answered with a gRPC error: no domain or no descriptors.
+    pub requests_invalid: Counter,
+    /// Time to decide, without the network.
+    pub decision_duration: Histogram,
+    store_errors: Family<Kind, Counter>,
+    /// Claims let pass for want of a store.
+    pub degraded_allowed: Counter,
+    /// Claims refused for want of a store.
+    pub degraded_denied: Counter,
+    /// Requests of domains that no policy names.
+    pub unknown_domain: Counter,
+    /// Requests larger than the bounds.
+    pub out_of_bounds: Counter,
+    /// The version of the policies in force.
+    pub policy_version: Gauge,
+    /// Reloads that put new policies in force.
+    pub reloads_ok: Counter,
+    /// Reloads refused for their faults.
+    pub reloads_failed: Counter,
+    /// 1 while the store can be reached.
+    pub store_up: Gauge,
+    /// Counters held in memory.
+    pub memory_counters: Gauge,
+    /// Stored states of a format that this version does not read; they count as empty.
+    pub unreadable_states: Counter<u64, AtomicU64>,
+    /// gRPC connections accepted.
+    pub connections: Counter,
+}
+
+impl Metrics {
+    /// All instruments, at zero; at most `max_detailed` series whose labels come from requests.
+    pub fn new(max_detailed: usize) -> Self {
+        let mut made = Self {
+            registry: Registry::with_prefix("tollgate"),
+            decisions: Family::default(),
+            detailed: Mutex::new(0),
+            max_detailed,
+            requests_ok: Counter::default(),
+            requests_over_limit: Counter::default(),
+            requests_invalid: Counter::default(),
+            // 10 us to 160 ms: below the first bucket nothing is slow, above the last Envoy has gone.
+            decision_duration: Histogram::new(exponential_buckets(0.000_01, 2.0, 15)),
+            store_errors: Family::default(),
+            degraded_allowed: Counter::default(),
+            degraded_denied: Counter::default(),
+            unknown_domain: Counter::default(),
+            out_of_bounds: Counter::default(),
+            policy_version: Gauge::default(),
+            reloads_ok: Counter::default(),
+            reloads_failed: Counter::default(),
+            store_up: Gauge::default(),
+            memory_counters: Gauge::default(),
+            unreadable_states: Counter::default(),
+            connections: Counter::default(),
+        };
+        made.register_decisions();
+        made.register_store();
+        made.register_process();
+        made
+    }
+
+    fn register_decisions(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "decisions",
+            "Descriptors decided, by domain, rule and outcome",
+            self.decisions.clone(),
+        );
+        let requests: Family<Code, Counter> = Family::default();
+        self.requests_ok = requests.get_or_create_owned(&Code { code: "ok" });
+        self.requests_over_limit = requests.get_or_create_owned(&Code { code: "over_limit" });
+        self.requests_invalid = requests.get_or_create_owned(&Code { code: "invalid_argument" });
+        registry.register("requests", "Requests answered, by code", requests);
+        registry.register_with_unit(
+            "decision_duration",
+            "Time to decide a request, store included, network excluded",
+            Unit::Seconds,
+            self.decision_duration.clone(),
+        );
+        registry.register(
+            "unknown_domain_requests",
+            "Requests of domains that no policy names; they pass",
+            self.unknown_domain.clone(),
+        );
+        registry.register(
+            "out_of_bounds_requests",
+            "Requests larger than the bounds; they are over their limit",
+            self.out_of_bounds.clone(),
+        );
+    }
+
+    fn register_store(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "store_errors",
+            "Requests the store left open, by kind of failure",
+            self.store_errors.clone(),
+        );
+        let degraded: Family<AnswerLabel, Counter> = Family::default();
+        self.degraded_allowed = degraded.get_or_create_owned(&AnswerLabel { answer: "allow" });
+        self.degraded_denied = degraded.get_or_create_owned(&AnswerLabel { answer: "deny" });
+        registry.register(
+            "degraded_claims",
+            "Limits decided without the store, by answer",
+            degraded,
+        );
+        registry.register("store_up", "1 while the store can be reached", self.store_up.clone());
+        registry.register(
+            "memory_counters",
+            "Counters held in the memory of this process",
+            self.memory_counters.clone(),
+        );
+        registry.register(
+            "unreadable_states",
+            "Stored counters of a format this version does not read; they count as empty",
+            self.unreadable_states.clone(),
+        );
+    }
+
+    fn register_process(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "policy_version",
+            "Version of the policies in force, counted from 1",
+            self.policy_version.clone(),
+        );
+        let reloads: Family<ResultLabel, Counter> = Family::default();
+        self.reloads_ok = reloads.get_or_create_owned(&ResultLabel { result: "ok" });
+        self.reloads_failed = reloads.get_or_create_owned(&ResultLabel { result: "refused" });
+        registry.register("policy_reloads", "Reloads of the policies, by result", reloads);
+        registry.register("connections", "gRPC connections accepted", self.connections.clone());
+        registry.register(
+            "build",
+            "The version that is running",
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
+    }
+
+    /// The counters of the rule `rule` of `domain`.
+    pub fn rule(&self, domain: &str, rule: &str) -> RuleMetrics {
+        let counter = |outcome| {
+            let (domain, rule) = (domain.to_owned(), rule.to_owned());
+            self.decisions.get_or_create_owned(&DecisionLabels { domain, rule, outcome })
+        };
+        RuleMetrics {
+            ok: counter(OK),
+            over_limit: counter("over_limit"),
+            shadowed: counter("shadowed"),
+        }
+    }
+
+    /// The counters of a label made of a request's values; none when there are as many such labels as there may be.
+    pub fn detailed_rule(&self, domain: &str, rule: &str) -> Option<RuleMetrics> {
+        let labels =
+            DecisionLabels { domain: domain.to_owned(), rule: rule.to_owned(), outcome: OK };
+        let mut made = self.detailed.lock();
+        if self.decisions.get(&labels).is_none() {
+            if *made >= self.max_detailed {
+                return None;
+            }
+            *made += 1;
+        }
+        Some(self.rule(domain, rule))
+    }
+
+    /// The counter of failures such as `failure`.
+    pub fn store_errors(&self, failure: &StoreError) -> Counter {
+        self.store_errors.get_or_create_owned(&Kind { kind: failure.kind() })
+    }
+
+    /// All of it in the OpenMetrics text format; see [`CONTENT_TYPE`].
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            let _ = writeln!(text, "# the metrics cannot be written");
+        }
+        text
+    }
+}

@@ -1,0 +1,43 @@
+//! The gRPC edge: Envoy's protocol in, Envoy's protocol out. Protobuf ends here.
+//!
+//! * [`pb`]: the generated messages and services.
+//! * [`convert`]: a request of the protocol as a [`crate::limiter::request::Request`].
+//! * [`response`]: a decision as a response of the protocol.
+//! * [`rls`]: the service, for gRPC and for `/json`.
+//! * [`oversized`]: a message that is too large is over its limit, not an error.
+//! * [`server`]: one core's gRPC server.
+
+pub mod convert;
+pub mod headers;
+pub mod metadata;
+pub mod oversized;
+pub mod response;
+pub mod rls;
+pub mod server;
+
+/// Messages and services generated from `proto/`.
+///
+/// `domain`, `key` and `value` are bytes here: Envoy copies raw header bytes into them, and refusing those
+/// would let the request pass unlimited.
+#[expect(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
+#[allow(
+    missing_debug_implementations,
+    unused_qualifications,
+    clippy::large_futures,
+    reason = "generated"
+)]
+pub mod pb {
+    include!(concat!(env!("OUT_DIR"), "/pb.rs"));
+
+    pub use envoy::config::core::v3::HeaderValue;
+    pub use envoy::extensions::common::ratelimit::v3::{
+        RateLimitDescriptor, rate_limit_descriptor,
+    };
+    pub use envoy::service::ratelimit::v3::{
+        RateLimitRequest, RateLimitResponse, rate_limit_response, rate_limit_service_client,
+        rate_limit_service_server,
+    };
+
+    /// The descriptors of `proto/`, as reflection serves them.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+}

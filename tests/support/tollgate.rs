@@ -1,0 +1,198 @@
+//! The real tollgate, as a process on free ports of loopback.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use tempfile::TempDir;
+use tollgate::transport::pb;
+use tollgate::transport::pb::rate_limit_service_client::RateLimitServiceClient;
+use tonic::transport::{Channel, Endpoint};
+
+/// Longer than any start on a busy machine takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running tollgate; killed when dropped.
+pub struct Tollgate {
+    child: Child,
+    pub at: Addresses,
+    log: Arc<Mutex<Vec<String>>>,
+    dir: TempDir,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Addresses {
+    pub grpc: SocketAddr,
+    pub admin: SocketAddr,
+    pub http: SocketAddr,
+}
+
+/// How to start one.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    policies: Option<PathBuf>,
+    redis: Option<String>,
+    set: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+impl Options {
+    pub fn policies(mut self, path: impl AsRef<Path>) -> Self {
+        self.policies = Some(path.as_ref().to_owned());
+        self
+    }
+
+    pub fn redis(mut self, url: impl Into<String>) -> Self {
+        self.redis = Some(url.into());
+        self
+    }
+
+    /// Such as `store.on_failure=deny`.
+    pub fn set(mut self, setting: impl Into<String>) -> Self {
+        self.set.push(setting.into());
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    pub fn start(self) -> Tollgate {
+        let dir = tempfile::tempdir().unwrap();
+        let ready = dir.path().join("ready.json");
+        let mut command = command();
+        for listener in ["grpc", "admin", "http"] {
+            command.args(["--set", &format!("{listener}.listen=127.0.0.1:0")]);
+        }
+        command.arg("--ready-file").arg(&ready);
+        self.policies.iter().for_each(|path| drop(command.arg("--policies").arg(path)));
+        self.redis.iter().for_each(|url| drop(command.arg("--redis-url").arg(url)));
+        self.set.iter().for_each(|setting| drop(command.args(["--set", setting])));
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("tollgate starts");
+        let log = follow(&mut child);
+        let deadline = Instant::now() + PATIENCE;
+        let at = loop {
+            if let Ok(text) = fs::read_to_string(&ready) {
+                break serde_json::from_str(&text).unwrap();
+            }
+            if let Some(status) = child.try_wait().unwrap() {
+                std::thread::sleep(Duration::from_millis(50));
+                panic!("tollgate ended with {status}:\n{}", log.lock().unwrap().join("\n"));
+            }
+            assert!(Instant::now() < deadline, "not ready:\n{}", log.lock().unwrap().join("\n"));
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        Tollgate { child, at, log, dir }
+    }
+}
+
+/// The binary, with nothing of this process' environment that would change its settings.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TOLLGATE")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn follow(child: &mut Child) -> Arc<Mutex<Vec<String>>> {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let (stderr, seen) = (child.stderr.take().unwrap(), Arc::clone(&lines));
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            seen.lock().unwrap().push(line);
+        }
+    });
+    lines
+}
+
+impl Tollgate {
+    /// A client on a connection of its own.
+    pub async fn client(&self) -> RateLimitServiceClient<Channel> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.at.grpc)).unwrap();
+        RateLimitServiceClient::new(endpoint.connect().await.unwrap())
+    }
+
+    pub async fn channel(address: SocketAddr) -> Channel {
+        Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A place for files that goes with the process.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "tollgate does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits for a log line that contains `text`.
+    pub fn wait_for_log(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(line) = self.log().into_iter().find(|line| line.contains(text)) {
+                return line;
+            }
+            assert!(Instant::now() < deadline, "no {text:?} in\n{}", self.log().join("\n"));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Tollgate {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A request of one hit for each of these descriptors.
+pub fn request(domain: &str, descriptors: &[&[(&str, &str)]]) -> pb::RateLimitRequest {
+    pb::RateLimitRequest {
+        domain: domain.to_owned().into(),
+        descriptors: descriptors.iter().map(|entries| descriptor(entries)).collect(),
+        hits_addend: 0,
+    }
+}
+
+pub fn descriptor(entries: &[(&str, &str)]) -> pb::RateLimitDescriptor {
+    let entry = |(key, value): &(&str, &str)| entry(key.as_bytes(), value.as_bytes());
+    pb::RateLimitDescriptor {
+        entries: entries.iter().map(entry).collect(),
+        ..pb::RateLimitDescriptor::default()
+    }
+}
+
+pub fn entry(key: &[u8], value: &[u8]) -> pb::rate_limit_descriptor::Entry {
+    pb::rate_limit_descriptor::Entry { key: key.to_vec().into(), value: value.to_vec().into() }
+}
