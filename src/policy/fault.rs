@@ -11,6 +11,9 @@ use super::source::Source;
 /// The widest part of a source line that is shown, in characters.
 const SNIPPET: usize = 100;
 
+/// Lines longer than this are written for machines and not shown, in bytes.
+const LONGEST_LINE: usize = 16 << 10;
+
 /// The longest value quoted in a message, in characters.
 const QUOTED: usize = 60;
 
@@ -221,7 +224,9 @@ impl<'a> Report<'a> {
                 Fault {
                     place: self.place(note.at),
                     message: note.message.clone(),
-                    snippet: line.map(|line| Snippet::new(line, note.at.column)),
+                    snippet: line
+                        .filter(|line| line.len() <= LONGEST_LINE)
+                        .map(|line| Snippet::new(line, note.at.column)),
                     hint: note.hint.clone(),
                 }
             }));
@@ -242,13 +247,13 @@ pub(super) fn quote(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn report_of(text: &str) -> [Source; 1] {
+    fn sources_of(text: &str) -> [Source; 1] {
         [Source::new("policies/a.yaml", text)]
     }
 
     #[test]
     fn fault_prints_place_line_caret_and_hint() {
-        let sources = report_of("domain: d\ndescriptors:\n  - ratelimit: {}\n");
+        let sources = sources_of("domain: d\ndescriptors:\n  - ratelimit: {}\n");
         let mut report = Report::new(&sources);
         let at = At { file: 0, line: 3, column: 5 };
         let hint = "did you mean \"rate_limit\"?".to_owned();
@@ -262,7 +267,7 @@ mod tests {
 
     #[test]
     fn faults_are_sorted_and_said_once() {
-        let sources = report_of("a\nb\n");
+        let sources = sources_of("a\nb\n");
         let mut report = Report::new(&sources);
         for (line, message) in [(2, "second"), (1, "first"), (2, "second")] {
             report.fault(At { file: 0, line, column: 1 }, message);
@@ -278,6 +283,14 @@ mod tests {
         let Snippet { text, caret } = Snippet::new(&line, 5_001);
         assert_eq!(text.chars().count(), SNIPPET);
         assert_eq!(text.chars().nth(caret), Some('X'));
+    }
+
+    #[test]
+    fn line_for_machines_is_not_shown() {
+        let sources = sources_of(&"a".repeat(LONGEST_LINE + 1));
+        let mut report = Report::new(&sources);
+        report.fault(At { file: 0, line: 1, column: 7 }, "wrong");
+        assert_eq!(report.finish().unwrap_err().to_string(), "policies/a.yaml:1:7: wrong");
     }
 
     #[test]
