@@ -19,6 +19,9 @@
 //! * [`domain`]: limits, the three algorithms, the decision of a whole request. Standard library only.
 //! * [`store`]: where counters live: the port and its adapters.
 
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod domain;
 pub mod limiter;
 pub mod ops;

@@ -1,3 +1,76 @@
-//! The tollgate server.
+//! The command line of tollgate: what was typed decides which part of the library runs, and with what exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use tollgate::app::{self, ReadyFile};
+use tollgate::cli::{BAD_SETTINGS, CheckArgs, Cli, Command, ServeArgs, SettingsArgs};
+use tollgate::config::{self, Faults, Loaded, Sources};
+use tollgate::policy::{self, Options};
+use tollgate::telemetry::logs;
+
+fn main() -> ExitCode {
+    match Cli::parse().into_command() {
+        Command::Serve(args) => serve(args),
+        Command::Check(args) => check(&args),
+        Command::PrintConfig(args) => print_config(args),
+    }
+}
+
+fn serve(args: ServeArgs) -> ExitCode {
+    let sources = args.settings.sources();
+    match config::load(&sources) {
+        Ok(loaded) => told(run(loaded, sources, ReadyFile(args.ready_file))),
+        Err(faults) => bad_settings(&faults),
+    }
+}
+
+fn run(loaded: Loaded, sources: Sources, ready_file: ReadyFile) -> anyhow::Result<()> {
+    let settings = loaded.settings;
+    let logs = logs::init(&settings.log.level, settings.log.format)?;
+    // Only admin, HTTP and reloading run here; decisions have a runtime per core.
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("tollgate-control")
+        .enable_all()
+        .build()
+        .context("cannot start the control runtime")?;
+    let reread = move || config::load(&sources).map(|loaded| loaded.settings);
+    control.block_on(app::run(settings, logs, ready_file, reread))?;
+    Ok(())
+}
+
+fn check(args: &CheckArgs) -> ExitCode {
+    let options =
+        Options { default_algorithm: args.default_algorithm, merge_domains: args.merge_domains };
+    let report = policy::check(&args.paths, &options);
+    println!("{report}");
+    if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print_config(args: SettingsArgs) -> ExitCode {
+    match config::load(&args.sources()) {
+        Ok(loaded) => {
+            print!("{}", loaded.to_yaml());
+            ExitCode::SUCCESS
+        }
+        Err(faults) => bad_settings(&faults),
+    }
+}
+
+fn bad_settings(faults: &Faults) -> ExitCode {
+    eprintln!("{faults}");
+    ExitCode::from(BAD_SETTINGS)
+}
+
+/// Errors before and after the logs are on standard error, in full.
+fn told(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tollgate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -24,7 +24,6 @@ use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
 use crate::transport::rls::Rls;
 
 /// What the routes need.
-#[derive(Debug)]
 pub struct Ops<S> {
     /// Decides `/json`.
     pub rls: Rls<S>,
@@ -33,7 +32,13 @@ pub struct Ops<S> {
     /// Whether this instance should get traffic.
     pub ready: Arc<AtomicBool>,
     /// Brings gauges up to date before they are shown.
-    pub refresh: fn(&Ops<S>),
+    pub refresh: Box<dyn Fn() + Send + Sync>,
+}
+
+impl<S> std::fmt::Debug for Ops<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ops").field("ready", &self.ready).finish_non_exhaustive()
+    }
 }
 
 /// The routes; bodies of at most `body_bytes`.
@@ -57,7 +62,7 @@ async fn ready<S: LimitStore>(State(ops): State<Arc<Ops<S>>>) -> Response {
 }
 
 async fn metrics<S: LimitStore>(State(ops): State<Arc<Ops<S>>>) -> Response {
-    (ops.refresh)(&ops);
+    (ops.refresh)();
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], ops.metrics.render()).into_response()
 }
 

@@ -4,6 +4,7 @@
 //! fails, or of other replicas: those are layers above it.
 
 pub mod memory;
+pub mod redis;
 
 use std::future::Future;
 

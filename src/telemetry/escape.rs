@@ -1,27 +1,60 @@
-//! Bytes of requests as text for logs and metadata.
+//! Bytes from requests as text for people: logs, metadata, lists.
+//!
+//! Callers may send any bytes as keys and values. Shown raw, they could forge log lines or control a terminal.
+//! The text is for reading; it is not unambiguous, so it must not become a key.
 
-use std::fmt;
+use std::fmt::{self, Display, Write};
 
-/// Shows bytes as text: what is not UTF-8, control characters and `%` are percent-escaped.
-pub fn escape(bytes: &[u8]) -> impl fmt::Display + '_ {
+/// `bytes` as text: a byte that is not part of valid UTF-8, and each byte of a control character, as `%` and
+/// two upper-case hexadecimal digits. The rest, `%` too, stays as it is.
+pub fn escape(bytes: &[u8]) -> impl Display + '_ {
     Escaped(bytes)
 }
 
 struct Escaped<'a>(&'a [u8]);
 
-impl fmt::Display for Escaped<'_> {
+impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
-                if c.is_control() || c == '%' {
-                    let mut bytes = [0; 4];
-                    c.encode_utf8(&mut bytes).bytes().try_for_each(|b| write!(f, "%{b:02X}"))?;
+                if unsafe_to_show(c) {
+                    percent(c.encode_utf8(&mut [0; 4]).as_bytes(), f)?;
                 } else {
-                    write!(f, "{c}")?;
+                    f.write_char(c)?;
                 }
             }
-            chunk.invalid().iter().try_for_each(|b| write!(f, "%{b:02X}"))?;
+            percent(chunk.invalid(), f)?;
         }
         Ok(())
+    }
+}
+
+/// Control characters, line breaks that are none of them, and marks that turn the direction of what follows.
+fn unsafe_to_show(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn percent(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "%{byte:02X}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_unsafe_to_show_is_escaped() {
+        for (bytes, text) in [
+            (&b""[..], ""),
+            (b"acme-7/%41 \"x\"", "acme-7/%41 \"x\""),
+            ("Zürich \u{1f980}".as_bytes(), "Zürich \u{1f980}"),
+            (b"a\r\nb\x1b[2J\x00\x7f", "a%0D%0Ab%1B[2J%00%7F"),
+            ("\u{85}\u{2028}\u{202e}".as_bytes(), "%C2%85%E2%80%A8%E2%80%AE"),
+            (b"a\xffb\xf0\x9f\xa6", "a%FFb%F0%9F%A6"),
+            (b"\xc0\xaf\xed\xa0\x80", "%C0%AF%ED%A0%80"),
+        ] {
+            assert_eq!(escape(bytes).to_string(), text);
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! What tollgate tells of itself: metrics, and text fit for logs.
+//! What tollgate tells of itself: metrics and logs.
 
 pub mod escape;
+pub mod logs;
 pub mod metrics;

@@ -16,10 +16,13 @@ use tonic_reflection::server::Builder as Reflection;
 
 use super::oversized::Oversized;
 use super::pb;
-use super::pb::rate_limit_service_server::RateLimitServiceServer;
+use super::pb::rate_limit_service_server::{RateLimitServiceServer, SERVICE_NAME};
 use super::rls::Rls;
 use crate::limiter::Shared;
 use crate::store::LimitStore;
+
+/// Whom health is told of: the process, the reference's name for it, and the service.
+pub const HEALTH_NAMES: [&str; 3] = ["", "ratelimit", SERVICE_NAME];
 
 /// How long calls may go on over a connection that was told to go elsewhere.
 const GRACE: Duration = Duration::from_secs(10);

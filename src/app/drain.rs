@@ -1,0 +1,81 @@
+//! Signals, and the order in which tollgate stops: say NOT_SERVING, wait until callers have heard it, take no more
+//! connections, finish the calls under way, exit 0.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic_health::ServingStatus;
+
+use super::AppError;
+use super::cores::Cores;
+use super::process::Process;
+use crate::transport::server::HEALTH_NAMES;
+
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+pub(super) struct Signals(Mutex<(Signal, Signal)>);
+
+impl Signals {
+    pub(super) fn install() -> Result<Self, AppError> {
+        Ok(Self(Mutex::new((on(SignalKind::terminate())?, on(SignalKind::interrupt())?))))
+    }
+
+    /// Resolves at the next of them.
+    pub(super) async fn wait(&self) {
+        let mut signals = self.0.lock().await;
+        let (term, int) = &mut *signals;
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    }
+}
+
+pub(super) fn on(kind: SignalKind) -> Result<Signal, AppError> {
+    signal(kind).map_err(|source| AppError::System { what: "a signal handler", source })
+}
+
+pub(super) async fn set_serving(process: &Process) {
+    set(process, ServingStatus::Serving).await;
+    process.ready.store(true, Ordering::Relaxed);
+}
+
+async fn set(process: &Process, status: ServingStatus) {
+    for name in HEALTH_NAMES {
+        process.health.set_service_status(name, status).await;
+    }
+}
+
+/// Drains; a second signal, or the drain timeout, ends it at once.
+pub(super) async fn drain(
+    process: &Arc<Process>,
+    accepting: CancellationToken,
+    cores: Cores,
+    tasks: TaskTracker,
+    signals: Signals,
+) {
+    let settings = &process.settings.grpc;
+    tracing::info!(delay = ?settings.drain_delay, timeout = ?settings.drain_timeout, "draining");
+    process.ready.store(false, Ordering::Relaxed);
+    set(process, ServingStatus::NotServing).await;
+    let finish = async {
+        tokio::time::sleep(settings.drain_delay).await;
+        accepting.cancel();
+        process.stop.cancel();
+        tasks.close();
+        let joined = tokio::task::spawn_blocking(move || cores.join());
+        let _ = tokio::join!(joined, tasks.wait());
+    };
+    let limit = settings.drain_delay + settings.drain_timeout;
+    tokio::select! {
+        ended = tokio::time::timeout(limit, finish) => match ended {
+            Ok(()) => tracing::info!("stopped"),
+            Err(_) => tracing::warn!("stopped with calls still under way after {limit:?}"),
+        },
+        () = signals.wait() => tracing::warn!("stopped at once, at the second signal"),
+    }
+}

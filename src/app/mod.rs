@@ -1,0 +1,148 @@
+//! The composition root: settings in, a running service out, and the order in which it starts and stops.
+//!
+//! The data plane runs on one thread per core ([`cores`]); everything else, admin, HTTP and reloading,
+//! on the control runtime that calls [`run`].
+
+mod cores;
+mod drain;
+mod listen;
+mod process;
+mod ready;
+mod reload;
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::cores::Cores;
+use self::listen::Listeners;
+use self::process::Process;
+pub use self::ready::ReadyFile;
+use crate::config::{self, Settings};
+use crate::ops::{self, Ops};
+use crate::policy::{self, Compiled, Faults, Source};
+use crate::telemetry::logs::LogHandle;
+use crate::transport::server::{ServeError, serve_admin};
+
+/// Served when no policies are configured.
+const EXAMPLE: &str = include_str!("../../deploy/policies/example.yaml");
+
+/// Why tollgate did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The policies have faults; each is told.
+    #[error("{0}")]
+    Policies(Faults),
+    /// An address cannot be listened on.
+    #[error(
+        "cannot listen on {address} for {listener} ({source}); \
+         free the port or set {setting} to another address"
+    )]
+    Listen {
+        /// Which listener.
+        listener: &'static str,
+        /// The address.
+        address: String,
+        /// The setting that names it.
+        setting: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The address of Redis makes no sense.
+    #[error("{0}")]
+    Redis(String),
+    /// The ready file cannot be written.
+    #[error("cannot write the ready file {path}: {source}")]
+    ReadyFile {
+        /// Where.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A thread, a runtime or a signal handler cannot be had.
+    #[error("the system refuses {what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A server failed.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+/// Serves by `settings` until a signal says stop, then drains. `reread` reads the settings again on SIGHUP.
+pub async fn run(
+    settings: Settings,
+    logs: LogHandle,
+    ready_file: ReadyFile,
+    reread: impl Fn() -> Result<Settings, config::Faults> + Send + 'static,
+) -> Result<(), AppError> {
+    let compiled = policies(&settings)?;
+    for warning in &compiled.warnings {
+        tracing::warn!("{warning}");
+    }
+    let listeners = Listeners::bind(&settings).await?;
+    let signals = drain::Signals::install()?;
+    let process = Arc::new(Process::new(settings, compiled.set));
+    let (tasks, accepting) = (TaskTracker::new(), CancellationToken::new());
+
+    let cores = Cores::start(process.settings.grpc.threads(), &process)?;
+    tasks.spawn(cores::deal(
+        listeners.grpc,
+        cores.doors(),
+        accepting.clone(),
+        Arc::clone(&process),
+    ));
+    tasks.spawn(admin(listeners.admin, Arc::clone(&process)));
+    tasks.spawn(http(listeners.http, ops(&process)?, Arc::clone(&process)));
+    reload::spawn(&tasks, Arc::clone(&process), logs, reread)?;
+
+    drain::set_serving(&process).await;
+    ready_file.write(&listeners.addresses)?;
+    ready::announce(&process, &listeners.addresses);
+    signals.wait().await;
+    drain::drain(&process, accepting, cores, tasks, signals).await;
+    Ok(())
+}
+
+/// The policies that `settings` name. Reads files: blocks.
+fn policies(settings: &Settings) -> Result<Compiled, AppError> {
+    let options = settings.policies.options();
+    let compiled = match &settings.policies.path {
+        Some(path) => policy::load(path, &options),
+        None => policy::compile(&[Source::new("the built-in example", EXAMPLE)], &options),
+    };
+    compiled.map_err(AppError::Policies)
+}
+
+async fn admin(listener: TcpListener, process: Arc<Process>) {
+    let stop = process.stop.clone().cancelled_owned();
+    let incoming = TcpListenerStream::new(listener);
+    let served = serve_admin(incoming, process.health.clone(), &process.connections(0), stop).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the admin listener stopped");
+    }
+}
+
+fn ops(process: &Arc<Process>) -> Result<Ops<process::Store>, AppError> {
+    let refreshed = Arc::clone(process);
+    Ok(Ops {
+        rls: process.rls()?,
+        metrics: Arc::clone(&process.metrics),
+        ready: Arc::clone(&process.ready),
+        refresh: Box::new(move || refreshed.refresh()),
+    })
+}
+
+async fn http(listener: TcpListener, ops: Ops<process::Store>, process: Arc<Process>) {
+    let routes = ops::router(Arc::new(ops), process.settings.bounds.message_bytes);
+    let stop = process.stop.clone().cancelled_owned();
+    if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stop).await {
+        tracing::error!(%error, "the HTTP listener stopped");
+    }
+}

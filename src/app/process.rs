@@ -1,0 +1,149 @@
+//! What the parts of the process share, and the parts that each core builds for itself from it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic_health::server::HealthReporter;
+
+use super::AppError;
+use crate::config::Settings;
+use crate::domain::{Commit, Group, SystemClock};
+use crate::limiter::failover::Failover;
+use crate::limiter::key::{KeyMaker, SensitiveHasher};
+use crate::limiter::request::Bounds;
+use crate::limiter::resolve::Resolver;
+use crate::limiter::snapshot::Policies;
+use crate::limiter::{Limiter, Shared};
+use crate::policy::PolicySet;
+use crate::store::redis::{RedisSettings, RedisStore};
+use crate::store::{Answer, LimitStore, MemoryStore};
+use crate::telemetry::metrics::Metrics;
+use crate::transport::headers::HeaderNames;
+use crate::transport::response::Responder;
+use crate::transport::rls::Rls;
+use crate::transport::server::Connections;
+
+/// What the parts of the process share.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) settings: Settings,
+    pub(super) shared: Arc<Shared>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) health: HealthReporter,
+    /// Whether this instance should get traffic.
+    pub(super) ready: Arc<AtomicBool>,
+    /// Cancelled when connections are to end.
+    pub(super) stop: CancellationToken,
+    responder: Arc<Responder>,
+    memory: Arc<MemoryStore<SystemClock>>,
+}
+
+/// The store that the settings name.
+#[derive(Debug)]
+pub(super) enum Store {
+    /// One for the process.
+    Memory(Arc<MemoryStore<SystemClock>>),
+    /// One connection per core.
+    Redis(RedisStore),
+}
+
+impl LimitStore for Store {
+    async fn decide(&self, group: &Group, commit: Commit, deadline: Instant) -> Answer {
+        match self {
+            Self::Memory(store) => store.decide(group, commit, deadline).await,
+            Self::Redis(store) => store.decide(group, commit, deadline).await,
+        }
+    }
+}
+
+impl Process {
+    pub(super) fn new(settings: Settings, policies: PolicySet) -> Self {
+        let metrics = Arc::new(Metrics::new(settings.metrics.max_series));
+        let secret = settings.general.sensitive_key.as_ref().map_or("", |secret| secret.expose());
+        let hasher = SensitiveHasher::new(secret.as_bytes());
+        let shared = Shared {
+            policies: Policies::new(policies, Arc::clone(&metrics)),
+            modes: ArcSwap::from_pointee(settings.modes()),
+            bounds: Bounds {
+                descriptors: settings.bounds.descriptors,
+                entries: settings.bounds.entries,
+                key_bytes: settings.bounds.key_bytes,
+                value_bytes: settings.bounds.value_bytes,
+            },
+            resolver: Resolver {
+                keys: KeyMaker::new(&settings.redis.key_prefix, hasher.clone()),
+                default_algorithm: settings.policies.default_algorithm,
+            },
+            metrics: Arc::clone(&metrics),
+        };
+        let response = &settings.response;
+        let responder = Responder {
+            metadata: response.dynamic_metadata,
+            headers: response.headers,
+            names: HeaderNames {
+                limit: response.limit_header.to_string(),
+                remaining: response.remaining_header.to_string(),
+                reset: response.reset_header.to_string(),
+            },
+            hasher,
+        };
+        Self {
+            shared: Arc::new(shared),
+            metrics,
+            health: HealthReporter::new(),
+            ready: Arc::default(),
+            stop: CancellationToken::new(),
+            responder: Arc::new(responder),
+            memory: Arc::new(MemoryStore::new(
+                settings.store.memory_max_keys,
+                SystemClock::start(),
+            )),
+            settings,
+        }
+    }
+
+    /// A service with a store connection of its own, on the runtime that calls this.
+    pub(super) fn rls(&self) -> Result<Rls<Store>, AppError> {
+        let failover =
+            Failover::new(self.store()?, self.settings.store.on_failure, Arc::clone(&self.metrics));
+        let limiter = Limiter::new(Arc::clone(&self.shared), failover);
+        let deadline = self.settings.store.deadline;
+        Ok(Rls::new(limiter, Arc::clone(&self.responder), Arc::clone(&self.metrics), deadline))
+    }
+
+    fn store(&self) -> Result<Store, AppError> {
+        let redis = &self.settings.redis;
+        let Some(url) = &redis.url else { return Ok(Store::Memory(Arc::clone(&self.memory))) };
+        let settings = RedisSettings {
+            frames_in_flight: redis.frames_in_flight,
+            connect_timeout: redis.connect_timeout,
+            response_timeout: redis.response_timeout,
+            ..RedisSettings::new(url.expose())
+        };
+        RedisStore::connect(&settings).map(Store::Redis).map_err(|e| AppError::Redis(e.to_string()))
+    }
+
+    /// How long connections of `core` live: a little less or more than those of other cores, so that not all end
+    /// at once.
+    pub(super) fn connections(&self, core: usize) -> Connections {
+        let grpc = &self.settings.grpc;
+        let cores = grpc.threads().max(1);
+        let spread = |age: Duration| age.mul_f64(0.9 + 0.2 * (core as f64 + 0.5) / cores as f64);
+        Connections {
+            message_bytes: self.settings.bounds.message_bytes,
+            max_age: grpc.max_connection_age.map(spread),
+            keepalive_interval: grpc.keepalive_interval,
+            keepalive_timeout: grpc.keepalive_timeout,
+        }
+    }
+
+    /// Brings gauges up to date.
+    pub(super) fn refresh(&self) {
+        let counters = i64::try_from(self.memory.len()).unwrap_or(i64::MAX);
+        self.metrics.memory_counters.set(counters);
+    }
+}

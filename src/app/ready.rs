@@ -1,0 +1,49 @@
+//! Telling whoever waits that tollgate is ready: the ready file, and what to try on the log.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::AppError;
+use super::listen::Addresses;
+use super::process::Process;
+
+/// The file that is written once tollgate is ready, if one was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct ReadyFile(pub Option<PathBuf>);
+
+impl ReadyFile {
+    /// Written beside and renamed, so that nobody reads half of it.
+    pub(super) fn write(&self, addresses: &Addresses) -> Result<(), AppError> {
+        let Some(path) = &self.0 else { return Ok(()) };
+        let failed = |source| AppError::ReadyFile { path: path.display().to_string(), source };
+        let mut beside = path.clone().into_os_string();
+        beside.push(".new");
+        let text = serde_json::to_string(addresses).map_err(|e| failed(e.into()))?;
+        fs::write(&beside, text).map_err(failed)?;
+        fs::rename(&beside, path).map_err(failed)
+    }
+}
+
+/// Says where everything is, and what to try when nothing was configured.
+pub(super) fn announce(process: &Process, at: &Addresses) {
+    let snapshot = process.shared.policies.current();
+    let store = if process.settings.redis.url.is_some() { "redis" } else { "memory" };
+    tracing::info!(
+        grpc = %at.grpc,
+        admin = %at.admin,
+        http = %at.http,
+        store,
+        domains = snapshot.policies.domains().len(),
+        rules = snapshot.policies.rules().len(),
+        "tollgate {} is ready",
+        env!("CARGO_PKG_VERSION"),
+    );
+    if process.settings.policies.path.is_none() {
+        let request = r#"{"domain":"example","descriptors":[{"entries":[{"key":"api_key","value":"demo"}]}]}"#;
+        tracing::info!(
+            "serving the built-in example policy; set policies.path for your own. Try:\n  \
+             curl -s http://{}/json -d '{request}'",
+            at.http
+        );
+    }
+}

@@ -1,0 +1,80 @@
+//! Reloading while traffic flows: policies when their files change or on SIGHUP, the log level and the mode on SIGHUP.
+//!
+//! On a fault the last good policies stay in force; a metric and the log say so.
+
+use std::sync::Arc;
+
+use tokio::signal::unix::SignalKind;
+use tokio_util::task::TaskTracker;
+
+use super::process::Process;
+use super::{AppError, drain};
+use crate::config::{self, Settings};
+use crate::policy;
+use crate::policy::reload::Watcher;
+use crate::telemetry::logs::LogHandle;
+
+/// Starts the task that reloads until the process stops.
+pub(super) fn spawn(
+    tasks: &TaskTracker,
+    process: Arc<Process>,
+    logs: LogHandle,
+    reread: impl Fn() -> Result<Settings, config::Faults> + Send + 'static,
+) -> Result<(), AppError> {
+    let mut hangup = drain::on(SignalKind::hangup())?;
+    let mut watcher = process.settings.policies.path.as_deref().map(Watcher::start);
+    tasks.spawn(async move {
+        loop {
+            tokio::select! {
+                () = process.stop.cancelled() => return,
+                () = changed(watcher.as_mut()) => {}
+                _ = hangup.recv() => reapply(&process, &logs, reread()),
+            }
+            reload(&process).await;
+        }
+    });
+    Ok(())
+}
+
+async fn changed(watcher: Option<&mut Watcher>) {
+    match watcher {
+        Some(watcher) => watcher.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Puts the settings in force that can change while tollgate runs.
+fn reapply(process: &Process, logs: &LogHandle, settings: Result<Settings, config::Faults>) {
+    match settings {
+        Ok(settings) => {
+            process.shared.modes.store(Arc::new(settings.modes()));
+            if let Err(error) = logs.set_level(settings.log.level.as_str()) {
+                tracing::error!(%error, "the log level stays");
+            }
+        }
+        Err(faults) => tracing::error!("the settings stay as they are:\n{faults}"),
+    }
+}
+
+async fn reload(process: &Process) {
+    let Some(path) = process.settings.policies.path.clone() else { return };
+    let options = process.settings.policies.options();
+    let loaded = tokio::task::spawn_blocking(move || policy::load(&path, &options)).await;
+    match loaded {
+        Ok(Ok(compiled)) => {
+            compiled.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            let rules = compiled.set.rules().len();
+            let version = process.shared.policies.replace(compiled.set);
+            process.metrics.reloads_ok.inc();
+            tracing::info!(version, rules, "policies reloaded");
+        }
+        Ok(Err(faults)) => {
+            process.metrics.reloads_failed.inc();
+            tracing::error!("the policies stay as they are; mend these faults:\n{faults}");
+        }
+        Err(error) => {
+            process.metrics.reloads_failed.inc();
+            tracing::error!(%error, "the policies stay as they are: reading them failed");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Counters in a standalone Redis, shared by every replica that uses it.
+//!
+//! A whole request is decided by one atomic script (`decide.lua`) on the clock of Redis; requests that wait at the
+//! same time share a call. What becomes of a request while Redis is away is not decided here.
+//!
+//! * `script`: arguments and reply as typed values.
+//! * `batch`: the task that forms calls and owns the connection.
+//! * `connect`: how a connection is made.
+//!
+//! Needs Redis 5 or later (scripts that read the time before they write).
+
+mod batch;
+mod connect;
+pub mod script;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use self::batch::{Batcher, Call};
+use self::connect::Connector;
+use self::script::{Encoded, known, readings};
+use super::{Answer, LimitStore, StoreError};
+use crate::domain::{Commit, Group, Reading};
+
+/// Where Redis is and how patient to be with it.
+#[derive(Clone)]
+pub struct RedisSettings {
+    /// `redis://[user[:password]@]host[:port][/db]`, or `redis+unix:///path`.
+    pub url: String,
+    /// How many calls of the script may be under way at once, at least 1.
+    pub frames_in_flight: usize,
+    /// How many requests may wait to be sent, at least 1; more are refused.
+    pub queue: usize,
+    /// How long an attempt to connect may take.
+    pub connect_timeout: Duration,
+    /// After how long without an answer a connection is given up.
+    pub response_timeout: Duration,
+}
+
+impl RedisSettings {
+    /// The defaults for the Redis at `url`.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            frames_in_flight: 2,
+            queue: 8_192,
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_millis(500),
+        }
+    }
+}
+
+impl fmt::Debug for RedisSettings {
+    /// Without the URL, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisSettings")
+            .field("frames_in_flight", &self.frames_in_flight)
+            .field("queue", &self.queue)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("response_timeout", &self.response_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The URL names no Redis that can be connected to.
+#[derive(Debug, thiserror::Error)]
+#[error("the Redis URL cannot be used: {0}; write redis://[user[:password]@]host[:port][/db]")]
+pub struct BadUrl(String);
+
+/// What the batch task tells the store.
+#[derive(Debug)]
+struct Health {
+    /// Why there is no connection; none while there is one.
+    down: ArcSwapOption<String>,
+    unreadable: AtomicU64,
+    frames: AtomicU64,
+}
+
+impl Health {
+    fn new() -> Self {
+        let down = ArcSwapOption::from_pointee("not connected yet".to_owned());
+        Self { down, unreadable: AtomicU64::new(0), frames: AtomicU64::new(0) }
+    }
+
+    fn down(&self) -> Option<String> {
+        self.down.load().as_deref().cloned()
+    }
+
+    fn set_connected(&self) {
+        self.down.store(None);
+    }
+
+    fn set_down(&self, reason: &str) {
+        self.down.store(Some(Arc::new(reason.to_owned())));
+    }
+}
+
+/// Counters in Redis.
+///
+/// # Concurrency
+/// One connection and one task; make one store per runtime.
+#[derive(Debug)]
+pub struct RedisStore {
+    calls: mpsc::Sender<Call>,
+    health: Arc<Health>,
+}
+
+impl RedisStore {
+    /// A store that connects in the background, from a task on the present tokio runtime; the task ends when the
+    /// store is dropped. Redis need not be there yet.
+    ///
+    /// # Errors
+    /// A URL that cannot be used.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn connect(settings: &RedisSettings) -> Result<Self, BadUrl> {
+        let (sender, calls) = mpsc::channel(settings.queue.max(1));
+        let health = Arc::new(Health::new());
+        let batcher = Batcher {
+            connector: Connector::new(settings)?,
+            calls,
+            health: Arc::clone(&health),
+            frames_in_flight: settings.frames_in_flight.max(1),
+            response_timeout: settings.response_timeout,
+        };
+        tokio::spawn(batcher.run());
+        Ok(Self { calls: sender, health })
+    }
+
+    /// Whether there is a connection now.
+    pub fn is_connected(&self) -> bool {
+        self.health.down.load().is_none()
+    }
+
+    /// How many stored states could not be read so far, and counted as empty.
+    pub fn unreadable_states(&self) -> u64 {
+        self.health.unreadable.load(Ordering::Relaxed)
+    }
+
+    /// How many calls of the script were sent so far.
+    pub fn frames(&self) -> u64 {
+        self.health.frames.load(Ordering::Relaxed)
+    }
+
+    async fn ask(
+        &self,
+        group: &Group,
+        commit: Commit,
+        deadline: Instant,
+    ) -> Result<Vec<Reading>, StoreError> {
+        let encoded = Encoded::new(group, commit)?;
+        if encoded.is_certain() {
+            return readings(group, &[]);
+        }
+        if let Some(reason) = self.health.down() {
+            return Err(StoreError::Unavailable(reason));
+        }
+        let (answer, integers) = oneshot::channel();
+        self.calls.try_send(Call { group: encoded, deadline, answer }).map_err(|error| {
+            StoreError::Unavailable(match error {
+                TrySendError::Full(_) => "too many requests wait for Redis".to_owned(),
+                TrySendError::Closed(_) => "the connection task has ended".to_owned(),
+            })
+        })?;
+        match tokio::time::timeout_at(deadline, integers).await {
+            Ok(Ok(integers)) => readings(group, &integers?),
+            Ok(Err(_)) => {
+                let reason = self.health.down().unwrap_or_else(|| "connection lost".to_owned());
+                Err(StoreError::Unavailable(reason))
+            }
+            Err(_) => Err(StoreError::Timeout),
+        }
+    }
+}
+
+impl LimitStore for RedisStore {
+    async fn decide(&self, group: &Group, commit: Commit, deadline: Instant) -> Answer {
+        match self.ask(group, commit, deadline).await {
+            Ok(readings) => Answer::full(readings),
+            Err(failure) => Answer {
+                readings: group.claims.iter().map(known).collect(),
+                failure: Some(failure),
+            },
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Replicas that share one Redis admit exactly the limit, whoever asks how many at once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tollgate::transport::pb;
+use tollgate::transport::pb::rate_limit_response::Code;
+use tollgate::transport::pb::rate_limit_service_client::RateLimitServiceClient;
+use tonic::transport::Channel;
+
+use crate::checker::{Admitted, Promise};
+use crate::support::redis::RedisServer;
+use crate::support::tollgate::{Options, Tollgate, request};
+
+const ALGORITHMS: [&str; 3] = ["sliding_window", "token_bucket", "fixed_window"];
+const CALLERS: usize = 64;
+
+/// Limits of a day, so that nothing comes back while the test runs, and of a second, so that everything does.
+fn policies(dir: &std::path::Path) -> PathBuf {
+    let rule = |key: &str, algorithm: &str, limit: u32, unit: &str| {
+        format!(
+            "  - {{key: {key}, rate_limit: {{unit: {unit}, requests_per_unit: {limit}, algorithm: {algorithm}}}}}\n"
+        )
+    };
+    let mut text = String::from("domain: d\ndescriptors:\n");
+    for algorithm in ALGORITHMS {
+        text += &rule(&format!("{algorithm}_500"), algorithm, 500, "day");
+        text += &rule(&format!("{algorithm}_700"), algorithm, 700, "day");
+        text += &rule(&format!("{algorithm}_900"), algorithm, 900, "day");
+        text += &rule(&format!("{algorithm}_second"), algorithm, 50, "second");
+    }
+    let path = dir.join("policies.yaml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// Two replicas; the store may take its time, for this is about numbers and the machine may be busy.
+fn replicas(redis: &RedisServer, policies: &std::path::Path) -> [Tollgate; 2] {
+    let options =
+        Options::default().policies(policies).redis(redis.url()).set("store.deadline=20s");
+    [options.clone().start(), options.start()]
+}
+
+async fn clients(replicas: &[Tollgate; 2]) -> Vec<RateLimitServiceClient<Channel>> {
+    let mut clients = Vec::new();
+    for caller in 0..CALLERS {
+        clients.push(replicas[caller % 2].client().await);
+    }
+    clients
+}
+
+async fn admits(
+    client: &mut RateLimitServiceClient<Channel>,
+    request: &pb::RateLimitRequest,
+) -> bool {
+    let answer = client.should_rate_limit(request.clone()).await.unwrap().into_inner();
+    answer.overall_code() == Code::Ok
+}
+
+/// Every caller asks `times` times; how many requests were admitted.
+async fn storm(
+    clients: Vec<RateLimitServiceClient<Channel>>,
+    request: pb::RateLimitRequest,
+    times: usize,
+) -> usize {
+    let request = Arc::new(request);
+    let callers = clients.into_iter().map(|mut client| {
+        let request = Arc::clone(&request);
+        tokio::spawn(async move {
+            let mut admitted = 0;
+            for _ in 0..times {
+                admitted += usize::from(admits(&mut client, &request).await);
+            }
+            admitted
+        })
+    });
+    let mut admitted = 0;
+    for caller in callers.collect::<Vec<_>>() {
+        admitted += caller.await.unwrap();
+    }
+    admitted
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_admit_exactly_the_limit_with_one_descriptor() {
+    let Some(redis) = RedisServer::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let replicas = replicas(&redis, &policies(dir.path()));
+    for algorithm in ALGORITHMS {
+        let key = format!("{algorithm}_500");
+        let asked = request("d", &[&[(&key, "one")]]);
+        assert_eq!(storm(clients(&replicas).await, asked, 20).await, 500, "{algorithm}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_admit_exactly_the_tightest_of_three_and_charge_no_more() {
+    let Some(redis) = RedisServer::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let replicas = replicas(&redis, &policies(dir.path()));
+    for algorithm in ALGORITHMS {
+        let [tight, middle, wide] = [500, 700, 900].map(|n| format!("{algorithm}_{n}"));
+        // The tightest stands last, so that a decision one by one would have charged the others first.
+        let asked = request("d", &[&[(&wide, "v")], &[(&middle, "v")], &[(&tight, "v")]]);
+        assert_eq!(storm(clients(&replicas).await, asked, 20).await, 500, "{algorithm}");
+        for (key, left) in [(&wide, 400), (&middle, 200), (&tight, 0)] {
+            let mut peek = request("d", &[&[(key, "v")]]);
+            peek.descriptors[0].hits_addend = Some(0);
+            let mut client = replicas[0].client().await;
+            let answer = client.should_rate_limit(peek).await.unwrap().into_inner();
+            assert_eq!(
+                answer.statuses[0].limit_remaining, left,
+                "{key}: denied requests were charged"
+            );
+        }
+    }
+}
+
+/// 64 callers, as fast as a shared machine lets them, for 20 s on limits of a second: the promise of each
+/// algorithm holds in every interval, by the times at which requests were sent and answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promises_hold_in_every_interval_while_windows_slide() {
+    let Some(redis) = RedisServer::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let replicas = replicas(&redis, &policies(dir.path()));
+    let origin = Instant::now();
+    let end = origin + Duration::from_secs(20);
+    let mut callers = Vec::new();
+    for (i, mut client) in clients(&replicas).await.into_iter().enumerate() {
+        callers.push(tokio::spawn(async move {
+            let algorithm = ALGORITHMS[i % 3];
+            let asked = request("d", &[&[(&format!("{algorithm}_second"), "v")]]);
+            let mut admitted = Vec::new();
+            while Instant::now() < end {
+                let sent = origin.elapsed();
+                if admits(&mut client, &asked).await {
+                    admitted.push(Admitted { sent, answered: origin.elapsed() });
+                }
+                // Paced, so that the machine is not the limit: still 20 times what may pass.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            (algorithm, admitted)
+        }));
+    }
+    let mut traces = std::collections::BTreeMap::<&str, Vec<Admitted>>::new();
+    for caller in callers {
+        let (algorithm, admitted) = caller.await.unwrap();
+        traces.entry(algorithm).or_default().extend(admitted);
+    }
+    let second = Duration::from_secs(1);
+    let sliding = &traces["sliding_window"];
+    Promise::Window { limit: 50, window: second }.check(sliding).unwrap();
+    let bucket = &traces["token_bucket"];
+    Promise::Bucket { burst: 50, limit: 50, period: second }.check(bucket).unwrap();
+    for (algorithm, admitted) in &traces {
+        let (few, many) = (50 * 14, 50 * 22);
+        assert!((few..=many).contains(&admitted.len()), "{algorithm}: {} in 20 s", admitted.len());
+    }
+}
+
+/// What a denied request must not touch: every stored byte and every expiry.
+async fn raw_state(redis: &RedisServer) -> Vec<(Vec<u8>, Vec<u8>, i64)> {
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut keys: Vec<Vec<u8>> =
+        redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+    keys.sort();
+    let mut state = Vec::new();
+    for key in keys {
+        let value = redis::cmd("GET").arg(&key).query_async(&mut connection).await.unwrap();
+        let expires =
+            redis::cmd("PEXPIRETIME").arg(&key).query_async(&mut connection).await.unwrap();
+        state.push((key, value, expires));
+    }
+    state
+}
+
+#[tokio::test]
+async fn denied_request_leaves_the_raw_stored_state_unchanged() {
+    let Some(redis) = RedisServer::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let [replica, _] = replicas(&redis, &policies(dir.path()));
+    let mut client = replica.client().await;
+    let keys: Vec<String> = ALGORITHMS.iter().map(|algorithm| format!("{algorithm}_500")).collect();
+    let mut asked = request("d", &[&[(&keys[0], "v")], &[(&keys[1], "v")], &[(&keys[2], "v")]]);
+    asked.hits_addend = 3;
+    assert!(admits(&mut client, &asked).await);
+    let before = raw_state(&redis).await;
+    assert_eq!(before.len(), 3);
+    for denying in 0..3 {
+        let mut denied = asked.clone();
+        denied.descriptors[denying].hits_addend = Some(498);
+        assert!(!admits(&mut client, &denied).await);
+        assert_eq!(raw_state(&redis).await, before, "denied by {}", ALGORITHMS[denying]);
+    }
+    assert!(admits(&mut client, &asked).await);
+    assert_ne!(raw_state(&redis).await, before);
+}

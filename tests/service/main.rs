@@ -1,0 +1,23 @@
+//! The real binary over real sockets, with the real Redis behind it. One binary, as linking is what takes the time.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking; clippy.toml exempts test functions, not their helpers"
+)]
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "nothing is public in a test"
+)]
+#![allow(clippy::disallowed_types, reason = "a poisoned lock is a failed test")]
+
+mod admission;
+mod checker;
+mod conformance;
+mod hostile;
+
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,130 @@
+//! A real Redis for tests: one process on a free port of the loopback, nothing kept on disk.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a server may take to answer.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// A running `redis-server`; dropped, it is killed.
+#[derive(Debug)]
+pub struct RedisServer {
+    port: u16,
+    args: Vec<String>,
+    directory: tempfile::TempDir,
+    process: Option<Child>,
+}
+
+impl RedisServer {
+    /// A server with default settings. Without `redis-server` on the path: a failure where `CI` is set, else
+    /// nothing and a line that says so.
+    pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// A server with further arguments.
+    pub fn start_with(args: &[&str]) -> Option<Self> {
+        let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
+        if found.is_err() {
+            assert!(std::env::var_os("CI").is_none(), "redis-server is needed and not installed");
+            eprintln!("SKIPPED: redis-server is not installed");
+            return None;
+        }
+        Some(Self::on_port(free_port(), args))
+    }
+
+    /// A server on this port, for one that must come up where nobody answered before.
+    pub fn on_port(port: u16, args: &[&str]) -> Self {
+        let mut server = Self {
+            port,
+            args: args.iter().map(ToString::to_string).collect(),
+            directory: tempfile::tempdir().expect("a directory for redis-server"),
+            process: None,
+        };
+        server.restart();
+        server
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its URL, without user or password.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A connection of the test's own, as the default user.
+    pub fn connection(&self) -> redis::Connection {
+        let client = redis::Client::open(self.url()).expect("a URL");
+        client.get_connection().expect("a connection")
+    }
+
+    /// Kills it; all counters are gone.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("to kill redis-server");
+            process.wait().expect("redis-server to end");
+        }
+    }
+
+    /// Starts it again, empty, on the same port.
+    pub fn restart(&mut self) {
+        self.stop();
+        let process = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
+            .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
+            .arg("--dir")
+            .arg(self.directory.path())
+            .args(&self.args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("to start redis-server");
+        self.process = Some(process);
+        let late = Instant::now() + READY_WITHIN;
+        while !answers(self.port) {
+            assert!(Instant::now() < late, "redis-server does not answer on port {}", self.port);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Stops it in its tracks: connections stay open and nothing answers.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let process = self.process.as_ref().expect("a running redis-server");
+        let status = Command::new("kill").args(["-s", name, &process.id().to_string()]).status();
+        assert!(status.expect("kill").success(), "signal {name}");
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+fn answers(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let mut first = [0];
+    stream.set_read_timeout(Some(READY_WITHIN)).is_ok()
+        && stream.write_all(b"PING\r\n").is_ok()
+        && stream.read_exact(&mut first).is_ok()
+}
