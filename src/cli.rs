@@ -43,7 +43,8 @@ Where to look next:
   tollgate check policies/           every fault of the policies, before they are served
   tollgate print-config              every setting
   grpcurl -plaintext localhost:8081 list
-  curl -i localhost:8080/json -d '{\"domain\": \"example\", \"descriptors\": [{\"entries\": [{\"key\": \"k\", \"value\": \"v\"}]}]}'";
+  curl -i localhost:8080/json \\
+    -d '{\"domain\": \"example\", \"descriptors\": [{\"entries\": [{\"key\": \"k\", \"value\": \"v\"}]}]}'";
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -104,8 +105,8 @@ pub struct SettingsArgs {
     pub policies: Option<String>,
     /// Count in this Redis
     ///
-    /// Other users of the machine can see a command line: a password belongs into `TOLLGATE__REDIS__URL` or the file
-    /// that `redis.url_file` names.
+    /// Other users of the machine can see a command line: a password belongs into `TOLLGATE__REDIS__URL` or
+    /// the file that `redis.url_file` names.
     #[arg(long, value_name = "URL", value_parser = secret)]
     pub redis_url: Option<Secret>,
     /// Set one setting, such as grpc.cores=4; may be repeated

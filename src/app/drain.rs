@@ -72,9 +72,10 @@ pub(super) async fn drain(
     };
     let limit = settings.drain_delay + settings.drain_timeout;
     tokio::select! {
-        ended = tokio::time::timeout(limit, finish) => match ended {
-            Ok(()) => tracing::info!("stopped"),
-            Err(_) => tracing::warn!("stopped with calls still under way after {limit:?}"),
+        ended = tokio::time::timeout(limit, finish) => if ended.is_ok() {
+            tracing::info!("stopped");
+        } else {
+            tracing::warn!("stopped with calls still under way after {limit:?}");
         },
         () = signals.wait() => tracing::warn!("stopped at once, at the second signal"),
     }

@@ -23,7 +23,9 @@ use self::process::Process;
 pub use self::ready::ReadyFile;
 use crate::config::{self, Settings};
 use crate::ops::{self, Ops};
+use crate::policy::reload::Watcher;
 use crate::policy::{self, Compiled, Faults, Source};
+use crate::store::redis::BadUrl;
 use crate::telemetry::logs::LogHandle;
 use crate::transport::server::{ServeError, serve_admin};
 
@@ -52,8 +54,8 @@ pub enum AppError {
         source: std::io::Error,
     },
     /// The address of Redis makes no sense.
-    #[error("{0}")]
-    Redis(String),
+    #[error(transparent)]
+    Redis(#[from] BadUrl),
     /// The ready file cannot be written.
     #[error("cannot write the ready file {path}: {source}")]
     ReadyFile {
@@ -82,6 +84,8 @@ pub async fn run(
     ready_file: ReadyFile,
     reread: impl Fn() -> Result<Settings, config::Faults> + Send + 'static,
 ) -> Result<(), AppError> {
+    // Watched before they are read, so that no change falls between.
+    let watcher = settings.policies.path.as_deref().map(Watcher::start);
     let compiled = policies(&settings)?;
     for warning in &compiled.warnings {
         tracing::warn!("{warning}");
@@ -100,8 +104,9 @@ pub async fn run(
     ));
     tasks.spawn(admin(listeners.admin, Arc::clone(&process)));
     tasks.spawn(http(listeners.http, ops(&process)?, Arc::clone(&process)));
-    reload::spawn(&tasks, Arc::clone(&process), logs, reread)?;
+    reload::spawn(&tasks, Arc::clone(&process), watcher, logs, reread)?;
 
+    process.wait_for_stores().await;
     drain::set_serving(&process).await;
     ready_file.write(&listeners.addresses)?;
     ready::announce(&process, &listeners.addresses);

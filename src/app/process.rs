@@ -1,10 +1,11 @@
 //! What the parts of the process share, and the parts that each core builds for itself from it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
@@ -40,6 +41,8 @@ pub(super) struct Process {
     pub(super) stop: CancellationToken,
     responder: Arc<Responder>,
     memory: Arc<MemoryStore<SystemClock>>,
+    /// The stores that were made, for their health.
+    redis: Mutex<Vec<RedisStore>>,
 }
 
 /// The store that the settings name.
@@ -102,6 +105,7 @@ impl Process {
                 settings.store.memory_max_keys,
                 SystemClock::start(),
             )),
+            redis: Mutex::default(),
             settings,
         }
     }
@@ -124,7 +128,9 @@ impl Process {
             response_timeout: redis.response_timeout,
             ..RedisSettings::new(url.expose())
         };
-        RedisStore::connect(&settings).map(Store::Redis).map_err(|e| AppError::Redis(e.to_string()))
+        let store = RedisStore::connect(&settings)?;
+        self.redis.lock().push(store.clone());
+        Ok(Store::Redis(store))
     }
 
     /// How long connections of `core` live: a little less or more than those of other cores, so that not all end
@@ -141,8 +147,20 @@ impl Process {
         }
     }
 
+    /// Waits until every store has tried to connect, so that the first requests meet it. Redis may be away: then
+    /// they are decided without it.
+    pub(super) async fn wait_for_stores(&self) {
+        while !self.redis.lock().iter().all(RedisStore::has_tried) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// Brings gauges up to date.
     pub(super) fn refresh(&self) {
+        let redis = self.redis.lock();
+        self.metrics.store_up.set(redis.iter().all(RedisStore::is_connected).into());
+        let unreadable: u64 = redis.iter().map(RedisStore::unreadable_states).sum();
+        self.metrics.unreadable_states.inner().store(unreadable, Ordering::Relaxed);
         let counters = i64::try_from(self.memory.len()).unwrap_or(i64::MAX);
         self.metrics.memory_counters.set(counters);
     }

@@ -18,11 +18,11 @@ use crate::telemetry::logs::LogHandle;
 pub(super) fn spawn(
     tasks: &TaskTracker,
     process: Arc<Process>,
+    mut watcher: Option<Watcher>,
     logs: LogHandle,
     reread: impl Fn() -> Result<Settings, config::Faults> + Send + 'static,
 ) -> Result<(), AppError> {
     let mut hangup = drain::on(SignalKind::hangup())?;
-    let mut watcher = process.settings.policies.path.as_deref().map(Watcher::start);
     tasks.spawn(async move {
         loop {
             tokio::select! {

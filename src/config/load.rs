@@ -47,7 +47,8 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Every setting as YAML that can be loaded again, with its meaning and origin as comments; secrets redacted.
+    /// Every setting as YAML that can be loaded again, with its meaning and origin as comments; secrets
+    /// redacted.
     pub fn to_yaml(&self) -> String {
         print::yaml(&self.resolved)
     }

@@ -127,7 +127,8 @@ impl Settings {
 section! {
     /// What holds for the whole service.
     pub struct General in "" {
-        /// Kill switch: `enforce`; `shadow` = count and report but deny nothing; `off` = let all pass, uncounted.
+        /// Kill switch: `enforce`; `shadow` = count and report but deny nothing; `off` = let all pass,
+        /// uncounted.
         mode: Mode = "enforce",
         /// Modes of single domains, which go before `mode`, such as `{edge: shadow}`. In the file only.
         modes: BTreeMap<String, Mode> = "",

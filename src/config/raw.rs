@@ -8,11 +8,10 @@ use std::fs;
 
 use config::{Environment, Format, Map, Source, Value, ValueKind};
 
-use super::Settings;
 use super::fault::Faults;
 use super::format::Yaml;
 use super::load::Sources;
-use super::section::Key;
+use super::section::{Key, Section};
 
 /// The environment variables that are settings begin with this and the separator.
 const PREFIX: &str = "TOLLGATE";
@@ -72,9 +71,7 @@ impl Layer {
     /// Takes the top of a file apart into its sections.
     fn root(&mut self, root: Map<String, Value>, faults: &mut Faults) {
         for (name, value) in sorted(root) {
-            let known =
-                |section: &&super::Section| !section.name.is_empty() && section.name == name;
-            let Some(section) = Settings::SECTIONS.iter().find(known) else {
+            let Some(section) = Section::find(&name) else {
                 self.top(&name, value, faults);
                 continue;
             };
@@ -88,8 +85,8 @@ impl Layer {
                 // A section whose keys are all commented out.
                 ValueKind::Nil => {}
                 _ => {
-                    let keys: Vec<_> = section.keys.iter().map(|key| key.name).collect();
-                    let message = format!("expected a section with the keys {}", keys.join(", "));
+                    let keys = section.key_names();
+                    let message = format!("expected a section with the keys {keys}");
                     faults.add(&origin, &name, message);
                 }
             }
@@ -159,26 +156,20 @@ impl Layer {
             let (parent, _) = dotted.split_once('.')?;
             Key::find(parent).filter(|key| key.mapping)
         };
-        match Key::find(dotted).or_else(in_mapping) {
-            None => faults.unknown(&origin, dotted),
-            Some(key) => match (&value.kind, key.mapping) {
-                (ValueKind::Table(_), true) => self.keep(dotted, value),
-                // A mapping whose entries are all commented out.
-                (ValueKind::Nil, true) => {}
-                (_, true) => {
-                    let message = format!("expected {}, in the settings file", key.expected);
-                    faults.add(&origin, dotted, message);
-                }
-                (ValueKind::Table(_) | ValueKind::Array(_), false) => {
-                    faults.add(&origin, dotted, format!("expected {}", key.expected));
-                }
-                (_, false) => self.keep(dotted, value),
-            },
+        let table = matches!(value.kind, ValueKind::Table(_));
+        let list = matches!(value.kind, ValueKind::Array(_));
+        match (Key::find(dotted), in_mapping()) {
+            // A mapping whose entries are all commented out.
+            (Some(key), _) if key.mapping && value.kind == ValueKind::Nil => {}
+            (Some(key), _) if table == key.mapping && !list => {
+                self.values.insert(dotted.to_owned(), value);
+            }
+            (Some(key), _) | (None, Some(key)) => {
+                let place = if key.mapping { ", in the settings file" } else { "" };
+                faults.add(&origin, dotted, format!("expected {}{place}", key.expected));
+            }
+            (None, None) => faults.unknown(&origin, dotted),
         }
-    }
-
-    fn keep(&mut self, dotted: &str, value: Value) {
-        self.values.insert(dotted.to_owned(), value);
     }
 }
 
@@ -195,7 +186,8 @@ pub(super) fn variable(dotted: &str) -> String {
 
 /// Picks the variables that are settings, and notes those that were meant to be.
 ///
-/// Others that begin with `TOLLGATE_` are no fault: Kubernetes sets `TOLLGATE_PORT` and the like for a Service of that name.
+/// Others that begin with `TOLLGATE_` are no fault: Kubernetes sets `TOLLGATE_PORT` and the like for a
+/// Service of that name.
 fn own_variables(all: &[(OsString, OsString)], faults: &mut Faults) -> HashMap<String, String> {
     let mut own = HashMap::new();
     for (name, value) in all {

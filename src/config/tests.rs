@@ -205,6 +205,7 @@ const BAD_FILES: &[(&str, &[&str])] = &[
     ("mode: {a: b}", &["1:7: mode: expected enforce, shadow or off"]),
     ("modes: {edge: loud}", &["1:15: modes.edge: found \"loud\", expected enforce, shadow or off"]),
     ("modes: {edge: {a: b}}", &["modes.edge: found", "expected enforce, shadow or off"]),
+    ("\"modes.edge\": {a: b}", &["1:15: modes.edge: expected a mapping from domain"]),
     ("modes: shadow", &["1:8: modes: expected a mapping from domain"]),
     ("modes: [a]", &["1:8: modes: expected a mapping from domain"]),
     ("policies: {merge_domains: 1}", &["found \"1\", expected true or false"]),

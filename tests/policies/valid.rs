@@ -96,7 +96,7 @@ fn limits_have_the_numbers_as_written_and_the_defaults() {
     assert_eq!(kinds, expected);
     let names: Vec<_> = limits.iter().map(|limit| limit.name.as_deref()).collect();
     assert_eq!(names, [Some("per second"), Some("per five minutes"), None, None]);
-    assert_eq!(limits[0].replaces, [std::sync::Arc::<str>::from("basic")]);
+    assert_eq!(limits[0].replaces, [Arc::<str>::from("basic")]);
 }
 
 #[test]

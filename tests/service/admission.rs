@@ -188,11 +188,11 @@ async fn denied_request_leaves_the_raw_stored_state_unchanged() {
     assert!(admits(&mut client, &asked).await);
     let before = raw_state(&redis).await;
     assert_eq!(before.len(), 3);
-    for denying in 0..3 {
+    for (denying, algorithm) in ALGORITHMS.iter().enumerate() {
         let mut denied = asked.clone();
         denied.descriptors[denying].hits_addend = Some(498);
         assert!(!admits(&mut client, &denied).await);
-        assert_eq!(raw_state(&redis).await, before, "denied by {}", ALGORITHMS[denying]);
+        assert_eq!(raw_state(&redis).await, before, "denied by {algorithm}");
     }
     assert!(admits(&mut client, &asked).await);
     assert_ne!(raw_state(&redis).await, before);

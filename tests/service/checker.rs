@@ -30,7 +30,7 @@ impl Promise {
                 trace.iter().filter(|a| a.sent >= first.sent).map(|a| a.answered).collect();
             within.sort();
             for (i, answered) in within.iter().enumerate() {
-                let (count, interval) = (i as u64 + 1, *answered - first.sent);
+                let (count, interval) = (i as u64 + 1, answered.saturating_sub(first.sent));
                 let excess = match self {
                     Self::Window { limit, window } => interval < *window && count > *limit,
                     Self::Bucket { burst, limit, period } => {

@@ -72,9 +72,9 @@ impl Options {
             command.args(["--set", &format!("{listener}.listen=127.0.0.1:0")]);
         }
         command.arg("--ready-file").arg(&ready);
-        self.policies.iter().for_each(|path| drop(command.arg("--policies").arg(path)));
-        self.redis.iter().for_each(|url| drop(command.arg("--redis-url").arg(url)));
-        self.set.iter().for_each(|setting| drop(command.args(["--set", setting])));
+        self.policies.iter().for_each(|path| _ = command.arg("--policies").arg(path));
+        self.redis.iter().for_each(|url| _ = command.arg("--redis-url").arg(url));
+        self.set.iter().for_each(|setting| _ = command.args(["--set", setting]));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         let mut child =
             command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("tollgate starts");

@@ -15,7 +15,7 @@ pub mod script;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -75,10 +75,11 @@ impl fmt::Debug for RedisSettings {
 pub struct BadUrl(String);
 
 /// What the batch task tells the store.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Health {
     /// Why there is no connection; none while there is one.
     down: ArcSwapOption<String>,
+    tried: AtomicBool,
     unreadable: AtomicU64,
     frames: AtomicU64,
 }
@@ -86,7 +87,7 @@ struct Health {
 impl Health {
     fn new() -> Self {
         let down = ArcSwapOption::from_pointee("not connected yet".to_owned());
-        Self { down, unreadable: AtomicU64::new(0), frames: AtomicU64::new(0) }
+        Self { down, ..Self::default() }
     }
 
     fn down(&self) -> Option<String> {
@@ -95,18 +96,20 @@ impl Health {
 
     fn set_connected(&self) {
         self.down.store(None);
+        self.tried.store(true, Ordering::Relaxed);
     }
 
     fn set_down(&self, reason: &str) {
         self.down.store(Some(Arc::new(reason.to_owned())));
+        self.tried.store(true, Ordering::Relaxed);
     }
 }
 
 /// Counters in Redis.
 ///
 /// # Concurrency
-/// One connection and one task; make one store per runtime.
-#[derive(Debug)]
+/// One connection and one task, which clones share; make one store per runtime.
+#[derive(Clone, Debug)]
 pub struct RedisStore {
     calls: mpsc::Sender<Call>,
     health: Arc<Health>,
@@ -114,7 +117,7 @@ pub struct RedisStore {
 
 impl RedisStore {
     /// A store that connects in the background, from a task on the present tokio runtime; the task ends when the
-    /// store is dropped. Redis need not be there yet.
+    /// last clone is dropped. Redis need not be there yet.
     ///
     /// # Errors
     /// A URL that cannot be used.
@@ -133,6 +136,11 @@ impl RedisStore {
         };
         tokio::spawn(batcher.run());
         Ok(Self { calls: sender, health })
+    }
+
+    /// Whether an attempt to connect has ended, well or not.
+    pub fn has_tried(&self) -> bool {
+        self.health.tried.load(Ordering::Relaxed)
     }
 
     /// Whether there is a connection now.
