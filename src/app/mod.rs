@@ -1,6 +1,6 @@
 //! The composition root: settings in, a running service out, and the order in which it starts and stops.
 //!
-//! The data plane runs on one thread per core ([`cores`]); everything else, admin, HTTP and reloading,
+//! The data plane runs on one thread per core (`cores`); everything else, admin, HTTP and reloading,
 //! on the control runtime that calls [`run`].
 
 mod cores;
