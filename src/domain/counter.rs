@@ -6,42 +6,8 @@
 use std::time::Duration;
 
 use super::limit::{Algorithm, Limit};
+use super::reading::{Hits, Reading};
 use super::{Timestamp, fixed_window, sliding_window, token_bucket};
-
-/// What a claim does to its counter.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Hits {
-    /// Asks for so many hits, at least one.
-    Take(u64),
-    /// Asks whether one hit would pass and charges nothing.
-    Peek,
-    /// Gives so many hits back. Never fails, never creates state, never passes full.
-    Refund(u64),
-}
-
-impl Hits {
-    /// How many hits must fit for this to pass; nothing for a refund.
-    pub const fn needed(self) -> u64 {
-        match self {
-            Self::Take(hits) => hits,
-            Self::Peek => 1,
-            Self::Refund(_) => 0,
-        }
-    }
-}
-
-/// What a counter says after a step.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Reading {
-    /// Whether the hits fit.
-    pub passed: bool,
-    /// Whole hits that would still fit.
-    pub remaining: u64,
-    /// Zero when it passed; else the shortest wait after which the same hits would fit; none: never.
-    pub retry_after: Option<Duration>,
-    /// The time until nothing counts as used.
-    pub reset_after: Duration,
-}
 
 /// The state of a counter; empty means nothing used.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -81,11 +47,31 @@ impl Counter {
         }
         self.settle(limit, now);
         let now = now.as_micros();
-        match limit.algorithm() {
-            Algorithm::TokenBucket { .. } => token_bucket::step(self, limit, hits, now),
-            Algorithm::SlidingWindow { .. } => sliding_window::step(self, limit, hits, now),
-            Algorithm::FixedWindow => fixed_window::step(self, limit, hits, now),
-        }
+        let reading;
+        *self = match (limit.algorithm(), std::mem::take(self)) {
+            (Algorithm::TokenBucket { .. }, before) => {
+                let mut state =
+                    if let Self::TokenBucket(state) = before { Some(state) } else { None };
+                reading = token_bucket::step(&mut state, limit, hits, now);
+                state.map_or(Self::Empty, Self::TokenBucket)
+            }
+            (Algorithm::SlidingWindow { .. }, before) => {
+                let mut state = if let Self::SlidingWindow(state) = before {
+                    state
+                } else {
+                    sliding_window::State::default()
+                };
+                reading = sliding_window::step(&mut state, limit, hits, now);
+                if state.runs.is_empty() { Self::Empty } else { Self::SlidingWindow(state) }
+            }
+            (Algorithm::FixedWindow, before) => {
+                let mut state =
+                    if let Self::FixedWindow(state) = before { Some(state) } else { None };
+                reading = fixed_window::step(&mut state, limit, hits, now);
+                state.map_or(Self::Empty, Self::FixedWindow)
+            }
+        };
+        reading
     }
 
     /// When the counter is empty again on a forward clock, and may be dropped.

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use super::SATURATION;
-use super::counter::{Counter, Hits, Reading};
 use super::limit::Limit;
+use super::reading::{Hits, Reading};
 
 /// The count of one window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,13 +28,15 @@ impl State {
     }
 }
 
-pub(super) fn step(counter: &mut Counter, limit: &Limit, hits: Hits, now: u64) -> Reading {
-    let mut window = current(counter, limit, now);
+/// One step; no state is an empty window.
+pub(super) fn step(state: &mut Option<State>, limit: &Limit, hits: Hits, now: u64) -> Reading {
+    let start = now - now % limit.period_micros();
+    let current = state.filter(|state| state.start >= start && state.count > 0);
+    let mut window = current.unwrap_or(State { start, count: 0 });
     let passed = match hits {
         Hits::Refund(given) => {
             window.count = window.count.saturating_sub(given);
-            *counter =
-                if window.count == 0 { Counter::Empty } else { Counter::FixedWindow(window) };
+            *state = (window.count > 0).then_some(window);
             true
         }
         Hits::Take(_) | Hits::Peek => {
@@ -43,7 +45,7 @@ pub(super) fn step(counter: &mut Counter, limit: &Limit, hits: Hits, now: u64) -
             let charges = passed || limit.always_charges();
             if charges && let Hits::Take(_) = hits {
                 window.count = charged;
-                *counter = Counter::FixedWindow(window);
+                *state = Some(window);
             }
             passed
         }
@@ -64,14 +66,5 @@ pub fn reading(limit: &Limit, hits: Hits, passed: bool, count: u64, ends_in: u64
             (hits.needed() <= limit.capacity()).then_some(ends_in)
         },
         reset_after: if count == 0 { Duration::ZERO } else { ends_in },
-    }
-}
-
-/// The window that counts now.
-fn current(counter: &Counter, limit: &Limit, now: u64) -> State {
-    let start = now - now % limit.period_micros();
-    match counter {
-        Counter::FixedWindow(state) if state.start >= start && state.count > 0 => *state,
-        _ => State { start, count: 0 },
     }
 }

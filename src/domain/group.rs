@@ -11,8 +11,9 @@ use std::fmt;
 use std::ops::Range;
 
 use super::Timestamp;
-use super::counter::{Counter, Hits, Reading};
+use super::counter::Counter;
 use super::limit::Limit;
+use super::reading::{Hits, Reading};
 
 /// The name of a counter in every store; bytes, usually readable.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]

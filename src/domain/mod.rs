@@ -6,6 +6,7 @@
 //!
 //! * [`limit`]: a limit and its exact arithmetic constants.
 //! * [`token_bucket`], [`sliding_window`], [`fixed_window`]: one algorithm each.
+//! * [`reading`]: what a claim asks, what a counter says.
 //! * [`counter`]: the state of one counter, whatever its algorithm.
 //! * [`group`]: all claims of one request, decided together.
 //! * [`clock`]: time as an input.
@@ -15,13 +16,15 @@ pub mod counter;
 pub mod fixed_window;
 pub mod group;
 pub mod limit;
+pub mod reading;
 pub mod sliding_window;
 pub mod token_bucket;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
-pub use counter::{Counter, Hits, Reading};
+pub use counter::Counter;
 pub use group::{Claim, Commit, Group, Key, Part, Verdict};
 pub use limit::{Algorithm, Charge, Limit, LimitError, Unit};
+pub use reading::{Hits, Reading};
 
 /// Hits and sums of hits saturate here, 2^52: a Lua double counts exactly to twice that.
 pub const SATURATION: u64 = 1 << 52;

@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use super::SATURATION;
-use super::counter::{Counter, Hits, Reading};
 use super::limit::{Algorithm, Limit};
+use super::reading::{Hits, Reading};
 
 /// Hits that leave the window together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,10 +28,6 @@ pub struct State {
 }
 
 impl State {
-    fn total(&self) -> u64 {
-        self.runs.iter().map(|run| run.hits).sum()
-    }
-
     pub(super) fn empty_at(&self, limit: &Limit) -> u64 {
         self.runs.last().map_or(0, |run| run.newest.saturating_add(limit.period_micros()))
     }
@@ -44,11 +40,20 @@ impl State {
         }
     }
 
+    /// The runs still in the window.
+    fn live(&self, limit: &Limit, now: u64) -> &[Run] {
+        self.runs.get(self.gone(limit, now)..).unwrap_or_default()
+    }
+
+    /// How many runs have left the window.
+    fn gone(&self, limit: &Limit, now: u64) -> usize {
+        let gone = |run: &&Run| run.newest.saturating_add(limit.period_micros()) <= now;
+        self.runs.iter().take_while(gone).count()
+    }
+
     /// Drops the runs that have left the window.
     fn slide(&mut self, limit: &Limit, now: u64) {
-        let gone = |run: &Run| run.newest.saturating_add(limit.period_micros()) <= now;
-        let first = self.runs.iter().position(|run| !gone(run)).unwrap_or(self.runs.len());
-        self.runs.drain(..first);
+        self.runs.drain(..self.gone(limit, now));
     }
 
     fn charge(&mut self, limit: &Limit, hits: u64, now: u64) {
@@ -73,47 +78,48 @@ impl State {
         }
         self.runs.retain(|run| run.hits > 0);
     }
-
-    /// When `hits` more would fit, if nothing else happens.
-    fn fits_at(&self, limit: &Limit, hits: u64) -> u64 {
-        let mut left = self.total();
-        for run in &self.runs {
-            left -= run.hits;
-            if left.saturating_add(hits) <= limit.capacity() {
-                return run.newest.saturating_add(limit.period_micros());
-            }
-        }
-        0
-    }
 }
 
-pub(super) fn step(counter: &mut Counter, limit: &Limit, hits: Hits, now: u64) -> Reading {
-    let mut state = match &*counter {
-        Counter::SlidingWindow(state) => state.clone(),
-        _ => State::default(),
-    };
-    state.slide(limit, now);
-    let total = state.total();
+/// When `hits` more would fit into a window of these runs, if nothing else happens.
+fn fits_at(runs: &[Run], limit: &Limit, hits: u64) -> u64 {
+    let mut left = total(runs);
+    for run in runs {
+        left -= run.hits;
+        if left.saturating_add(hits) <= limit.capacity() {
+            return run.newest.saturating_add(limit.period_micros());
+        }
+    }
+    0
+}
+
+fn total(runs: &[Run]) -> u64 {
+    runs.iter().map(|run| run.hits).sum()
+}
+
+/// One step; no runs is an empty window. Runs that have left are dropped when something is written, not before.
+pub(super) fn step(state: &mut State, limit: &Limit, hits: Hits, now: u64) -> Reading {
+    let used = total(state.live(limit, now));
     let passed = match hits {
         Hits::Refund(given) => {
+            state.slide(limit, now);
             state.refund(given);
-            write(counter, &state);
             true
         }
         Hits::Take(_) | Hits::Peek => {
-            let charged = total.saturating_add(hits.needed()).min(SATURATION);
+            let charged = used.saturating_add(hits.needed()).min(SATURATION);
             let passed = charged <= limit.capacity();
             let charges = passed || limit.always_charges();
-            if charges && matches!(hits, Hits::Take(_)) && charged > total {
-                state.charge(limit, charged - total, now);
-                write(counter, &state);
+            if charges && matches!(hits, Hits::Take(_)) && charged > used {
+                state.slide(limit, now);
+                state.charge(limit, charged - used, now);
             }
             passed
         }
     };
-    let fits_in = if passed { 0 } else { state.fits_at(limit, hits.needed()).saturating_sub(now) };
+    let live = state.live(limit, now);
+    let fits_in = if passed { 0 } else { fits_at(live, limit, hits.needed()).saturating_sub(now) };
     let empty_in = state.empty_at(limit).saturating_sub(now);
-    reading(limit, hits, passed, state.total(), fits_in, empty_in)
+    reading(limit, hits, passed, total(live), fits_in, empty_in)
 }
 
 /// What a window says that holds `total` hits, would let the same hits pass in `fits_in` microseconds and is
@@ -136,11 +142,6 @@ pub fn reading(
         },
         reset_after: Duration::from_micros(empty_in),
     }
-}
-
-fn write(counter: &mut Counter, state: &State) {
-    *counter =
-        if state.runs.is_empty() { Counter::Empty } else { Counter::SlidingWindow(state.clone()) };
 }
 
 fn slots(limit: &Limit) -> usize {

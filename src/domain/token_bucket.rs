@@ -10,8 +10,8 @@
 
 use std::time::Duration;
 
-use super::counter::{Counter, Hits, Reading};
 use super::limit::{Limit, Span};
+use super::reading::{Hits, Reading};
 
 /// The time at which the bucket is full.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,6 +35,12 @@ impl State {
         }
     }
 
+    fn full_in(lag: Span, limit: &Limit, now: u64) -> Option<Self> {
+        let remainder = lag.remainder as u32;
+        let state = Self { full_at: now + lag.micros, remainder, rate: limit.requests() };
+        (lag != Span::default()).then_some(state)
+    }
+
     /// How far ahead of now the bucket will be full, at the rate of `limit`.
     fn ahead(&self, limit: &Limit, now: u64) -> Span {
         let Some(ahead) = self.full_at.checked_sub(now) else { return Span::default() };
@@ -51,15 +57,13 @@ impl State {
     }
 }
 
-pub(super) fn step(counter: &mut Counter, limit: &Limit, hits: Hits, now: u64) -> Reading {
-    let mut lag = match counter {
-        Counter::TokenBucket(state) => state.ahead(limit, now),
-        _ => Span::default(),
-    };
+/// One step; no state is a full bucket.
+pub(super) fn step(state: &mut Option<State>, limit: &Limit, hits: Hits, now: u64) -> Reading {
+    let mut lag = state.as_ref().map_or_else(Span::default, |state| state.ahead(limit, now));
     let passed = match hits {
         Hits::Refund(given) => {
             lag = minus(lag, limit.cost(given), limit.requests());
-            write(counter, limit, lag, now);
+            *state = State::full_in(lag, limit, now);
             true
         }
         Hits::Take(_) | Hits::Peek => {
@@ -68,7 +72,7 @@ pub(super) fn step(counter: &mut Counter, limit: &Limit, hits: Hits, now: u64) -
             let charges = passed || limit.always_charges();
             if charges && let Hits::Take(_) = hits {
                 lag = charged.min(limit.ceiling());
-                write(counter, limit, lag, now);
+                *state = State::full_in(lag, limit, now);
             }
             passed
         }
@@ -104,16 +108,7 @@ pub fn reading(limit: &Limit, hits: Hits, passed: bool, lag: Span) -> Reading {
 fn at_new_rate(ahead: u64, state: &State, rate: u32) -> u64 {
     let deficit = ahead as f64 * f64::from(state.rate) + f64::from(state.remainder);
     let micros = deficit / f64::from(rate) * (1.0 + f64::EPSILON * 4.0);
-    micros.floor() as u64 + 1
-}
-
-fn write(counter: &mut Counter, limit: &Limit, lag: Span, now: u64) {
-    *counter = if lag == Span::default() {
-        Counter::Empty
-    } else {
-        let remainder = lag.remainder as u32;
-        Counter::TokenBucket(State { full_at: now + lag.micros, remainder, rate: limit.requests() })
-    };
+    (micros.floor() as u64).saturating_add(1)
 }
 
 fn plus(a: Span, b: Span, rate: u32) -> Span {
