@@ -1,12 +1,19 @@
 //! A real Redis for tests: one process on a free port of the loopback, nothing kept on disk.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::expect_used,
+    reason = "shared by test binaries that use a part each; what is not as expected shall panic"
+)]
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a server may take to answer.
+/// How long a server may take to start.
 const READY_WITHIN: Duration = Duration::from_secs(10);
+const LOG: &str = "redis.log";
 
 /// A running `redis-server`; dropped, it is killed.
 #[derive(Debug)]
@@ -74,22 +81,33 @@ impl RedisServer {
     /// Starts it again, empty, on the same port.
     pub fn restart(&mut self) {
         self.stop();
+        // The log is this process' own word that it serves the port; an answer may be a stranger's.
+        drop(std::fs::remove_file(self.log()));
         let process = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
             .arg("--dir")
             .arg(self.directory.path())
+            .arg("--logfile")
+            .arg(self.log())
             .args(&self.args)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
             .spawn()
             .expect("to start redis-server");
-        self.process = Some(process);
+        let process = self.process.insert(process);
         let late = Instant::now() + READY_WITHIN;
-        while !answers(self.port) {
-            assert!(Instant::now() < late, "redis-server does not answer on port {}", self.port);
+        loop {
+            let ended = process.try_wait().expect("the state of redis-server").is_some();
+            let log = std::fs::read_to_string(self.directory.path().join(LOG)).unwrap_or_default();
+            if log.contains("Ready to accept connections") {
+                return;
+            }
+            assert!(!ended && Instant::now() < late, "redis-server does not start: {log}");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join(LOG)
     }
 
     /// Stops it in its tracks: connections stay open and nothing answers.
@@ -119,12 +137,4 @@ impl Drop for RedisServer {
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address").port()
-}
-
-fn answers(port: u16) -> bool {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
-    let mut first = [0];
-    stream.set_read_timeout(Some(READY_WITHIN)).is_ok()
-        && stream.write_all(b"PING\r\n").is_ok()
-        && stream.read_exact(&mut first).is_ok()
 }

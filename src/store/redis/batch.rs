@@ -69,12 +69,14 @@ impl Batcher {
                 Ok(link) => {
                     tracing::info!(redis = %self.connector, "connected to Redis");
                     reported.clear();
-                    backoff.reset();
                     self.health.set_connected();
-                    match self.serve(link, &script).await {
-                        End::Lost(reason) => reason,
-                        End::Dropped => return,
+                    let since = Instant::now();
+                    let End::Lost(reason) = self.serve(link, &script).await else { return };
+                    // A connection that is closed as soon as it is made must not be made all the time.
+                    if since.elapsed() >= Backoff::LONGEST {
+                        backoff.reset();
                     }
+                    reason
                 }
                 Err(reason) => reason,
             };

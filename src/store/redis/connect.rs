@@ -114,7 +114,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     const SHORTEST: Duration = Duration::from_millis(50);
-    const LONGEST: Duration = Duration::from_secs(1);
+    pub(super) const LONGEST: Duration = Duration::from_secs(1);
 
     pub(super) fn new() -> Self {
         Self { next: Self::SHORTEST, random: RandomState::new(), attempts: 0 }

@@ -47,7 +47,7 @@ local EACH, NEVER = 1, 2
 local TOKEN_BUCKET, SLIDING_WINDOW, FIXED_WINDOW = 1, 2, 3
 local SATURATION = 4503599627370496
 local VERSION = 1
-local CLAIM_HEAD = 5
+-- The length of a claim's numbers, by algorithm.
 local CLAIM_BODY = { [0] = 0, 40, 32, 20 }
 local EMPTY = ''
 
@@ -56,11 +56,44 @@ local pack, unpack_at = struct.pack, struct.unpack
 local byte, sub, format = string.byte, string.sub, string.format
 local floor, min, max = math.floor, math.min, math.max
 
--- Algorithms: (state, at, kind, always) -> state after the step, settled state, passed, integers of the reply.
--- Settled: pulled back if it lies further ahead than it could be written now; that outlives a denial.
--- States are immutable strings: keeping one is a snapshot, and an unchanged one needs no writing.
+-- States of all keys, by slot: as read, and as they become. A state is an immutable string: keeping one is a
+-- snapshot, and an unchanged one needs no writing.
 
-local function token_bucket(state, at, kind, always)
+local function is_readable(raw)
+  local version, algorithm = byte(raw, 1, 2)
+  if version ~= VERSION then
+    return false
+  elseif algorithm == SLIDING_WINDOW then
+    return #raw >= 26 and (#raw - 26) % 16 == 0
+  end
+  return #raw == 18 and (algorithm == TOKEN_BUCKET or algorithm == FIXED_WINDOW)
+end
+
+local unreadable = 0
+local stored, states = {}, {}
+-- How long after the first time in its state a key's counter is empty, in microseconds.
+local spans = {}
+
+-- In steps, because the stack of Lua takes some thousand values at once.
+for first = 1, #KEYS, 1000 do
+  local last = min(first + 999, #KEYS)
+  local raws = redis.call('MGET', unpack(KEYS, first, last))
+  for i = 1, last - first + 1 do
+    local state = raws[i] or EMPTY
+    if state ~= EMPTY and not is_readable(state) then
+      unreadable = unreadable + 1
+      state = EMPTY
+    end
+    stored[first + i - 1], states[first + i - 1] = state, state
+  end
+end
+
+-- Algorithms: (slot, place of the claim's numbers, kind, always) -> settled state, passed, integers of the reply.
+-- Each puts the state after the step in `states`. Settled: as it was, but pulled back if it lies further ahead
+-- than it could be written now; that outlives a denial.
+
+local function token_bucket(slot, at, kind, always)
+  local state = states[slot]
   local rate, cost, cost_rest, full, full_rest, ceiling, ceiling_rest =
     unpack_at('<I4dI4dI4dI4', args, at)
   local lag, rest = 0, 0
@@ -111,7 +144,8 @@ local function token_bucket(state, at, kind, always)
       state = pack('<BBdI4I4', VERSION, TOKEN_BUCKET, now + lag, rest, rate)
     end
   end
-  return state, settled, passed, lag, rest
+  states[slot], spans[slot] = state, 1
+  return settled, passed, lag, rest
 end
 
 -- The runs keep their distances and the newest counts as of now.
@@ -176,7 +210,8 @@ local function fits_in(hits, capacity, period, newest, total, older)
   return 0
 end
 
-local function sliding_window(state, at, kind, always)
+local function sliding_window(slot, at, kind, always)
+  local state = states[slot]
   local hits, capacity, period, width, slots = unpack_at('<dI4ddI4', args, at)
   if byte(state, 2) == SLIDING_WINDOW and unpack_at('<d', state, 3) > now then
     state = pull_runs_back(state)
@@ -220,10 +255,12 @@ local function sliding_window(state, at, kind, always)
   if total > 0 then
     empty_us = period - (now - newest)
   end
-  return state, settled, passed, total, retry_us, empty_us
+  states[slot], spans[slot] = state, period
+  return settled, passed, total, retry_us, empty_us
 end
 
-local function fixed_window(state, at, kind, always)
+local function fixed_window(slot, at, kind, always)
+  local state = states[slot]
   local hits, capacity, period = unpack_at('<dI4d', args, at)
   local start, count = now - now % period, 0
   if byte(state, 2) == FIXED_WINDOW then
@@ -256,62 +293,18 @@ local function fixed_window(state, at, kind, always)
       state = pack('<BBdd', VERSION, FIXED_WINDOW, start, count)
     end
   end
-  return state, settled, passed, count, period - (now - start)
+  states[slot], spans[slot] = state, period
+  return settled, passed, count, period - (now - start)
 end
 
-local algorithms = { token_bucket, sliding_window, fixed_window }
-
--- States of all keys, by slot: as read, and as they become.
-
-local function is_readable(raw)
-  local version, algorithm = byte(raw, 1, 2)
-  if version ~= VERSION then
-    return false
-  elseif algorithm == SLIDING_WINDOW then
-    return #raw >= 26 and (#raw - 26) % 16 == 0
-  end
-  return #raw == 18 and (algorithm == TOKEN_BUCKET or algorithm == FIXED_WINDOW)
+local function blocked(_, _, kind)
+  return EMPTY, kind == REFUND
 end
 
-local unreadable = 0
-local stored, states = {}, {}
--- How long after the first time in its state a key's counter is empty, in microseconds.
-local spans = {}
-
--- In steps, because the stack of Lua takes some thousand values at once.
-for first = 1, #KEYS, 1000 do
-  local last = min(first + 999, #KEYS)
-  local raws = redis.call('MGET', unpack(KEYS, first, last))
-  for i = 1, last - first + 1 do
-    local state = raws[i] or EMPTY
-    if state ~= EMPTY and not is_readable(state) then
-      unreadable = unreadable + 1
-      state = EMPTY
-    end
-    stored[first + i - 1], states[first + i - 1] = state, state
-  end
-end
+local algorithms = { [0] = blocked, token_bucket, sliding_window, fixed_window }
 
 local reply = { unreadable }
 local replied = 1
-
--- Decides the claim at `at`; -> slot (0: none), state before, settled state, passed, integers of the reply.
-local function step(at)
-  local slot, algorithm, kind, always = unpack_at('<HBBB', args, at)
-  if algorithm == 0 then
-    return slot, EMPTY, EMPTY, kind == REFUND
-  end
-  if algorithm == TOKEN_BUCKET then
-    spans[slot] = 1
-  else
-    spans[slot] = unpack_at('<d', args, at + CLAIM_HEAD + 12)
-  end
-  local before = states[slot]
-  local after, settled, passed, x, y, z =
-    algorithms[algorithm](before, at + CLAIM_HEAD, kind, always == 1)
-  states[slot] = after
-  return slot, before, settled, passed, x, y, z
-end
 
 local function answer(passed, x, y, z)
   if x then
@@ -325,33 +318,35 @@ local function answer(passed, x, y, z)
   end
 end
 
--- Decides the part at `at`; keeps what the states go back to in `undo_group` (where given), settled unless
--- nothing is to remain, and the places of claims that no verdict undoes in `unconditional`; -> next place,
--- whether it passed, its roles.
+-- Decides the part at `at`. Where given, `undo_group` keeps what its states go back to: settled, unless nothing
+-- is to remain; `unconditional` keeps the places of claims that no verdict undoes. -> next place, whether it
+-- passed, its roles.
 local function decide_part(at, commit, undo_group, unconditional)
   local roles, claims
   roles, claims, at = unpack_at('<BH', args, at)
   local part_passed = true
-  local undone_slots, undone_states, undone = {}, {}, 0
+  local undo = claims > 1 and {} or nil
   for _ = 1, claims do
-    local _, algorithm, kind, always = unpack_at('<HBBB', args, at)
-    local slot, before, settled, passed, x, y, z = step(at)
+    local slot, algorithm, kind, always, numbers = unpack_at('<HBBB', args, at)
+    local before = states[slot]
+    local settled, passed, x, y, z = algorithms[algorithm](slot, numbers, kind, always == 1)
     answer(passed, x, y, z)
     part_passed = part_passed and passed
+    local conditional = kind ~= REFUND and always == 0
     if undo_group and slot > 0 and not undo_group[slot] then
       undo_group[slot] = commit == NEVER and before or settled
     end
-    if kind == REFUND or always == 1 then
+    if undo_group and not conditional then
       unconditional[#unconditional + 1] = at
-    elseif claims > 1 and slot > 0 then
-      undone = undone + 1
-      undone_slots[undone], undone_states[undone] = slot, settled
     end
-    at = at + CLAIM_HEAD + CLAIM_BODY[algorithm]
+    if undo and conditional and slot > 0 then
+      undo[#undo + 1] = { slot, settled }
+    end
+    at = numbers + CLAIM_BODY[algorithm]
   end
-  if not part_passed then
-    for i = undone, 1, -1 do
-      states[undone_slots[i]] = undone_states[i]
+  if undo and not part_passed then
+    for i = #undo, 1, -1 do
+      states[undo[i][1]] = undo[i][2]
     end
   end
   return at, part_passed, roles
@@ -362,7 +357,7 @@ local function decide_group(at)
   commit, parts, at = unpack_at('<BH', args, at)
   -- A single part that fails has undone itself.
   local undo_group = (parts > 1 or commit == NEVER) and {} or nil
-  local unconditional = {}
+  local unconditional = undo_group and {} or nil
   local denied, quotas, quotas_left = false, false, false
   for _ = 1, parts do
     local passed, roles
@@ -384,7 +379,8 @@ local function decide_group(at)
     end
     if commit ~= NEVER then
       for i = 1, #unconditional do
-        step(unconditional[i])
+        local slot, algorithm, kind, always, numbers = unpack_at('<HBBB', args, unconditional[i])
+        algorithms[algorithm](slot, numbers, kind, always == 1)
       end
     end
   end
@@ -399,13 +395,13 @@ end
 local emptied = {}
 for slot, key in ipairs(KEYS) do
   local state = states[slot]
-  if state == stored[slot] then
-    -- Nothing to write, and the expiry stays.
-  elseif state == EMPTY then
-    emptied[#emptied + 1] = key
-  else
-    local ahead = unpack_at('<d', state, 3) - now + spans[slot]
-    redis.call('SET', key, state, 'PX', format('%d', floor(ahead / 1000) + 2 + keep_ms))
+  if state ~= stored[slot] then
+    if state == EMPTY then
+      emptied[#emptied + 1] = key
+    else
+      local ahead = unpack_at('<d', state, 3) - now + spans[slot]
+      redis.call('SET', key, state, 'PX', format('%d', floor(ahead / 1000) + 2 + keep_ms))
+    end
   end
 end
 for i = 1, #emptied do

@@ -148,7 +148,7 @@ impl RedisStore {
         self.health.down.load().is_none()
     }
 
-    /// How many stored states could not be read so far, and counted as empty.
+    /// How often a stored state could not be read so far, and counted as empty.
     pub fn unreadable_states(&self) -> u64 {
         self.health.unreadable.load(Ordering::Relaxed)
     }

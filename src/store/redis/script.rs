@@ -4,8 +4,7 @@
 //! ([`Encoded::new`]), joined with others to a [`Frame`], and its share of the reply becomes readings again in
 //! [`readings`]. Products that need 128 bits are worked out here: the script only adds, compares and carries.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use redis::Cmd;
 
 use crate::domain::limit::Span;

@@ -1,0 +1,198 @@
+//! The script against the domain core on random traces: the same readings, and the same states to the byte.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use redis::{Connection, Value};
+use tollgate::domain::{Claim, Commit, Counter, Group, Key, Limit, Reading, Timestamp};
+use tollgate::store::redis::script::{Encoded, Frame, Reply, Script, readings};
+
+use super::redis_server::RedisServer;
+use super::state::decode;
+use super::traces::{Step, Trace};
+
+/// By how much keys outlive their state while a trace plays: its clock is not the server's.
+const KEEP_MS: u64 = 3_600_000;
+
+#[test]
+fn script_and_core_agree_on_ten_thousand_traces() {
+    let Some(server) = RedisServer::start() else { return };
+    let script = Script::with_manual_time(Script::BODY);
+    let mut connection = server.connection();
+    load(&mut connection, &script);
+    for seed in 0..10_000 {
+        if let Err(difference) = compare(&mut connection, &script, seed) {
+            panic!("seed {seed}: {difference:?}\n{:#?}", Trace::of_seed(seed));
+        }
+    }
+}
+
+/// How the script and the core differ on a trace.
+#[derive(Debug)]
+pub enum Difference {
+    /// The script did not run.
+    Failed(#[expect(dead_code, reason = "shown by Debug")] String),
+    /// It decided, or left, something else.
+    Wrong(#[expect(dead_code, reason = "shown by Debug")] String),
+}
+
+pub fn load(connection: &mut Connection, script: &Script) {
+    script.load().query::<Value>(connection).expect("a script that compiles");
+}
+
+/// Plays the trace of `seed` in one pipeline and compares every step.
+pub fn compare(connection: &mut Connection, script: &Script, seed: u64) -> Result<(), Difference> {
+    let trace = Trace::of_seed(seed);
+    let mut pipeline = redis::pipe();
+    for step in &trace.steps {
+        pipeline.add_command(call(script, step));
+        pipeline.cmd("MGET").arg(names(&trace));
+        for key in &trace.keys {
+            pipeline.cmd("PTTL").arg(key.as_bytes());
+            // So that a later expiry shows that the key was written again.
+            pipeline.cmd("PERSIST").arg(key.as_bytes()).ignore();
+        }
+    }
+    pipeline.cmd("DEL").arg(names(&trace)).ignore();
+    let sent = Instant::now();
+    let replies: Vec<Value> =
+        pipeline.query(connection).map_err(|error| Difference::Failed(error.to_string()))?;
+
+    // A millisecond more, as Redis counts in whole ones.
+    let slack_ms = sent.elapsed().as_millis() as u64 + 1;
+    let mut model = Model { slack_ms, ..Model::default() };
+    for (step, replies) in trace.steps.iter().zip(replies.chunks(2 + trace.keys.len())) {
+        let limits = limits_of(step);
+        model
+            .compare_step(&trace, step, replies, &limits)
+            .map_err(|text| Difference::Wrong(format!("at {}: {text}", step.now.as_micros())))?;
+    }
+    Ok(())
+}
+
+fn names(trace: &Trace) -> Vec<&[u8]> {
+    trace.keys.iter().map(Key::as_bytes).collect()
+}
+
+fn call(script: &Script, step: &Step) -> redis::Cmd {
+    let mut frame = Frame::default();
+    for (group, commit) in &step.groups {
+        frame.push(Encoded::new(group, *commit).unwrap()).unwrap();
+    }
+    let mut command = script.call(&frame);
+    command.arg(step.now.as_micros()).arg(KEEP_MS);
+    command
+}
+
+fn limits_of(step: &Step) -> HashMap<&Key, &Limit> {
+    let claims = step.groups.iter().flat_map(|(group, _)| &group.claims);
+    claims.map(|claim| (&claim.key, &claim.limit)).collect()
+}
+
+/// The domain core over counters in memory, and what Redis held after the last step.
+#[derive(Default)]
+pub struct Model {
+    /// How much of an expiry may have passed before it was looked at.
+    slack_ms: u64,
+    counters: HashMap<Key, Counter>,
+    raw: HashMap<Key, Option<Vec<u8>>>,
+}
+
+impl Model {
+    fn compare_step(
+        &mut self,
+        trace: &Trace,
+        step: &Step,
+        replies: &[Value],
+        limits: &HashMap<&Key, &Limit>,
+    ) -> Result<(), String> {
+        let before = self.counters.clone();
+        let mut reply = Reply::new(replies[0].clone()).map_err(|error| error.to_string())?;
+        if reply.unreadable > 0 {
+            return Err("it could not read its own state".into());
+        }
+        for (group, commit) in &step.groups {
+            let expected = self.decide(group, *commit, step.now);
+            let integers = reply.next_group(Encoded::new(group, *commit).unwrap().integers());
+            let found = readings(group, &integers).map_err(|error| error.to_string())?;
+            if found != expected {
+                return Err(format!("{found:?} instead of {expected:?}"));
+            }
+        }
+        if !reply.next_group(1).is_empty() {
+            return Err("the reply is too long".into());
+        }
+        let stored: Vec<Option<Vec<u8>>> = redis::from_redis_value(replies[1].clone()).unwrap();
+        for ((key, raw), expiry) in trace.keys.iter().zip(stored).zip(&replies[2..]) {
+            let empty = Counter::Empty;
+            let counter = self.counters.get(key).unwrap_or(&empty);
+            if decode(raw.as_deref())? != *counter {
+                return Err(format!(
+                    "{key:?}: {:?} instead of {counter:?}",
+                    decode(raw.as_deref())
+                ));
+            }
+            let unchanged = before.get(key).unwrap_or(&empty) == counter;
+            if unchanged && self.raw.get(key).is_some_and(|before| *before != raw) {
+                return Err(format!("{key:?}: other bytes for the same state"));
+            }
+            let expiry: i64 = redis::from_redis_value(expiry.clone()).unwrap();
+            let due = match limits.get(key) {
+                _ if raw.is_none() => Expiry::Gone,
+                Some(limit) if !unchanged => Expiry::At(counter.empty_at(limit)),
+                _ => Expiry::Untouched,
+            };
+            check_expiry(expiry, due, step.now, self.slack_ms)
+                .map_err(|text| format!("{key:?}: {text}"))?;
+            self.raw.insert(key.clone(), raw);
+        }
+        Ok(())
+    }
+
+    pub fn decide(&mut self, group: &Group, commit: Commit, now: Timestamp) -> Vec<Reading> {
+        let mut keys: Vec<&Key> = group.claims.iter().map(|claim| &claim.key).collect();
+        keys.sort();
+        keys.dedup();
+        let slot = |claim: &Claim| keys.binary_search(&&claim.key).unwrap();
+        let slots: Vec<usize> = group.claims.iter().map(slot).collect();
+        let mut counters: Vec<Counter> =
+            keys.iter().map(|key| self.counters.get(*key).cloned().unwrap_or_default()).collect();
+        let readings = group.decide(commit, now, &slots, &mut counters);
+        for (key, counter) in keys.into_iter().zip(counters) {
+            self.counters.insert(key.clone(), counter);
+        }
+        readings
+    }
+}
+
+/// What becomes of a key.
+#[derive(Clone, Copy, Debug)]
+enum Expiry {
+    /// It is not there.
+    Gone,
+    /// It was not written, so it has none.
+    Untouched,
+    /// It was written, and its counter is empty at this time.
+    At(Timestamp),
+}
+
+/// Whether PTTL says so.
+fn check_expiry(pttl: i64, due: Expiry, now: Timestamp, slack_ms: u64) -> Result<(), String> {
+    let range = match due {
+        Expiry::Gone => -2..=-2,
+        Expiry::Untouched => -1..=-1,
+        Expiry::At(empty_at) => {
+            let left = empty_at.as_micros().saturating_sub(now.as_micros());
+            // The core counts a bucket as empty at the first whole microsecond, the script at the one after the
+            // state's own: at most a microsecond apart.
+            let longest = (left + 1) / 1_000 + 2 + KEEP_MS;
+            let shortest = left / 1_000 + 2 + KEEP_MS - slack_ms;
+            shortest.cast_signed()..=longest.cast_signed()
+        }
+    };
+    if range.contains(&pttl) {
+        Ok(())
+    } else {
+        Err(format!("PTTL says {pttl}, expected {range:?}: {due:?}"))
+    }
+}

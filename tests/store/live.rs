@@ -1,0 +1,196 @@
+//! The store on the clock of a running Redis: exact admission, shared calls, and states of other versions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tollgate::domain::{
+    Algorithm, Charge, Claim, Commit, Group, Hits, Key, Limit, Part, Reading, Verdict,
+};
+use tollgate::store::redis::{RedisSettings, RedisStore};
+use tollgate::store::{Answer, LimitStore, StoreError};
+
+use super::redis_server::RedisServer;
+
+const ALGORITHMS: [Algorithm; 3] = [
+    Algorithm::TokenBucket { burst: 300 },
+    Algorithm::SlidingWindow { slots: 10 },
+    Algorithm::FixedWindow,
+];
+
+/// 300 requests in ten years: none comes back while a test runs.
+pub fn limit(algorithm: Algorithm) -> Limit {
+    let decade = Duration::from_secs(10 * 365 * 86_400);
+    Limit::new(300, decade, algorithm, Charge::Admitted).unwrap()
+}
+
+pub fn claim(key: &str, limit: Limit, hits: Hits) -> Claim {
+    Claim { key: Key::new(key.as_bytes()), limit, hits }
+}
+
+/// A request with one claim per descriptor.
+pub fn request(claims: Vec<Claim>) -> Group {
+    let part = |i| Part { quota: false, shadow: false, claims: i..i + 1 };
+    Group { parts: (0..claims.len()).map(part).collect(), claims }
+}
+
+pub fn one(key: &str) -> Group {
+    request(vec![claim(key, limit(Algorithm::FixedWindow), Hits::Take(1))])
+}
+
+/// Decides with all the time in the world.
+pub async fn decide(store: &RedisStore, group: &Group) -> Answer {
+    store.decide(group, Commit::Together, Instant::now() + Duration::from_secs(10)).await
+}
+
+pub fn reading(answer: &Answer, claim: usize) -> Reading {
+    answer.readings[claim].unwrap_or_else(|| panic!("{answer:?}"))
+}
+
+/// Polls until `condition` holds.
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let late = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < late, "{what}: not within 10 s");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A store that is connected.
+pub async fn connected(settings: &RedisSettings) -> RedisStore {
+    let store = RedisStore::connect(settings).unwrap();
+    until("connected", || store.is_connected()).await;
+    store
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_stores_under_128_callers_admit_exactly_the_limit() {
+    let Some(server) = RedisServer::start() else { return };
+    let settings = RedisSettings::new(server.url());
+    let stores = [Arc::new(connected(&settings).await), Arc::new(connected(&settings).await)];
+    for algorithm in ALGORITHMS {
+        for descriptors in [1, 3] {
+            let claims = (0..descriptors).map(|i| {
+                claim(&format!("{algorithm:?}:{descriptors}:{i}"), limit(algorithm), Hits::Take(1))
+            });
+            let group = Arc::new(request(claims.collect()));
+            let mut callers = JoinSet::new();
+            for caller in 0..128 {
+                let (store, group) = (Arc::clone(&stores[caller % 2]), Arc::clone(&group));
+                callers.spawn(async move {
+                    let mut admitted = 0;
+                    for _ in 0..8 {
+                        let answer = decide(&store, &group).await;
+                        assert_eq!(answer.failure, None);
+                        let passed = |claim| reading(&answer, claim).passed;
+                        admitted += usize::from(group.verdict(passed) == Verdict::Admit);
+                    }
+                    admitted
+                });
+            }
+            let admitted: usize = callers.join_all().await.into_iter().sum();
+            assert_eq!(admitted, 300, "{algorithm:?} with {descriptors} descriptors");
+        }
+    }
+    let frames = stores[0].frames() + stores[1].frames();
+    assert!(frames < 6 * 128 * 8, "{frames} calls of the script: nothing was shared");
+}
+
+#[tokio::test]
+async fn denied_request_leaves_bytes_and_expiry_as_they_were() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = connected(&RedisSettings::new(server.url())).await;
+    let mut connection = server.connection();
+    for algorithm in ALGORITHMS {
+        let take = |key: &str, hits| claim(key, limit(algorithm), Hits::Take(hits));
+        let key = format!("{algorithm:?}");
+        decide(&store, &request(vec![take(&key, 7)])).await;
+        let raw: Vec<u8> = redis::cmd("GET").arg(&key).query(&mut connection).unwrap();
+        // A write would set an expiry again.
+        redis::cmd("PERSIST").arg(&key).exec(&mut connection).unwrap();
+
+        let answer = decide(&store, &request(vec![take(&key, 5), take(&key, 300)])).await;
+        assert_eq!(reading(&answer, 0).remaining, 288);
+        assert!(reading(&answer, 0).passed && !reading(&answer, 1).passed);
+        assert_eq!(reading(&answer, 1).remaining, 288);
+        let now: Vec<u8> = redis::cmd("GET").arg(&key).query(&mut connection).unwrap();
+        let expiry: i64 = redis::cmd("PTTL").arg(&key).query(&mut connection).unwrap();
+        assert_eq!((now, expiry), (raw, -1), "{algorithm:?}");
+    }
+}
+
+#[tokio::test]
+async fn state_expires_on_the_clock_of_redis() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = connected(&RedisSettings::new(server.url())).await;
+    let tenth = Limit::new(1, Duration::from_millis(100), ALGORITHMS[1], Charge::Admitted).unwrap();
+    let group = request(vec![claim("short", tenth, Hits::Take(1))]);
+    assert!(reading(&decide(&store, &group).await, 0).passed);
+    let mut connection = server.connection();
+    let left: i64 = redis::cmd("PTTL").arg("short").query(&mut connection).unwrap();
+    assert!((1..=102).contains(&left), "{left} ms");
+    let refused = reading(&decide(&store, &group).await, 0);
+    assert!(!refused.passed && refused.retry_after.unwrap() <= Duration::from_millis(100));
+    until("expiry", || redis::cmd("EXISTS").arg("short").query(&mut connection) == Ok(0)).await;
+    assert!(reading(&decide(&store, &group).await, 0).passed);
+}
+
+#[tokio::test]
+async fn state_of_another_version_counts_as_empty_and_is_counted() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = connected(&RedisSettings::new(server.url())).await;
+    let mut connection = server.connection();
+    for (key, state) in
+        [("later", &b"\x02\x03garbage of the next version"[..]), ("cut", b"\x01\x03")]
+    {
+        redis::cmd("SET").arg(key).arg(state).exec(&mut connection).unwrap();
+    }
+    let group = request(["later", "cut", "none"].map(|key| one(key).claims.remove(0)).to_vec());
+    let denied = request(vec![
+        group.claims[0].clone(),
+        claim("later", limit(ALGORITHMS[2]), Hits::Take(301)),
+    ]);
+    decide(&store, &denied).await;
+    let kept: Vec<u8> = redis::cmd("GET").arg("later").query(&mut connection).unwrap();
+    assert_eq!((kept[0], store.unreadable_states()), (2, 1));
+
+    let answer = decide(&store, &group).await;
+    assert!((0..3).all(|claim| reading(&answer, claim).remaining == 299), "{answer:?}");
+    assert_eq!(store.unreadable_states(), 3);
+    decide(&store, &group).await;
+    assert_eq!(store.unreadable_states(), 3, "both are written anew");
+}
+
+#[tokio::test]
+async fn one_request_may_have_more_limits_than_a_frame() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = connected(&RedisSettings::new(server.url())).await;
+    let claims = (0..2_500).map(|i| one(&format!("{i}")).claims.remove(0)).collect();
+    let answer = decide(&store, &request(claims)).await;
+    assert_eq!(answer.failure, None);
+    assert!((0..2_500).all(|claim| reading(&answer, claim).remaining == 299));
+    let too_many = request((0..70_000).map(|_| one("x").claims.remove(0)).collect());
+    assert!(matches!(decide(&store, &too_many).await.failure, Some(StoreError::Rejected(_))));
+}
+
+#[tokio::test]
+async fn blocked_limits_need_no_redis() {
+    let blocked = Limit::new(0, Duration::from_secs(1), ALGORITHMS[2], Charge::Admitted).unwrap();
+    let nowhere = RedisSettings::new("redis://127.0.0.1:1");
+    let store = RedisStore::connect(&nowhere).unwrap();
+    let answer = decide(&store, &request(vec![claim("k", blocked, Hits::Take(1))])).await;
+    assert!(answer.failure.is_none() && !reading(&answer, 0).passed);
+
+    let mixed = request(vec![claim("k", blocked, Hits::Take(1)), one("other").claims.remove(0)]);
+    let answer = decide(&store, &mixed).await;
+    assert!(matches!(answer.failure, Some(StoreError::Unavailable(_))));
+    assert!(!reading(&answer, 0).passed && answer.readings[1].is_none());
+
+    let Some(server) = RedisServer::start() else { return };
+    let store = connected(&RedisSettings::new(server.url())).await;
+    let answer = decide(&store, &mixed).await;
+    assert!(!reading(&answer, 0).passed && reading(&answer, 1).passed);
+    let keys: u64 = redis::cmd("DBSIZE").query(&mut server.connection()).unwrap();
+    assert_eq!(keys, 0, "a blocked limit denies the whole request");
+}

@@ -1,0 +1,132 @@
+//! Proof that the comparison sees faults: each change to the script must be convicted by some trace.
+
+use redis::Connection;
+use tollgate::store::redis::script::Script;
+
+use super::compare::{Difference, compare, load};
+use super::redis_server::RedisServer;
+
+/// How many traces a fault may survive.
+const TRACES: u64 = 10_000;
+
+/// What it breaks, text of the script, and what stands there instead.
+const MUTANTS: [(&str, &str, &str); 24] = [
+    (
+        "a bucket without carry",
+        "lag_after, rest_after = lag_after + 1,",
+        "lag_after, rest_after = lag_after,",
+    ),
+    ("a bucket without borrow", "lag, rest = lag - 1, rest + rate", "lag, rest = lag, rest + rate"),
+    (
+        "the remainder not compared",
+        "lag_after == full and rest_after <= full_rest",
+        "lag_after == full",
+    ),
+    ("a bucket of one less", "rest_after <= full_rest", "rest_after < full_rest"),
+    ("a new rate rounded down", "* (1 + 2 ^ -50)) + 1", "* (1 + 2 ^ -50))"),
+    ("a new rate ignored", "if written_rate ~= rate then", "if written_rate == 0 then"),
+    ("a full bucket forgotten late", "if full_at >= now then", "if full_at > now then"),
+    (
+        "a debt without bound",
+        "lag, rest = lag_after, rest_after\n      if lag > ceiling",
+        "lag, rest = lag_after, rest_after\n      if lag > 2 * ceiling",
+    ),
+    ("a run kept too long", "if time + period > now then", "if time + period >= now then"),
+    ("a window kept too long", "if newest + period <= now then", "if newest + period < now then"),
+    (
+        "runs in one cell kept apart",
+        "if total > 0 and (full or same_cell) then",
+        "if total > 0 and full then",
+    ),
+    ("one run too many", "#older / 16 + 1 > slots", "#older / 16 > slots"),
+    (
+        "a joined run that keeps its time",
+        "newest, total = now, total_after",
+        "newest, total = max(newest, now - 1), total_after",
+    ),
+    (
+        "the newest run refunded first",
+        "return max(hits - given, 0), sub(older, first)",
+        "return max(hits - given, 0), older",
+    ),
+    (
+        "a refund lost",
+        "return hits, pack('<dd', time, count - given)",
+        "return hits, pack('<dd', time, count)",
+    ),
+    (
+        "a wait one run too long",
+        "if left + hits <= capacity then",
+        "if left + hits < capacity then",
+    ),
+    ("runs that move together", "max(time - (newest - now), 0)", "now"),
+    (
+        "a window ahead not pulled back",
+        "if written_start > start + period then",
+        "if written_start > start + 2 * period then",
+    ),
+    (
+        "the last window counted",
+        "if written_start >= start then",
+        "if written_start >= start - period then",
+    ),
+    (
+        "sums without bound",
+        "local count_after = min(count + hits, SATURATION)",
+        "local count_after = count + hits",
+    ),
+    ("a failing part charged", "for i = #undo, 1, -1 do", "for i = #undo, 2, -1 do"),
+    ("undone in the wrong order", "for i = #undo, 1, -1 do", "for i = 1, #undo do"),
+    ("refunds undone by a denial", "for i = 1, #unconditional do", "for i = 2, #unconditional do"),
+    (
+        "quota descriptors that deny alone",
+        "quotas_left = quotas_left or harmless",
+        "quotas_left = quotas_left and harmless",
+    ),
+];
+
+/// The same, for the decision of whole requests and the writing.
+const MORE_MUTANTS: [(&str, &str, &str); 8] = [
+    ("a shadow that denies", "local harmless = passed or roles >= 2", "local harmless = passed"),
+    (
+        "one quota enough to deny",
+        "denied = denied or (quotas and not quotas_left)",
+        "denied = denied or quotas",
+    ),
+    ("each taken as together", "commit ~= EACH and denied", "denied"),
+    ("a trial that charges", "local undo = commit == NEVER or", "local undo ="),
+    ("a trial that settles", "commit == NEVER and before or settled", "settled"),
+    ("the state before the last touch", "and not undo_group[slot] then", "then"),
+    ("an expiry too early", "floor(ahead / 1000) + 2 + keep_ms", "floor(ahead / 1000) + keep_ms"),
+    (
+        "a key written without need",
+        "if state ~= stored[slot] then",
+        "if state ~= stored[slot] or state ~= EMPTY then",
+    ),
+];
+
+#[test]
+fn every_mutant_is_convicted() {
+    let Some(server) = RedisServer::start() else { return };
+    let mut connection = server.connection();
+    let mut survivors = Vec::new();
+    for (fault, text, instead) in MUTANTS.iter().chain(&MORE_MUTANTS) {
+        assert_eq!(Script::BODY.matches(text).count(), 1, "{fault}: the text must match once");
+        let script = Script::with_manual_time(&Script::BODY.replace(text, instead));
+        match convicted_at(&mut connection, &script) {
+            Some(seed) => println!("{fault}: seed {seed}"),
+            None => survivors.push(fault),
+        }
+    }
+    assert!(survivors.is_empty(), "not convicted: {survivors:?}");
+}
+
+/// The first trace on which the script decides otherwise than the core.
+fn convicted_at(connection: &mut Connection, script: &Script) -> Option<u64> {
+    load(connection, script);
+    (0..TRACES).find(|seed| match compare(connection, script, *seed) {
+        Ok(()) => false,
+        Err(Difference::Wrong(_)) => true,
+        Err(difference) => panic!("a mutant must run: {difference:?}"),
+    })
+}

@@ -1,0 +1,52 @@
+//! Reads the states that the script writes, by the layout in its header and by nothing of its code.
+
+use tollgate::domain::{Counter, fixed_window, sliding_window, token_bucket};
+
+/// The counter in `raw`; nothing stored is an empty counter.
+pub fn decode(raw: Option<&[u8]>) -> Result<Counter, String> {
+    let Some(raw) = raw else { return Ok(Counter::Empty) };
+    let fault = || format!("cannot be read: {}", raw.escape_ascii());
+    let (version, algorithm, body) = match raw {
+        [version, algorithm, body @ ..] => (*version, *algorithm, body),
+        _ => return Err(fault()),
+    };
+    if version != 1 {
+        return Err(fault());
+    }
+    match (algorithm, body.len()) {
+        (1, 16) => Ok(Counter::TokenBucket(token_bucket::State {
+            full_at: whole(&body[..8])?,
+            remainder: u32::from_le_bytes(body[8..12].try_into().unwrap()),
+            rate: u32::from_le_bytes(body[12..].try_into().unwrap()),
+        })),
+        (2, 24..) if body.len() % 16 == 8 => sliding(body),
+        (3, 16) => Ok(Counter::FixedWindow(fixed_window::State {
+            start: whole(&body[..8])?,
+            count: whole(&body[8..])?,
+        })),
+        _ => Err(fault()),
+    }
+}
+
+fn sliding(body: &[u8]) -> Result<Counter, String> {
+    let run = |bytes: &[u8]| -> Result<_, String> {
+        Ok(sliding_window::Run { newest: whole(&bytes[..8])?, hits: whole(&bytes[8..16])? })
+    };
+    let mut runs = body[24..].chunks_exact(16).map(run).collect::<Result<Vec<_>, _>>()?;
+    runs.push(run(body)?);
+    let total = whole(&body[16..24])?;
+    if runs.iter().map(|run| run.hits).sum::<u64>() != total {
+        return Err(format!("total {total} of {runs:?}"));
+    }
+    Ok(Counter::SlidingWindow(sliding_window::State { runs }))
+}
+
+/// A whole number that a double holds exactly.
+fn whole(bytes: &[u8]) -> Result<u64, String> {
+    let number = f64::from_le_bytes(bytes.try_into().unwrap());
+    if number.fract() == 0.0 && (0.0..=2f64.powi(53)).contains(&number) {
+        Ok(number as u64)
+    } else {
+        Err(format!("{number} is not a whole number up to 2^53"))
+    }
+}

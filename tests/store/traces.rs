@@ -1,0 +1,194 @@
+//! Random traces: frames of groups over a few counters, with time that moves both ways and limits that change.
+//!
+//! All times and states stay below 2^53, to which the doubles of the script are exact.
+
+use std::time::Duration;
+
+use tollgate::domain::{
+    Algorithm, Charge, Claim, Commit, Group, Hits, Key, Limit, Part, Timestamp,
+};
+
+use super::random::Random;
+
+/// Groups that one call of the script decides.
+#[derive(Debug)]
+pub struct Step {
+    pub now: Timestamp,
+    pub groups: Vec<(Group, Commit)>,
+}
+
+/// What the trace of one seed does.
+#[derive(Debug)]
+pub struct Trace {
+    pub keys: Vec<Key>,
+    pub steps: Vec<Step>,
+}
+
+/// Where in time a trace plays.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Era {
+    /// Today; debts may be without bound.
+    Present,
+    /// In the first periods after 1970.
+    Beginning,
+    /// As near to 2^53 as the state of a short period stays exact.
+    End,
+}
+
+/// A counter: what its key fixes, and the limit it is held to at present.
+struct Subject {
+    key: Key,
+    algorithm: Kind,
+    slots: u32,
+    period: u64,
+    limit: Limit,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    TokenBucket,
+    SlidingWindow,
+    FixedWindow,
+}
+
+const PERIODS: [u64; 9] = [
+    1,
+    7,
+    1_000,
+    1_000_000,
+    60_000_000,
+    3_600_000_000,
+    86_400_000_000,
+    315_360_000_000_000,
+    1 << 51,
+];
+const RATES: [u32; 12] = [1, 2, 3, 5, 7, 10, 11, 100, 999, 700_000, u32::MAX - 1, u32::MAX];
+
+impl Trace {
+    pub fn of_seed(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let era = random.pick(&[Era::Present, Era::Present, Era::Beginning, Era::End]);
+        let count = 1 + random.up_to(3);
+        let mut subjects: Vec<_> =
+            (0..count).map(|i| subject(&mut random, era, format!("{seed}:{i}"))).collect();
+        let mut now = match era {
+            Era::Present => 1_795_000_000_000_000 + random.up_to(1_000_000_000),
+            Era::Beginning => random.up_to(1_000),
+            Era::End => (1 << 53) - (1 << 40),
+        };
+        let steps = (0..4 + random.up_to(8)).map(|_| {
+            now = moved(&mut random, now, &subjects, era);
+            for subject in &mut subjects {
+                if random.chance(8) {
+                    subject.limit = limit(&mut random, era, subject);
+                }
+            }
+            let groups = (0..=random.up_to(2)).map(|_| group(&mut random, &subjects)).collect();
+            Step { now: Timestamp::from_micros(now), groups }
+        });
+        let steps = steps.collect();
+        Self { keys: subjects.into_iter().map(|subject| subject.key).collect(), steps }
+    }
+}
+
+fn subject(random: &mut Random, era: Era, key: String) -> Subject {
+    let periods = if era == Era::End { &PERIODS[..5] } else { &PERIODS[..] };
+    let period = random.pick(periods);
+    let any = Limit::new(1, Duration::from_secs(1), Algorithm::FixedWindow, Charge::Admitted);
+    let mut subject = Subject {
+        key: Key::new(key.into_bytes()),
+        algorithm: random.pick(&[Kind::TokenBucket, Kind::SlidingWindow, Kind::FixedWindow]),
+        slots: random.pick(&[1, 2, 3, 10, 40]),
+        period,
+        limit: any.unwrap(),
+    };
+    subject.limit = limit(random, era, &subject);
+    subject
+}
+
+/// Other numbers for the same counter; what its key fixes stays.
+fn limit(random: &mut Random, era: Era, subject: &Subject) -> Limit {
+    loop {
+        let few = 1 + random.up_to(20) as u32;
+        let (many, most) = (random.pick(&RATES), random.pick(&RATES));
+        let requests = if random.chance(3) { 0 } else { random.pick(&[few, few, many]) };
+        let burst = random.pick(&[few, requests, requests, most]);
+        let burst = if requests == 0 { 0 } else { burst };
+        let debt = random.up_to(30);
+        let charge = match random.up_to(9) {
+            0 if era != Era::End => Charge::Always { max_debt: None },
+            0..=2 => Charge::Always { max_debt: Some(debt) },
+            _ => Charge::Admitted,
+        };
+        let algorithm = match subject.algorithm {
+            Kind::TokenBucket => Algorithm::TokenBucket { burst },
+            Kind::SlidingWindow => Algorithm::SlidingWindow { slots: subject.slots },
+            Kind::FixedWindow => Algorithm::FixedWindow,
+        };
+        let limit = Limit::new(requests, Duration::from_micros(subject.period), algorithm, charge);
+        if let Ok(limit) = limit
+            && (era != Era::End || limit.ceiling().micros < 1 << 38)
+        {
+            return limit;
+        }
+    }
+}
+
+/// The next time: the same, a little later, up to three periods later, or back.
+fn moved(random: &mut Random, now: u64, subjects: &[Subject], era: Era) -> u64 {
+    // Leaves room below 2^53 for the furthest state: 2^52 us ahead, or what the last era allows.
+    let latest = if era == Era::End { (1 << 53) - (1 << 39) } else { (1 << 52) - 1 };
+    let period = subjects[random.up_to(subjects.len() as u64 - 1) as usize].period;
+    let later = match random.up_to(9) {
+        0..=1 => now,
+        2 => now + random.up_to(3),
+        3..=5 => now + random.up_to(period / 5),
+        6 => now + period,
+        7..=8 => now + random.up_to(3 * period),
+        _ => now.saturating_sub(random.up_to(2 * period)),
+    };
+    later.min(latest)
+}
+
+fn group(random: &mut Random, subjects: &[Subject]) -> (Group, Commit) {
+    let mut group = Group::default();
+    for _ in 0..random.pick(&[1, 1, 1, 2, 2, 3, 4, 0]) {
+        let first = group.claims.len();
+        for _ in 0..random.pick(&[1, 1, 1, 2, 2, 3, 0]) {
+            let subject = &subjects[random.up_to(subjects.len() as u64 - 1) as usize];
+            let hits = hits(random, &subject.limit);
+            group.claims.push(Claim { key: subject.key.clone(), limit: subject.limit, hits });
+        }
+        group.parts.push(Part {
+            quota: random.chance(25),
+            shadow: random.chance(15),
+            claims: first..group.claims.len(),
+        });
+    }
+    let commit = match random.up_to(9) {
+        0 => Commit::Never,
+        1..=2 => Commit::Each,
+        _ => Commit::Together,
+    };
+    (group, commit)
+}
+
+fn hits(random: &mut Random, limit: &Limit) -> Hits {
+    let capacity = limit.capacity();
+    let few = 1 + random.up_to(3);
+    let most = 1 + random.up_to(capacity);
+    let hits = match random.up_to(19) {
+        0..=8 => few,
+        9..=14 => most,
+        15 => capacity.max(1),
+        16 => capacity + 1,
+        17 => 1 + random.up_to(1 << 33),
+        18 => (1 << 52) + random.up_to(2) - 1,
+        _ => u64::MAX,
+    };
+    match random.up_to(9) {
+        0 => Hits::Peek,
+        1..=2 => Hits::Refund(hits),
+        _ => Hits::Take(hits),
+    }
+}
