@@ -39,6 +39,11 @@ pub(super) fn on(kind: SignalKind) -> Result<Signal, AppError> {
     signal(kind).map_err(|source| AppError::System { what: "a signal handler", source })
 }
 
+/// Until it is ready nobody should be sent here: the health service begins with SERVING.
+pub(super) async fn set_starting(process: &Process) {
+    set(process, ServingStatus::NotServing).await;
+}
+
 pub(super) async fn set_serving(process: &Process) {
     set(process, ServingStatus::Serving).await;
     process.ready.store(true, Ordering::Relaxed);

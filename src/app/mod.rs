@@ -93,6 +93,7 @@ pub async fn run(
     let listeners = Listeners::bind(&settings).await?;
     let signals = drain::Signals::install()?;
     let process = Arc::new(Process::new(settings, compiled.set));
+    drain::set_starting(&process).await;
     let (tasks, accepting) = (TaskTracker::new(), CancellationToken::new());
 
     let cores = Cores::start(process.settings.grpc.threads(), &process)?;
