@@ -20,7 +20,7 @@ use crate::limiter::resolve::Resolver;
 use crate::limiter::snapshot::Policies;
 use crate::limiter::{Limiter, Shared};
 use crate::policy::PolicySet;
-use crate::store::redis::{RedisSettings, RedisStore};
+use crate::store::redis::{Notices, RedisSettings, RedisStore};
 use crate::store::{Answer, LimitStore, MemoryStore};
 use crate::telemetry::metrics::Metrics;
 use crate::transport::headers::HeaderNames;
@@ -43,6 +43,8 @@ pub(super) struct Process {
     memory: Arc<MemoryStore<SystemClock>>,
     /// The stores that were made, for their health.
     redis: Mutex<Vec<RedisStore>>,
+    /// What they have in common to say.
+    notices: Notices,
 }
 
 /// The store that the settings name.
@@ -106,6 +108,7 @@ impl Process {
                 SystemClock::start(),
             )),
             redis: Mutex::default(),
+            notices: Notices::default(),
             settings,
         }
     }
@@ -126,6 +129,7 @@ impl Process {
             frames_in_flight: redis.frames_in_flight,
             connect_timeout: redis.connect_timeout,
             response_timeout: redis.response_timeout,
+            notices: self.notices.clone(),
             ..RedisSettings::new(url.expose())
         };
         let store = RedisStore::connect(&settings)?;

@@ -10,7 +10,9 @@ use super::key::{self, KeyMaker};
 use super::request::{Descriptor, Override, Request};
 use super::snapshot::{Mode, Snapshot};
 use crate::domain::{Algorithm, Charge, Claim, Limit, Part, Unit};
-use crate::policy::{AlgorithmName, Domain, LimitKind, OnStoreFailure, Rule, RuleLimit};
+use crate::policy::{
+    AlgorithmName, Domain, How, LimitKind, OnStoreFailure, PathEntry, Rule, RuleLimit,
+};
 
 /// What became of one descriptor.
 #[derive(Clone, Debug)]
@@ -88,8 +90,9 @@ impl Resolver {
             resolver: self,
             request,
             snapshot,
+            policy,
             shadow: mode == Mode::Shadow,
-            replaced: replaced(request, &rules),
+            replaced: self.replaced(request, &rules),
             resolution: Resolution::default(),
         };
         for (descriptor, rule) in request.descriptors.iter().zip(rules) {
@@ -98,6 +101,19 @@ impl Resolver {
             building.resolution.descriptors.push(Resolved { rule, target });
         }
         building.resolution
+    }
+
+    /// The names of the limits that other matched rules replace. A rule that a valid override stands in for does not
+    /// count.
+    fn replaced<'a>(&self, request: &Request, rules: &[Option<&'a Rule>]) -> Vec<&'a str> {
+        let governs = |descriptor: &Descriptor, rule: &Rule| {
+            let over = descriptor.limit.and_then(|over| self.override_limit(over, Some(rule)));
+            over.is_none()
+        };
+        let pairs = request.descriptors.iter().zip(rules.iter().copied());
+        let rules = pairs.filter_map(|(d, rule)| rule.filter(|rule| governs(d, rule)));
+        let limits = rules.flat_map(|rule| &rule.limits);
+        limits.flat_map(|limit| limit.replaces.iter().map(AsRef::as_ref)).collect()
     }
 
     /// The limit of an override: its numbers, the rest from the rule it stands in for.
@@ -138,17 +154,11 @@ impl Resolver {
     }
 }
 
-/// The names of the limits that other matched rules replace.
-fn replaced<'a>(request: &Request, rules: &[Option<&'a Rule>]) -> Vec<&'a str> {
-    let governed = request.descriptors.iter().zip(rules).filter(|(d, _)| d.limit.is_none());
-    let limits = governed.filter_map(|(_, rule)| *rule).flat_map(|rule| &rule.limits);
-    limits.flat_map(|limit| limit.replaces.iter().map(AsRef::as_ref)).collect()
-}
-
 struct Building<'a> {
     resolver: &'a Resolver,
     request: &'a Request,
     snapshot: &'a Snapshot,
+    policy: &'a Domain,
     shadow: bool,
     replaced: Vec<&'a str>,
     resolution: Resolution,
@@ -161,7 +171,7 @@ impl Building<'_> {
             return self.by_override(descriptor, rule, valid);
         }
         match self.by_rule(descriptor, rule) {
-            Target::Nothing => self.by_invalid_override(descriptor),
+            Target::Nothing if rule.is_none() => self.by_invalid_override(descriptor),
             target => target,
         }
     }
@@ -228,7 +238,14 @@ impl Building<'_> {
         traits: Traits,
         report: Report,
     ) {
-        let path = rule.map_or(&[][..], |rule| &rule.path);
+        let (entries, unmatched);
+        let path = if let Some(rule) = rule {
+            &rule.path
+        } else {
+            entries = descriptor.entries.iter().map(|e| (e.key.as_ref(), e.value.as_ref()));
+            unmatched = self.policy.sensitive(entries).map(by_value).collect::<Vec<_>>();
+            &unmatched
+        };
         let key = self.resolver.keys.key(&self.request.domain, &descriptor.entries, path, tail);
         self.resolution.ask.group.claims.push(Claim { key, limit, hits: descriptor.hits });
         self.resolution.ask.traits.push(traits);
@@ -241,6 +258,12 @@ impl Building<'_> {
         group.parts.push(Part { quota, shadow: shadow || self.shadow, claims });
         group.parts.len() - 1
     }
+}
+
+/// An entry that counts by its value.
+fn by_value(sensitive: bool) -> PathEntry {
+    let (key, how) = (Arc::default(), How::Any);
+    PathEntry { key, how, share: false, sensitive, value_to_metric: false }
 }
 
 /// The limit and failure mode of a limit that counts.

@@ -103,13 +103,14 @@ impl Compiler<'_> {
             let slot = siblings.slot(&descriptor, &mut self.report);
             let entry = self.entry(&descriptor, slot.as_ref());
             let key = Arc::clone(&entry.key);
+            let sensitive = entry.sensitive;
             let ordinal = siblings.ordinal(&entry);
             self.path.push((entry, ordinal));
             let rule = self.rule(domain, &descriptor);
             let below = self.level(domain, descriptor.descriptors);
             self.path.pop();
             if let Some(slot) = slot {
-                level.insert(&key, slot, Node { rule, below });
+                level.insert(&key, slot, Node { rule, sensitive, below });
             }
         }
         siblings.check(&mut self.report);

@@ -31,6 +31,8 @@ struct Values {
 pub(super) struct Node {
     /// What applies to a descriptor that ends here.
     pub(super) rule: Option<Arc<Rule>>,
+    /// The values that lead here must not be shown or stored as they are.
+    pub(super) sensitive: bool,
     pub(super) below: Level,
 }
 
@@ -67,6 +69,18 @@ impl Level {
             level = &node.below;
         }
         rule
+    }
+
+    /// For each of `entries` whether its value is sensitive, as far as they lead anywhere.
+    pub(super) fn sensitive<'l, 'e: 'l>(
+        &'l self,
+        entries: impl IntoIterator<Item = (&'e [u8], &'e [u8]), IntoIter: 'l>,
+    ) -> impl Iterator<Item = bool> + 'l {
+        entries.into_iter().scan(self, |level, (key, value)| {
+            let node = level.keys.get(key)?.get(value)?;
+            *level = &node.below;
+            Some(node.sensitive)
+        })
     }
 }
 

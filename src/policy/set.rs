@@ -74,4 +74,13 @@ impl Domain {
     ) -> Option<&Arc<Rule>> {
         self.root.find(entries)
     }
+
+    /// For each of these entries whether its value is sensitive, up to the first that leads nowhere: also of a
+    /// descriptor that no rule matches.
+    pub fn sensitive<'d, 'e: 'd>(
+        &'d self,
+        entries: impl IntoIterator<Item = (&'e [u8], &'e [u8]), IntoIter: 'd>,
+    ) -> impl Iterator<Item = bool> + 'd {
+        self.root.sensitive(entries)
+    }
 }

@@ -17,10 +17,10 @@ use prost_types::{ListValue, Struct, Value};
 use serde_json::Value as Json;
 
 use crate::limiter::key::SensitiveHasher;
-use crate::limiter::request::{Descriptor, Request};
+use crate::limiter::request::{Descriptor, Entry, Request};
 use crate::limiter::resolve::Report;
 use crate::limiter::status::{Decision, Outcome, Status};
-use crate::policy::Rule;
+use crate::policy::{Domain, Rule};
 use crate::telemetry::escape::escape;
 
 /// The metadata of `decision`.
@@ -30,7 +30,11 @@ pub(super) fn metadata(request: &Request, decision: &Decision, hasher: &Sensitiv
     let pairs = || request.descriptors.iter().zip(&decision.statuses);
     let mut fields = Struct::default();
     set(&mut fields, "domain", text(escape(&request.domain)));
-    let described = pairs().map(|(d, status)| describe(d, status, rule(status), hasher));
+    let domain = decision.snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
+    let described = pairs().map(|(d, status)| {
+        let rule = rule(status);
+        describe(entries(d, rule, domain, hasher), status, rule)
+    });
     set(&mut fields, "descriptors", list(described.collect()));
     let mut merged = Struct::default();
     for (_, status) in pairs().filter(|(_, status)| !status.over_limit()) {
@@ -44,14 +48,9 @@ pub(super) fn metadata(request: &Request, decision: &Decision, hasher: &Sensitiv
     fields
 }
 
-fn describe(
-    descriptor: &Descriptor,
-    status: &Status,
-    rule: Option<&Rule>,
-    hasher: &SensitiveHasher,
-) -> Value {
+fn describe(entries: Vec<Value>, status: &Status, rule: Option<&Rule>) -> Value {
     let mut fields = Struct::default();
-    set(&mut fields, "entries", list(entries(descriptor, rule, hasher)));
+    set(&mut fields, "entries", list(entries));
     if let Some(rule) = rule {
         set(&mut fields, "rule", text(&rule.label));
     }
@@ -78,9 +77,21 @@ fn describe(
     Kind::StructValue(fields).into()
 }
 
-fn entries(descriptor: &Descriptor, rule: Option<&Rule>, hasher: &SensitiveHasher) -> Vec<Value> {
-    let entry = |(i, entry): (usize, &crate::limiter::request::Entry)| {
-        let sensitive = rule.and_then(|rule| rule.path.get(i)).is_some_and(|path| path.sensitive);
+/// Sensitive values are hashed also where no rule decided: none may match, or none was looked for.
+fn entries(
+    descriptor: &Descriptor,
+    rule: Option<&Rule>,
+    domain: Option<&Domain>,
+    hasher: &SensitiveHasher,
+) -> Vec<Value> {
+    let pairs = descriptor.entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()));
+    let sensitive: Vec<bool> = match (rule, domain) {
+        (Some(rule), _) => rule.path.iter().map(|path| path.sensitive).collect(),
+        (None, Some(domain)) => domain.sensitive(pairs).collect(),
+        (None, None) => Vec::new(),
+    };
+    let sensitive = sensitive.into_iter().chain(std::iter::repeat(false));
+    let entry = |(entry, sensitive): (&Entry, bool)| {
         let key = escape(&entry.key);
         if sensitive {
             text(format_args!("{key}={}", hasher.hash(&entry.value))).into()
@@ -88,7 +99,7 @@ fn entries(descriptor: &Descriptor, rule: Option<&Rule>, hasher: &SensitiveHashe
             text(format_args!("{key}={}", escape(&entry.value))).into()
         }
     };
-    descriptor.entries.iter().enumerate().map(entry).collect()
+    descriptor.entries.iter().zip(sensitive).map(entry).collect()
 }
 
 /// What a limit is called: its name, else its numbers.

@@ -17,7 +17,9 @@
 mod admission;
 mod checker;
 mod conformance;
+mod decisions;
 mod hostile;
+mod outage;
 
 #[path = "../support/mod.rs"]
 mod support;

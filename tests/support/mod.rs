@@ -2,5 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod grpc;
+pub mod http;
 pub mod redis;
 pub mod tollgate;

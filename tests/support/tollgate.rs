@@ -14,8 +14,13 @@ use tollgate::transport::pb;
 use tollgate::transport::pb::rate_limit_service_client::RateLimitServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
+use super::http;
+
 /// Longer than any start on a busy machine takes.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+const POLICIES: &str = "policies.yaml";
+const CONFIG: &str = "tollgate.yaml";
 
 /// A running tollgate; killed when dropped.
 pub struct Tollgate {
@@ -39,9 +44,22 @@ pub struct Options {
     redis: Option<String>,
     set: Vec<String>,
     env: Vec<(String, String)>,
+    policy_text: Option<String>,
+    config_text: Option<String>,
 }
 
 impl Options {
+    /// Serves these policies, from a file of the process' own: [`Tollgate::policies`].
+    pub fn serving(text: &str) -> Self {
+        Self { policy_text: Some(text.to_owned()), ..Self::default() }
+    }
+
+    /// With this settings file: [`Tollgate::config`].
+    pub fn config(mut self, text: &str) -> Self {
+        self.config_text = Some(text.to_owned());
+        self
+    }
+
     pub fn policies(mut self, path: impl AsRef<Path>) -> Self {
         self.policies = Some(path.as_ref().to_owned());
         self
@@ -72,6 +90,14 @@ impl Options {
             command.args(["--set", &format!("{listener}.listen=127.0.0.1:0")]);
         }
         command.arg("--ready-file").arg(&ready);
+        if let Some(text) = &self.config_text {
+            fs::write(dir.path().join(CONFIG), text).unwrap();
+            command.arg("--config").arg(dir.path().join(CONFIG));
+        }
+        if let Some(text) = &self.policy_text {
+            fs::write(dir.path().join(POLICIES), text).unwrap();
+            command.arg("--policies").arg(dir.path().join(POLICIES));
+        }
         self.policies.iter().for_each(|path| _ = command.arg("--policies").arg(path));
         self.redis.iter().for_each(|url| _ = command.arg("--redis-url").arg(url));
         self.set.iter().for_each(|setting| _ = command.args(["--set", setting]));
@@ -133,6 +159,37 @@ impl Tollgate {
     /// A place for files that goes with the process.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The file that [`Options::serving`] wrote.
+    pub fn policies(&self) -> PathBuf {
+        self.dir().join(POLICIES)
+    }
+
+    /// The file that [`Options::config`] wrote.
+    pub fn config(&self) -> PathBuf {
+        self.dir().join(CONFIG)
+    }
+
+    /// The value of a series of `/metrics`, such as `tollgate_requests_total{code="ok"}`; none: not there.
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let text = http::get(self.at.http, "/metrics").body;
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// Waits until a series has at least this value.
+    pub fn wait_for_metric(&self, series: &str, least: f64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.metric(series).is_none_or(|value| value < least) {
+            assert!(Instant::now() < deadline, "{series} is {:?}", self.metric(series));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Log lines that tell of a fault of tollgate's own.
+    pub fn errors(&self) -> Vec<String> {
+        let bad = |line: &String| line.contains("panic") || line.contains("ERROR");
+        self.log().into_iter().filter(bad).collect()
     }
 
     pub fn signal(&self, name: &str) {

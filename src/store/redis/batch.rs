@@ -4,7 +4,6 @@
 //! fuller. Nothing is sent twice, except to a server that said it had not run it (NOSCRIPT). While there is no
 //! connection every call is refused at once.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use tokio::time::Instant;
 
 use super::Health;
 use super::connect::{Backoff, Connector, Link};
+use super::notices::Notices;
 use super::script::{Encoded, Frame, Reply, Script};
 use crate::store::StoreError;
 
@@ -45,6 +45,7 @@ pub(super) struct Batcher {
     pub(super) health: Arc<Health>,
     pub(super) frames_in_flight: usize,
     pub(super) response_timeout: Duration,
+    pub(super) notices: Notices,
 }
 
 /// Why a connection is no longer served.
@@ -59,7 +60,6 @@ impl Batcher {
     pub(super) async fn run(mut self) {
         let script = Script::with_server_time();
         let mut backoff = Backoff::new();
-        let mut reported = BTreeSet::new();
         loop {
             let attempt = self.connector.connect(&script);
             let Some(attempt) = refusing(&mut self.calls, &self.health, attempt).await else {
@@ -67,8 +67,7 @@ impl Batcher {
             };
             let reason = match attempt {
                 Ok(link) => {
-                    tracing::info!(redis = %self.connector, "connected to Redis");
-                    reported.clear();
+                    self.notices.connected(&self.connector);
                     self.health.set_connected();
                     let since = Instant::now();
                     let End::Lost(reason) = self.serve(link, &script).await else { return };
@@ -81,13 +80,7 @@ impl Batcher {
                 Err(reason) => reason,
             };
             self.health.set_down(&reason);
-            if reported.insert(reason.clone()) {
-                tracing::warn!(
-                    redis = %self.connector, reason,
-                    "no connection to Redis: decisions follow the failure mode until it is back; \
-                     check that it runs, its address, user and password"
-                );
-            }
+            self.notices.down(&self.connector, &reason);
             let pause = tokio::time::sleep(backoff.wait());
             if refusing(&mut self.calls, &self.health, pause).await.is_none() {
                 return;

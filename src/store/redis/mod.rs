@@ -6,11 +6,13 @@
 //! * `script`: arguments and reply as typed values.
 //! * `batch`: the task that forms calls and owns the connection.
 //! * `connect`: how a connection is made.
+//! * `notices`: what the log says of it.
 //!
 //! Needs Redis 5 or later (scripts that read the time before they write).
 
 mod batch;
 mod connect;
+mod notices;
 pub mod script;
 
 use std::fmt;
@@ -25,6 +27,7 @@ use tokio::time::Instant;
 
 use self::batch::{Batcher, Call};
 use self::connect::Connector;
+pub use self::notices::Notices;
 use self::script::{Encoded, known, readings};
 use super::{Answer, LimitStore, StoreError};
 use crate::domain::{Commit, Group, Reading};
@@ -42,6 +45,8 @@ pub struct RedisSettings {
     pub connect_timeout: Duration,
     /// After how long without an answer a connection is given up.
     pub response_timeout: Duration,
+    /// What was logged of connections to this Redis; stores that share it say each thing once.
+    pub notices: Notices,
 }
 
 impl RedisSettings {
@@ -53,6 +58,7 @@ impl RedisSettings {
             queue: 8_192,
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_millis(500),
+            notices: Notices::default(),
         }
     }
 }
@@ -133,6 +139,7 @@ impl RedisStore {
             health: Arc::clone(&health),
             frames_in_flight: settings.frames_in_flight.max(1),
             response_timeout: settings.response_timeout,
+            notices: settings.notices.clone(),
         };
         tokio::spawn(batcher.run());
         Ok(Self { calls: sender, health })
