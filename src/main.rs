@@ -37,8 +37,10 @@ fn run(loaded: Loaded, sources: Sources, ready_file: ReadyFile) -> anyhow::Resul
         .build()
         .context("cannot start the control runtime")?;
     let reread = move || config::load(&sources).map(|loaded| loaded.settings);
-    control.block_on(app::run(settings, logs, ready_file, reread))?;
-    Ok(())
+    let outcome = control.block_on(app::run(settings, logs, ready_file, reread));
+    // Dropped, it would wait for what the drain gave up on.
+    control.shutdown_background();
+    Ok(outcome?)
 }
 
 fn check(args: &CheckArgs) -> ExitCode {

@@ -55,6 +55,14 @@ async fn set(process: &Process, status: ServingStatus) {
     }
 }
 
+/// Ends the streams of those who watch health: they are calls that would never finish.
+async fn forget(process: &Process) {
+    let mut health = process.health.clone();
+    for name in HEALTH_NAMES {
+        health.clear_service_status(name).await;
+    }
+}
+
 /// Drains; a second signal, or the drain timeout, ends it at once.
 pub(super) async fn drain(
     process: &Arc<Process>,
@@ -69,6 +77,7 @@ pub(super) async fn drain(
     set(process, ServingStatus::NotServing).await;
     let finish = async {
         tokio::time::sleep(settings.drain_delay).await;
+        forget(process).await;
         accepting.cancel();
         process.stop.cancel();
         tasks.close();

@@ -24,9 +24,6 @@ use crate::store::LimitStore;
 /// Whom health is told of: the process, the reference's name for it, and the service.
 pub const HEALTH_NAMES: [&str; 3] = ["", "ratelimit", SERVICE_NAME];
 
-/// How long calls may go on over a connection that was told to go elsewhere.
-const GRACE: Duration = Duration::from_secs(10);
-
 /// How long connections live and how large a message may be.
 #[derive(Clone, Debug)]
 pub struct Connections {
@@ -47,7 +44,8 @@ impl Connections {
             .http2_keepalive_interval(Some(self.keepalive_interval))
             .http2_keepalive_timeout(Some(self.keepalive_timeout));
         match self.max_age {
-            Some(age) => server.max_connection_age(age).max_connection_age_grace(GRACE),
+            // Without a grace period: with one, tonic 0.14 does not ask the peer to go but cuts it off, calls and all.
+            Some(age) => server.max_connection_age(age),
             None => server,
         }
     }

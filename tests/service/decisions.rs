@@ -185,7 +185,11 @@ async fn override_gives_the_numbers_and_the_rule_its_algorithm() {
     for (key, expected) in [("bucket", week), ("two", 2 * week), ("nothing", 2 * week)] {
         let asked = with_override(one(key, "v"), 2, WEEK, Some(2));
         let first = status(&mut client, &asked).await;
-        assert_eq!((first.code(), first.limit_remaining, reset(&first)), (OK, 1, expected), "{key}");
+        assert_eq!(
+            (first.code(), first.limit_remaining, reset(&first)),
+            (OK, 1, expected),
+            "{key}"
+        );
         let limit = first.current_limit.unwrap();
         assert_eq!(limit.unit(), Unit::Week);
         assert_eq!((limit.requests_per_unit, limit.unit_multiplier), (2, Some(2)));

@@ -15,11 +15,15 @@
 #![allow(clippy::disallowed_types, reason = "a poisoned lock is a failed test")]
 
 mod admission;
+mod answers;
 mod checker;
+mod cli;
 mod conformance;
 mod decisions;
+mod edge;
 mod hostile;
 mod outage;
+mod reload;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,0 +1,211 @@
+//! The command line as people and supervisors meet it: exit codes, what is on which stream, and what is never shown.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Output, Stdio};
+
+use crate::support::grpc::ask;
+use crate::support::redis::free_port;
+use crate::support::tollgate::{Options, command, request};
+
+/// Runs it to its end; what must not serve is started on no port that another could need.
+fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    run_with(args, &[])
+}
+
+fn run_with(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let mut command = command();
+    command.args(args).envs(env.iter().copied()).stdin(Stdio::null());
+    let Output { status, stdout, stderr } = command.output().expect("tollgate runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (status.code(), text(stdout), text(stderr))
+}
+
+/// Listeners on free ports.
+const ANYWHERE: [&str; 6] = [
+    "--set",
+    "grpc.listen=127.0.0.1:0",
+    "--set",
+    "admin.listen=127.0.0.1:0",
+    "--set",
+    "http.listen=127.0.0.1:0",
+];
+
+fn path(dir: &tempfile::TempDir, name: &str, text: &str) -> String {
+    let path = dir.path().join(name);
+    fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+const BAD: &str = "domain: d\ndescriptors:\n  - {kee: a}\n  - {key: b, rate_limit: {unit: dya, requests_per_unit: 1}}\n";
+const GOOD: &str =
+    "{domain: d, descriptors: [{key: k, rate_limit: {unit: day, requests_per_unit: 1}}]}";
+
+#[test]
+fn check_tells_every_fault_and_says_by_its_exit_code_whether_there_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (good, bad) = (path(&dir, "good.yaml", GOOD), path(&dir, "bad.yaml", BAD));
+    let (code, out, err) = run(&["check", &good]);
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "1 file, 1 domain, 1 rule: ok\n", ""));
+    let (code, out, _) = run(&["check", &bad]);
+    assert_eq!(code, Some(1));
+    for part in [
+        format!("{bad}:3:5: key is missing"),
+        format!("{bad}:3:6: unknown key \"kee\""),
+        format!("{bad}:4:33: unit must be one of"),
+        "hint: did you mean \"key\"?".to_owned(),
+        "hint: did you mean \"day\"?".to_owned(),
+        "\n3 faults\n".to_owned(),
+    ] {
+        assert!(out.contains(&part), "no {part:?} in\n{out}");
+    }
+    // All paths are one set, here with the same domain twice.
+    let again = path(&dir, "again.yaml", GOOD);
+    let (code, out, _) = run(&["check", &good, &again]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("duplicate domain"), "{out}");
+    assert_eq!(run(&["check", "/nonexistent.yaml"]).0, Some(1));
+    assert_eq!(run(&["check"]).0, Some(2), "the command line is wrong");
+    let (code, out, _) =
+        run(&["check", "deploy/policies/example.yaml", "deploy/policies/edge.yaml"]);
+    assert_eq!(code, Some(0), "{out}");
+}
+
+#[test]
+fn printed_settings_can_be_loaded_again_and_show_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = path(
+        &dir,
+        "tollgate.yaml",
+        "sensitive_key: hunter1\nmodes: {edge: shadow, \"a: b\": off}\ngrpc: {cores: 3}\n\
+         redis: {url: \"redis://ann:hunter2@127.0.0.1:6379/1\", key_prefix: \"x: #y\"}\n",
+    );
+    let args = ["print-config", "--config", &config, "--set", "store.deadline=7ms"];
+    let (code, out, err) = run_with(&args, &[("TOLLGATE__LOG__LEVEL", "warn")]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(!out.contains("hunter"), "{out}");
+    for part in ["cores: 3 # ", "deadline: 7ms # --set", "TOLLGATE__LOG__LEVEL", "shadow"] {
+        assert!(out.contains(part), "no {part:?} in\n{out}");
+    }
+    // Values without the comments, which name the origin, are the same the second time; the hidden password has to be given again.
+    let values = |text: &str| -> Vec<String> {
+        let value = |line: &str| line.split(" # ").next().unwrap_or_default().to_owned();
+        text.lines().filter(|line| !line.trim_start().starts_with('#')).map(value).collect()
+    };
+    let again = path(&dir, "again.yaml", &out);
+    let (code, second, err) = run(&["print-config", "--config", &again]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert_eq!(values(&second), values(&out));
+}
+
+#[test]
+fn bad_settings_are_all_told_at_once_with_their_own_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = path(&dir, "tollgate.yaml", "grpc: {listn: x}\nstore: {deadline: 5}\n");
+    let args = ["--config", &config, "--set", "admin.listen=0.0.0.0:8082", "--set", "mode=maybe"];
+    let (code, out, err) = run_with(&args, &[("TOLLGATE__REDIS__URL", "http://:hunter2@nowhere")]);
+    assert_eq!((code, out.as_str()), (Some(64), ""));
+    for part in [
+        "faults in the settings",
+        "tollgate.yaml:1:",
+        "did you mean grpc.listen?",
+        "tollgate.yaml:2:",
+        "add a unit: 5ms or 5s",
+        "TOLLGATE__REDIS__URL: redis.url",
+        "--set: mode: ",
+    ] {
+        assert!(err.contains(part), "no {part:?} in\n{err}");
+    }
+    assert!(!err.contains("hunter2"), "{err}");
+    let (code, _, err) = run(&["--set", "admin.listen=0.0.0.0:8082"]);
+    assert_eq!(code, Some(64));
+    assert!(err.contains("admin.listen") && err.contains("loopback only"), "{err}");
+    assert_eq!(run(&["--config", "/nonexistent.yaml"]).0, Some(64));
+    assert_eq!(run(&["--no-such-flag"]).0, Some(2));
+}
+
+#[test]
+fn busy_port_is_told_with_the_setting_that_names_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    for setting in ["grpc.listen", "admin.listen", "http.listen"] {
+        let set = format!("{setting}={address}");
+        let (code, _, err) = run(&[&ANYWHERE[..], &["--set", &set]].concat());
+        assert_eq!(code, Some(1), "{err}");
+        let told = err.lines().find(|line| line.starts_with("tollgate: ")).expect("a last word");
+        assert!(told.contains(&address.to_string()) && told.contains(setting), "{told}");
+    }
+}
+
+#[test]
+fn bad_policies_stop_the_start_and_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let bad = path(&dir, "bad.yaml", BAD);
+    let ready = dir.path().join("ready.json").display().to_string();
+    let args = [&ANYWHERE[..], &["--policies", &bad, "--ready-file", &ready]].concat();
+    let (code, _, err) = run(&args);
+    assert_eq!(code, Some(1));
+    for part in ["bad.yaml:3:5: ", "bad.yaml:3:6: ", "bad.yaml:4:33: ", "hint: "] {
+        assert!(err.contains(part), "no {part:?} in\n{err}");
+    }
+    assert!(!fs::exists(&ready).unwrap(), "not ready, yet it says so");
+    let missing = [&ANYWHERE[..], &["--policies", "/nonexistent"]].concat();
+    let (code, _, err) = run(&missing);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("/nonexistent"), "{err}");
+}
+
+#[test]
+fn help_and_version_need_nothing() {
+    let (code, out, err) = run(&["--version"]);
+    let version = format!("tollgate {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!((code, out, err.as_str()), (Some(0), version, ""));
+    let (code, out, _) = run(&["--help"]);
+    assert_eq!(code, Some(0));
+    for part in
+        ["check", "print-config", "--policies", "--redis-url", "TOLLGATE__REDIS__URL", "8081"]
+    {
+        assert!(out.contains(part), "no {part} in\n{out}");
+    }
+}
+
+#[tokio::test]
+async fn ready_file_has_the_addresses_that_serve_and_no_half_written_twin() {
+    let tollgate = Options::default().start();
+    let at = tollgate.at;
+    for address in [at.grpc, at.admin, at.http] {
+        assert!(address.ip().is_loopback() && address.port() != 0, "{address}");
+    }
+    let answer = ask(&mut tollgate.client().await, request("d", &[&[("k", "v")]])).await;
+    assert_eq!(answer.statuses.len(), 1, "ready means that it serves");
+    let files: Vec<_> =
+        fs::read_dir(tollgate.dir()).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(files, ["ready.json"]);
+    let nowhere = [&ANYWHERE[..], &["--ready-file", "/nonexistent/ready.json"]].concat();
+    let (code, _, err) = run(&nowhere);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("cannot write the ready file /nonexistent/ready.json"), "{err}");
+}
+
+#[test]
+fn log_is_json_by_line_or_text_and_tells_no_secret() {
+    let url = format!("redis://ann:hunter2@127.0.0.1:{}", free_port());
+    for format in ["auto", "json", "text"] {
+        let options = Options::serving(GOOD).redis(&url).set("log.level=debug");
+        let options = options.set(format!("log.format={format}"));
+        let tollgate = options.env("TOLLGATE__SENSITIVE_KEY", "hunter3").start();
+        tollgate.wait_for_log("is ready");
+        tollgate.wait_for_log("no connection to Redis");
+        for line in tollgate.log() {
+            assert!(!line.contains("hunter"), "{line}");
+            if format == "text" {
+                assert!(!line.starts_with('{') && !line.contains('\u{1b}'), "{line:?}");
+                continue;
+            }
+            let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            for field in ["timestamp", "level", "message", "target"] {
+                assert!(line[field].is_string(), "no {field} in {line}");
+            }
+        }
+    }
+}
