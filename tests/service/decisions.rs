@@ -45,6 +45,9 @@ descriptors:
       - {key: leaf, rate_limit: {unit: day, requests_per_unit: 1}}
 ";
 
+/// The unit that only the response's enum names.
+const WEEK: i32 = 7;
+
 const OVER: Code = Code::OverLimit;
 const OK: Code = Code::Ok;
 
@@ -179,7 +182,6 @@ fn with_override(
 #[tokio::test]
 async fn override_gives_the_numbers_and_the_rule_its_algorithm() {
     let (_tollgate, mut client) = start().await;
-    const WEEK: i32 = 7;
     let week = 604_800;
     // Of two per fortnight: a bucket is full a week after one hit, a window two weeks after it.
     for (key, expected) in [("bucket", week), ("two", 2 * week), ("nothing", 2 * week)] {
@@ -339,7 +341,7 @@ async fn reset_is_rounded_up_and_at_least_a_second() {
     assert_eq!(denied.overall_code(), OVER);
     let wait = retry_after(&denied);
     assert!(wait > 0.0 && wait <= 1_500.0, "{wait}");
-    assert_eq!(reset(&denied.statuses[0]) as f64, (wait / 1_000.0).ceil());
+    assert_eq!(reset(&denied.statuses[0]), (wait / 1_000.0).ceil() as i64);
     let never = ask(&mut client, with_hits(one("bucket", "v"), 3)).await;
     assert_eq!(reset(&never.statuses[0]), 86_400, "what can never pass reports the period");
     assert_eq!(metadata(&never)["descriptors"][0].get("retry_after_ms"), None);

@@ -6,6 +6,7 @@ use tollgate::transport::pb::rate_limit_response::Code;
 use tollgate::transport::pb::rate_limit_service_client::RateLimitServiceClient;
 use tonic::transport::Channel;
 
+use crate::support::grpc::{ask, codes};
 use crate::support::redis::RedisServer;
 use crate::support::tollgate::{Options, Tollgate, descriptor, entry, request};
 
@@ -51,30 +52,10 @@ async fn alive_after<F: AsyncFn(&mut RateLimitServiceClient<Channel>)>(
     assert!(bad.is_empty(), "{bad:?}");
 }
 
-async fn ask(
-    client: &mut RateLimitServiceClient<Channel>,
-    request: pb::RateLimitRequest,
-) -> pb::RateLimitResponse {
-    client.should_rate_limit(request).await.expect("a decision").into_inner()
-}
-
 fn raw(key: &[u8], value: &[u8]) -> pb::RateLimitRequest {
     let mut request = request("d", &[&[]]);
     request.descriptors[0].entries = vec![entry(key, value)];
     request
-}
-
-/// The codes of so many equal requests.
-async fn codes(
-    client: &mut RateLimitServiceClient<Channel>,
-    request: &pb::RateLimitRequest,
-    times: usize,
-) -> Vec<Code> {
-    let mut codes = Vec::new();
-    for _ in 0..times {
-        codes.push(ask(client, request.clone()).await.overall_code());
-    }
-    codes
 }
 
 const TWO_PASS: [Code; 3] = [Code::Ok, Code::Ok, Code::OverLimit];

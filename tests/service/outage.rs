@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use tollgate::transport::pb;
-use tollgate::transport::pb::rate_limit_response::Code;
+use tollgate::transport::pb::rate_limit_response::{Code, DescriptorStatus};
 
 use crate::support::grpc::{
     Client, SHOULD_RATE_LIMIT, ask, codes, frame, is_degraded, metadata, raw_call,
@@ -59,6 +59,22 @@ async fn until_redis_decides(client: &mut Client) -> Duration {
     start.elapsed()
 }
 
+/// Redis holds the limit of three for a new value. A call that misses the deadline, as one may on a busy machine, is decided
+/// without Redis and may have been charged all the same.
+async fn limit_holds(client: &mut Client, key: &str, value: &str) {
+    let (mut admitted, mut degraded) = (0, 0);
+    loop {
+        let answer = ask(client, one(key, value)).await;
+        match (is_degraded(&answer), answer.overall_code()) {
+            (true, _) => degraded += 1,
+            (false, Code::OverLimit) => break,
+            (false, _) => admitted += 1,
+        }
+        assert!(admitted <= 3 && degraded < 20, "{admitted} by Redis, {degraded} without");
+    }
+    assert!(admitted + degraded >= 3, "only {admitted} admitted");
+}
+
 #[tokio::test]
 async fn starts_without_redis_answers_at_once_and_uses_it_when_it_comes() {
     let Some(mut redis) = RedisServer::start() else { return };
@@ -79,8 +95,8 @@ async fn starts_without_redis_answers_at_once_and_uses_it_when_it_comes() {
 
     redis.restart();
     until_redis_decides(&mut client).await;
-    assert_eq!(codes(&mut client, &one("few", "after"), 4).await, THREE_PASS);
-    assert_eq!(codes(&mut client, &one("refuses", "after"), 4).await, THREE_PASS);
+    limit_holds(&mut client, "few", "after").await;
+    limit_holds(&mut client, "refuses", "after").await;
     tollgate.wait_for_metric("tollgate_store_up", 1.0);
     assert!(tollgate.errors().is_empty(), "{:?}", tollgate.errors());
 }
@@ -113,7 +129,7 @@ async fn deny_by_setting_spares_what_needs_no_redis() {
     assert_eq!(in_time(&mut client, both).await.overall_code(), Code::Ok);
     let both = request("d", &[&[("blocked", "v")], &[("admits", "v")]]);
     let answer = in_time(&mut client, both).await;
-    let codes: Vec<Code> = answer.statuses.iter().map(|status| status.code()).collect();
+    let codes: Vec<Code> = answer.statuses.iter().map(DescriptorStatus::code).collect();
     assert_eq!(codes, [Code::OverLimit, Code::Ok]);
 }
 
@@ -199,8 +215,7 @@ async fn redis_dies_and_returns_under_traffic_and_every_request_is_answered_in_t
         redis.restart();
         traffic.decided(100).await;
         until_redis_decides(&mut client).await;
-        let value = format!("round {round}");
-        assert_eq!(codes(&mut client, &one("few", &value), 4).await, THREE_PASS);
+        limit_holds(&mut client, "few", &format!("round {round}")).await;
     }
     let longest = traffic.finish().await;
     assert!(longest < DEADLINE + SLACK, "an answer took {longest:?}");
@@ -226,7 +241,7 @@ async fn frozen_redis_costs_the_deadline_then_nothing_and_is_used_again_when_it_
         assert!(is_degraded(&ask(&mut client, one("many", "v")).await));
         let took = start.elapsed();
         assert!(took < deadline + SLACK, "an answer took {took:?}");
-        waited += usize::from(took >= deadline - Duration::from_millis(10));
+        waited += usize::from(took + Duration::from_millis(10) >= deadline);
     }
     assert!(waited > 0, "nothing waited for the deadline: was Redis frozen?");
     let unavailable = "tollgate_store_errors_total{kind=\"unavailable\"}";
@@ -247,7 +262,7 @@ async fn frozen_redis_costs_the_deadline_then_nothing_and_is_used_again_when_it_
     redis.resume();
     let took = until_redis_decides(&mut client).await;
     assert!(took < Duration::from_secs(2) + SLACK, "Redis was used again after {took:?}");
-    assert_eq!(codes(&mut client, &one("few", "after"), 4).await, THREE_PASS);
+    limit_holds(&mut client, "few", "after").await;
 }
 
 #[tokio::test]
