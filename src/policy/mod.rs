@@ -35,6 +35,7 @@ pub use self::check::{CheckReport, check};
 pub use self::compile::compile;
 pub use self::fault::{Fault, Faults, Place, Snippet, Warning};
 pub use self::rule::{How, LimitKind, PathEntry, Rule, RuleLimit};
+pub use self::schema::KEYS;
 pub use self::set::{Domain, PolicySet};
 pub use self::source::Source;
 pub use self::words::{AlgorithmName, OnStoreFailure, UnknownWord};

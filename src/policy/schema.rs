@@ -64,6 +64,14 @@ const LIMIT: Kind = Kind {
 
 const REPLACES: Kind = Kind { name: "an entry of replaces", keys: &["name"], elsewhere: &[] };
 
+/// What each kind of mapping in a policy file is called, and the keys it may have.
+pub const KEYS: [(&str, &[&str]); 4] = [
+    (FILE.name, FILE.keys),
+    (DESCRIPTOR.name, DESCRIPTOR.keys),
+    (LIMIT.name, LIMIT.keys),
+    (REPLACES.name, REPLACES.keys),
+];
+
 const DESCRIPTOR_KEYS: &[&str] = &[
     "key",
     "value",

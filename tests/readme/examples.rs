@@ -1,0 +1,156 @@
+//! Runs the sh blocks of the README with bash. Only ports are replaced, by those of the processes started here.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::markdown::{Block, blocks, root};
+use crate::support::redis::RedisServer;
+use crate::support::tollgate::{Options, Tollgate, command};
+
+/// The first lines of blocks that are not run, with the reason.
+const NOT_RUN: [(&str, &str); 2] = [
+    ("make run ", "serves until it is stopped, and `make test` is what runs this"),
+    (
+        "make demo ",
+        "serves until it is stopped, and containers need an engine; tests/deploy compares both",
+    ),
+];
+
+#[test]
+fn every_shell_block_is_run_or_listed_with_a_reason() {
+    let blocks = blocks();
+    let shell: Vec<_> = blocks.iter().filter(|block| block.language == "sh").collect();
+    for block in &shell {
+        let listed = NOT_RUN.iter().any(|(first, _)| block.text.starts_with(first));
+        let run = matches!(block.mark.as_deref(), Some("example" | "redis" | "files"));
+        assert!(run != listed, "README.md:{}: not run and not listed, or both", block.line);
+    }
+    for (first, reason) in NOT_RUN {
+        let found = shell.iter().any(|block| block.text.starts_with(first));
+        assert!(found && !reason.is_empty(), "{first:?} is not in the README");
+    }
+}
+
+#[test]
+fn examples_of_the_built_in_policy_print_what_the_readme_says() {
+    let tollgate = Options::default().start();
+    Shell::at(&tollgate, None).run_all("example");
+}
+
+#[test]
+fn examples_with_redis_print_what_the_readme_says() {
+    let Some(redis) = RedisServer::start() else { return };
+    let policies = root().join("deploy/policies/edge.yaml");
+    let tollgate = Options::default().policies(policies).redis(redis.url());
+    // These examples are about keys, not about how quickly a busy machine answers.
+    let tollgate = tollgate.set("store.deadline=5s").start();
+    Shell::at(&tollgate, Some(&redis)).run_all("redis");
+}
+
+#[test]
+fn examples_with_files_print_what_the_readme_says() {
+    let dir = tempfile::tempdir().unwrap();
+    for block in blocks() {
+        if let Some(name) = block.mark.as_deref().and_then(|mark| mark.strip_prefix("file ")) {
+            fs::write(dir.path().join(name), block.text).unwrap();
+        }
+    }
+    Shell { directory: dir.path().to_owned(), ports: Vec::new() }.run_all("files");
+}
+
+/// Where commands run, and what they find at the ports of the README.
+struct Shell {
+    directory: PathBuf,
+    /// (as written, as it is here)
+    ports: Vec<(String, String)>,
+}
+
+impl Shell {
+    fn at(tollgate: &Tollgate, redis: Option<&RedisServer>) -> Self {
+        let at = &tollgate.at;
+        let listeners = [(8080, at.http), (8081, at.grpc), (8082, at.admin)];
+        let port = |(port, here): (u16, std::net::SocketAddr)| {
+            (format!("localhost:{port}"), format!("localhost:{}", here.port()))
+        };
+        let mut ports: Vec<_> = listeners.into_iter().map(port).collect();
+        ports.extend(redis.map(|redis| ("-p 6390".to_owned(), format!("-p {}", redis.port()))));
+        Self { directory: tollgate.dir().to_owned(), ports }
+    }
+
+    /// Runs all blocks of this mark, in their order.
+    fn run_all(&self, mark: &str) {
+        let blocks = blocks();
+        let mut found = 0;
+        for (i, block) in blocks.iter().enumerate() {
+            if block.language != "sh" || block.mark.as_deref() != Some(mark) {
+                continue;
+            }
+            found += 1;
+            if block.text.contains("grpcurl") && !has_grpcurl() {
+                eprintln!("SKIPPED: README.md:{}: grpcurl is not installed", block.line);
+                continue;
+            }
+            let shown = blocks.get(i + 1).filter(|next| is_output(next));
+            let shown = shown.unwrap_or_else(|| panic!("README.md:{}: no output", block.line));
+            compare(block.line, shown, &self.run(block));
+        }
+        assert!(found > 0, "no block is marked {mark:?}");
+    }
+
+    fn run(&self, block: &Block) -> String {
+        let replace =
+            |script: String, (written, here): &(String, String)| script.replace(written, here);
+        let script = self.ports.iter().fold(block.text.clone(), replace);
+        // As the support starts tollgate: without settings of whoever runs the tests.
+        let mut bash = Command::new("bash");
+        for (name, _) in env::vars().filter(|(name, _)| name.starts_with("TOLLGATE")) {
+            bash.env_remove(name);
+        }
+        bash.args(["-euo", "pipefail", "-c", &format!("exec 2>&1\n{script}")]);
+        bash.env("PATH", path()).current_dir(&self.directory);
+        let output = bash.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "README.md:{}: {}\n{text}", block.line, output.status);
+        text
+    }
+}
+
+/// The installed tools and the tollgate under test, before everything else.
+fn path() -> String {
+    let tollgate = command().get_program().to_owned();
+    let tollgate = Path::new(&tollgate).parent().unwrap().to_owned();
+    let found = env::var_os("PATH").unwrap_or_default();
+    let dirs = [root().join(".tools/bin"), tollgate].into_iter().chain(env::split_paths(&found));
+    env::join_paths(dirs).unwrap().into_string().unwrap()
+}
+
+/// Where Go is, `deploy/tools.sh` installs grpcurl, so that it is missing is a failure in CI.
+fn has_grpcurl() -> bool {
+    let found = |tool: &str| env::split_paths(&path()).any(|dir| dir.join(tool).is_file());
+    let needed = env::var_os("CI").is_some() && found("go");
+    assert!(found("grpcurl") || !needed, "grpcurl is not installed; deploy/tools.sh does that");
+    found("grpcurl")
+}
+
+fn is_output(block: &Block) -> bool {
+    block.mark.is_none() && matches!(&*block.language, "text" | "json")
+}
+
+/// JSON as values, text by lines without the blanks at their ends.
+fn compare(line: usize, shown: &Block, printed: &str) {
+    if shown.language == "json" {
+        let value = |text: &str| {
+            serde_json::from_str::<Value>(text)
+                .unwrap_or_else(|error| panic!("README.md:{line}: {error} in\n{text}"))
+        };
+        assert_eq!(value(printed), value(&shown.text), "README.md:{line}");
+    } else {
+        let lines = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+        let (printed, shown) = (lines(printed), lines(&shown.text));
+        assert!(printed == shown, "README.md:{line} prints\n{printed}\nand not\n{shown}");
+    }
+}

@@ -1,0 +1,120 @@
+//! Tables of the README against the code: settings, keys of policies, metrics. And the names in its prose.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use tollgate::config::{Key, Section};
+use tollgate::policy;
+
+use crate::markdown::{code_spans, table};
+use crate::support::redis::free_port;
+use crate::support::tollgate::Options;
+
+#[test]
+fn settings_are_all_there_with_default_and_meaning() {
+    let row = |(section, key): (&Section, &Key)| {
+        let default = match key.default {
+            "" => "unset".to_owned(),
+            default => format!("`{default}`"),
+        };
+        let doc: Vec<_> = key.doc.iter().map(|line| line.trim()).collect();
+        format!("| `{}` | {default} | {} |", key.dotted(section), doc.join(" "))
+    };
+    let expected: Vec<_> = Key::all().map(row).collect();
+    let written: Vec<_> =
+        table("settings").iter().map(|cells| format!("| {} |", cells.join(" | "))).collect();
+    assert!(written == expected, "the table of the settings should be\n{}", expected.join("\n"));
+}
+
+#[test]
+fn settings_in_the_prose_exist() {
+    let word = |c: char| c.is_ascii_lowercase() || c == '_';
+    let mut found = 0;
+    for span in code_spans() {
+        let Some((section, key)) = span.split_once('.') else { continue };
+        let key = key.split([':', '=', ' ']).next().unwrap();
+        if Section::find(section).is_some() && !key.is_empty() && key.chars().all(word) {
+            found += 1;
+            assert!(Key::find(&format!("{section}.{key}")).is_some(), "no setting {span}");
+        }
+    }
+    // Those of the table, and some more.
+    assert!(found > Key::all().count(), "only {found} settings are named");
+}
+
+#[test]
+fn policy_keys_are_all_there() {
+    let listed = |kind: &str| -> Vec<String> {
+        let rows = table(&format!("keys: {kind}"));
+        sorted(rows.into_iter().map(|cells| cells[0].trim_matches('`').to_owned()))
+    };
+    let [file, descriptor, limit, (_, of_replaces)] = policy::KEYS;
+    for (kind, keys) in [file, descriptor] {
+        assert_eq!(listed(kind), sorted(keys.iter().map(ToString::to_string)), "{kind}");
+    }
+    let below = of_replaces.iter().map(|key| format!("replaces[].{key}"));
+    let keys = limit.1.iter().map(ToString::to_string).chain(below);
+    assert_eq!(listed(limit.0), sorted(keys), "{}", limit.0);
+}
+
+#[test]
+fn metrics_are_all_there_with_their_labels() {
+    let listed: BTreeMap<_, _> = table("metrics")
+        .into_iter()
+        .map(|cells| (cells[0].replace('`', ""), labels_of(&cells[1].replace(['`', ' '], ""))))
+        .collect();
+    assert_eq!(listed, metrics());
+}
+
+#[test]
+fn metrics_in_the_prose_exist() {
+    let known = table("metrics").into_iter().map(|cells| cells[0].replace('`', ""));
+    let known: Vec<_> = known.collect();
+    for span in code_spans().into_iter().filter(|span| span.starts_with("tollgate_")) {
+        let name = span.split(['{', ' ']).next().unwrap();
+        assert!(known.iter().any(|metric| metric == name), "no metric {span}");
+    }
+}
+
+/// The names that a running tollgate exposes, each with its labels. Redis is away, as there are errors to count then.
+fn metrics() -> BTreeMap<String, Vec<String>> {
+    let tollgate = Options::default().redis(format!("redis://127.0.0.1:{}", free_port())).start();
+    let http = tollgate.at.http;
+    let request = r#"{"domain":"example","descriptors":[{"entries":[{"key":"path","value":"/api/v1/prices/A"}]}]}"#;
+    curl(&["-d", request, &format!("http://{http}/json")]);
+    let text = curl(&[&format!("http://{http}/metrics")]);
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    types.map(|(name, kind)| exposed(&text, name, kind)).collect()
+}
+
+fn exposed(text: &str, name: &str, kind: &str) -> (String, Vec<String>) {
+    let (name, sample) = match kind {
+        "counter" => (format!("{name}_total"), format!("{name}_total")),
+        "info" => (format!("{name}_info"), format!("{name}_info")),
+        "histogram" => (name.to_owned(), format!("{name}_count")),
+        _ => (name.to_owned(), name.to_owned()),
+    };
+    let line = text.lines().find_map(|line| line.strip_prefix(&sample));
+    let line = line.unwrap_or_else(|| panic!("no sample of {name} in\n{text}"));
+    let inside = line.strip_prefix('{').map_or("", |rest| rest.rsplit_once('}').unwrap().0);
+    let mut parts: Vec<_> = inside.split("=\"").collect();
+    parts.pop();
+    let names = parts.into_iter().map(|part| part.rsplit(',').next().unwrap().to_owned());
+    (name, sorted(names))
+}
+
+fn labels_of(cell: &str) -> Vec<String> {
+    sorted(cell.split(',').filter(|label| !label.is_empty()).map(ToOwned::to_owned))
+}
+
+fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+fn curl(args: &[&str]) -> String {
+    let output = Command::new("curl").args(["-fsS"]).args(args).output().expect("curl");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
