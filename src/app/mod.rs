@@ -24,7 +24,7 @@ pub use self::ready::ReadyFile;
 use crate::config::{self, Settings};
 use crate::ops::{self, Ops};
 use crate::policy::reload::Watcher;
-use crate::policy::{self, Compiled, Faults, Source};
+use crate::policy::{self, Compiled, Faults, Rule, Source};
 use crate::store::redis::BadUrl;
 use crate::telemetry::logs::LogHandle;
 use crate::transport::server::{ServeError, serve_admin};
@@ -90,6 +90,7 @@ pub async fn run(
     for warning in &compiled.warnings {
         tracing::warn!("{warning}");
     }
+    warn_of_open_secrets(&settings, &compiled);
     let listeners = Listeners::bind(&settings).await?;
     let signals = drain::Signals::install()?;
     let process = Arc::new(Process::new(settings, compiled.set));
@@ -114,6 +115,21 @@ pub async fn run(
     signals.wait().await;
     drain::drain(&process, accepting, cores, tasks, signals).await;
     Ok(())
+}
+
+/// Hashes with a key that everybody knows hide a value only from those who do not try.
+fn warn_of_open_secrets(settings: &Settings, compiled: &Compiled) {
+    let sensitive = |rule: &Rule| rule.path.iter().any(|entry| entry.sensitive);
+    let configured = settings.policies.path.is_some();
+    if configured
+        && settings.general.sensitive_key.is_none()
+        && compiled.set.rules().iter().any(|rule| sensitive(rule))
+    {
+        tracing::warn!(
+            "policies mark values as sensitive, and sensitive_key is not set: whoever guesses a value can confirm it by \
+             its hash; set the same random sensitive_key on every replica"
+        );
+    }
 }
 
 /// The policies that `settings` name. Reads files: blocks.

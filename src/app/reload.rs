@@ -51,6 +51,8 @@ fn reapply(process: &Process, logs: &LogHandle, settings: Result<Settings, confi
             if let Err(error) = logs.set_level(settings.log.level.as_str()) {
                 tracing::error!(%error, "the log level stays");
             }
+            let (mode, level) = (settings.general.mode, settings.log.level.as_str());
+            tracing::info!(?mode, level, "read mode, modes and log.level again");
         }
         Err(faults) => tracing::error!("the settings stay as they are:\n{faults}"),
     }

@@ -42,6 +42,21 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
 }
 
+impl Shared {
+    /// The verdict on a request that is too large to be read; counts it. Its domain is in what nobody has read, so
+    /// only the global switch can count.
+    pub fn decide_unread(&self) -> Verdict {
+        self.metrics.out_of_bounds.inc();
+        if self.modes.load().global == Mode::Enforce {
+            self.metrics.requests_over_limit.inc();
+            Verdict::Deny
+        } else {
+            self.metrics.requests_ok.inc();
+            Verdict::Admit
+        }
+    }
+}
+
 /// Decides requests. One per core, over what they share.
 #[derive(Debug)]
 pub struct Limiter<S> {
@@ -53,6 +68,11 @@ impl<S: LimitStore> Limiter<S> {
     /// Decides by `shared` and `layers`.
     pub const fn new(shared: Arc<Shared>, layers: Failover<S>) -> Self {
         Self { shared, layers }
+    }
+
+    /// What every core shares.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Decides `request`, no later than `deadline`.

@@ -2,7 +2,7 @@
 //!
 //! | path | answers |
 //! |---|---|
-//! | `POST /json` | 200 or 429 with the decision, 400 with the reason |
+//! | `POST /json` | 200 or 429 with the decision, 400 with the reason; 429 for a body beyond the size bound |
 //! | `GET /healthcheck`, `GET /readyz` | 200 while this instance should get traffic, else 503 |
 //! | `GET /livez` | 200 while the process runs |
 //! | `GET /metrics` | OpenMetrics text |
@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -21,6 +22,7 @@ use axum::routing::{any, get};
 
 use crate::store::LimitStore;
 use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
+use crate::transport::pb;
 use crate::transport::rls::Rls;
 
 /// What the routes need.
@@ -66,19 +68,31 @@ async fn metrics<S: LimitStore>(State(ops): State<Arc<Ops<S>>>) -> Response {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], ops.metrics.render()).into_response()
 }
 
-async fn decide<S: LimitStore>(State(ops): State<Arc<Ops<S>>>, body: Bytes) -> Response {
+async fn decide<S: LimitStore>(
+    State(ops): State<Arc<Ops<S>>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejected) if rejected.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            return answer(&ops.rls.unread());
+        }
+        Err(rejected) => return rejected.into_response(),
+    };
     let request = match json::request(&body) {
         Ok(request) => request,
         Err(error) => return bad_request(&error),
     };
     match ops.rls.answer(request, None).await {
-        Ok(response) => {
-            let over = response.overall_code() == json::Code::OverLimit;
-            let status = if over { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
-            (status, axum::Json(json::response(&response))).into_response()
-        }
+        Ok(response) => answer(&response),
         Err(error) => bad_request(&error),
     }
+}
+
+fn answer(response: &pb::RateLimitResponse) -> Response {
+    let over = response.overall_code() == json::Code::OverLimit;
+    let status = if over { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
+    (status, axum::Json(json::response(response))).into_response()
 }
 
 fn bad_request(error: &dyn std::fmt::Display) -> Response {

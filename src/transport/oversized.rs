@@ -17,7 +17,6 @@ use tonic::server::NamedService;
 
 use super::response::unread;
 use crate::limiter::Shared;
-use crate::limiter::snapshot::Mode;
 
 /// OUT_OF_RANGE as it stands in the header.
 const OUT_OF_RANGE: &str = "11";
@@ -64,16 +63,10 @@ fn decided(response: Response<Body>, shared: &Shared) -> Response<Body> {
     if response.headers().get("grpc-status").is_none_or(|code| code != OUT_OF_RANGE) {
         return response;
     }
-    // The domain is in the message, which nobody has read: only the global switch can count.
-    let denied = shared.modes.load().global == Mode::Enforce;
-    shared.metrics.out_of_bounds.inc();
-    let requests =
-        if denied { &shared.metrics.requests_over_limit } else { &shared.metrics.requests_ok };
-    requests.inc();
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    let body =
-        Full::new(frame(&unread(denied))).with_trailers(std::future::ready(Some(Ok(trailers))));
+    let body = Full::new(frame(&unread(shared.decide_unread())))
+        .with_trailers(std::future::ready(Some(Ok(trailers))));
     let mut response = Response::new(Body::new(body));
     response
         .headers_mut()

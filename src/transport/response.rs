@@ -40,9 +40,9 @@ impl Responder {
 }
 
 /// The response to a message that is too large to be read: no statuses, for nobody knows its descriptors.
-pub(super) fn unread(over_limit: bool) -> pb::RateLimitResponse {
+pub(super) fn unread(verdict: Verdict) -> pb::RateLimitResponse {
     pb::RateLimitResponse {
-        overall_code: code(over_limit).into(),
+        overall_code: code(verdict == Verdict::Deny).into(),
         ..pb::RateLimitResponse::default()
     }
 }

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 use super::convert::{BadRequest, from_pb};
 use super::pb;
 use super::pb::rate_limit_service_server::RateLimitService;
-use super::response::Responder;
+use super::response::{Responder, unread};
 use crate::limiter::Limiter;
 use crate::store::LimitStore;
 use crate::telemetry::metrics::Metrics;
@@ -53,6 +53,13 @@ impl<S: LimitStore> Rls<S> {
         let decision = self.limiter.decide(&request, deadline).await;
         self.metrics.decision_duration.observe(started.elapsed().as_secs_f64());
         Ok(self.responder.respond(&request, &decision))
+    }
+}
+
+impl<S: LimitStore> Rls<S> {
+    /// The answer to a request that is too large to be read.
+    pub fn unread(&self) -> pb::RateLimitResponse {
+        unread(self.limiter.shared().decide_unread())
     }
 }
 

@@ -283,7 +283,7 @@ fn json_is_decided_like_grpc() {
         assert!(answer.body.contains(reason), "{body} gave {}", answer.body);
     }
     let large = "x".repeat(65_537);
-    assert_eq!(json(&two(&format!(r#","colour":"{large}""#))).status, 413);
+    assert_eq!(json(&two(&format!(r#","colour":"{large}""#))).status, 429, "over its limit");
     assert_eq!(http::get(tollgate.at.http, "/nothing").status, 404);
 }
 

@@ -198,8 +198,10 @@ async fn fly(
         // With a code it is Redis that speaks, and the connection is sound.
         Ok(Err(error)) => match error.code() {
             Some(code) => {
-                let detail = error.detail().unwrap_or_default();
-                (StoreError::Rejected(format!("{code} {detail}")), Ok(()))
+                let text = format!("{code} {}", error.detail().unwrap_or_default());
+                // It was a primary when we connected. Whoever is it now, the address may lead there.
+                let end = if code == "READONLY" { Err(text.clone()) } else { Ok(()) };
+                (StoreError::Rejected(text), end)
             }
             None => (StoreError::Unavailable(error.to_string()), Err(error.to_string())),
         },
