@@ -2,6 +2,7 @@
 # The whole stack on this machine without containers: Redis, two tollgates that share it, three backends, Envoy.
 # Waits until each is ready, prints what to try, and stops everything on Ctrl-C or when one of them ends.
 # docker-compose.yml is its twin: tests/deploy compares the two and deploy/envoy/envoy.yaml with each other.
+# DEMO_BIN=DIR takes tollgate and sample-backend from DIR instead of building them.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/.tools/bin:$PATH"
@@ -15,6 +16,7 @@ TOLLGATE_HTTP=(127.0.0.1:8080 127.0.0.1:8090)
 BACKENDS=(127.0.0.1:9001 127.0.0.1:9002 127.0.0.1:9003)
 POLICIES=deploy/policies/edge.yaml
 ENVOY_CONFIG=deploy/envoy/envoy.yaml
+BIN=${DEMO_BIN:-target/release}
 
 READY_SECONDS=20
 STOP_SECONDS=15
@@ -137,7 +139,7 @@ redis_answers() { [ "$(redis-cli -h "${REDIS%:*}" -p "${REDIS##*:}" ping)" = PON
 start_backends() {
     local i
     for i in "${!BACKENDS[@]}"; do
-        start "backend-$((i + 1))" target/release/sample-backend --listen "${BACKENDS[$i]}" \
+        start "backend-$((i + 1))" "$BIN/sample-backend" --listen "${BACKENDS[$i]}" \
             --instance "backend-$((i + 1))" --ready-file "$logs/backend-$((i + 1)).ready"
     done
     for i in "${!BACKENDS[@]}"; do
@@ -148,7 +150,7 @@ start_backends() {
 start_tollgates() {
     local i
     for i in "${!TOLLGATE_GRPC[@]}"; do
-        start "tollgate-$((i + 1))" target/release/tollgate --policies "$POLICIES" --redis-url "redis://$REDIS" \
+        start "tollgate-$((i + 1))" "$BIN/tollgate" --policies "$POLICIES" --redis-url "redis://$REDIS" \
             --set "grpc.listen=${TOLLGATE_GRPC[$i]}" --set "admin.listen=${TOLLGATE_ADMIN[$i]}" \
             --set "http.listen=${TOLLGATE_HTTP[$i]}" --ready-file "$logs/tollgate-$((i + 1)).ready"
     done
@@ -203,12 +205,14 @@ Ctrl-C stops everything.
 TRY
 }
 
-need cargo "see https://rustup.rs"
 need curl "install it with your package manager"
 need redis-server "run deploy/tools.sh"
 need redis-cli "it comes with Redis"
 need envoy "run deploy/tools.sh"
-cargo build --release --bins
+if [ -z "${DEMO_BIN:-}" ]; then
+    need cargo "see https://rustup.rs"
+    cargo build --release --bins
+fi
 need_free_port "$REDIS" redis
 need_free_port "$EDGE" "Envoy, the edge"
 need_free_port "$ENVOY_ADMIN" "Envoy, admin"

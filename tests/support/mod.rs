@@ -1,8 +1,13 @@
-//! Real parts for tests: Redis, tollgate, Envoy, as processes on free ports of loopback.
+//! Real parts for tests: Redis, tollgate, sample backends, Envoy, as processes on free ports of loopback, and a
+//! caller of HTTP.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod backend;
+pub mod caller;
+pub mod envoy;
 pub mod grpc;
 pub mod http;
 pub mod redis;
 pub mod tollgate;
+pub mod wait;

@@ -33,10 +33,7 @@ impl RedisServer {
 
     /// A server with further arguments.
     pub fn start_with(args: &[&str]) -> Option<Self> {
-        let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
-        if found.is_err() {
-            assert!(std::env::var_os("CI").is_none(), "redis-server is needed and not installed");
-            eprintln!("SKIPPED: redis-server is not installed");
+        if !is_installed() {
             return None;
         }
         Some(Self::on_port(free_port(), args))
@@ -131,6 +128,16 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Whether there is a `redis-server` on the path. Where `CI` is set it must be there, else a line says that it is not.
+pub fn is_installed() -> bool {
+    let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
+    if found.is_err() {
+        assert!(std::env::var_os("CI").is_none(), "redis-server is needed and not installed");
+        eprintln!("SKIPPED: redis-server is not installed");
+    }
+    found.is_ok()
 }
 
 /// A port that was free a moment ago.

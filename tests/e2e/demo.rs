@@ -1,0 +1,131 @@
+//! deploy/demo.sh, which is `make demo`: it starts, what it says to try works, and Ctrl-C ends all of it.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::stack::alone;
+use crate::support::envoy;
+use crate::support::redis;
+use crate::support::wait::until;
+
+const SCRIPT: &str = include_str!("../../deploy/demo.sh");
+
+/// The script; told to end when dropped, for it ends what it started.
+struct Demo {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Demo {
+    fn start(logs: &Path) -> Self {
+        let binaries = Path::new(env!("CARGO_BIN_EXE_tollgate")).parent().unwrap();
+        // A shell cannot trap what was ignored when it began, as in a test that runs in the background.
+        let mut child = Command::new("env")
+            .args(["--default-signal=INT", "deploy/demo.sh"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("DEMO_BIN", binaries)
+            .env("TMPDIR", logs)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let (output, seen) = (child.stdout.take().unwrap(), Arc::clone(&lines));
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                seen.lock().push(line);
+            }
+        });
+        Self { child, lines }
+    }
+
+    fn said(&self) -> Vec<String> {
+        self.lines.lock().clone()
+    }
+
+    fn interrupt(&self) {
+        let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// The processes that are its children now, by id and name.
+    fn children(&self) -> BTreeSet<(u32, String)> {
+        let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let id = entry.unwrap().file_name().to_str()?.parse().ok()?;
+            // id (name) state parent ..
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+            let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
+            let parent: u32 = rest.split(' ').nth(1)?.parse().ok()?;
+            (parent == self.child.id() && name != "sleep").then(|| (id, name.to_owned()))
+        });
+        processes.collect()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.interrupt();
+            drop(self.child.wait());
+        }
+    }
+}
+
+/// The ports of loopback that the script names.
+fn ports() -> BTreeSet<u16> {
+    let digits = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse();
+    SCRIPT.split("127.0.0.1:").skip(1).filter_map(|rest| digits(rest).ok()).collect()
+}
+
+fn busy() -> Vec<u16> {
+    ports().into_iter().filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_err()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn demo_starts_works_and_ends_with_everything_it_started() {
+    if envoy::installed().is_none() || !redis::is_installed() {
+        return;
+    }
+    let _alone = alone().await;
+    assert_eq!(ports().len(), 12, "{:?}", ports());
+    let busy = busy();
+    if !busy.is_empty() {
+        eprintln!("SKIPPED: the demo's ports {busy:?} are in use");
+        return;
+    }
+    let logs = tempfile::tempdir().unwrap();
+    let mut demo = Demo::start(logs.path());
+    let last = "Ctrl-C stops everything.";
+    until("the demo says what to try", async || {
+        assert!(demo.child.try_wait().unwrap().is_none(), "{}", demo.said().join("\n"));
+        demo.said().iter().any(|line| line == last).then_some(())
+    })
+    .await;
+
+    let said = demo.said();
+    let line = said.iter().find(|line| line.starts_with("  curl -i http://")).unwrap();
+    let tried = Command::new("bash").args(["-c", line]).output().unwrap();
+    let answer = String::from_utf8_lossy(&tried.stdout).into_owned();
+    assert!(tried.status.success() && answer.starts_with("HTTP/1.1 200"), "{line}\n{answer}");
+    for header in ["x-instance: backend-", "x-ratelimit-remaining: "] {
+        assert!(answer.contains(header), "{header} in\n{answer}");
+    }
+
+    let children = demo.children();
+    assert_eq!(children.len(), 1 + 2 + 3 + 1, "{children:?}");
+    demo.interrupt();
+    until("the demo ends", async || {
+        let status = demo.child.try_wait().unwrap()?;
+        assert!(status.success(), "{status}");
+        Some(())
+    })
+    .await;
+    let left = children.iter().filter(|(id, _)| Path::new(&format!("/proc/{id}")).exists());
+    assert_eq!(left.count(), 0, "{children:?}\n{}", demo.said().join("\n"));
+    assert!(!demo.said().iter().any(|line| line.contains("killing")), "{:?}", demo.said());
+}

@@ -1,0 +1,167 @@
+//! The real Envoy with the shipped configuration, as a process on free ports of loopback.
+//!
+//! Of deploy/envoy/envoy.yaml only addresses are changed: where Envoy listens, and where the others of the stack
+//! turned out to listen.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::caller::Caller;
+use super::wait::until;
+
+const SHIPPED: &str = include_str!("../../deploy/envoy/envoy.yaml");
+
+/// A running Envoy; killed when dropped.
+pub struct Envoy {
+    /// Where clients go.
+    pub edge: SocketAddr,
+    admin: Caller,
+    access_log: Arc<Mutex<Vec<String>>>,
+    said: Arc<Mutex<Vec<String>>>,
+    child: Child,
+    _dir: TempDir,
+}
+
+/// The installed Envoy. Without one: a failure where `CI` is set, else nothing and a line that says so.
+pub fn installed() -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/envoy");
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(std::env::var_os("CI").is_none(), "Envoy is needed: run deploy/tools.sh");
+    eprintln!("SKIPPED: Envoy is not installed; deploy/tools.sh installs it");
+    None
+}
+
+/// The shipped file with these addresses in it.
+fn with_addresses(tollgates: &[SocketAddr; 2], backends: &[SocketAddr; 3]) -> String {
+    let mut text = SHIPPED.to_owned();
+    let mut replace = |shipped: String, used: SocketAddr| {
+        assert_eq!(text.matches(&shipped).count(), 1, "{shipped} in deploy/envoy/envoy.yaml");
+        let used = format!("address: {}, port_value: {} }}", used.ip(), used.port());
+        text = text.replace(&shipped, &used);
+    };
+    let shipped = |host: &str, port: u16| format!("address: {host}, port_value: {port} }}");
+    // Envoy takes any free port and tells which.
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    replace(shipped("0.0.0.0", 10_000), any);
+    replace(shipped("127.0.0.1", 9_901), any);
+    for (port, used) in [8_081, 8_091].into_iter().zip(tollgates) {
+        replace(shipped("127.0.0.1", port), *used);
+    }
+    for (port, used) in [9_001, 9_002, 9_003].into_iter().zip(backends) {
+        replace(shipped("127.0.0.1", port), *used);
+    }
+    text
+}
+
+impl Envoy {
+    /// Starts `program` in front of these and waits until it finds all of them healthy.
+    pub async fn start(
+        program: &Path,
+        tollgates: &[SocketAddr; 2],
+        backends: &[SocketAddr; 3],
+    ) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("envoy.yaml");
+        std::fs::write(&config, with_addresses(tollgates, backends)).unwrap();
+        let admin_address = dir.path().join("admin");
+        let mut child = Command::new(program)
+            .arg("-c")
+            .arg(&config)
+            .arg("--admin-address-path")
+            .arg(&admin_address)
+            .args(["--disable-hot-restart", "--concurrency", "2", "--log-level", "warning"])
+            .args(["--file-flush-interval-msec", "50"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let access_log = follow(child.stdout.take().unwrap());
+        let said = follow(child.stderr.take().unwrap());
+        let admin = until("Envoy names its admin address", async || {
+            let ended = child.try_wait().unwrap();
+            assert!(ended.is_none(), "Envoy ended: {ended:?}\n{}", said.lock().join("\n"));
+            std::fs::read_to_string(&admin_address).ok()?.parse().ok()
+        });
+        let admin = Caller::of(admin.await);
+        let edge = until("Envoy listens", async || edge(&admin).await).await;
+        let envoy = Self { edge, admin, access_log, said, child, _dir: dir };
+        envoy.until_healthy("backends", 3).await;
+        envoy.until_healthy("ratelimit", 2).await;
+        envoy
+    }
+
+    /// Waits until so many members of the cluster are healthy in Envoy's eyes.
+    pub async fn until_healthy(&self, cluster: &str, members: u64) {
+        let name = format!("cluster.{cluster}.membership_healthy");
+        let what = format!("{name} is {members}");
+        until(&what, async || (self.stats().await[&name] == members).then_some(())).await;
+    }
+
+    /// Every counter and gauge by name.
+    pub async fn stats(&self) -> BTreeMap<String, u64> {
+        let text = self.admin.get("/stats").await.unwrap().text();
+        let pair = |line: &str| {
+            let (name, value) = line.split_once(": ")?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        text.lines().filter_map(pair).collect()
+    }
+
+    /// How many calls the member at `address` of the cluster ratelimit has answered without a gRPC error.
+    pub async fn answered_by(&self, address: SocketAddr) -> u64 {
+        let text = self.admin.get("/clusters").await.unwrap().text();
+        let line = format!("ratelimit::{address}::rq_success::");
+        text.lines().find_map(|found| found.strip_prefix(&line)).unwrap().parse().unwrap()
+    }
+
+    /// Waits for the line of the access log that fits.
+    pub async fn logged(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        until(what, async || {
+            let lines = self.access_log.lock().clone();
+            lines.iter().map(|line| serde_json::from_str(line).expect(line)).find(|line| fits(line))
+        })
+        .await
+    }
+
+    /// What it wrote beside the access log: warnings and errors.
+    pub fn said(&self) -> String {
+        self.said.lock().join("\n")
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Where the listener is, once there is one.
+async fn edge(admin: &Caller) -> Option<SocketAddr> {
+    let text = admin.get("/listeners?format=json").await.ok()?.text();
+    let listeners: Value = serde_json::from_str(&text).ok()?;
+    let socket = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
+    let port = u16::try_from(socket["port_value"].as_u64()?).unwrap();
+    Some(SocketAddr::new(socket["address"].as_str()?.parse().unwrap(), port))
+}
+
+fn follow(output: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&lines);
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            seen.lock().push(line);
+        }
+    });
+    lines
+}
