@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Secret, Sources};
+use crate::load::LoadArgs;
 use crate::policy::AlgorithmName;
 
 /// The exit code for settings that cannot be used: `EX_USAGE` of sysexits.h.
@@ -81,6 +82,8 @@ pub enum Command {
     /// Print every setting as YAML, with its meaning and where it came from; secrets are not shown
     #[command(after_long_help = AFTER)]
     PrintConfig(SettingsArgs),
+    /// Ask a rate-limit service as fast as it answers, or at a given rate, and measure it
+    Load(LoadArgs),
 }
 
 /// `tollgate serve`.

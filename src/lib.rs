@@ -24,6 +24,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod limiter;
+pub mod load;
 pub mod ops;
 pub mod policy;
 pub mod store;

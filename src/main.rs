@@ -7,6 +7,7 @@ use clap::Parser as _;
 use tollgate::app::{self, ReadyFile};
 use tollgate::cli::{BAD_SETTINGS, CheckArgs, Cli, Command, ServeArgs, SettingsArgs};
 use tollgate::config::{self, Faults, Loaded, Sources};
+use tollgate::load::{self, LoadArgs};
 use tollgate::policy::{self, Options};
 use tollgate::telemetry::logs;
 
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve(args),
         Command::Check(args) => check(&args),
         Command::PrintConfig(args) => print_config(args),
+        Command::Load(args) => told(load(&args)),
     }
 }
 
@@ -59,6 +61,16 @@ fn print_config(args: SettingsArgs) -> ExitCode {
         }
         Err(faults) => bad_settings(&faults),
     }
+}
+
+fn load(args: &LoadArgs) -> anyhow::Result<()> {
+    let report = load::run(args)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(())
 }
 
 fn bad_settings(faults: &Faults) -> ExitCode {

@@ -1,0 +1,256 @@
+//! Asking: connections on a few threads, in a closed loop or at a rate.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use hdrhistogram::Histogram;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
+use tonic::transport::{Channel, Endpoint};
+
+use super::plan::Plan;
+use super::{LoadArgs, LoadError};
+use crate::transport::pb::RateLimitRequest;
+use crate::transport::pb::rate_limit_response::Code;
+use crate::transport::pb::rate_limit_service_client::RateLimitServiceClient;
+
+type Client = RateLimitServiceClient<Channel>;
+
+/// Latencies are told to three digits, up to a minute.
+const DIGITS: u8 = 3;
+const LONGEST_MICROS: u64 = 60_000_000;
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) elapsed: Duration,
+    pub(super) over_limit: u64,
+    pub(super) errors: u64,
+    /// Calls due but not made, for as many were under way as there may be.
+    pub(super) missed: u64,
+    /// Microseconds of every answered call.
+    pub(super) latency: Histogram<u64>,
+}
+
+/// Open connections and what to ask over them.
+#[derive(Debug)]
+pub(super) struct Drive {
+    threads: Vec<(Runtime, Vec<Client>)>,
+    plan: Arc<Plan>,
+    in_flight: usize,
+    /// Of one connection.
+    gap: Option<Duration>,
+}
+
+impl Drive {
+    pub(super) fn connect(args: &LoadArgs, plan: Plan) -> Result<Self, LoadError> {
+        let bad = |source| LoadError::Url { url: args.url.clone(), source };
+        let mut threads: Vec<(Runtime, Vec<Client>)> = Vec::new();
+        for _ in 0..args.threads.min(args.connections) {
+            threads.push((Builder::new_current_thread().enable_all().build()?, Vec::new()));
+        }
+        let count = threads.len();
+        for i in 0..args.connections {
+            let Some((runtime, clients)) = threads.get_mut(i % count) else { break };
+            let endpoint = Endpoint::from_shared(args.url.clone()).map_err(bad)?.tcp_nodelay(true);
+            let channel = runtime.block_on(endpoint.connect()).map_err(bad)?;
+            clients.push(Client::new(channel));
+        }
+        let per_connection =
+            |rate: u64| Duration::from_secs_f64(args.connections as f64 / rate.max(1) as f64);
+        Ok(Self {
+            threads,
+            plan: Arc::new(plan),
+            in_flight: args.in_flight,
+            gap: args.rate.map(per_connection),
+        })
+    }
+
+    pub(super) fn warm_up(&self, duration: Duration) {
+        self.run(duration, &Tally::default());
+    }
+
+    /// Asks for `duration`; shows every second how it goes.
+    pub(super) fn measure(&self, duration: Duration, show: bool) -> Outcome {
+        let tally = Tally::default();
+        let begin = Instant::now();
+        let latency = thread::scope(|scope| {
+            let progress = scope.spawn(|| {
+                if show {
+                    tally.show(begin, duration);
+                }
+            });
+            let latency = self.run(duration, &tally);
+            let _ = progress.join();
+            latency
+        });
+        Outcome {
+            elapsed: begin.elapsed(),
+            over_limit: tally.over_limit.load(Ordering::Relaxed),
+            errors: tally.errors.load(Ordering::Relaxed),
+            missed: tally.missed.load(Ordering::Relaxed),
+            latency,
+        }
+    }
+
+    fn run(&self, duration: Duration, tally: &Tally) -> Histogram<u64> {
+        let end = Instant::now() + duration;
+        let histograms = thread::scope(|scope| {
+            let threads: Vec<_> = self
+                .threads
+                .iter()
+                .map(|(runtime, clients)| {
+                    scope.spawn(|| self.run_thread(runtime, clients, end, tally))
+                })
+                .collect();
+            threads.into_iter().filter_map(|thread| thread.join().ok()).collect::<Vec<_>>()
+        });
+        let mut all = histogram();
+        for histogram in histograms {
+            // Made alike, so they add up.
+            let _ = all.add(histogram);
+        }
+        all
+    }
+
+    fn run_thread(
+        &self,
+        runtime: &Runtime,
+        clients: &[Client],
+        end: Instant,
+        tally: &Tally,
+    ) -> Histogram<u64> {
+        let tasks = clients.iter().map(|client| async move {
+            match self.gap {
+                None => self.closed(client, end, tally).await,
+                Some(gap) => self.open(client, gap, end, tally).await,
+            }
+        });
+        let mut all = histogram();
+        for histogram in runtime.block_on(futures_util::future::join_all(tasks)) {
+            let _ = all.add(histogram);
+        }
+        all
+    }
+
+    /// Each of the calls under way is followed by the next.
+    async fn closed(&self, client: &Client, end: Instant, tally: &Tally) -> Histogram<u64> {
+        let callers = (0..self.in_flight).map(|_| async {
+            let (mut client, mut random) = (client.clone(), fastrand::Rng::new());
+            let mut latency = histogram();
+            while Instant::now() < end {
+                let due = Instant::now();
+                tally.ask(&mut client, self.plan.request(&mut random)).await;
+                latency.saturating_record(micros(due.elapsed()));
+            }
+            latency
+        });
+        let mut all = histogram();
+        for latency in futures_util::future::join_all(callers).await {
+            let _ = all.add(latency);
+        }
+        all
+    }
+
+    /// A call is due every `gap`, whatever became of the ones before.
+    async fn open(
+        &self,
+        client: &Client,
+        gap: Duration,
+        end: Instant,
+        tally: &Tally,
+    ) -> Histogram<u64> {
+        let room = Arc::new(Semaphore::new(self.in_flight));
+        let (sender, mut latencies) = tokio::sync::mpsc::unbounded_channel();
+        let mut random = fastrand::Rng::new();
+        let mut due = Instant::now();
+        let mut calls = FuturesUnordered::new();
+        while due < end {
+            let wait = tokio::time::sleep_until(due.into());
+            tokio::pin!(wait);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = &mut wait => break,
+                    Some(()) = calls.next() => {}
+                }
+            }
+            match Arc::clone(&room).try_acquire_owned() {
+                Err(_) => {
+                    tally.missed.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(place) => {
+                    let (mut client, request) = (client.clone(), self.plan.request(&mut random));
+                    let sender = sender.clone();
+                    calls.push(async move {
+                        tally.ask(&mut client, request).await;
+                        drop(place);
+                        let _ = sender.send(micros(due.elapsed()));
+                    });
+                }
+            }
+            due += gap;
+        }
+        while calls.next().await.is_some() {}
+        drop(sender);
+        let mut all = histogram();
+        while let Some(latency) = latencies.recv().await {
+            all.saturating_record(latency);
+        }
+        all
+    }
+}
+
+/// Counts of all threads.
+#[derive(Debug, Default)]
+struct Tally {
+    answered: AtomicU64,
+    over_limit: AtomicU64,
+    errors: AtomicU64,
+    missed: AtomicU64,
+}
+
+impl Tally {
+    async fn ask(&self, client: &mut Client, request: RateLimitRequest) {
+        match client.should_rate_limit(request).await {
+            Ok(answer) => {
+                self.answered.fetch_add(1, Ordering::Relaxed);
+                if answer.into_inner().overall_code() == Code::OverLimit {
+                    self.over_limit.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Err(_) => {
+                self.errors.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn show(&self, begin: Instant, duration: Duration) {
+        let mut before = 0;
+        for second in 1..=duration.as_secs() {
+            thread::sleep(
+                (begin + Duration::from_secs(second)).saturating_duration_since(Instant::now()),
+            );
+            let answered = self.answered.load(Ordering::Relaxed);
+            let errors = self.errors.load(Ordering::Relaxed);
+            let total = duration.as_secs();
+            eprintln!(
+                "{second:>4} of {total} s   {:>9} calls/s   {errors} errors",
+                answered - before
+            );
+            before = answered;
+        }
+    }
+}
+
+#[expect(clippy::expect_used, reason = "the bounds are constants that the crate accepts")]
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(LONGEST_MICROS, DIGITS).expect("constants in range")
+}
+
+fn micros(latency: Duration) -> u64 {
+    u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)
+}
