@@ -100,11 +100,12 @@ async fn each_address_may_place_ten_orders_a_minute() {
     stack.assert_nothing_was_bypassed().await;
 }
 
+static LONG: [u8; 8_192] = [b'k'; 8_192];
+static TOO_LONG: [u8; 8_193] = [b'k'; 8_193];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_that_are_not_text_or_very_long_are_limited_like_others() {
     let Some(stack) = Stack::start_with(&[KEY_HOURLY], &[PATIENT]).await else { return };
-    static LONG: [u8; 8_192] = [b'k'; 8_192];
-    static TOO_LONG: [u8; 8_193] = [b'k'; 8_193];
     let clients: Vec<_> = (11..=15).map(|host| stack.client(host)).collect();
     for key in [&b"\xff"[..], b"\xff\xfe", &LONG] {
         assert_passed(&stack, &with_key(&clients, 50, key).await, 404, 40).await;

@@ -22,6 +22,7 @@ mod conformance;
 mod decisions;
 mod edge;
 mod hostile;
+mod load;
 mod outage;
 mod reload;
 
