@@ -9,7 +9,7 @@ use crate::stack::Stack;
 use crate::support::caller::{Answer, Caller};
 use crate::traffic::{ORDER, ORDERS, PRICE};
 
-/// A claim about time, but of two processes on a machine that may be busy.
+/// None of this is about an outage: a busy machine shall not look like one.
 const PATIENT: &str = "store.deadline=1s";
 
 async fn free(client: &Caller) -> Answer {

@@ -2,8 +2,9 @@
 //! deploy/policies/edge.yaml that share a real Redis, three sample backends.
 //!
 //! Envoy lets requests pass when it gets no answer, so every test ends with
-//! [`stack::Stack::assert_nothing_was_bypassed`]: otherwise most would hold with tollgate switched off, too. Every test has
-//! a stack of its own; they run one after the other, as some are about time.
+//! [`stack::Stack::assert_nothing_was_bypassed`]: otherwise most would hold with tollgate switched off, too. The one
+//! exception is about how long Envoy is shipped to wait; the other tests let it wait longer. Every test has a stack
+//! of its own; they run one after the other, as some are about time.
 
 #![allow(
     clippy::unwrap_used,

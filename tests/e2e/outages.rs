@@ -2,30 +2,48 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::stack::{Stack, metric_of};
 use crate::support::caller::{Answer, Caller};
+use crate::support::envoy::ATTEMPT;
 use crate::support::wait::until;
 use crate::traffic::{ORDER, ORDERS, Traffic, slowest};
 
-/// Redis' deadline is 10 ms and Envoy's 50 ms; the rest is for a machine that does other things too.
+/// Tollgate gives Redis 10 ms; the rest is for a machine that does other things too. It is less than Envoy waits for
+/// one tollgate, so whoever is answered in this time was answered by the first that Envoy asked.
 const IN_TIME: Duration = Duration::from_millis(250);
+const _: () = assert!(IN_TIME.as_millis() < ATTEMPT.as_millis());
 
 async fn order(client: &Caller) -> Answer {
     client.post(ORDERS, ORDER).await.unwrap()
 }
 
-/// A client that has placed nothing yet may place ten orders.
+/// Of a client that has placed nothing yet, Redis lets ten orders pass and refuses the next. A call that missed Redis'
+/// 10 ms on a busy machine was decided without it and says so; it may have been charged all the same.
 async fn assert_limits_hold(stack: &Stack, host: u8) {
     let client = stack.client(host);
     let retried = stack.retried().await;
-    let mut placed = 0;
     for _ in 0..20 {
         let answer = order(&client).await;
         assert!([201, 429].contains(&answer.status), "{answer:?}");
-        placed += u64::from(answer.status == 201);
     }
     let twice = stack.retried().await - retried;
-    assert!((10 - twice.min(10)..=10).contains(&placed), "{placed} placed, {twice} charged twice");
+    let lines = stack.envoy.logged_of(&format!("127.0.0.{host}"), 20).await;
+    let count =
+        |fits: &dyn Fn(&Value) -> bool| lines.iter().filter(|line| fits(line)).count() as u64;
+    let degraded = count(&is_degraded);
+    let placed = count(&|line| line["code"] == 201 && !is_degraded(line));
+    let refused = count(&|line| line["code"] == 429);
+    let least = 10_u64.saturating_sub(twice + degraded);
+    assert!(
+        (least..=10).contains(&placed) && refused > 0,
+        "{placed} placed, {refused} refused, {degraded} without Redis, {twice} asked twice"
+    );
+}
+
+fn is_degraded(line: &Value) -> bool {
+    line["tollgate"].to_string().contains("\"degraded\":true")
 }
 
 /// While the store is away, the limit of ten is not enforced and the log says so.
@@ -36,12 +54,8 @@ async fn assert_all_pass_degraded(stack: &Stack, host: u8) {
         assert_eq!(answer.status, 201, "{answer:?}");
         assert!(answer.took() < IN_TIME, "{:?}", answer.took());
     }
-    let address = format!("127.0.0.{host}");
-    let degraded = stack.envoy.logged("a degraded decision", |line| {
-        line["client"] == address.as_str()
-            && line["tollgate"].to_string().contains("\"degraded\":true")
-    });
-    degraded.await;
+    let lines = stack.envoy.logged_of(&format!("127.0.0.{host}"), 15).await;
+    assert!(lines.iter().any(is_degraded), "{}", lines[14]);
 }
 
 async fn until_store_is(stack: &Stack, up: bool) {
@@ -55,6 +69,25 @@ async fn until_store_is(stack: &Stack, up: bool) {
 async fn end_in_time(traffic: Traffic) {
     let answers = traffic.end().await;
     assert!(slowest(&answers) < IN_TIME, "{:?} of {}", slowest(&answers), answers.len());
+}
+
+/// The other tests give Envoy more patience than it is shipped with. With the shipped 50 ms hardly a request goes by
+/// tollgate, even while the store is away: one in twenty would, for a busy machine, at most.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shipped_timeouts_are_enough_while_redis_stands_still() {
+    let Some(stack) = Stack::start_as_shipped().await else { return };
+    let traffic = Traffic::start(&stack, 11..=14);
+    traffic.goes_on_for(50).await;
+    stack.redis.pause();
+    traffic.goes_on_for(150).await;
+    let answers = traffic.end().await;
+    let stats = stack.envoy.stats().await;
+    // Envoy makes a counter when it first counts.
+    let name = "cluster.backends.ratelimit.failure_mode_allowed";
+    let passed_by = stats.get(name).copied().unwrap_or(0);
+    let decided = stats["cluster.backends.ratelimit.ok"];
+    assert_eq!(passed_by + decided, answers.len() as u64);
+    assert!(passed_by * 20 <= decided, "{passed_by} passed by, {decided} decided");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::support::backend::Backend;
 use crate::support::caller::Caller;
-use crate::support::envoy::{self, Envoy};
+use crate::support::envoy::{self, Envoy, Timeouts};
 use crate::support::redis::RedisServer;
 use crate::support::tollgate::{Options, Tollgate};
 
@@ -37,13 +37,26 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// The stack as shipped; nothing where a tool is missing, see [`envoy::installed`].
+    /// The stack with shipped policies and settings; nothing where a tool is missing, see [`envoy::installed`].
     pub async fn start() -> Option<Self> {
         Self::start_with(&[], &[]).await
     }
 
+    /// The stack with shipped timeouts, too, which a busy machine may miss.
+    pub async fn start_as_shipped() -> Option<Self> {
+        Self::assemble(&[], &[], Timeouts::Shipped).await
+    }
+
     /// The stack with these edits of the policies, each (shipped, instead), and these settings of both tollgates.
     pub async fn start_with(edits: &[(&str, &str)], settings: &[&str]) -> Option<Self> {
+        Self::assemble(edits, settings, Timeouts::Patient).await
+    }
+
+    async fn assemble(
+        edits: &[(&str, &str)],
+        settings: &[&str],
+        timeouts: Timeouts,
+    ) -> Option<Self> {
         let program = envoy::installed()?;
         let alone = alone().await;
         let redis = RedisServer::start()?;
@@ -62,7 +75,7 @@ impl Stack {
         ];
         let asked = tollgates.each_ref().map(|tollgate| tollgate.at.grpc);
         let served = backends.each_ref().map(|backend| backend.at);
-        let envoy = Envoy::start(&program, &asked, &served).await;
+        let envoy = Envoy::start(&program, &asked, &served, timeouts).await;
         let sent = Arc::default();
         Some(Self { envoy, tollgates, backends, redis, policies, sent, _dir: dir, _alone: alone })
     }

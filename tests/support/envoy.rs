@@ -1,7 +1,7 @@
 //! The real Envoy with the shipped configuration, as a process on free ports of loopback.
 //!
-//! Of deploy/envoy/envoy.yaml only addresses are changed: where Envoy listens, and where the others of the stack
-//! turned out to listen.
+//! Of deploy/envoy/envoy.yaml only this is changed: where Envoy listens, where the others of the stack turned out to
+//! listen, and, unless [`Timeouts::Shipped`] is asked for, how long Envoy waits for tollgate.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -30,6 +31,20 @@ pub struct Envoy {
     _dir: TempDir,
 }
 
+/// How long Envoy waits for tollgate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Timeouts {
+    /// 25 ms for an attempt, 50 ms for both. A machine that other work keeps busy stands still for longer than that
+    /// now and then, and Envoy then lets the request pass.
+    Shipped,
+    /// [`ATTEMPT`] for an attempt, twice that for both: whoever is answered sooner than [`ATTEMPT`] was answered at
+    /// the first attempt.
+    Patient,
+}
+
+/// How long a patient Envoy waits for one tollgate before it asks the other.
+pub const ATTEMPT: Duration = Duration::from_millis(500);
+
 /// The installed Envoy. Without one: a failure where `CI` is set, else nothing and a line that says so.
 pub fn installed() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/envoy");
@@ -41,13 +56,24 @@ pub fn installed() -> Option<PathBuf> {
     None
 }
 
-/// The shipped file with these addresses in it.
-fn with_addresses(tollgates: &[SocketAddr; 2], backends: &[SocketAddr; 3]) -> String {
+/// The shipped file with these addresses and timeouts in it.
+fn rewritten(
+    tollgates: &[SocketAddr; 2],
+    backends: &[SocketAddr; 3],
+    timeouts: Timeouts,
+) -> String {
     let mut text = SHIPPED.to_owned();
+    let mut substitute = |shipped: &str, used: &str| {
+        assert_eq!(text.matches(shipped).count(), 1, "{shipped} in deploy/envoy/envoy.yaml");
+        text = text.replace(shipped, used);
+    };
+    if timeouts == Timeouts::Patient {
+        let attempt = ATTEMPT.as_secs_f64();
+        substitute(" timeout: 0.05s\n", &format!(" timeout: {}s\n", 2.0 * attempt));
+        substitute("max_interval: 0.025s }", &format!("max_interval: {attempt}s }}"));
+    }
     let mut replace = |shipped: String, used: SocketAddr| {
-        assert_eq!(text.matches(&shipped).count(), 1, "{shipped} in deploy/envoy/envoy.yaml");
-        let used = format!("address: {}, port_value: {} }}", used.ip(), used.port());
-        text = text.replace(&shipped, &used);
+        substitute(&shipped, &format!("address: {}, port_value: {} }}", used.ip(), used.port()));
     };
     let shipped = |host: &str, port: u16| format!("address: {host}, port_value: {port} }}");
     // Envoy takes any free port and tells which.
@@ -69,10 +95,11 @@ impl Envoy {
         program: &Path,
         tollgates: &[SocketAddr; 2],
         backends: &[SocketAddr; 3],
+        timeouts: Timeouts,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("envoy.yaml");
-        std::fs::write(&config, with_addresses(tollgates, backends)).unwrap();
+        std::fs::write(&config, rewritten(tollgates, backends, timeouts)).unwrap();
         let admin_address = dir.path().join("admin");
         let mut child = Command::new(program)
             .arg("-c")
@@ -129,6 +156,17 @@ impl Envoy {
         until(what, async || {
             let lines = self.access_log.lock().clone();
             lines.iter().map(|line| serde_json::from_str(line).expect(line)).find(|line| fits(line))
+        })
+        .await
+    }
+
+    /// Waits until so many requests of a client at this address are in the access log; their lines.
+    pub async fn logged_of(&self, client: &str, requests: usize) -> Vec<Value> {
+        until("the client's requests are in the log", async || {
+            let lines = self.access_log.lock().clone();
+            let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).expect(line));
+            let found: Vec<Value> = lines.filter(|line| line["client"] == client).collect();
+            (found.len() >= requests).then_some(found)
         })
         .await
     }
