@@ -17,16 +17,20 @@
 //! # Layout
 //!
 //! * [`domain`]: limits, the three algorithms, the decision of a whole request. Standard library only.
+//! * [`clients`]: limits of single clients, changed at run time.
+//! * [`registry`]: where what operators change is kept.
 //! * [`store`]: where counters live: the port and its adapters.
 
 pub mod app;
 pub mod cli;
+pub mod clients;
 pub mod config;
 pub mod domain;
 pub mod limiter;
 pub mod load;
 pub mod ops;
 pub mod policy;
+pub mod registry;
 pub mod store;
 pub mod telemetry;
 pub mod transport;

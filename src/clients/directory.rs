@@ -1,0 +1,324 @@
+//! All clients in memory: found by descriptor on the path of a request, listed in order for operators.
+//!
+//! It follows the registry and asks nobody. A client that has expired is not found, and is there until its record
+//! is deleted.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hashbrown::hash_table::Entry as Slot;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use parking_lot::RwLock;
+
+use super::{Client, ClientName};
+
+/// More than cores, so that a write keeps few readers waiting.
+const SHARDS: usize = 64;
+
+/// Every client, by descriptor and in order.
+#[derive(Debug)]
+pub struct Directory {
+    hasher: DefaultHashBuilder,
+    shards: Box<[RwLock<HashTable<Arc<Client>>>]>,
+    ordered: RwLock<BTreeSet<InOrder>>,
+    /// How many clients each domain has; a domain without any is not in it.
+    domains: RwLock<HashMap<Arc<str>, usize>>,
+    len: AtomicUsize,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self {
+            hasher: DefaultHashBuilder::default(),
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            ordered: RwLock::default(),
+            domains: RwLock::default(),
+            len: AtomicUsize::new(0),
+        }
+    }
+}
+
+/// A client by its name.
+#[derive(Clone, Debug)]
+struct InOrder(Arc<Client>);
+
+impl InOrder {
+    fn key(&self) -> &ClientName {
+        &self.0.name
+    }
+}
+
+impl PartialEq for InOrder {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for InOrder {}
+
+impl PartialOrd for InOrder {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for InOrder {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(other.key())
+    }
+}
+
+impl std::borrow::Borrow<ClientName> for InOrder {
+    fn borrow(&self) -> &ClientName {
+        self.key()
+    }
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// In the order of their names.
+    pub clients: Vec<Arc<Client>>,
+    /// Whether there are more after them.
+    pub more: bool,
+    /// How many there are in all, pages apart.
+    pub total: usize,
+}
+
+impl Directory {
+    /// How many clients there are.
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether `domain` has clients.
+    pub fn has_domain(&self, domain: &[u8]) -> bool {
+        !self.is_empty()
+            && std::str::from_utf8(domain)
+                .is_ok_and(|domain| self.domains.read().contains_key(domain))
+    }
+
+    /// The client of this descriptor, expired or not.
+    pub fn find<'e>(
+        &self,
+        domain: &[u8],
+        entries: &(impl ExactSizeIterator<Item = (&'e [u8], &'e [u8])> + Clone),
+    ) -> Option<Arc<Client>> {
+        let hash = self.hash(domain, entries.clone());
+        let is_it = |client: &Arc<Client>| {
+            let own = &client.name.entries;
+            client.name.domain.as_bytes() == domain
+                && own.len() == entries.len()
+                && own
+                    .iter()
+                    .zip(entries.clone())
+                    .all(|((key, value), asked)| (key.as_bytes(), value.as_bytes()) == asked)
+        };
+        self.shard(hash)?.read().find(hash, is_it).cloned()
+    }
+
+    /// The client of this name.
+    pub fn get(&self, name: &ClientName) -> Option<Arc<Client>> {
+        self.find(name.domain.as_bytes(), &entries(name))
+    }
+
+    /// Puts a client in the place of what was there, unless that is of a later revision.
+    pub fn put(&self, mut client: Client) {
+        if let Some((domain, _)) = self.domains.read().get_key_value(&client.name.domain) {
+            client.name.domain = Arc::clone(domain);
+        }
+        let client = Arc::new(client);
+        let hash = self.hash(client.name.domain.as_bytes(), entries(&client.name));
+        let Some(shard) = self.shard(hash) else { return };
+        let mut shard = shard.write();
+        let rehash = |client: &Arc<Client>| self.hash_of(client);
+        match shard.entry(hash, |there| there.name == client.name, rehash) {
+            Slot::Occupied(there) if there.get().revision > client.revision => return,
+            Slot::Occupied(mut there) => *there.get_mut() = Arc::clone(&client),
+            Slot::Vacant(place) => {
+                place.insert(Arc::clone(&client));
+                self.len.fetch_add(1, Ordering::Relaxed);
+                *self.domains.write().entry(Arc::clone(&client.name.domain)).or_default() += 1;
+            }
+        }
+        // Under the shard's lock, so that both indexes see the writes of one client in one order.
+        self.ordered.write().replace(InOrder(client));
+    }
+
+    /// Takes a client out, unless it is of a later revision than `revision`.
+    pub fn remove(&self, name: &ClientName, revision: u64) {
+        let hash = self.hash(name.domain.as_bytes(), entries(name));
+        let Some(shard) = self.shard(hash) else { return };
+        let mut shard = shard.write();
+        let Ok(there) = shard.find_entry(hash, |client| client.name == *name) else { return };
+        if there.get().revision > revision {
+            return;
+        }
+        there.remove();
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        self.ordered.write().remove(name);
+        let mut domains = self.domains.write();
+        if let Some(count) = domains.get_mut(&name.domain) {
+            *count -= 1;
+            if *count == 0 {
+                domains.remove(&name.domain);
+            }
+        }
+    }
+
+    /// Takes out every client that `keep` does not keep.
+    pub fn retain(&self, revision: u64, keep: impl Fn(&ClientName) -> bool) {
+        let gone: Vec<ClientName> = self
+            .ordered
+            .read()
+            .iter()
+            .map(InOrder::key)
+            .filter(|name| !keep(name))
+            .cloned()
+            .collect();
+        for name in &gone {
+            self.remove(name, revision);
+        }
+    }
+
+    /// At most `size` clients after `after`, of `domain` or of all.
+    pub fn page(&self, domain: Option<&str>, after: Option<&ClientName>, size: usize) -> Page {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+
+        let first =
+            domain.map(|domain| ClientName { domain: domain.into(), entries: Box::default() });
+        let from = match (after, &first) {
+            (Some(after), Some(first)) => Excluded(after.max(first)),
+            (Some(after), None) => Excluded(after),
+            (None, Some(first)) => Included(first),
+            (None, None) => Unbounded,
+        };
+        let ordered = self.ordered.read();
+        let of_domain =
+            |client: &&InOrder| domain.is_none_or(|domain| *client.key().domain == *domain);
+        let mut rest = ordered.range::<ClientName, _>((from, Unbounded)).take_while(of_domain);
+        let clients = rest.by_ref().take(size).map(|client| Arc::clone(&client.0)).collect();
+        let total = match domain {
+            Some(domain) => self.domains.read().get(domain).copied().unwrap_or(0),
+            None => ordered.len(),
+        };
+        Page { clients, more: rest.next().is_some(), total }
+    }
+
+    /// Every client that has expired at `now`, in microseconds since 1970.
+    pub fn expired(&self, now: u64) -> Vec<Arc<Client>> {
+        let ordered = self.ordered.read();
+        ordered.iter().filter(|client| client.0.is_expired(now)).map(|c| Arc::clone(&c.0)).collect()
+    }
+
+    fn shard(&self, hash: u64) -> Option<&RwLock<HashTable<Arc<Client>>>> {
+        // By the high bits: the table inside a shard uses the low ones.
+        self.shards.get((hash >> 32) as usize % self.shards.len())
+    }
+
+    fn hash_of(&self, client: &Client) -> u64 {
+        self.hash(client.name.domain.as_bytes(), entries(&client.name))
+    }
+
+    fn hash<'e>(&self, domain: &[u8], entries: impl Iterator<Item = (&'e [u8], &'e [u8])>) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        domain.hash(&mut hasher);
+        for (key, value) in entries {
+            key.hash(&mut hasher);
+            value.hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+fn entries(name: &ClientName) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + Clone {
+    name.entries.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(domain: &str, value: &str) -> ClientName {
+        ClientName { domain: domain.into(), entries: [("key".into(), value.into())].into() }
+    }
+
+    fn client(domain: &str, value: &str, revision: u64) -> Client {
+        Client {
+            name: name(domain, value),
+            limits: Box::default(),
+            shadow: None,
+            quota: None,
+            metadata: None,
+            labels: None,
+            expires_at: None,
+            updated_at: 0,
+            revision,
+        }
+    }
+
+    #[test]
+    fn later_revision_stays() {
+        let directory = Directory::default();
+        directory.put(client("d", "a", 5));
+        directory.put(client("d", "a", 4));
+        assert_eq!(directory.get(&name("d", "a")).unwrap().revision, 5);
+        directory.remove(&name("d", "a"), 4);
+        assert_eq!(directory.len(), 1);
+        directory.remove(&name("d", "a"), 6);
+        assert!(directory.is_empty() && !directory.has_domain(b"d"));
+    }
+
+    #[test]
+    fn pages_go_through_all_in_order() {
+        let directory = Directory::default();
+        for (i, domain) in ["b", "a", "c"].iter().cycle().take(300).enumerate() {
+            directory.put(client(domain, &format!("{i:03}"), 1));
+        }
+        let mut seen: Vec<ClientName> = Vec::new();
+        loop {
+            let page = directory.page(None, seen.last(), 7);
+            assert_eq!(page.total, 300);
+            seen.extend(page.clients.iter().map(|client| client.name.clone()));
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), 300);
+        assert!(seen.is_sorted());
+        let page = directory.page(Some("b"), None, 1_000);
+        assert_eq!((page.clients.len(), page.total, page.more), (100, 100, false));
+        assert!(page.clients.iter().all(|client| &*client.name.domain == "b"));
+        assert_eq!(directory.page(Some("x"), None, 10).total, 0);
+    }
+
+    #[test]
+    fn record_keys_are_ordered_as_names_and_read_back() {
+        let mut names = vec![
+            name("d", "a"),
+            name("d", "a\0b"),
+            name("d", "a\0"),
+            name("d", ""),
+            name("d\0", "a"),
+            name("da", "a"),
+            ClientName {
+                domain: "d".into(),
+                entries: [("key".into(), "a".into()), ("b".into(), "c".into())].into(),
+            },
+        ];
+        for name in &names {
+            assert_eq!(ClientName::from_record_key(&name.record_key()).as_ref(), Some(name));
+        }
+        let mut keys: Vec<_> = names.iter().map(ClientName::record_key).collect();
+        keys.sort();
+        names.sort();
+        assert_eq!(keys, names.iter().map(ClientName::record_key).collect::<Vec<_>>());
+    }
+}
