@@ -9,9 +9,13 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::Type};
 
-const FILES: [&str; 1] = ["envoy/service/ratelimit/v3/rls.proto"];
+const FILES: [&str; 3] = [
+    "envoy/service/ratelimit/v3/rls.proto",
+    "tollgate/v1/clients.proto",
+    "tollgate/v1/policies.proto",
+];
 
-/// Fields whose bytes come from clients of Envoy: (message, fields).
+/// Fields of Envoy's messages whose bytes come from its clients: (message, fields).
 const RAW: [(&str, &[&str]); 2] = [("RateLimitRequest", &["domain"]), ("Entry", &["key", "value"])];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -28,6 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_transport(false)
         .bytes(".")
+        .btree_map(".tollgate")
         .disable_comments(["."])
         .include_file("pb.rs")
         .compile_fds(set)?;
@@ -35,7 +40,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn take_raw_bytes(set: &mut FileDescriptorSet) {
-    let messages = set.file.iter_mut().flat_map(|file| &mut file.message_type);
+    // What operators type is text, and refused when it is not.
+    let envoys = set.file.iter_mut().filter(|file| file.package().starts_with("envoy."));
+    let messages = envoys.flat_map(|file| &mut file.message_type);
     let mut found = 0;
     for message in messages {
         found += patch(message);

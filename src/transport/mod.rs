@@ -17,8 +17,8 @@ pub mod server;
 
 /// Messages and services generated from `proto/`.
 ///
-/// `domain`, `key` and `value` are bytes here: Envoy copies raw header bytes into them, and refusing those
-/// would let the request pass unlimited.
+/// `domain`, `key` and `value` of Envoy's messages are bytes here: Envoy copies raw header bytes into them, and
+/// refusing those would let the request pass unlimited.
 #[expect(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
 #[allow(
     missing_debug_implementations,
