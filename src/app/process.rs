@@ -4,24 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use super::AppError;
+use crate::clients::directory::Directory;
 use crate::config::Settings;
-use crate::domain::{Commit, Group, SystemClock};
+use crate::domain::{Commit, Group, Key, SystemClock};
 use crate::limiter::failover::Failover;
 use crate::limiter::key::{KeyMaker, SensitiveHasher};
+use crate::limiter::mode::KillSwitch;
 use crate::limiter::request::Bounds;
-use crate::limiter::resolve::Resolver;
+use crate::limiter::resolve::{Clients, Resolver};
 use crate::limiter::snapshot::Policies;
 use crate::limiter::{Limiter, Shared};
 use crate::policy::PolicySet;
 use crate::store::redis::{Notices, RedisSettings, RedisStore};
-use crate::store::{Answer, LimitStore, MemoryStore};
+use crate::store::{Answer, LimitStore, MemoryStore, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::transport::headers::HeaderNames;
 use crate::transport::response::Responder;
@@ -63,6 +64,13 @@ impl LimitStore for Store {
             Self::Redis(store) => store.decide(group, commit, deadline).await,
         }
     }
+
+    async fn forget(&self, keys: &[Key], deadline: Instant) -> Result<u32, StoreError> {
+        match self {
+            Self::Memory(store) => store.forget(keys, deadline).await,
+            Self::Redis(store) => store.forget(keys, deadline).await,
+        }
+    }
 }
 
 impl Process {
@@ -72,7 +80,7 @@ impl Process {
         let hasher = SensitiveHasher::new(secret.as_bytes());
         let shared = Shared {
             policies: Policies::new(policies, Arc::clone(&metrics)),
-            modes: ArcSwap::from_pointee(settings.modes()),
+            modes: KillSwitch::new(settings.modes()),
             bounds: Bounds {
                 descriptors: settings.bounds.descriptors,
                 entries: settings.bounds.entries,
@@ -82,6 +90,10 @@ impl Process {
             resolver: Resolver {
                 keys: KeyMaker::new(&settings.redis.key_prefix, hasher.clone()),
                 default_algorithm: settings.policies.default_algorithm,
+                clients: Clients::new(
+                    Arc::new(Directory::default()),
+                    Arc::new(SystemClock::start()),
+                ),
             },
             metrics: Arc::clone(&metrics),
         };

@@ -47,7 +47,7 @@ async fn changed(watcher: Option<&mut Watcher>) {
 fn reapply(process: &Process, logs: &LogHandle, settings: Result<Settings, config::Faults>) {
     match settings {
         Ok(settings) => {
-            process.shared.modes.store(Arc::new(settings.modes()));
+            process.shared.modes.set_settings(&settings.modes());
             if let Err(error) = logs.set_level(settings.log.level.as_str()) {
                 tracing::error!(%error, "the log level stays");
             }

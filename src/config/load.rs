@@ -105,6 +105,12 @@ fn resolve(mut settings: Settings, reader: &mut Reader) -> Settings {
             settings.general.sensitive_key = Some(Secret::new(&text));
         }
     }
+    if let Some(path) = &settings.admin.token_file {
+        let given = settings.admin.token.is_some();
+        if let Some(text) = secret_file(reader, "admin.token", given, path) {
+            settings.admin.token = Some(Secret::new(&text));
+        }
+    }
     listeners(&settings, reader);
     numbers(&settings, reader);
     durations(&settings, reader);
@@ -134,12 +140,13 @@ fn secret_file(reader: &mut Reader, dotted: &str, given: bool, path: &Path) -> O
 
 fn listeners(settings: &Settings, reader: &mut Reader) {
     let admin = settings.admin.listen;
-    if !admin.ip().is_loopback() {
+    let asks = settings.admin.token.is_some() || settings.admin.token_file.is_some();
+    if !admin.ip().is_loopback() && !asks {
         reader.refuse(
             "admin.listen",
             format!(
-                "found {admin}, but the admin listener serves loopback only, as it asks for no \
-                 token; write 127.0.0.1:{}",
+                "found {admin}, but without a token the admin listener serves loopback only; set \
+                 admin.token or admin.token_file, or write 127.0.0.1:{}",
                 admin.port()
             ),
         );
@@ -198,6 +205,13 @@ fn durations(settings: &Settings, reader: &mut Reader) {
 }
 
 fn texts(settings: &Settings, reader: &mut Reader) {
+    // Anything else could not be sent in a header.
+    let sendable = |token: &Secret| token.expose().bytes().all(|byte| byte.is_ascii_graphic());
+    if !settings.admin.token.as_ref().is_none_or(sendable) {
+        let file = settings.admin.token_file.is_some();
+        let key = if file { "admin.token_file" } else { "admin.token" };
+        reader.refuse(key, "expected printable ASCII without blanks, as a header carries it");
+    }
     let prefix = &settings.redis.key_prefix;
     // Braces would move the hash tag, and with it the slot, of every key in a Redis Cluster.
     if prefix.chars().any(|c| c.is_control() || matches!(c, '{' | '}')) {

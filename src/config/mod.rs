@@ -38,7 +38,7 @@ pub use self::section::{Key, Section};
 use self::read::Reader;
 use self::section::section;
 use self::value::Setting;
-use crate::limiter::snapshot::{Mode, Modes};
+use crate::limiter::mode::{Mode, ModeLayer};
 use crate::policy::{AlgorithmName, OnStoreFailure, Options};
 use crate::telemetry::logs::{Format, Level};
 use crate::transport::headers::HeaderStyle;
@@ -114,11 +114,11 @@ impl Settings {
         })
     }
 
-    /// The kill switch.
-    pub fn modes(&self) -> Modes {
+    /// What the settings say of the kill switch.
+    pub fn modes(&self) -> ModeLayer {
         let own = self.general.modes.iter();
-        Modes {
-            global: self.general.mode,
+        ModeLayer {
+            global: Some(self.general.mode),
             domains: own.map(|(domain, mode)| (Bytes::from(domain.clone()), *mode)).collect(),
         }
     }
@@ -174,8 +174,12 @@ impl Grpc {
 section! {
     /// The admin listener, gRPC.
     pub struct Admin in "admin" {
-        /// Address and port; loopback only.
+        /// Address and port; beyond loopback only with a token.
         listen: SocketAddr = "127.0.0.1:8082",
+        /// What callers send as `authorization: Bearer TOKEN`; unset = nobody is asked.
+        token: Option<Secret> = "",
+        /// File that holds `token`, instead of it.
+        token_file: Option<PathBuf> = "",
     }
 }
 

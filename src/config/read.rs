@@ -7,7 +7,7 @@ use config::{Map, Value, ValueKind};
 use super::fault::Faults;
 use super::section::Key;
 use super::value::Setting;
-use crate::limiter::snapshot::Mode;
+use crate::limiter::mode::Mode;
 
 /// The origin of a value that no source gave.
 const DEFAULT: &str = "default";

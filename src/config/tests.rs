@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::raw::variable;
 use super::*;
+use crate::limiter::mode::KillSwitch;
 
 /// A directory with a settings file, and the sources that read it.
 struct Setup {
@@ -67,7 +68,7 @@ fn nothing_given_is_the_documented_defaults() {
     assert_eq!(settings.bounds.message_bytes, 65_536);
     assert_eq!(settings.response.headers, HeaderStyle::Off);
     assert_eq!(settings.general.data_dir, PathBuf::from("data"));
-    assert_eq!(settings.modes().of(b"any"), Mode::Enforce);
+    assert_eq!(settings.modes().global, Some(Mode::Enforce));
     assert_eq!(settings.log.format, Format::Auto);
     assert!(settings.grpc.threads() >= 1);
 }
@@ -160,9 +161,19 @@ fn ports_of_zero_never_collide() {
 fn modes_of_domains_go_before_the_mode_of_all() {
     let file = "mode: off\nmodes:\n  edge.api: shadow\n  \"a b[0]\": ENFORCE\n";
     let settings = Setup::new(file, &[], &[]).load().settings;
-    let modes =
-        ["edge.api", "a b[0]", "other"].map(|domain| settings.modes().of(domain.as_bytes()));
+    let switch = KillSwitch::new(settings.modes());
+    let modes = ["edge.api", "a b[0]", "other"].map(|domain| switch.of(domain.as_bytes()));
     assert_eq!(modes, [Mode::Shadow, Mode::Enforce, Mode::Off]);
+}
+
+#[test]
+fn token_from_a_file_opens_the_admin_listener_beyond_loopback() {
+    let mut setup = Setup::new("admin: {listen: ':8082'}", &[], &[]);
+    let path = setup.secret("token", "hunter2\n");
+    setup.sources.set.push(Secret::new(&format!("admin.token_file={}", path.display())));
+    let loaded = setup.load();
+    assert_eq!(loaded.settings.admin.token.as_ref().unwrap().expose(), "hunter2");
+    assert!(!loaded.to_yaml().contains("hunter2"));
 }
 
 #[test]
@@ -227,8 +238,19 @@ const BAD_FILES: &[(&str, &[&str])] = &[
     ("log: {format: xml}", &["expected auto, text or json"]),
     (
         "admin: {listen: ':8082'}",
-        &["found 0.0.0.0:8082", "serves loopback only", "write 127.0.0.1:8082"],
+        &[
+            "found 0.0.0.0:8082",
+            "serves loopback only",
+            "set admin.token or admin.token_file, or write 127.0.0.1:8082",
+        ],
     ),
+    (
+        "admin: {listen: '127.0.0.1:8081', token: hunter2}",
+        &["admin.listen: 127.0.0.1:8081 is taken by grpc.listen"],
+    ),
+    ("admin: {token: 'hunter2 x'}", &["1:16: admin.token: expected printable ASCII"]),
+    ("admin: {token_file: /nowhere/x}", &["admin.token_file: /nowhere/x cannot be read"]),
+    ("admin: {token: hunter2, token_file: /x}", &["admin.token is set too; set one of them"]),
     (
         "http: {listen: '127.0.0.1:8081'}",
         &["http.listen: 127.0.0.1:8081 is taken by grpc.listen (0.0.0.0:8081)"],
@@ -263,7 +285,7 @@ fn all_faults_of_all_sources_are_told_at_once() {
     let faults = Setup::new("mode: loud\nhttp: {port: 80}\n", &variables, &set).faults();
     for part in [
         "12 faults in the settings\n",
-        "  TOLLGATE__ADMIN__LISTEN: admin.listen: found 0.0.0.0:80, but the admin listener serves loopback",
+        "  TOLLGATE__ADMIN__LISTEN: admin.listen: found 0.0.0.0:80, but without a token the admin listener serves",
         "  tollgate.yaml:1:7: mode: found \"loud\"",
         "  tollgate.yaml:2:14: http.port: unknown setting; http has the keys listen",
         "  TOLLGATE__GRPC__LISTN: grpc.listn: unknown setting, did you mean grpc.listen?",

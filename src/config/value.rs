@@ -12,7 +12,7 @@ use http::HeaderName;
 
 use super::read::Reader;
 use super::secret::{RedisUrl, Secret};
-use crate::limiter::snapshot::Mode;
+use crate::limiter::mode::Mode;
 use crate::policy::{AlgorithmName, OnStoreFailure};
 use crate::telemetry::logs::{Format, Level};
 use crate::transport::headers::HeaderStyle;

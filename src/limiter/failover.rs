@@ -37,6 +37,11 @@ impl<S: LimitStore> Failover<S> {
         Self { store, on_failure, metrics }
     }
 
+    /// The store beneath.
+    pub const fn store(&self) -> &S {
+        &self.store
+    }
+
     /// One ruling per claim, same order, no later than `deadline`.
     pub async fn decide(&self, ask: &Ask, commit: Commit, deadline: Instant) -> Vec<Ruling> {
         // A limit of zero needs no counter: what it says is certain, store or no store.

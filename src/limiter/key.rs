@@ -26,6 +26,15 @@ const FORMAT: &str = "1";
 const LONGEST_TAG: usize = 256;
 const KEPT_OF_LONG_TAG: usize = 128;
 
+/// Whether a counter may be that of several descriptors.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sharing {
+    /// As the rule has it: values of a pattern may share one.
+    Rule,
+    /// It is the descriptor's own, as a client's is.
+    Own,
+}
+
 /// Makes counter keys.
 #[derive(Clone, Debug)]
 pub struct KeyMaker {
@@ -45,7 +54,14 @@ impl KeyMaker {
     }
 
     /// The key of the counter that `tail` names for a descriptor matched along `path`; no path: nothing matched.
-    pub fn key(&self, domain: &[u8], entries: &[Entry], path: &[PathEntry], tail: &[u8]) -> Key {
+    pub fn key(
+        &self,
+        domain: &[u8],
+        entries: &[Entry],
+        path: &[PathEntry],
+        sharing: Sharing,
+        tail: &[u8],
+    ) -> Key {
         let guess: usize =
             entries.iter().map(|entry| entry.key.len() + entry.value.len() + 2).sum();
         let mut key = Vec::with_capacity(self.head.len() + domain.len() + guess + tail.len() + 8);
@@ -54,7 +70,7 @@ impl KeyMaker {
         for (i, entry) in entries.iter().enumerate() {
             key.push(b'|');
             escape_into(&mut key, &entry.key);
-            self.write_value(&mut key, &entry.value, path.get(i));
+            self.write_value(&mut key, &entry.value, path.get(i), sharing);
         }
         shorten(&mut key, self.head.len());
         key.push(b'}');
@@ -62,8 +78,15 @@ impl KeyMaker {
         Key::new(key)
     }
 
-    fn write_value(&self, key: &mut Vec<u8>, value: &[u8], path: Option<&PathEntry>) {
-        if let Some(pattern) = path.and_then(shared_pattern) {
+    fn write_value(
+        &self,
+        key: &mut Vec<u8>,
+        value: &[u8],
+        path: Option<&PathEntry>,
+        sharing: Sharing,
+    ) {
+        let shared = path.filter(|_| sharing == Sharing::Rule).and_then(shared_pattern);
+        if let Some(pattern) = shared {
             key.push(b'~');
             escape_into(key, pattern.as_bytes());
         } else if path.is_some_and(|path| path.sensitive) {

@@ -4,8 +4,10 @@
 //! is told. No protocol here, and never an error: whatever is asked gets a decision, in time.
 
 pub mod ask;
+pub mod explain;
 pub mod failover;
 pub mod key;
+pub mod mode;
 pub mod request;
 pub mod resolve;
 pub mod snapshot;
@@ -14,17 +16,18 @@ mod tally;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use self::failover::Failover;
+use self::explain::{Explanation, explain};
+use self::failover::{Failover, Ruling};
+use self::mode::{KillSwitch, Mode};
 use self::request::{Bounds, Request};
-use self::resolve::Resolver;
-use self::snapshot::{Mode, Modes, Policies, Snapshot};
+use self::resolve::{Resolution, Resolver};
+use self::snapshot::{Policies, Snapshot};
 use self::status::{Decision, Outcome, Status, statuses};
 use self::tally::tally;
-use crate::domain::{Commit, Verdict};
-use crate::store::LimitStore;
+use crate::domain::{Commit, Key, Verdict};
+use crate::store::{LimitStore, StoreError};
 use crate::telemetry::metrics::Metrics;
 
 /// What every core shares.
@@ -33,7 +36,7 @@ pub struct Shared {
     /// The policies in force.
     pub policies: Policies,
     /// The kill switch.
-    pub modes: ArcSwap<Modes>,
+    pub modes: KillSwitch,
     /// The largest request that is looked at.
     pub bounds: Bounds,
     /// Finds limits and names counters.
@@ -47,7 +50,7 @@ impl Shared {
     /// only the global switch can count.
     pub fn decide_unread(&self) -> Verdict {
         self.metrics.out_of_bounds.inc();
-        if self.modes.load().global == Mode::Enforce {
+        if self.modes.global() == Mode::Enforce {
             self.metrics.requests_over_limit.inc();
             Verdict::Deny
         } else {
@@ -86,38 +89,103 @@ impl<S: LimitStore> Limiter<S> {
     }
 
     async fn decide_uncounted(&self, request: &Request, deadline: Instant) -> Decision {
-        let snapshot = self.shared.policies.current();
-        let mode = self.shared.modes.load().of(&request.domain);
-        if mode == Mode::Off {
-            return undecided(request, mode, snapshot, &Status::default(), Verdict::Admit);
+        match self.shared.begin(request) {
+            Begun::Decided(decision) => {
+                if decision.mode != Mode::Off {
+                    self.shared.count_undecided(&decision);
+                }
+                decision
+            }
+            Begun::Open(open) => {
+                let commit = Commit::Together;
+                let rulings = self.layers.decide(&open.resolution.ask, commit, deadline).await;
+                open.decision(&rulings)
+            }
         }
-        if !self.shared.bounds.hold(request) {
-            return self.out_of_bounds(request, mode, snapshot);
-        }
-        let Some(policy) = snapshot.policies.domain(&request.domain) else {
-            self.shared.metrics.unknown_domain.inc();
-            return undecided(request, mode, snapshot, &Status::default(), Verdict::Admit);
-        };
-        let resolution = self.shared.resolver.resolve(request, &snapshot, policy, mode);
-        let rulings = self.layers.decide(&resolution.ask, Commit::Together, deadline).await;
-        let passed = |claim: usize| rulings.get(claim).is_some_and(|ruling| ruling.reading.passed);
-        let verdict = resolution.ask.group.verdict(passed);
-        let statuses = statuses(&resolution, &rulings);
-        Decision { verdict, statuses, mode, snapshot }
     }
 
-    /// The answer to a request that is too large to be looked at.
-    pub fn out_of_bounds(
-        &self,
-        request: &Request,
-        mode: Mode,
-        snapshot: Arc<Snapshot>,
-    ) -> Decision {
-        self.shared.metrics.out_of_bounds.inc();
-        let shadow = mode == Mode::Shadow;
-        let status = Status { outcome: Outcome::OutOfBounds, shadow, ..Status::default() };
-        let verdict = if shadow { Verdict::Admit } else { Verdict::Deny };
-        undecided(request, mode, snapshot, &status, verdict)
+    /// What [`Self::decide`] would answer, and why; charges and counts nothing.
+    pub async fn explain(&self, request: &Request, deadline: Instant) -> Explanation {
+        let domain_known = self.shared.knows(&request.domain);
+        match self.shared.begin(request) {
+            Begun::Decided(decision) => {
+                Explanation { decision, domain_known, descriptors: Vec::new() }
+            }
+            Begun::Open(open) => {
+                let commit = Commit::Never;
+                let rulings = self.layers.decide(&open.resolution.ask, commit, deadline).await;
+                let descriptors = explain(&open.resolution, &rulings);
+                Explanation { decision: open.decision(&rulings), domain_known, descriptors }
+            }
+        }
+    }
+
+    /// Empties the counters of `keys`; how many held something.
+    pub async fn forget(&self, keys: &[Key], deadline: Instant) -> Result<u32, StoreError> {
+        self.layers.store().forget(keys, deadline).await
+    }
+}
+
+/// A request that no limit was asked for yet.
+enum Begun {
+    /// None needs to be.
+    Decided(Decision),
+    /// These are to be.
+    Open(Open),
+}
+
+struct Open {
+    resolution: Resolution,
+    mode: Mode,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Open {
+    fn decision(self, rulings: &[Ruling]) -> Decision {
+        let passed = |claim: usize| rulings.get(claim).is_some_and(|ruling| ruling.reading.passed);
+        let verdict = self.resolution.ask.group.verdict(passed);
+        let statuses = statuses(&self.resolution, rulings);
+        Decision { verdict, statuses, mode: self.mode, snapshot: self.snapshot }
+    }
+}
+
+impl Shared {
+    /// Whether a policy or a client names `domain`.
+    pub fn knows(&self, domain: &[u8]) -> bool {
+        self.policies.current().policies.domain(domain).is_some()
+            || self.resolver.clients.has_domain(domain)
+    }
+
+    fn begin(&self, request: &Request) -> Begun {
+        let snapshot = self.policies.current();
+        let mode = self.modes.of(&request.domain);
+        let undecided = |status: &Status, verdict| {
+            Begun::Decided(undecided(request, mode, Arc::clone(&snapshot), status, verdict))
+        };
+        if mode == Mode::Off {
+            return undecided(&Status::default(), Verdict::Admit);
+        }
+        if !self.bounds.hold(request) {
+            let shadow = mode == Mode::Shadow;
+            let status = Status { outcome: Outcome::OutOfBounds, shadow, ..Status::default() };
+            let verdict = if shadow { Verdict::Admit } else { Verdict::Deny };
+            return undecided(&status, verdict);
+        }
+        let policy = snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
+        if policy.is_none() && !self.resolver.clients.has_domain(&request.domain) {
+            return undecided(&Status::default(), Verdict::Admit);
+        }
+        let resolution = self.resolver.resolve(request, &snapshot, policy, mode);
+        Begun::Open(Open { resolution, mode, snapshot })
+    }
+
+    /// Counts why no limit was asked.
+    fn count_undecided(&self, decision: &Decision) {
+        let outcome = decision.statuses.first().map(|status| &status.outcome);
+        match outcome {
+            Some(Outcome::OutOfBounds) => self.metrics.out_of_bounds.inc(),
+            _ => self.metrics.unknown_domain.inc(),
+        };
     }
 }
 

@@ -1,15 +1,19 @@
 //! Which limits a request meets: descriptors in, one [`Ask`] and what to report of it out.
 //!
-//! The override of a descriptor goes before the rule that matches it. A rule named by another matched rule's
-//! `replaces` is left out. Nothing here waits or counts.
+//! The client that a descriptor is goes first, then the override it brings along, then the rule that matches it. A
+//! limit named by another matched rule's `replaces` is left out. Nothing here waits or counts.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::ask::{Ask, Traits};
-use super::key::{self, KeyMaker};
-use super::request::{Descriptor, Override, Request};
-use super::snapshot::{Mode, Snapshot};
-use crate::domain::{Algorithm, Charge, Claim, Limit, Part, Unit};
+use super::key::{self, KeyMaker, Sharing};
+use super::mode::Mode;
+use super::request::{Descriptor, Entry, Override, Request};
+use super::snapshot::Snapshot;
+use crate::clients::directory::Directory;
+use crate::clients::{Client, Model};
+use crate::domain::{Algorithm, Charge, Claim, Clock, Key, Limit, LimitError, Part, Unit};
 use crate::policy::{
     AlgorithmName, Domain, How, LimitKind, OnStoreFailure, PathEntry, Rule, RuleLimit,
 };
@@ -19,6 +23,10 @@ use crate::policy::{
 pub struct Resolved {
     /// The index of the rule that matched.
     pub rule: Option<u32>,
+    /// The client that it is.
+    pub client: Option<Arc<Client>>,
+    /// The limit that the request brings along stands in for the rule's.
+    pub overridden: bool,
     /// What limits it.
     pub target: Target,
 }
@@ -28,7 +36,7 @@ pub struct Resolved {
 pub enum Target {
     /// Nothing.
     Nothing,
-    /// A rule that says so.
+    /// A client or a rule that says so.
     Unlimited,
     /// A part of the group.
     Part(usize),
@@ -60,30 +68,82 @@ pub struct Resolution {
     pub reports: Vec<Report>,
 }
 
+/// A matched rule and the client that goes before it, of one descriptor.
+type Match<'a> = (Option<&'a Rule>, Option<Arc<Client>>);
+
+/// A limit with all that goes with it.
+type Ready = (Limit, Report, Traits);
+
 /// What resolving needs beside the policies.
 #[derive(Clone, Debug)]
 pub struct Resolver {
     /// Makes counter keys.
     pub keys: KeyMaker,
-    /// For an override that no rule gives an algorithm.
+    /// For an override or a client that no rule gives an algorithm.
     pub default_algorithm: AlgorithmName,
+    /// Limits of single clients.
+    pub clients: Clients,
+}
+
+/// The clients that have not expired.
+#[derive(Clone)]
+pub struct Clients {
+    directory: Arc<Directory>,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Clients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Clients").field("len", &self.directory.len()).finish_non_exhaustive()
+    }
+}
+
+impl Clients {
+    /// Those of `directory`, by `clock`.
+    pub const fn new(directory: Arc<Directory>, clock: Arc<dyn Clock>) -> Self {
+        Self { directory, clock }
+    }
+
+    /// All of them, expired or not.
+    pub const fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// The present, in microseconds since 1970.
+    pub fn now(&self) -> u64 {
+        self.clock.now().as_micros()
+    }
+
+    /// Whether `domain` has clients.
+    pub fn has_domain(&self, domain: &[u8]) -> bool {
+        self.directory.has_domain(domain)
+    }
+
+    fn find(&self, domain: &[u8], entries: &[Entry]) -> Option<Arc<Client>> {
+        let entries = entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()));
+        let client = self.directory.find(domain, &entries)?;
+        let expired = client.expires_at.is_some() && client.is_expired(self.now());
+        (!expired).then_some(client)
+    }
 }
 
 impl Resolver {
-    /// Resolves `request`, in a domain that `policy` knows.
+    /// Resolves `request`; `policy` is that of its domain, if there is one.
     pub fn resolve(
         &self,
         request: &Request,
         snapshot: &Snapshot,
-        policy: &Domain,
+        policy: Option<&Domain>,
         mode: Mode,
     ) -> Resolution {
-        let rules: Vec<Option<&Rule>> = request
+        let clients = self.clients.has_domain(&request.domain).then_some(&self.clients);
+        let matches: Vec<Match<'_>> = request
             .descriptors
             .iter()
             .map(|descriptor| {
-                let entries = descriptor.entries.iter();
-                policy.find(entries.map(|e| (e.key.as_ref(), e.value.as_ref()))).map(AsRef::as_ref)
+                let entries = &descriptor.entries;
+                let client = clients.and_then(|clients| clients.find(&request.domain, entries));
+                (rule_of(policy, entries), client)
             })
             .collect();
         let mut building = Building {
@@ -92,36 +152,81 @@ impl Resolver {
             snapshot,
             policy,
             shadow: mode == Mode::Shadow,
-            replaced: self.replaced(request, &rules),
+            replaced: self.replaced(request, &matches),
             resolution: Resolution::default(),
         };
-        for (descriptor, rule) in request.descriptors.iter().zip(rules) {
-            let target = building.target(descriptor, rule);
-            let rule = rule.map(|rule| rule.index);
-            building.resolution.descriptors.push(Resolved { rule, target });
+        for (i, (descriptor, (rule, client))) in request.descriptors.iter().zip(matches).enumerate()
+        {
+            let resolved = building.resolved(i, descriptor, rule, client);
+            building.resolution.descriptors.push(resolved);
         }
         building.resolution
     }
 
-    /// The names of the limits that other matched rules replace. A rule that a valid override stands in for does not
-    /// count.
-    fn replaced<'a>(&self, request: &Request, rules: &[Option<&'a Rule>]) -> Vec<&'a str> {
-        let governs = |descriptor: &Descriptor, rule: &Rule| {
-            let over = descriptor.limit.and_then(|over| self.override_limit(over, Some(rule)));
-            over.is_none()
+    /// The names of the limits that matched rules replace, each with the descriptor whose rule says so. Where a valid
+    /// override stands in for the rule, the rule says nothing; where a client does, it still does.
+    fn replaced<'a>(&self, request: &Request, matches: &[Match<'a>]) -> Vec<(usize, &'a str)> {
+        let mut names = Vec::new();
+        for (i, (descriptor, (rule, client))) in request.descriptors.iter().zip(matches).enumerate()
+        {
+            let Some(rule) = *rule else { continue };
+            let valid = |over| self.override_limit(over, Some(rule)).is_some();
+            if client.is_none() && descriptor.limit.is_some_and(valid) {
+                continue;
+            }
+            let limits = rule.limits.iter().flat_map(|limit| &limit.replaces);
+            names.extend(limits.map(|name| (i, name.as_ref())));
+        }
+        names
+    }
+
+    /// The keys of the counters of `client`, as requests use them under the policies of `snapshot`.
+    pub fn client_keys(&self, client: &Client, snapshot: &Snapshot) -> Vec<Key> {
+        let entry = |(key, value): &(Box<str>, Box<str>)| Entry {
+            key: key.as_bytes().to_vec().into(),
+            value: value.as_bytes().to_vec().into(),
         };
-        let pairs = request.descriptors.iter().zip(rules.iter().copied());
-        let rules = pairs.filter_map(|(d, rule)| rule.filter(|rule| governs(d, rule)));
-        let limits = rules.flat_map(|rule| &rule.limits);
-        limits.flat_map(|limit| limit.replaces.iter().map(AsRef::as_ref)).collect()
+        let entries: Vec<Entry> = client.name.entries.iter().map(entry).collect();
+        let domain = client.name.domain.as_bytes();
+        let policy = snapshot.policies.domain(domain).map(AsRef::as_ref);
+        let rule = rule_of(policy, &entries);
+        let path = path_of(policy, rule, &entries);
+        let limits = self.client_limits(client, rule).unwrap_or_default();
+        let key = |(limit, _, _): &Ready| {
+            self.keys.key(domain, &entries, &path, Sharing::Own, &key::tail(limit))
+        };
+        limits.iter().map(key).collect()
+    }
+
+    /// The limits of a client that counts, with what it leaves open taken from `rule`; none: unlimited.
+    fn client_limits(
+        &self,
+        client: &Client,
+        rule: Option<&Rule>,
+    ) -> Result<Vec<Ready>, LimitError> {
+        let model = rule.and_then(|rule| rule.limits.iter().find_map(counted));
+        let of_rule = Model {
+            limit: model.map(|(limit, _)| *limit),
+            default_algorithm: self.default_algorithm,
+        };
+        let rates = client.limits.iter().filter_map(|limit| limit.rate.map(|rate| (limit, rate)));
+        rates
+            .map(|(limit, rate)| {
+                let report = Report {
+                    requests_per_unit: rate.requests_per_unit,
+                    unit: rate.unit,
+                    unit_multiplier: rate.unit_multiplier,
+                    name: limit.name.clone(),
+                };
+                let on_store_failure =
+                    rate.on_store_failure.or_else(|| model.and_then(|(_, failure)| failure));
+                Ok((rate.limit(&of_rule)?, report, Traits { on_store_failure }))
+            })
+            .collect()
     }
 
     /// The limit of an override: its numbers, the rest from the rule it stands in for.
-    fn override_limit(
-        &self,
-        over: Override,
-        rule: Option<&Rule>,
-    ) -> Option<(Limit, Report, Traits)> {
+    fn override_limit(&self, over: Override, rule: Option<&Rule>) -> Option<Ready> {
         let unit = over.unit?;
         let period = unit.period(over.unit_multiplier)?;
         let model = rule.and_then(|rule| rule.limits.iter().find_map(counted));
@@ -154,26 +259,95 @@ impl Resolver {
     }
 }
 
+/// The rule of a descriptor with these entries.
+fn rule_of<'a>(policy: Option<&'a Domain>, entries: &[Entry]) -> Option<&'a Rule> {
+    policy?.find(pairs(entries)).map(AsRef::as_ref)
+}
+
+/// How the entries of a descriptor stand in its keys: as the rule says, else by value, hashed where the domain calls
+/// them sensitive.
+fn path_of<'a>(
+    policy: Option<&Domain>,
+    rule: Option<&'a Rule>,
+    entries: &[Entry],
+) -> Cow<'a, [PathEntry]> {
+    match (rule, policy) {
+        (Some(rule), _) => Cow::Borrowed(&rule.path),
+        (None, Some(policy)) => policy.sensitive(pairs(entries)).map(by_value).collect(),
+        (None, None) => Cow::Borrowed(&[]),
+    }
+}
+
+fn pairs(entries: &[Entry]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()))
+}
+
 struct Building<'a> {
     resolver: &'a Resolver,
     request: &'a Request,
     snapshot: &'a Snapshot,
-    policy: &'a Domain,
+    policy: Option<&'a Domain>,
     shadow: bool,
-    replaced: Vec<&'a str>,
+    replaced: Vec<(usize, &'a str)>,
     resolution: Resolution,
 }
 
 impl Building<'_> {
-    fn target(&mut self, descriptor: &Descriptor, rule: Option<&Rule>) -> Target {
-        let Some(over) = descriptor.limit else { return self.by_rule(descriptor, rule) };
-        if let Some(valid) = self.resolver.override_limit(over, rule) {
-            return self.by_override(descriptor, rule, valid);
+    fn resolved(
+        &mut self,
+        i: usize,
+        descriptor: &Descriptor,
+        rule: Option<&Rule>,
+        client: Option<Arc<Client>>,
+    ) -> Resolved {
+        let index = rule.map(|rule| rule.index);
+        // Limits were checked when the client was stored; if the rule has made them impossible since, it goes by the rule.
+        if let Some(client) = client
+            && let Ok(limits) = self.resolver.client_limits(&client, rule)
+        {
+            let target = self.by_client(i, descriptor, rule, &client, limits);
+            return Resolved { rule: index, client: Some(client), overridden: false, target };
         }
-        match self.by_rule(descriptor, rule) {
-            Target::Nothing if rule.is_none() => self.by_invalid_override(descriptor),
-            target => target,
+        let brought = descriptor.limit.map(|over| self.resolver.override_limit(over, rule));
+        let overridden = matches!(brought, Some(Some(_)));
+        let target = match brought {
+            Some(Some(valid)) => self.by_override(descriptor, rule, valid),
+            Some(None) => match self.by_rule(descriptor, rule) {
+                Target::Nothing if rule.is_none() => self.by_invalid_override(descriptor),
+                target => target,
+            },
+            None => self.by_rule(descriptor, rule),
+        };
+        Resolved { rule: index, client: None, overridden, target }
+    }
+
+    /// A client is not replaced by its own rule: that stands for the client's limits.
+    fn by_client(
+        &mut self,
+        i: usize,
+        descriptor: &Descriptor,
+        rule: Option<&Rule>,
+        client: &Client,
+        limits: Vec<Ready>,
+    ) -> Target {
+        if limits.is_empty() {
+            return Target::Unlimited;
         }
+        let start = self.resolution.ask.group.claims.len();
+        for (limit, report, traits) in limits {
+            let named =
+                |&(by, name): &(usize, &str)| by != i && report.name.as_deref() == Some(name);
+            if !self.replaced.iter().any(named) {
+                let counter = Counted { rule, sharing: Sharing::Own, tail: &key::tail(&limit) };
+                self.claim(descriptor, counter, limit, traits, report);
+            }
+        }
+        if self.resolution.ask.group.claims.len() == start {
+            return Target::Nothing;
+        }
+        let quota = client.quota.unwrap_or_else(|| rule.is_some_and(|rule| rule.quota));
+        let shadow = client.shadow.unwrap_or_else(|| rule.is_some_and(|rule| rule.shadow));
+        Target::Part(self.part(start, quota, shadow))
     }
 
     fn by_rule(&mut self, descriptor: &Descriptor, rule: Option<&Rule>) -> Target {
@@ -181,7 +355,8 @@ impl Building<'_> {
         let start = self.resolution.ask.group.claims.len();
         let mut unlimited = false;
         for (i, limit) in rule.limits.iter().enumerate() {
-            if limit.name.as_deref().is_some_and(|name| self.replaced.contains(&name)) {
+            let named = |(_, name): &(usize, &str)| limit.name.as_deref() == Some(*name);
+            if self.replaced.iter().any(named) {
                 continue;
             }
             match limit.kind {
@@ -195,7 +370,8 @@ impl Building<'_> {
                     };
                     let tail = self.snapshot.tail(rule, i);
                     let traits = Traits { on_store_failure };
-                    self.claim(descriptor, Some(rule), tail, counted, traits, report);
+                    let counter = Counted { rule: Some(rule), sharing: Sharing::Rule, tail };
+                    self.claim(descriptor, counter, counted, traits, report);
                 }
             }
         }
@@ -209,10 +385,11 @@ impl Building<'_> {
         &mut self,
         descriptor: &Descriptor,
         rule: Option<&Rule>,
-        (limit, report, traits): (Limit, Report, Traits),
+        (limit, report, traits): Ready,
     ) -> Target {
         let start = self.resolution.ask.group.claims.len();
-        self.claim(descriptor, rule, &key::tail(&limit), limit, traits, report);
+        let counter = Counted { rule, sharing: Sharing::Rule, tail: &key::tail(&limit) };
+        self.claim(descriptor, counter, limit, traits, report);
         Target::Part(self.part(start, false, false))
     }
 
@@ -224,7 +401,9 @@ impl Building<'_> {
             let report =
                 Report { requests_per_unit: 0, unit: Unit::Second, unit_multiplier: 1, name: None };
             let traits = Traits { on_store_failure: None };
-            self.claim(descriptor, None, b":invalid_override", limit, traits, report);
+            let tail = b":invalid_override";
+            let counter = Counted { rule: None, sharing: Sharing::Rule, tail };
+            self.claim(descriptor, counter, limit, traits, report);
         }
         Target::InvalidOverride(self.part(start, false, false))
     }
@@ -232,21 +411,14 @@ impl Building<'_> {
     fn claim(
         &mut self,
         descriptor: &Descriptor,
-        rule: Option<&Rule>,
-        tail: &[u8],
+        Counted { rule, sharing, tail }: Counted<'_>,
         limit: Limit,
         traits: Traits,
         report: Report,
     ) {
-        let (entries, unmatched);
-        let path = if let Some(rule) = rule {
-            &rule.path
-        } else {
-            entries = descriptor.entries.iter().map(|e| (e.key.as_ref(), e.value.as_ref()));
-            unmatched = self.policy.sensitive(entries).map(by_value).collect::<Vec<_>>();
-            &unmatched
-        };
-        let key = self.resolver.keys.key(&self.request.domain, &descriptor.entries, path, tail);
+        let (domain, entries) = (&self.request.domain, &descriptor.entries);
+        let path = path_of(self.policy, rule, entries);
+        let key = self.resolver.keys.key(domain, entries, &path, sharing, tail);
         self.resolution.ask.group.claims.push(Claim { key, limit, hits: descriptor.hits });
         self.resolution.ask.traits.push(traits);
         self.resolution.reports.push(report);
@@ -264,6 +436,13 @@ impl Building<'_> {
 fn by_value(sensitive: bool) -> PathEntry {
     let (key, how) = (Arc::default(), How::Any);
     PathEntry { key, how, share: false, sensitive, value_to_metric: false }
+}
+
+/// Which counter a claim has.
+struct Counted<'a> {
+    rule: Option<&'a Rule>,
+    sharing: Sharing,
+    tail: &'a [u8],
 }
 
 /// The limit and failure mode of a limit that counts.

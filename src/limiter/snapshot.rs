@@ -1,10 +1,8 @@
 //! The policies in force, with all that a decision needs of them worked out beforehand.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 
 use super::key;
 use crate::policy::{LimitKind, PolicySet, Rule, RuleLimit};
@@ -84,33 +82,5 @@ impl Policies {
         self.current.store(Arc::new(Snapshot::new(policies, version, &self.metrics)));
         self.metrics.policy_version.set(i64::try_from(version).unwrap_or(i64::MAX));
         version
-    }
-}
-
-/// The kill switch.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Mode {
-    /// Limits deny.
-    #[default]
-    Enforce,
-    /// Limits are decided and charged as if every rule were in shadow mode; nothing is denied.
-    Shadow,
-    /// Nothing is looked at; everything passes.
-    Off,
-}
-
-/// The kill switch of every domain.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Modes {
-    /// Where a domain has no mode of its own.
-    pub global: Mode,
-    /// By domain.
-    pub domains: HashMap<Bytes, Mode>,
-}
-
-impl Modes {
-    /// The mode in force for `domain`.
-    pub fn of(&self, domain: &[u8]) -> Mode {
-        self.domains.get(domain).copied().unwrap_or(self.global)
     }
 }

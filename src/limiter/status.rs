@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::failover::Ruling;
+use super::mode::Mode;
 use super::resolve::{Report, Resolution, Resolved, Target};
-use super::snapshot::{Mode, Snapshot};
+use super::snapshot::Snapshot;
+use crate::clients::Client;
 use crate::domain::{Limit, Part, Verdict};
 
 /// The answer to one request.
@@ -26,6 +28,8 @@ pub struct Decision {
 pub struct Status {
     /// The index of the rule that matched.
     pub rule: Option<u32>,
+    /// The client that went before the rule.
+    pub client: Option<Arc<Client>>,
     /// What limits it.
     pub outcome: Outcome,
     /// The descriptor's limits do not deny.
@@ -40,7 +44,7 @@ pub enum Outcome {
     /// Nothing limits it.
     #[default]
     NoLimit,
-    /// A rule says that nothing limits it.
+    /// A client or a rule says that nothing limits it.
     Unlimited,
     /// Limits were asked; the one that matters most is reported.
     Limited(Limited),
@@ -97,26 +101,20 @@ pub(super) fn statuses(resolution: &Resolution, rulings: &[Ruling]) -> Vec<Statu
 }
 
 fn status(resolved: &Resolved, resolution: &Resolution, rulings: &[Ruling]) -> Status {
-    let rule = resolved.rule;
     let part = |i: usize| resolution.ask.group.parts.get(i);
-    match resolved.target {
-        Target::Nothing => Status { rule, ..Status::default() },
-        Target::Unlimited => Status { rule, outcome: Outcome::Unlimited, ..Status::default() },
-        Target::InvalidOverride(i) => Status {
-            rule,
-            outcome: Outcome::InvalidOverride,
-            shadow: part(i).is_some_and(|part| part.shadow),
-            degraded: false,
-        },
-        Target::Part(i) => part(i).map_or_else(Status::default, |part| Status {
-            rule,
-            outcome: limited(part, resolution, rulings),
-            shadow: part.shadow,
-            degraded: rulings
-                .get(part.claims.clone())
-                .is_some_and(|r| r.iter().any(|r| r.degraded)),
+    let (outcome, shadow, degraded) = match resolved.target {
+        Target::Nothing => (Outcome::NoLimit, false, false),
+        Target::Unlimited => (Outcome::Unlimited, false, false),
+        Target::InvalidOverride(i) => {
+            (Outcome::InvalidOverride, part(i).is_some_and(|part| part.shadow), false)
+        }
+        Target::Part(i) => part(i).map_or_else(Default::default, |part| {
+            let rulings_of = rulings.get(part.claims.clone()).unwrap_or_default();
+            let degraded = rulings_of.iter().any(|ruling| ruling.degraded);
+            (limited(part, resolution, rulings), part.shadow, degraded)
         }),
-    }
+    };
+    Status { rule: resolved.rule, client: resolved.client.clone(), outcome, shadow, degraded }
 }
 
 fn limited(part: &Part, resolution: &Resolution, rulings: &[Ruling]) -> Outcome {

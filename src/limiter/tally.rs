@@ -12,6 +12,9 @@ use crate::telemetry::metrics::{Metrics, RuleMetrics};
 /// The rule label of a descriptor that only its override limits.
 const OVERRIDE: &str = "(override)";
 
+/// The rule label of a client that no rule matches.
+const CLIENT: &str = "(client)";
+
 /// Counts `decision`, the answer to `request`.
 pub(super) fn tally(
     metrics: &Metrics,
@@ -39,7 +42,8 @@ pub(super) fn tally(
             Some(rule) => count_rule(&decision.snapshot, rule, status),
             None => {
                 let domain = escape(&request.domain).to_string();
-                count(&metrics.rule(&domain, OVERRIDE), status);
+                let label = if status.client.is_some() { CLIENT } else { OVERRIDE };
+                count(&metrics.rule(&domain, label), status);
             }
         }
     }

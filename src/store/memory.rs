@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use self::shard::{Place, Shard};
 use super::{Answer, LimitStore, StoreError};
-use crate::domain::{Claim, Clock, Commit, Group, Reading};
+use crate::domain::{Claim, Clock, Commit, Group, Key, Reading};
 
 /// Shards of a large store. More than cores, so that two cores seldom meet.
 const SHARDS: usize = 64;
@@ -106,6 +106,17 @@ impl<C: Clock> LimitStore for MemoryStore<C> {
             [claim] => self.decide_one(claim, group, commit),
             _ => self.decide_now(group, commit),
         }
+    }
+
+    /// A counter that is shared for want of room stays: it is not the key's alone.
+    async fn forget(&self, keys: &[Key], _deadline: Instant) -> Result<u32, StoreError> {
+        let forget = |key: &&Key| {
+            let hash = self.hasher.hash_one(key.as_bytes());
+            let mut locked = Locked::lock(&self.shards, &[hash]);
+            let now = self.clock.now();
+            locked.shard(hash).forget(hash, key, now)
+        };
+        Ok(keys.iter().filter(forget).count() as u32)
     }
 }
 

@@ -10,7 +10,7 @@ use std::future::Future;
 
 use tokio::time::Instant;
 
-use crate::domain::{Commit, Group, Reading};
+use crate::domain::{Commit, Group, Key, Reading};
 
 pub use memory::MemoryStore;
 
@@ -53,6 +53,16 @@ pub trait LimitStore: Send + Sync + 'static {
         commit: Commit,
         deadline: Instant,
     ) -> impl Future<Output = Answer> + Send;
+
+    /// Empties the counters of `keys`, and answers no later than `deadline` how many of them held something.
+    ///
+    /// # Errors
+    /// When the store did not answer; the counters may have been emptied.
+    fn forget(
+        &self,
+        keys: &[Key],
+        deadline: Instant,
+    ) -> impl Future<Output = Result<u32, StoreError>> + Send;
 }
 
 /// Why a store gave no reading, by what an operator can do about it.

@@ -8,7 +8,7 @@
 use super::pb::HeaderValue;
 use super::response::whole_seconds;
 use crate::limiter::resolve::Report;
-use crate::limiter::status::{Decision, Limited};
+use crate::limiter::status::{Decision, Limited, Status};
 
 /// Which headers to add.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -55,7 +55,7 @@ pub(super) fn headers(
 /// The last enforced limit that is over, else the one with the fewest hits left, the first of equals.
 fn tightest(decision: &Decision) -> Option<&Limited> {
     let over = decision.statuses.iter().rev().find(|status| {
-        status.over_limit() && status.limited().is_some() && !is_quota(decision, status.rule)
+        status.over_limit() && status.limited().is_some() && !is_quota(decision, status)
     });
     over.and_then(|status| status.limited()).or_else(|| {
         let limited = decision.statuses.iter().filter_map(|status| status.limited());
@@ -63,9 +63,12 @@ fn tightest(decision: &Decision) -> Option<&Limited> {
     })
 }
 
-fn is_quota(decision: &Decision, rule: Option<u32>) -> bool {
+fn is_quota(decision: &Decision, status: &Status) -> bool {
     let rules = decision.snapshot.policies.rules();
-    rule.and_then(|rule| rules.get(rule as usize)).is_some_and(|rule| rule.quota)
+    let own = status.client.as_ref().and_then(|client| client.quota);
+    own.unwrap_or_else(|| {
+        status.rule.and_then(|rule| rules.get(rule as usize)).is_some_and(|rule| rule.quota)
+    })
 }
 
 fn draft(decision: &Decision) -> Vec<HeaderValue> {

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! { domain: "edge",
-//!   descriptors: [ { entries: ["api_key=acme"], rule: "api_key", limits_over: ["per-key"],
-//!                    over_limit: true, shadow: true, degraded: true, retry_after_ms: 1250,
-//!                    reason: "invalid_override" } ],
-//!   metadata: { ..of the rules whose descriptors are not over their limit, merged.. } }
+//!   descriptors: [ { entries: ["api_key=acme"], rule: "api_key", client: "api_key=acme",
+//!                    limits_over: ["per-key"], over_limit: true, shadow: true, degraded: true,
+//!                    retry_after_ms: 1250, reason: "invalid_override" } ],
+//!   metadata: { ..of the clients and rules whose descriptors are not over their limit, merged.. } }
 //! ```
 //! A field that would be false or empty is absent. Values that are not UTF-8 are percent-escaped, sensitive ones
 //! hashed.
@@ -38,9 +38,9 @@ pub(super) fn metadata(request: &Request, decision: &Decision, hasher: &Sensitiv
     set(&mut fields, "descriptors", list(described.collect()));
     let mut merged = Struct::default();
     for (_, status) in pairs().filter(|(_, status)| !status.over_limit()) {
-        if let Some(own) = rule(status).and_then(|rule| rule.metadata.as_deref()) {
-            merge(&mut merged, own);
-        }
+        let client = status.client.as_ref().and_then(|client| client.metadata.as_deref());
+        let own = client.or_else(|| rule(status).and_then(|rule| rule.metadata.as_deref()));
+        own.into_iter().for_each(|own| merge(&mut merged, own));
     }
     if !merged.fields.is_empty() {
         set(&mut fields, "metadata", Kind::StructValue(merged));
@@ -48,9 +48,12 @@ pub(super) fn metadata(request: &Request, decision: &Decision, hasher: &Sensitiv
     fields
 }
 
-fn describe(entries: Vec<Value>, status: &Status, rule: Option<&Rule>) -> Value {
+fn describe(entries: Vec<String>, status: &Status, rule: Option<&Rule>) -> Value {
     let mut fields = Struct::default();
-    set(&mut fields, "entries", list(entries));
+    if status.client.is_some() {
+        set(&mut fields, "client", text(entries.join("|")));
+    }
+    set(&mut fields, "entries", list(entries.into_iter().map(|e| text(e).into()).collect()));
     if let Some(rule) = rule {
         set(&mut fields, "rule", text(&rule.label));
     }
@@ -83,7 +86,7 @@ fn entries(
     rule: Option<&Rule>,
     domain: Option<&Domain>,
     hasher: &SensitiveHasher,
-) -> Vec<Value> {
+) -> Vec<String> {
     let pairs = descriptor.entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()));
     let sensitive: Vec<bool> = match (rule, domain) {
         (Some(rule), _) => rule.path.iter().map(|path| path.sensitive).collect(),
@@ -94,9 +97,9 @@ fn entries(
     let entry = |(entry, sensitive): (&Entry, bool)| {
         let key = escape(&entry.key);
         if sensitive {
-            text(format_args!("{key}={}", hasher.hash(&entry.value))).into()
+            format!("{key}={}", hasher.hash(&entry.value))
         } else {
-            text(format_args!("{key}={}", escape(&entry.value))).into()
+            format!("{key}={}", escape(&entry.value))
         }
     };
     descriptor.entries.iter().zip(sensitive).map(entry).collect()
@@ -131,7 +134,7 @@ fn merge(into: &mut Struct, from: &serde_json::Map<String, Json>) {
     }
 }
 
-fn from_json(json: &Json) -> Value {
+pub(crate) fn from_json(json: &Json) -> Value {
     Value {
         kind: Some(match json {
             Json::Null => Kind::NullValue(0),

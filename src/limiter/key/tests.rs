@@ -21,7 +21,7 @@ fn path(how: How, share: bool, sensitive: bool) -> PathEntry {
 }
 
 fn text(domain: &[u8], entries: &[Entry], path: &[PathEntry]) -> String {
-    let key = maker().key(domain, entries, path, b":fixed_window:60s");
+    let key = maker().key(domain, entries, path, Sharing::Rule, b":fixed_window:60s");
     String::from_utf8(key.as_bytes().to_vec()).unwrap()
 }
 
@@ -60,6 +60,8 @@ fn shared_pattern_is_one_counter_and_no_value_can_pretend_to_be_it() {
     assert_eq!(one, text(b"d", &[entry(b"k", b"f/2")], &shared));
     assert_ne!(one, text(b"d", &[entry(b"k", b"f/*")], &[]));
     assert_ne!(one, text(b"d", &[entry(b"k~f/*", b"")], &[]));
+    let own = maker().key(b"d", &[entry(b"k", b"f/1")], &shared, Sharing::Own, b"");
+    assert_eq!(own.as_bytes(), b"tollgate:1:{d|k=f/1}");
 }
 
 #[test]

@@ -129,6 +129,14 @@ impl Shard {
         }
     }
 
+    /// Drops the counter of `key`; whether it held something.
+    pub(super) fn forget(&mut self, hash: u64, key: &Key, now: Timestamp) -> bool {
+        let Some(at) = self.find(hash, key) else { return false };
+        let held = self.entries.get(at).is_some_and(|entry| entry.empty_at > now);
+        self.remove(at);
+        held
+    }
+
     fn put_own(&mut self, hash: u64, claim: &Claim, counter: Counter, empty_at: Timestamp) -> bool {
         match (self.find(hash, &claim.key), counter) {
             (Some(at), Counter::Empty) => self.remove(at),

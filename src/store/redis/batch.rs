@@ -18,6 +18,7 @@ use super::Health;
 use super::connect::{Backoff, Connector, Link};
 use super::notices::Notices;
 use super::script::{Encoded, Frame, Reply, Script};
+use crate::domain::Key;
 use crate::store::StoreError;
 
 /// The most claims in a frame of several groups: more is no cheaper each, and holds Redis up.
@@ -38,10 +39,19 @@ impl Call {
     }
 }
 
+/// Counters to empty.
+#[derive(Debug)]
+pub(super) struct Forget {
+    pub(super) keys: Vec<Key>,
+    pub(super) deadline: Instant,
+    pub(super) answer: oneshot::Sender<Result<u32, StoreError>>,
+}
+
 /// The task behind a store. It ends when the store is dropped.
 pub(super) struct Batcher {
     pub(super) connector: Connector,
     pub(super) calls: mpsc::Receiver<Call>,
+    pub(super) forgets: mpsc::Receiver<Forget>,
     pub(super) health: Arc<Health>,
     pub(super) frames_in_flight: usize,
     pub(super) response_timeout: Duration,
@@ -92,6 +102,7 @@ impl Batcher {
     async fn serve(&mut self, link: Link, script: &Script) -> End {
         let Link { connection, mut driver } = link;
         let mut flights = FuturesUnordered::new();
+        let mut forgetting = FuturesUnordered::new();
         let mut held = None;
         loop {
             if flights.len() < self.frames_in_flight
@@ -109,6 +120,10 @@ impl Batcher {
                     if let Err(reason) = landed {
                         return End::Lost(reason);
                     }
+                }
+                Some(()) = forgetting.next() => {}
+                Some(forget) = self.forgets.recv() => {
+                    forgetting.push(empty(connection.clone(), forget, self.response_timeout));
                 }
                 () = &mut driver => return End::Lost("Redis closed the connection".to_owned()),
                 call = self.calls.recv(), if flights.len() < self.frames_in_flight => match call {
@@ -213,6 +228,25 @@ async fn fly(
         waiter.answer(Err(error.clone()));
     }
     end
+}
+
+/// Empties counters, unless nobody waits for it any more.
+async fn empty(mut connection: MultiplexedConnection, forget: Forget, response_timeout: Duration) {
+    let Forget { keys, deadline, answer } = forget;
+    if answer.is_closed() || deadline <= Instant::now() {
+        return;
+    }
+    let mut command = redis::cmd("DEL");
+    for key in &keys {
+        command.arg(key.as_bytes());
+    }
+    let emptied = tokio::time::timeout(response_timeout, command.query_async(&mut connection));
+    drop(answer.send(match emptied.await {
+        Ok(Ok(count)) => Ok(count),
+        Ok(Err(error)) if error.code().is_some() => Err(StoreError::Rejected(error.to_string())),
+        Ok(Err(error)) => Err(StoreError::Unavailable(error.to_string())),
+        Err(_) => Err(StoreError::Timeout),
+    }));
 }
 
 async fn send(

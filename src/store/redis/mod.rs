@@ -25,12 +25,15 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use self::batch::{Batcher, Call};
+use self::batch::{Batcher, Call, Forget};
 use self::connect::Connector;
 pub use self::notices::Notices;
 use self::script::{Encoded, known, readings};
 use super::{Answer, LimitStore, StoreError};
-use crate::domain::{Commit, Group, Reading};
+use crate::domain::{Commit, Group, Key, Reading};
+
+/// How many calls that empty counters may wait; operators make them, not requests.
+const FORGETS: usize = 64;
 
 /// Where Redis is and how patient to be with it.
 #[derive(Clone)]
@@ -118,6 +121,7 @@ impl Health {
 #[derive(Clone, Debug)]
 pub struct RedisStore {
     calls: mpsc::Sender<Call>,
+    forgets: mpsc::Sender<Forget>,
     health: Arc<Health>,
 }
 
@@ -132,17 +136,19 @@ impl RedisStore {
     /// Outside a tokio runtime.
     pub fn connect(settings: &RedisSettings) -> Result<Self, BadUrl> {
         let (sender, calls) = mpsc::channel(settings.queue.max(1));
+        let (forgets, to_forget) = mpsc::channel(FORGETS);
         let health = Arc::new(Health::new());
         let batcher = Batcher {
             connector: Connector::new(settings)?,
             calls,
+            forgets: to_forget,
             health: Arc::clone(&health),
             frames_in_flight: settings.frames_in_flight.max(1),
             response_timeout: settings.response_timeout,
             notices: settings.notices.clone(),
         };
         tokio::spawn(batcher.run());
-        Ok(Self { calls: sender, health })
+        Ok(Self { calls: sender, forgets, health })
     }
 
     /// Whether an attempt to connect has ended, well or not.
@@ -179,14 +185,19 @@ impl RedisStore {
             return Err(StoreError::Unavailable(reason));
         }
         let (answer, integers) = oneshot::channel();
-        self.calls.try_send(Call { group: encoded, deadline, answer }).map_err(|error| {
-            StoreError::Unavailable(match error {
-                TrySendError::Full(_) => "too many requests wait for Redis".to_owned(),
-                TrySendError::Closed(_) => "the connection task has ended".to_owned(),
-            })
-        })?;
-        match tokio::time::timeout_at(deadline, integers).await {
-            Ok(Ok(integers)) => readings(group, &integers?),
+        self.calls
+            .try_send(Call { group: encoded, deadline, answer })
+            .map_err(|error| not_sent(&error))?;
+        readings(group, &self.answer(integers, deadline).await?)
+    }
+
+    async fn answer<T>(
+        &self,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+        deadline: Instant,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout_at(deadline, answer).await {
+            Ok(Ok(answer)) => answer,
             Ok(Err(_)) => {
                 let reason = self.health.down().unwrap_or_else(|| "connection lost".to_owned());
                 Err(StoreError::Unavailable(reason))
@@ -206,4 +217,24 @@ impl LimitStore for RedisStore {
             },
         }
     }
+
+    async fn forget(&self, keys: &[Key], deadline: Instant) -> Result<u32, StoreError> {
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        if let Some(reason) = self.health.down() {
+            return Err(StoreError::Unavailable(reason));
+        }
+        let (answer, count) = oneshot::channel();
+        let forget = Forget { keys: keys.to_vec(), deadline, answer };
+        self.forgets.try_send(forget).map_err(|error| not_sent(&error))?;
+        self.answer(count, deadline).await
+    }
+}
+
+fn not_sent<T>(error: &TrySendError<T>) -> StoreError {
+    StoreError::Unavailable(match error {
+        TrySendError::Full(_) => "too many requests wait for Redis".to_owned(),
+        TrySendError::Closed(_) => "the connection task has ended".to_owned(),
+    })
 }

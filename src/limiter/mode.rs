@@ -1,0 +1,151 @@
+//! The kill switch: what limits do, for all domains or for one, by the settings and by operators.
+//!
+//! What an operator says while traffic flows goes before the settings, also when it is said of all domains: in an
+//! emergency `off` must mean off. Nothing here waits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+
+/// What limits do.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Mode {
+    /// Limits deny.
+    #[default]
+    Enforce,
+    /// Limits are decided and charged as if every rule were in shadow mode; nothing is denied.
+    Shadow,
+    /// Nothing is looked at; everything passes.
+    Off,
+}
+
+impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Enforce, Self::Shadow, Self::Off];
+
+    /// The mode in lower case, as settings write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Shadow => "shadow",
+            Self::Off => "off",
+        }
+    }
+
+    /// The mode of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
+    }
+}
+
+/// What one source says of the modes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ModeLayer {
+    /// Where a domain has no mode of its own; none: this source does not say.
+    pub global: Option<Mode>,
+    /// By domain.
+    pub domains: HashMap<Bytes, Mode>,
+}
+
+impl ModeLayer {
+    fn of(&self, domain: &[u8]) -> Option<Mode> {
+        self.domains.get(domain).copied().or(self.global)
+    }
+}
+
+/// The kill switch of every domain.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Modes {
+    /// By operators, at run time: goes before the settings.
+    pub operator: ModeLayer,
+    /// By the settings.
+    pub settings: ModeLayer,
+}
+
+impl Modes {
+    /// The mode in force for `domain`.
+    pub fn of(&self, domain: &[u8]) -> Mode {
+        self.operator.of(domain).or_else(|| self.settings.of(domain)).unwrap_or_default()
+    }
+
+    /// The mode in force for domains without one of their own.
+    pub fn global(&self) -> Mode {
+        self.operator.global.or(self.settings.global).unwrap_or_default()
+    }
+}
+
+/// The modes in force: read without waiting; each layer is replaced without touching the other.
+#[derive(Debug, Default)]
+pub struct KillSwitch(ArcSwap<Modes>);
+
+impl KillSwitch {
+    /// The modes of `settings`, until an operator says otherwise.
+    pub fn new(settings: ModeLayer) -> Self {
+        Self(ArcSwap::from_pointee(Modes { settings, ..Modes::default() }))
+    }
+
+    /// The mode in force for `domain`.
+    pub fn of(&self, domain: &[u8]) -> Mode {
+        self.0.load().of(domain)
+    }
+
+    /// The mode in force for domains without one of their own.
+    pub fn global(&self) -> Mode {
+        self.0.load().global()
+    }
+
+    /// Both layers.
+    pub fn modes(&self) -> Arc<Modes> {
+        self.0.load_full()
+    }
+
+    /// The settings were read again.
+    pub fn set_settings(&self, settings: &ModeLayer) {
+        self.0.rcu(|modes| Modes { settings: settings.clone(), operator: modes.operator.clone() });
+    }
+
+    /// What operators say has changed.
+    pub fn set_operator(&self, operator: &ModeLayer) {
+        self.0.rcu(|modes| Modes { operator: operator.clone(), settings: modes.settings.clone() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(global: Option<Mode>, edge: Option<Mode>) -> ModeLayer {
+        let domains = edge.map(|mode| (Bytes::from_static(b"edge"), mode)).into_iter().collect();
+        ModeLayer { global, domains }
+    }
+
+    #[test]
+    fn operators_go_before_settings_and_a_domain_before_all() {
+        use Mode::{Enforce, Off, Shadow};
+        let table = [
+            (layer(None, None), layer(Some(Enforce), None), Enforce, Enforce),
+            (layer(None, None), layer(Some(Enforce), Some(Shadow)), Shadow, Enforce),
+            (layer(Some(Off), None), layer(Some(Enforce), Some(Shadow)), Off, Off),
+            (layer(Some(Off), Some(Enforce)), layer(None, Some(Shadow)), Enforce, Off),
+            (layer(None, Some(Off)), layer(Some(Shadow), None), Off, Shadow),
+        ];
+        for (operator, settings, edge, other) in table {
+            let switch = KillSwitch::new(settings);
+            switch.set_operator(&operator);
+            assert_eq!((switch.of(b"edge"), switch.of(b"other")), (edge, other), "{switch:?}");
+            assert_eq!(switch.global(), other);
+        }
+    }
+
+    #[test]
+    fn each_layer_survives_a_change_of_the_other() {
+        let switch = KillSwitch::new(layer(Some(Mode::Shadow), None));
+        switch.set_operator(&layer(None, Some(Mode::Off)));
+        switch.set_settings(&layer(Some(Mode::Enforce), None));
+        assert_eq!((switch.of(b"edge"), switch.of(b"x")), (Mode::Off, Mode::Enforce));
+        switch.set_operator(&ModeLayer::default());
+        assert_eq!(switch.of(b"edge"), Mode::Enforce);
+    }
+}
