@@ -12,15 +12,17 @@
 //!  domain/      pure: state, limit, hits, now -> reading; verdict
 //! ```
 //!
-//! Dependencies point one way: `app -> transport, ops -> limiter -> policy + store -> domain`.
+//! Dependencies point one way: `app -> transport, admin, ops -> limiter -> policy + clients + store -> domain`.
 //!
 //! # Layout
 //!
 //! * [`domain`]: limits, the three algorithms, the decision of a whole request. Standard library only.
+//! * [`admin`]: clients, policies and the kill switch, changed by operators while traffic flows.
 //! * [`clients`]: limits of single clients, changed at run time.
 //! * [`registry`]: where what operators change is kept.
 //! * [`store`]: where counters live: the port and its adapters.
 
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod clients;

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
 
 use self::cores::Cores;
 use self::listen::Listeners;
@@ -24,7 +25,7 @@ pub use self::ready::ReadyFile;
 use crate::config::{self, Settings};
 use crate::ops::{self, Ops};
 use crate::policy::reload::Watcher;
-use crate::policy::{self, Compiled, Faults, Rule, Source};
+use crate::policy::{Compiled, Faults, Files, Layered, Rule, Source};
 use crate::store::redis::BadUrl;
 use crate::telemetry::logs::LogHandle;
 use crate::transport::server::{ServeError, serve_admin};
@@ -86,14 +87,14 @@ pub async fn run(
 ) -> Result<(), AppError> {
     // Watched before they are read, so that no change falls between.
     let watcher = settings.policies.path.as_deref().map(Watcher::start);
-    let compiled = policies(&settings)?;
+    let (layered, compiled) = policies(&settings)?;
     for warning in &compiled.warnings {
         tracing::warn!("{warning}");
     }
     warn_of_open_secrets(&settings, &compiled);
     let listeners = Listeners::bind(&settings).await?;
     let signals = drain::Signals::install()?;
-    let process = Arc::new(Process::new(settings, compiled.set));
+    let process = Arc::new(Process::new(settings, compiled.set, layered));
     drain::set_starting(&process).await;
     let (tasks, accepting) = (TaskTracker::new(), CancellationToken::new());
 
@@ -133,19 +134,19 @@ fn warn_of_open_secrets(settings: &Settings, compiled: &Compiled) {
 }
 
 /// The policies that `settings` name. Reads files: blocks.
-fn policies(settings: &Settings) -> Result<Compiled, AppError> {
-    let options = settings.policies.options();
-    let compiled = match &settings.policies.path {
-        Some(path) => policy::load(path, &options),
-        None => policy::compile(&[Source::new("the built-in example", EXAMPLE)], &options),
+fn policies(settings: &Settings) -> Result<(Layered, Compiled), AppError> {
+    let files = match &settings.policies.path {
+        Some(path) => Files::read(std::slice::from_ref(path)),
+        None => Files::of(vec![Source::new("the built-in example", EXAMPLE)]),
     };
-    compiled.map_err(AppError::Policies)
+    Layered::new(files, settings.policies.options()).map_err(AppError::Policies)
 }
 
 async fn admin(listener: TcpListener, process: Arc<Process>) {
     let stop = process.stop.clone().cancelled_owned();
     let incoming = TcpListenerStream::new(listener);
-    let served = serve_admin(incoming, process.health.clone(), &process.connections(0), stop).await;
+    let (health, connections) = (process.health.clone(), process.connections(0));
+    let served = serve_admin(incoming, Routes::default(), health, &connections, stop).await;
     if let Err(error) = served {
         tracing::error!(%error, "the admin listener stopped");
     }

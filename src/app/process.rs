@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use super::AppError;
+use crate::admin::mirror::Mirror;
 use crate::clients::directory::Directory;
 use crate::config::Settings;
 use crate::domain::{Commit, Group, Key, SystemClock};
@@ -20,7 +21,7 @@ use crate::limiter::request::Bounds;
 use crate::limiter::resolve::{Clients, Resolver};
 use crate::limiter::snapshot::Policies;
 use crate::limiter::{Limiter, Shared};
-use crate::policy::PolicySet;
+use crate::policy::{Layered, PolicySet};
 use crate::store::redis::{Notices, RedisSettings, RedisStore};
 use crate::store::{Answer, LimitStore, MemoryStore, StoreError};
 use crate::telemetry::metrics::Metrics;
@@ -34,6 +35,8 @@ use crate::transport::server::Connections;
 pub(super) struct Process {
     pub(super) settings: Settings,
     pub(super) shared: Arc<Shared>,
+    /// What operators changed, in force.
+    pub(super) mirror: Arc<Mirror>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: HealthReporter,
     /// Whether this instance should get traffic.
@@ -74,7 +77,7 @@ impl LimitStore for Store {
 }
 
 impl Process {
-    pub(super) fn new(settings: Settings, policies: PolicySet) -> Self {
+    pub(super) fn new(settings: Settings, policies: PolicySet, layered: Layered) -> Self {
         let metrics = Arc::new(Metrics::new(settings.metrics.max_series));
         let secret = settings.general.sensitive_key.as_ref().map_or("", |secret| secret.expose());
         let hasher = SensitiveHasher::new(secret.as_bytes());
@@ -108,8 +111,10 @@ impl Process {
             },
             hasher,
         };
+        let shared = Arc::new(shared);
         Self {
-            shared: Arc::new(shared),
+            mirror: Arc::new(Mirror::new(Arc::clone(&shared), layered)),
+            shared,
             metrics,
             health: HealthReporter::new(),
             ready: Arc::default(),
@@ -125,11 +130,16 @@ impl Process {
         }
     }
 
-    /// A service with a store connection of its own, on the runtime that calls this.
-    pub(super) fn rls(&self) -> Result<Rls<Store>, AppError> {
+    /// A limiter with a store connection of its own, on the runtime that calls this.
+    pub(super) fn limiter(&self) -> Result<Limiter<Store>, AppError> {
         let failover =
             Failover::new(self.store()?, self.settings.store.on_failure, Arc::clone(&self.metrics));
-        let limiter = Limiter::new(Arc::clone(&self.shared), failover);
+        Ok(Limiter::new(Arc::clone(&self.shared), failover))
+    }
+
+    /// A service with a store connection of its own, on the runtime that calls this.
+    pub(super) fn rls(&self) -> Result<Rls<Store>, AppError> {
+        let limiter = self.limiter()?;
         let deadline = self.settings.store.deadline;
         Ok(Rls::new(limiter, Arc::clone(&self.responder), Arc::clone(&self.metrics), deadline))
     }

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::process::Process;
 use super::{AppError, drain};
 use crate::config::{self, Settings};
-use crate::policy;
+use crate::policy::Files;
 use crate::policy::reload::Watcher;
 use crate::telemetry::logs::LogHandle;
 
@@ -60,13 +60,12 @@ fn reapply(process: &Process, logs: &LogHandle, settings: Result<Settings, confi
 
 async fn reload(process: &Process) {
     let Some(path) = process.settings.policies.path.clone() else { return };
-    let options = process.settings.policies.options();
-    let loaded = tokio::task::spawn_blocking(move || policy::load(&path, &options)).await;
-    match loaded {
-        Ok(Ok(compiled)) => {
-            compiled.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-            let rules = compiled.set.rules().len();
-            let version = process.shared.policies.replace(compiled.set);
+    let mirror = Arc::clone(&process.mirror);
+    let load = move || mirror.replace_files(Files::read(&[path]));
+    match tokio::task::spawn_blocking(load).await {
+        Ok(Ok((version, warnings))) => {
+            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            let rules = process.shared.policies.current().policies.rules().len();
             process.metrics.reloads_ok.inc();
             tracing::info!(version, rules, "policies reloaded");
         }

@@ -212,12 +212,6 @@ impl Directory {
         Page { clients, more: rest.next().is_some(), total }
     }
 
-    /// Every client that has expired at `now`, in microseconds since 1970.
-    pub fn expired(&self, now: u64) -> Vec<Arc<Client>> {
-        let ordered = self.ordered.read();
-        ordered.iter().filter(|client| client.0.is_expired(now)).map(|c| Arc::clone(&c.0)).collect()
-    }
-
     fn shard(&self, hash: u64) -> Option<&RwLock<HashTable<Arc<Client>>>> {
         // By the high bits: the table inside a shard uses the low ones.
         self.shards.get((hash >> 32) as usize % self.shards.len())

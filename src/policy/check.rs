@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::fault::{Faults, Warning};
-use super::{Compiled, Options, load_all};
+use super::{Compiled, Files, Options};
 
 /// What a check found. Prints every fault and warning, and a summary in its last line.
 #[derive(Debug)]
@@ -17,8 +17,8 @@ pub struct CheckReport {
 
 /// Checks the files and directories at `paths` together, as one set.
 pub fn check(paths: &[PathBuf], options: &Options) -> CheckReport {
-    let (files, outcome) = load_all(paths, *options);
-    CheckReport { files, outcome }
+    let files = Files::read(paths);
+    CheckReport { files: files.sources().len(), outcome: files.compile(options) }
 }
 
 impl CheckReport {

@@ -20,6 +20,8 @@ mod limits;
 mod names;
 mod siblings;
 
+pub(crate) use self::limits::{LONGEST_NAME, fits_header};
+
 /// Compiles files into a set, or reports all their faults.
 pub fn compile(sources: &[Source], options: &Options) -> Result<Compiled, Faults> {
     let mut report = Report::new(sources);

@@ -61,14 +61,27 @@ impl Level {
         &self,
         entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
     ) -> Option<&Arc<Rule>> {
+        self.node(entries)?.rule.as_ref()
+    }
+
+    /// The node that the last of `entries` leads to.
+    fn node<'e>(&self, entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>) -> Option<&Node> {
         let mut level = self;
-        let mut rule = None;
+        let mut last = None;
         for (key, value) in entries {
             let node = level.keys.get(key)?.get(value)?;
-            rule = node.rule.as_ref();
             level = &node.below;
+            last = Some(node);
         }
-        rule
+        last
+    }
+
+    /// Whether there are nodes below the one that the last of `entries` leads to.
+    pub(super) fn goes_on<'e>(
+        &self,
+        entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
+    ) -> bool {
+        self.node(entries).is_some_and(|node| !node.below.keys.is_empty())
     }
 
     /// For each of `entries` whether its value is sensitive, as far as they lead anywhere.

@@ -11,6 +11,7 @@
 //!
 //! * [`compile()`], [`load`], [`check()`]: from files to a set, or to [`Faults`].
 //! * [`PolicySet`], [`Domain`], [`Rule`]: what a request is looked up in, and what it gets.
+//! * [`Layered`]: files, and policies applied at run time, in force together.
 //! * [`reload`]: when to load again.
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub mod reload;
 mod check;
 mod compile;
 mod fault;
+mod layered;
 mod matcher;
 mod node;
 mod parse;
@@ -33,7 +35,9 @@ mod words;
 
 pub use self::check::{CheckReport, check};
 pub use self::compile::compile;
+pub(crate) use self::compile::{LONGEST_NAME, fits_header};
 pub use self::fault::{Fault, Faults, Place, Snippet, Warning};
+pub use self::layered::{Applied, Checked, Layered, Standing, check_text};
 pub use self::rule::{How, LimitKind, PathEntry, Rule, RuleLimit};
 pub use self::schema::KEYS;
 pub use self::set::{Domain, PolicySet};
@@ -64,29 +68,55 @@ pub struct Compiled {
 ///
 /// Entries whose name begins with a dot are skipped, links are followed. Reads files: blocks.
 pub fn load(path: &Path, options: &Options) -> Result<Compiled, Faults> {
-    load_all(&[path.to_owned()], *options).1
+    Files::read(&[path.to_owned()]).compile(options)
 }
 
-/// Loads several paths as one set; also how many files were read.
-fn load_all(paths: &[PathBuf], options: Options) -> (usize, Result<Compiled, Faults>) {
-    let (mut sources, mut unread, mut empty) = (Vec::new(), Vec::new(), Vec::new());
-    for path in paths {
-        let (found, faults) = Listing::of(path).read();
-        if found.is_empty() && faults.is_empty() {
-            let name: Arc<str> = path.to_string_lossy().into();
-            let message = "no *.yaml or *.yml file in this directory, so no limits".to_owned();
-            empty.push(Warning(Fault::of_file(name, message)));
+/// Policy files as they were read.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    sources: Vec<Source>,
+    /// Those that could not be read.
+    unread: Vec<Fault>,
+    /// Directories without any.
+    empty: Vec<Warning>,
+}
+
+impl Files {
+    /// Reads several paths, each as [`load`] does. Blocks.
+    pub fn read(paths: &[PathBuf]) -> Self {
+        let mut files = Self::default();
+        for path in paths {
+            let (found, faults) = Listing::of(path).read();
+            if found.is_empty() && faults.is_empty() {
+                let name: Arc<str> = path.to_string_lossy().into();
+                let message = "no *.yaml or *.yml file in this directory, so no limits".to_owned();
+                files.empty.push(Warning(Fault::of_file(name, message)));
+            }
+            files.sources.extend(found);
+            files.unread.extend(faults);
         }
-        sources.extend(found);
-        unread.extend(faults);
+        files
     }
-    let outcome = match compile(&sources, &options) {
-        Ok(mut compiled) if unread.is_empty() => {
-            compiled.warnings.extend(empty);
-            Ok(compiled)
+
+    /// Files that were read elsewhere.
+    pub fn of(sources: Vec<Source>) -> Self {
+        Self { sources, ..Self::default() }
+    }
+
+    /// The files.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// Compiles them as one set; a file that could not be read is a fault.
+    pub fn compile(&self, options: &Options) -> Result<Compiled, Faults> {
+        match compile(&self.sources, options) {
+            Ok(mut compiled) if self.unread.is_empty() => {
+                compiled.warnings.extend(self.empty.iter().cloned());
+                Ok(compiled)
+            }
+            Ok(compiled) => Err(Faults::new(self.unread.clone(), compiled.warnings)),
+            Err(faults) => Err(faults.after(self.unread.clone())),
         }
-        Ok(compiled) => Err(Faults::new(unread, compiled.warnings)),
-        Err(faults) => Err(faults.after(unread)),
-    };
-    (sources.len(), outcome)
+    }
 }

@@ -83,4 +83,9 @@ impl Domain {
     ) -> impl Iterator<Item = bool> + 'd {
         self.root.sensitive(entries)
     }
+
+    /// Whether the policy has longer descriptors that begin with these (key, value) entries.
+    pub fn goes_on<'e>(&self, entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>) -> bool {
+        self.root.goes_on(entries)
+    }
 }

@@ -101,6 +101,10 @@ pub struct Metrics {
     pub unreadable_states: Counter<u64, AtomicU64>,
     /// gRPC connections accepted.
     pub connections: Counter,
+    /// Policies applied at run time that do not compile and are left out.
+    pub faulty_policies: Gauge,
+    /// Records of the registry that could not be read and were skipped.
+    pub unreadable_records: Counter,
 }
 
 impl Metrics {
@@ -128,6 +132,8 @@ impl Metrics {
             memory_counters: Gauge::default(),
             unreadable_states: Counter::default(),
             connections: Counter::default(),
+            faulty_policies: Gauge::default(),
+            unreadable_records: Counter::default(),
         };
         made.register_decisions();
         made.register_store();
@@ -204,6 +210,16 @@ impl Metrics {
         self.reloads_ok = reloads.get_or_create_owned(&ResultLabel { result: "ok" });
         self.reloads_failed = reloads.get_or_create_owned(&ResultLabel { result: "refused" });
         registry.register("policy_reloads", "Reloads of the policies, by result", reloads);
+        registry.register(
+            "faulty_policies",
+            "Policies applied at run time that do not compile and are left out",
+            self.faulty_policies.clone(),
+        );
+        registry.register(
+            "unreadable_records",
+            "Records of the registry that could not be read and were skipped",
+            self.unreadable_records.clone(),
+        );
         registry.register("connections", "gRPC connections accepted", self.connections.clone());
         registry.register(
             "build",

@@ -17,7 +17,7 @@ use prost_types::{ListValue, Struct, Value};
 use serde_json::Value as Json;
 
 use crate::limiter::key::SensitiveHasher;
-use crate::limiter::request::{Descriptor, Entry, Request};
+use crate::limiter::request::{Entry, Request};
 use crate::limiter::resolve::Report;
 use crate::limiter::status::{Decision, Outcome, Status};
 use crate::policy::{Domain, Rule};
@@ -33,7 +33,7 @@ pub(super) fn metadata(request: &Request, decision: &Decision, hasher: &Sensitiv
     let domain = decision.snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
     let described = pairs().map(|(d, status)| {
         let rule = rule(status);
-        describe(entries(d, rule, domain, hasher), status, rule)
+        describe(entries(&d.entries, rule, domain, hasher), status, rule)
     });
     set(&mut fields, "descriptors", list(described.collect()));
     let mut merged = Struct::default();
@@ -80,14 +80,15 @@ fn describe(entries: Vec<String>, status: &Status, rule: Option<&Rule>) -> Value
     Kind::StructValue(fields).into()
 }
 
-/// Sensitive values are hashed also where no rule decided: none may match, or none was looked for.
-fn entries(
-    descriptor: &Descriptor,
+/// The entries as `key=value`, escaped. Sensitive values are hashed also where no rule decided: none may match, or none
+/// was looked for.
+pub(crate) fn entries(
+    entries: &[Entry],
     rule: Option<&Rule>,
     domain: Option<&Domain>,
     hasher: &SensitiveHasher,
 ) -> Vec<String> {
-    let pairs = descriptor.entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()));
+    let pairs = entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()));
     let sensitive: Vec<bool> = match (rule, domain) {
         (Some(rule), _) => rule.path.iter().map(|path| path.sensitive).collect(),
         (None, Some(domain)) => domain.sensitive(pairs).collect(),
@@ -102,7 +103,7 @@ fn entries(
             format!("{key}={}", escape(&entry.value))
         }
     };
-    descriptor.entries.iter().zip(sensitive).map(entry).collect()
+    entries.iter().zip(sensitive).map(entry).collect()
 }
 
 /// What a limit is called: its name, else its numbers.

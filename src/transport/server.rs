@@ -66,15 +66,16 @@ pub async fn serve<S: LimitStore>(
     serve_router(router, incoming, health, stop).await
 }
 
-/// The admin listener until `stop`.
+/// The admin listener, with the services of `routes`, until `stop`.
 pub async fn serve_admin(
     incoming: impl Stream<Item = io::Result<TcpStream>> + Send,
+    routes: Routes,
     health: HealthReporter,
     connections: &Connections,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let mut server = connections.builder();
-    serve_router(server.add_routes(Routes::default()), incoming, health, stop).await
+    serve_router(server.add_routes(routes), incoming, health, stop).await
 }
 
 async fn serve_router(

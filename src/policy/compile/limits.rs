@@ -9,7 +9,12 @@ use super::super::words::{AlgorithmName, ChargeName};
 use crate::domain::{Algorithm, Charge, Limit, LimitError, Unit};
 
 /// The longest name of a limit, which Envoy copies into a response header, in bytes.
-const LONGEST_NAME: usize = 128;
+pub(crate) const LONGEST_NAME: usize = 128;
+
+/// Whether a name may be copied into a header as it is, between quotes.
+pub(crate) fn fits_header(name: &str) -> bool {
+    name.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"\"\\,;".contains(&byte))
+}
 
 /// How many bursts of debt a token bucket may go into unless a policy says otherwise.
 const DEBT: u64 = 10;
@@ -60,12 +65,10 @@ fn compile(
     Some(RuleLimit { name: name.ok()?, replaces, kind: kind? })
 }
 
-/// A name is copied into a header as it is, between quotes.
 fn name(limit: &schema::Limit, report: &mut Report<'_>) -> Result<Option<Arc<str>>, ()> {
     let Some(Given { at, value, .. }) = &limit.name.0 else { return Ok(None) };
     let Some(name) = value.as_ref() else { return Err(()) };
-    let fits = |byte: u8| matches!(byte, b' '..=b'~') && !b"\"\\,;".contains(&byte);
-    if !name.bytes().all(fits) {
+    if !fits_header(name) {
         let hint = "use printable ASCII without quotes, backslash, comma and semicolon".to_owned();
         report.fault_with(*at, format!("name {} does not fit a header", quote(name)), hint);
         return Err(());

@@ -1,0 +1,68 @@
+//! One log line per change, target `tollgate::audit`: who, what, before, after.
+//!
+//! Values of descriptors that a rule marks `sensitive` are hashed; of a policy's text, which may hold such values, the line
+//! has the hash.
+
+use sha2::{Digest as _, Sha256};
+
+use super::auth::Who;
+use super::record::StoredPolicy;
+use crate::clients::{Client, ClientName};
+use crate::limiter::Shared;
+use crate::limiter::request::Entry;
+use crate::telemetry::escape::escape;
+use crate::transport::metadata::entries;
+
+/// What is written where there is nothing.
+pub(super) const NOTHING: &str = "none";
+
+/// Writes one line.
+pub(super) fn changed(who: &Who, action: &str, what: &str, before: &str, after: &str) {
+    tracing::info!(target: "tollgate::audit", %who, action, what, before, after, "changed");
+}
+
+/// Writes that a caller was turned away.
+pub(super) fn refused(who: &Who) {
+    tracing::warn!(target: "tollgate::audit", %who, "refused: no token, or not the right one");
+}
+
+/// A client as lines name it, such as `edge|api_key=acme`.
+pub(super) fn client_title(shared: &Shared, name: &ClientName) -> String {
+    format!("{}|{}", escape(name.domain.as_bytes()), descriptor_title(shared, name))
+}
+
+/// Its descriptor alone, such as `api_key=acme`.
+pub(super) fn descriptor_title(shared: &Shared, name: &ClientName) -> String {
+    let own: Vec<Entry> = name
+        .entries
+        .iter()
+        .map(|(key, value)| Entry {
+            key: key.as_bytes().to_vec().into(),
+            value: value.as_bytes().to_vec().into(),
+        })
+        .collect();
+    let snapshot = shared.policies.current();
+    let pairs = own.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()));
+    let domain = snapshot.policies.domain(name.domain.as_bytes()).map(AsRef::as_ref);
+    let rule = domain.and_then(|domain| domain.find(pairs)).map(AsRef::as_ref);
+    entries(&own, rule, domain, shared.resolver.keys.hasher()).join("|")
+}
+
+/// What is said of a client, without its name.
+pub(super) fn client_state(client: Option<&Client>) -> String {
+    let Some(client) = client else { return NOTHING.to_owned() };
+    let mut state = serde_json::to_value(client).unwrap_or_default();
+    if let Some(fields) = state.as_object_mut() {
+        fields.remove("domain");
+        fields.remove("entries");
+    }
+    state.to_string()
+}
+
+/// A policy by the hash and the length of its text.
+pub(super) fn policy_state(policy: Option<&StoredPolicy>) -> String {
+    let Some(policy) = policy else { return NOTHING.to_owned() };
+    let mut hash = format!("{:x}", Sha256::digest(&policy.yaml));
+    hash.truncate(12);
+    format!("sha256 {hash}, {} bytes", policy.yaml.len())
+}

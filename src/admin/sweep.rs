@@ -1,0 +1,102 @@
+//! Deletes the records of clients that have expired.
+//!
+//! An expired client limits nobody from that moment on; this only keeps the registry from filling up. Every replica
+//! sweeps, and a record is deleted only while it is the one that expired, so nobody's newer client is lost.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::audit;
+use super::auth::Who;
+use super::mirror::Mirror;
+use crate::clients::{Client, ClientName};
+use crate::registry::{Change, Expect, Registry, RegistryError};
+
+/// How many clients are looked at in one go, and deleted by one write at most.
+const BATCH: usize = 500;
+
+/// Sweeps `every` so often until `stop`.
+pub async fn run<R: Registry>(
+    registry: Arc<R>,
+    mirror: Arc<Mirror>,
+    every: Duration,
+    stop: impl Future<Output = ()>,
+) {
+    let sweep = async {
+        loop {
+            tokio::time::sleep(every).await;
+            if let Err(error) = sweep(&*registry, &mirror).await {
+                tracing::warn!(%error, "expired clients stay in the registry for now");
+            }
+        }
+    };
+    tokio::select! {
+        () = stop => {}
+        () = sweep => {}
+    }
+}
+
+/// Deletes every client that has expired; how many this call deleted.
+///
+/// # Errors
+/// When the registry does not answer.
+pub async fn sweep<R: Registry>(registry: &R, mirror: &Mirror) -> Result<usize, RegistryError> {
+    let clients = &mirror.shared().resolver.clients;
+    let now = clients.now();
+    let (mut after, mut deleted): (Option<ClientName>, usize) = (None, 0);
+    loop {
+        // By pages, so that no writer waits for a walk through all clients.
+        let page = clients.directory().page(None, after.as_ref(), BATCH);
+        let expired: Vec<_> = page.clients.iter().filter(|c| c.is_expired(now)).collect();
+        if !expired.is_empty() {
+            deleted += delete(registry, mirror, &expired).await?;
+        }
+        after = page.clients.last().map(|client| client.name.clone());
+        if !page.more {
+            return Ok(deleted);
+        }
+    }
+}
+
+/// Deletes clients together; when one of them has changed, one by one.
+async fn delete<R: Registry>(
+    registry: &R,
+    mirror: &Mirror,
+    expired: &[&Arc<Client>],
+) -> Result<usize, RegistryError> {
+    match delete_all(registry, mirror, expired).await {
+        Err(RegistryError::Conflict { .. }) if expired.len() > 1 => {
+            let mut deleted = 0;
+            for client in expired {
+                match delete_all(registry, mirror, &[client]).await {
+                    Ok(count) => deleted += count,
+                    Err(RegistryError::Conflict { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(deleted)
+        }
+        Err(RegistryError::Conflict { .. }) => Ok(0),
+        outcome => outcome,
+    }
+}
+
+async fn delete_all<R: Registry>(
+    registry: &R,
+    mirror: &Mirror,
+    expired: &[&Arc<Client>],
+) -> Result<usize, RegistryError> {
+    let change = |client: &&Arc<Client>| Change {
+        key: client.name.record_key(),
+        expect: Expect::Revision(client.revision),
+        value: None,
+    };
+    super::write(registry, mirror, expired.iter().map(change).collect()).await?;
+    for client in expired {
+        let title = audit::client_title(mirror.shared(), &client.name);
+        let before = audit::client_state(Some(client));
+        audit::changed(&Who::default(), "expire_client", &title, &before, audit::NOTHING);
+    }
+    Ok(expired.len())
+}
