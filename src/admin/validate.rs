@@ -19,6 +19,9 @@ const MOST_LABELS: usize = 16;
 const LONGEST_LABEL: usize = 63;
 const MOST_METADATA_BYTES: usize = 4_096;
 
+/// Said already, as a violation.
+struct Wrong;
+
 /// Checks messages of one request.
 pub(super) struct Validator<'a> {
     /// No request beyond these is looked at, so neither is a client.
@@ -32,7 +35,7 @@ impl Validator<'_> {
     /// The client of `message`, which stands in the field `at`, and what must be there for it to be stored.
     pub(super) fn client(&mut self, message: pb::Client, at: &str) -> Option<(Client, Expect)> {
         let name = self.name(&message.domain, message.entries, at);
-        let limits = self.limits(message.limits, &format!("{at}.limits"));
+        let limits = self.limits(&message.limits, &format!("{at}.limits"));
         let metadata = self.metadata(message.metadata, &format!("{at}.metadata"));
         let labels = self.labels(message.labels, &format!("{at}.labels"));
         let expires_at = match &message.expires_at {
@@ -45,8 +48,8 @@ impl Validator<'_> {
             limits: limits?,
             shadow: message.shadow_mode,
             quota: message.quota_mode,
-            metadata: metadata?,
-            labels: labels?,
+            metadata: metadata.ok()?,
+            labels: labels.ok()?,
             expires_at: expires_at?,
             updated_at: self.now,
             revision: 0,
@@ -144,7 +147,7 @@ impl Validator<'_> {
         &mut self,
         labels: BTreeMap<String, String>,
         at: &str,
-    ) -> Option<Option<Box<BTreeMap<String, String>>>> {
+    ) -> Result<Option<Box<BTreeMap<String, String>>>, Wrong> {
         let mut clean = labels.len() <= MOST_LABELS;
         if !clean {
             self.violations.add(at, format!("found {}, at most {MOST_LABELS}", labels.len()));
@@ -161,29 +164,29 @@ impl Validator<'_> {
                 clean = false;
             }
         }
-        clean.then(|| (!labels.is_empty()).then(|| Box::new(labels)))
+        if clean { Ok((!labels.is_empty()).then(|| Box::new(labels))) } else { Err(Wrong) }
     }
 
     fn metadata(
         &mut self,
         metadata: Option<prost_types::Struct>,
         at: &str,
-    ) -> Option<Option<Arc<Map<String, Value>>>> {
-        let Some(metadata) = metadata else { return Some(None) };
+    ) -> Result<Option<Arc<Map<String, Value>>>, Wrong> {
+        let Some(metadata) = metadata else { return Ok(None) };
         let Some(map) = to_json(metadata) else {
             self.violations.add(at, "has a number that is not finite");
-            return None;
+            return Err(Wrong);
         };
         let bytes = serde_json::to_vec(&map).map_or(usize::MAX, |text| text.len());
         if bytes > MOST_METADATA_BYTES {
             let found = format!("has {bytes} bytes as JSON, at most {MOST_METADATA_BYTES}");
             self.violations.add(at, found);
-            return None;
+            return Err(Wrong);
         }
-        Some(Some(Arc::new(map)))
+        Ok(Some(Arc::new(map)))
     }
 
-    fn limits(&mut self, limits: Vec<pb::Limit>, at: &str) -> Option<Box<[ClientLimit]>> {
+    fn limits(&mut self, limits: &[pb::Limit], at: &str) -> Option<Box<[ClientLimit]>> {
         if limits.is_empty() || limits.len() > MOST_LIMITS {
             let found = limits.len();
             let hint = "; for no limit write {\"unlimited\": true}";
@@ -217,20 +220,20 @@ impl Validator<'_> {
         } else {
             self.rate(limit, at).map(Some)
         };
-        Some(ClientLimit { name: name?, rate: rate? })
+        Some(ClientLimit { name: name.ok()?, rate: rate? })
     }
 
-    fn limit_name(&mut self, name: &str, at: &str) -> Option<Option<Arc<str>>> {
+    fn limit_name(&mut self, name: &str, at: &str) -> Result<Option<Arc<str>>, Wrong> {
         if !fits_header(name) {
             let expected = "use printable ASCII without quotes, backslash, comma and semicolon";
             self.violations.add(at, expected);
-            return None;
+            return Err(Wrong);
         }
         if name.len() > LONGEST_NAME {
             self.violations.add(at, format!("is longer than {LONGEST_NAME} bytes"));
-            return None;
+            return Err(Wrong);
         }
-        Some((!name.is_empty()).then(|| name.into()))
+        Ok((!name.is_empty()).then(|| name.into()))
     }
 
     fn unlimited(&mut self, limit: &pb::Limit, at: &str) -> bool {

@@ -64,7 +64,9 @@ async fn reload(process: &Process) {
     let load = move || mirror.replace_files(Files::read(&[path]));
     match tokio::task::spawn_blocking(load).await {
         Ok(Ok((version, warnings))) => {
-            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            for warning in &warnings {
+                tracing::warn!("{warning}");
+            }
             let rules = process.shared.policies.current().policies.rules().len();
             process.metrics.reloads_ok.inc();
             tracing::info!(version, rules, "policies reloaded");

@@ -7,6 +7,7 @@ pub mod memory;
 pub mod redis;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -63,6 +64,16 @@ pub trait LimitStore: Send + Sync + 'static {
         keys: &[Key],
         deadline: Instant,
     ) -> impl Future<Output = Result<u32, StoreError>> + Send;
+}
+
+impl<S: LimitStore> LimitStore for Arc<S> {
+    async fn decide(&self, group: &Group, commit: Commit, deadline: Instant) -> Answer {
+        S::decide(self, group, commit, deadline).await
+    }
+
+    async fn forget(&self, keys: &[Key], deadline: Instant) -> Result<u32, StoreError> {
+        S::forget(self, keys, deadline).await
+    }
 }
 
 /// Why a store gave no reading, by what an operator can do about it.

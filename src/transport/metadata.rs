@@ -40,7 +40,9 @@ pub(super) fn metadata(request: &Request, decision: &Decision, hasher: &Sensitiv
     for (_, status) in pairs().filter(|(_, status)| !status.over_limit()) {
         let client = status.client.as_ref().and_then(|client| client.metadata.as_deref());
         let own = client.or_else(|| rule(status).and_then(|rule| rule.metadata.as_deref()));
-        own.into_iter().for_each(|own| merge(&mut merged, own));
+        if let Some(own) = own {
+            merge(&mut merged, own);
+        }
     }
     if !merged.fields.is_empty() {
         set(&mut fields, "metadata", Kind::StructValue(merged));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
@@ -74,6 +74,8 @@ pub async fn serve_admin(
     connections: &Connections,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
+    let at_once = |stream: TcpStream| stream.set_nodelay(true).map(|()| stream);
+    let incoming = incoming.map(move |accepted| accepted.and_then(at_once));
     let mut server = connections.builder();
     serve_router(server.add_routes(routes), incoming, health, stop).await
 }

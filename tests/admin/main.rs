@@ -1,0 +1,25 @@
+//! The administration over real sockets: what operators may type, what it does, and what it must not do.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking; clippy.toml exempts test functions, not their helpers"
+)]
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "nothing is public in a test"
+)]
+
+mod bad;
+mod clients;
+mod explain;
+mod policies;
+mod replica;
+
+#[path = "../store/random.rs"]
+mod random;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,221 @@
+//! One replica in process: the admin services on a real socket, decisions beside them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_stream::wrappers::TcpListenerStream;
+use tollgate::admin::auth::Guard;
+use tollgate::admin::mirror::Mirror;
+use tollgate::admin::pb::client_service_client::ClientServiceClient;
+use tollgate::admin::pb::manage_clients_request::{Action, Upsert};
+use tollgate::admin::pb::policy_service_client::PolicyServiceClient;
+use tollgate::admin::pb::{self, ManageClientsRequest, ManageClientsResponse};
+use tollgate::admin::{Admin, routes};
+use tollgate::clients::directory::Directory;
+use tollgate::domain::{Clock as _, Hits, ManualClock, Timestamp, Verdict};
+use tollgate::limiter::failover::Failover;
+use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
+use tollgate::limiter::mode::KillSwitch;
+use tollgate::limiter::request::{Bounds, Descriptor, Entry, Request};
+use tollgate::limiter::resolve::{Clients, Resolver};
+use tollgate::limiter::snapshot::Policies;
+use tollgate::limiter::status::Decision;
+use tollgate::limiter::{Limiter, Shared};
+use tollgate::policy::{AlgorithmName, Files, Layered, OnStoreFailure, Options, Source};
+use tollgate::registry::{Delta, Registry as _};
+use tollgate::store::MemoryStore;
+use tollgate::telemetry::metrics::Metrics;
+use tollgate::transport::server::{Connections, serve_admin};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tonic_health::server::HealthReporter;
+
+use crate::support::registry::MapRegistry;
+
+pub const POLICY: &str = "
+domain: edge
+descriptors:
+  - key: api_key
+    rate_limit: {unit: minute, requests_per_unit: 3, algorithm: fixed_window}
+    metadata: {tier: free}
+    descriptors:
+      - key: path
+        rate_limit: {unit: minute, requests_per_unit: 2}
+  - {key: bucket, rate_limit: {unit: minute, requests_per_unit: 4, algorithm: token_bucket}}
+  - {key: secret, sensitive: true, rate_limit: {unit: minute, requests_per_unit: 3}}
+  - {key: shadowed, shadow_mode: true, rate_limit: {unit: minute, requests_per_unit: 1}}
+  - {key: file, value: 'f/*', share_threshold: true, rate_limit: {unit: minute, requests_per_unit: 1}}
+  - {key: quota, quota_mode: true, rate_limit: {unit: minute, requests_per_unit: 2}}
+  - key: special
+    rate_limit: {unit: minute, requests_per_unit: 5, name: special, replaces: [{name: general}]}
+  - {key: general, rate_limit: {unit: minute, requests_per_unit: 1, name: general}}
+";
+
+pub type Store = Arc<MemoryStore<Arc<ManualClock>>>;
+
+/// The parts that replicas have in common.
+pub struct World {
+    pub registry: Arc<MapRegistry>,
+    pub store: Store,
+    pub clock: Arc<ManualClock>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_700_000_000_000_000)));
+        let store = Arc::new(MemoryStore::new(100_000, Arc::clone(&clock)));
+        Self { registry: Arc::default(), store, clock }
+    }
+
+    pub fn advance(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    /// In `seconds` from now, as a timestamp.
+    pub fn time_in(&self, seconds: i64) -> prost_types::Timestamp {
+        let now = i64::try_from(self.clock.now().as_micros() / 1_000_000).unwrap();
+        prost_types::Timestamp { seconds: now + seconds, nanos: 0 }
+    }
+
+    pub async fn replica(&self) -> Replica {
+        self.replica_with(None).await
+    }
+
+    pub async fn replica_with(&self, token: Option<&str>) -> Replica {
+        let files = Files::of(vec![Source::new("edge.yaml", POLICY)]);
+        let (layered, compiled) = Layered::new(files, Options::default()).unwrap();
+        let metrics = Arc::new(Metrics::new(100));
+        let shared = Arc::new(Shared {
+            policies: Policies::new(compiled.set, Arc::clone(&metrics)),
+            modes: KillSwitch::default(),
+            bounds: Bounds { descriptors: 16, entries: 4, key_bytes: 64, value_bytes: 128 },
+            resolver: Resolver {
+                keys: KeyMaker::new("t:", SensitiveHasher::new(b"key")),
+                default_algorithm: AlgorithmName::SlidingWindow,
+                clients: Clients::new(Arc::new(Directory::default()), self.clock.clone()),
+            },
+            metrics: Arc::clone(&metrics),
+        });
+        let mirror = Arc::new(Mirror::new(Arc::clone(&shared), layered));
+        let limiter = || {
+            let layers =
+                Failover::new(self.store.clone(), OnStoreFailure::Deny, Arc::clone(&metrics));
+            Limiter::new(Arc::clone(&shared), layers)
+        };
+        let deadline = Duration::from_secs(5);
+        let registry = Arc::clone(&self.registry);
+        let admin = Admin::new(registry, Arc::clone(&mirror), limiter(), deadline);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let services = routes(Arc::new(admin), Guard::new(token));
+        tokio::spawn(async move {
+            let connections = Connections {
+                message_bytes: 65_536,
+                max_age: None,
+                keepalive_interval: deadline,
+                keepalive_timeout: deadline,
+            };
+            let incoming = TcpListenerStream::new(listener);
+            let health = HealthReporter::new();
+            let stop = std::future::pending();
+            serve_admin(incoming, services, health, &connections, stop).await.unwrap();
+        });
+        let channel =
+            Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        Replica {
+            clients: ClientServiceClient::new(channel.clone())
+                .max_encoding_message_size(64 << 20)
+                .max_decoding_message_size(64 << 20),
+            policies: PolicyServiceClient::new(channel),
+            registry: Arc::clone(&self.registry),
+            limiter: limiter(),
+            mirror,
+            shared,
+        }
+    }
+}
+
+/// A running replica.
+pub struct Replica {
+    pub clients: ClientServiceClient<Channel>,
+    pub policies: PolicyServiceClient<Channel>,
+    pub limiter: Limiter<Store>,
+    pub mirror: Arc<Mirror>,
+    pub shared: Arc<Shared>,
+    registry: Arc<MapRegistry>,
+}
+
+impl Replica {
+    /// Catches up with the registry.
+    pub async fn follow(&self) {
+        match self.registry.since(self.mirror.revision()).await.unwrap() {
+            Delta::Changes { revision, entries } => self.mirror.apply(revision, entries),
+            Delta::TooOld => panic!("the log has everything"),
+        }
+    }
+
+    pub async fn manage(&self, action: Action) -> Result<ManageClientsResponse, Status> {
+        let request = ManageClientsRequest { action: Some(action), validate_only: false };
+        let answer = self.clients.clone().manage_clients(request).await;
+        answer.map(tonic::Response::into_inner)
+    }
+
+    pub async fn upsert(&self, clients: Vec<pb::Client>) -> Result<ManageClientsResponse, Status> {
+        self.manage(Action::Upsert(Upsert { clients })).await
+    }
+
+    pub async fn decide(&self, request: &Request) -> Decision {
+        self.limiter.decide(request, Instant::now() + Duration::from_secs(5)).await
+    }
+
+    /// How many of `tries` single requests pass, before the first that does not.
+    pub async fn admitted(&self, entries: &[(&str, &str)], tries: usize) -> usize {
+        for passed in 0..tries {
+            let request = request("edge", &[entries]);
+            if self.decide(&request).await.verdict == Verdict::Deny {
+                return passed;
+            }
+        }
+        tries
+    }
+}
+
+pub fn request(domain: &str, descriptors: &[&[(&str, &str)]]) -> Request {
+    let bytes = |text: &str| Bytes::from(text.to_owned());
+    let entry = |(key, value): &(&str, &str)| Entry { key: bytes(key), value: bytes(value) };
+    let descriptor = |entries: &&[(&str, &str)]| Descriptor {
+        entries: entries.iter().map(entry).collect(),
+        hits: Hits::Take(1),
+        limit: None,
+    };
+    Request { domain: bytes(domain), descriptors: descriptors.iter().map(descriptor).collect() }
+}
+
+pub fn entries(pairs: &[(&str, &str)]) -> Vec<pb::Entry> {
+    pairs
+        .iter()
+        .map(|(key, value)| pb::Entry { key: (*key).to_owned(), value: (*value).to_owned() })
+        .collect()
+}
+
+/// So many per minute, the rest left open.
+pub fn per_minute(requests_per_unit: u32) -> pb::Limit {
+    pb::Limit { requests_per_unit, unit: pb::Unit::Minute.into(), ..Default::default() }
+}
+
+pub fn client(pairs: &[(&str, &str)], limits: Vec<pb::Limit>) -> pb::Client {
+    pb::Client { domain: "edge".to_owned(), entries: entries(pairs), limits, ..Default::default() }
+}
+
+pub fn name(pairs: &[(&str, &str)]) -> Option<pb::ClientName> {
+    let domain = "edge".to_owned();
+    Some(pb::ClientName { domain, entries: entries(pairs), etag: String::new() })
+}
+
+/// The code of an error; `Ok` for none.
+pub fn code<T>(answer: &Result<T, Status>) -> Code {
+    answer.as_ref().err().map_or(Code::Ok, Status::code)
+}

@@ -1,0 +1,111 @@
+//! A registry in memory that keeps the port's promises: one map, whole writes, a log of every change.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    reason = "shared by test binaries that use a part each; what is not as expected shall panic"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tollgate::registry::{Change, Delta, Entry, Expect, Record, Registry, RegistryError, Written};
+
+/// Records in memory.
+#[derive(Debug, Default)]
+pub struct MapRegistry {
+    inner: Mutex<Inner>,
+    news: Notify,
+    away: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    revision: u64,
+    records: BTreeMap<Bytes, Record>,
+    log: Vec<(u64, Entry)>,
+}
+
+impl MapRegistry {
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.inner.lock().unwrap().records.len()
+    }
+
+    /// The revision of the last write.
+    pub fn revision(&self) -> u64 {
+        self.inner.lock().unwrap().revision
+    }
+
+    /// From now on nobody reaches it, or everybody again.
+    pub fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    fn check(&self) -> Result<(), RegistryError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(RegistryError::Unavailable("it is away".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Registry for MapRegistry {
+    async fn write(&self, changes: Vec<Change>) -> Result<Written, RegistryError> {
+        self.check()?;
+        let mut inner = self.inner.lock().unwrap();
+        for (index, change) in changes.iter().enumerate() {
+            let found = inner.records.get(&change.key).map(|record| record.revision);
+            let holds = match change.expect {
+                Expect::Anything => true,
+                Expect::Present => found.is_some(),
+                Expect::Revision(wanted) => found == Some(wanted),
+            };
+            if !holds {
+                return Err(RegistryError::Conflict { index, expected: change.expect, found });
+            }
+        }
+        inner.revision += 1;
+        let revision = inner.revision;
+        let mut before = Vec::new();
+        for Change { key, value, .. } in changes {
+            let record = value.map(|value| Record { value, revision });
+            inner.log.push((revision, (key.clone(), record.clone())));
+            before.push(match record {
+                Some(record) => inner.records.insert(key, record),
+                None => inner.records.remove(&key),
+            });
+        }
+        drop(inner);
+        self.news.notify_waiters();
+        Ok(Written { revision, before })
+    }
+
+    async fn read(&self, key: &[u8]) -> Result<Option<Record>, RegistryError> {
+        self.check()?;
+        Ok(self.inner.lock().unwrap().records.get(key).cloned())
+    }
+
+    async fn since(&self, revision: u64) -> Result<Delta, RegistryError> {
+        self.check()?;
+        let inner = self.inner.lock().unwrap();
+        let later = inner.log.iter().filter(|(at, _)| *at > revision);
+        let entries = later.map(|(_, entry)| entry.clone()).collect();
+        Ok(Delta::Changes { revision: inner.revision, entries })
+    }
+
+    async fn scan(&self, mut tell: impl FnMut(Vec<Entry>) + Send) -> Result<u64, RegistryError> {
+        self.check()?;
+        let inner = self.inner.lock().unwrap();
+        tell(inner.records.iter().map(|(key, r)| (key.clone(), Some(r.clone()))).collect());
+        Ok(inner.revision)
+    }
+
+    async fn news(&self) {
+        self.news.notified().await;
+    }
+}
