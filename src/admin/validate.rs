@@ -49,7 +49,7 @@ impl Validator<'_> {
             shadow: message.shadow_mode,
             quota: message.quota_mode,
             metadata: metadata.ok()?,
-            labels: labels.ok()?,
+            labels: labels.ok().map(|labels| (!labels.is_empty()).then(|| Box::new(labels)))?,
             expires_at: expires_at?,
             updated_at: self.now,
             revision: 0,
@@ -147,7 +147,7 @@ impl Validator<'_> {
         &mut self,
         labels: BTreeMap<String, String>,
         at: &str,
-    ) -> Result<Option<Box<BTreeMap<String, String>>>, Wrong> {
+    ) -> Result<BTreeMap<String, String>, Wrong> {
         let mut clean = labels.len() <= MOST_LABELS;
         if !clean {
             self.violations.add(at, format!("found {}, at most {MOST_LABELS}", labels.len()));
@@ -164,7 +164,7 @@ impl Validator<'_> {
                 clean = false;
             }
         }
-        if clean { Ok((!labels.is_empty()).then(|| Box::new(labels))) } else { Err(Wrong) }
+        if clean { Ok(labels) } else { Err(Wrong) }
     }
 
     fn metadata(

@@ -37,10 +37,10 @@ fn many(count: usize) -> Vec<Client> {
     (0..count).map(one).collect()
 }
 
-fn named(change: impl FnOnce(&mut ClientName)) -> Option<ClientName> {
-    let mut name = name(ACME).unwrap();
+fn named(change: impl FnOnce(&mut ClientName)) -> ClientName {
+    let mut name = name(ACME);
     change(&mut name);
-    Some(name)
+    name
 }
 
 /// (action, the field at fault)
@@ -69,8 +69,8 @@ fn bad_upserts() -> Vec<(Action, &'static str)> {
         (with(|c| c.limits.push(Limit { unit: Unit::Second.into(), unit_multiplier: 60, ..per_minute(9) })), "upsert.clients[0].limits[1]"),
         (with(|c| c.limits.push(Limit { algorithm: Algorithm::TokenBucket.into(), ..per_minute(9) })), "upsert.clients[0].limits[1]"),
         (with(|c| c.limits.push(Limit { unlimited: true, ..Limit::default() })), "upsert.clients[0].limits[1].unlimited"),
-        (with(|c| c.etag = "old".to_owned()), "upsert.clients[0].etag"),
-        (with(|c| c.etag = "+1".to_owned()), "upsert.clients[0].etag"),
+        (with(|c| c.etag = String::from("old")), "upsert.clients[0].etag"),
+        (with(|c| c.etag = String::from("+1")), "upsert.clients[0].etag"),
         (with(|c| c.expires_at = time(1_600_000_000, 0)), "upsert.clients[0].expires_at"),
         (with(|c| c.expires_at = time(1_700_000_000, 0)), "upsert.clients[0].expires_at"),
         (with(|c| c.expires_at = time(-1, 0)), "upsert.clients[0].expires_at"),
@@ -98,8 +98,8 @@ fn bad_upserts() -> Vec<(Action, &'static str)> {
         (with_limit(|l| { l.algorithm = Algorithm::SlidingWindow.into(); l.slots = 1_001; }), "upsert.clients[0].limits[0].slots"),
         (with_limit(|l| { l.algorithm = Algorithm::TokenBucket.into(); l.max_debt = Some(1); }), "upsert.clients[0].limits[0].max_debt"),
         (with_limit(|l| { l.charge = Charge::Always.into(); l.max_debt = Some(1); }), "upsert.clients[0].limits[0].max_debt"),
-        (with_limit(|l| l.name = "a\"b".to_owned()), "upsert.clients[0].limits[0].name"),
-        (with_limit(|l| l.name = "é".to_owned()), "upsert.clients[0].limits[0].name"),
+        (with_limit(|l| l.name = String::from("a\"b")), "upsert.clients[0].limits[0].name"),
+        (with_limit(|l| l.name = String::from("é")), "upsert.clients[0].limits[0].name"),
         (with_limit(|l| l.name = long(129)), "upsert.clients[0].limits[0].name"),
         (with_limit(|l| { *l = Limit { unlimited: true, requests_per_unit: 1, ..Limit::default() } }), "upsert.clients[0].limits[0].requests_per_unit"),
         (with_limit(|l| l.unlimited = true), "upsert.clients[0].limits[0].unit"),
@@ -111,11 +111,11 @@ fn bad_others() -> Vec<(Action, &'static str)> {
     let list = |page_size, token: &str| Action::List(List { page_size, page_token: token.to_owned(), domain: "edge".to_owned() });
     vec![
         (Action::Get(Get { client: None }), "get.client"),
-        (Action::Get(Get { client: named(|n| n.domain.clear()) }), "get.client.domain"),
-        (Action::Get(Get { client: named(|n| n.entries.clear()) }), "get.client.entries"),
+        (Action::Get(Get { client: Some(named(|n| n.domain.clear())) }), "get.client.domain"),
+        (Action::Get(Get { client: Some(named(|n| n.entries.clear())) }), "get.client.entries"),
         (Action::Delete(Delete { client: None }), "delete.client"),
-        (Action::Delete(Delete { client: named(|n| n.etag = "x".to_owned()) }), "delete.client.etag"),
-        (Action::Delete(Delete { client: named(|n| n.entries[0].key.clear()) }), "delete.client.entries[0].key"),
+        (Action::Delete(Delete { client: Some(named(|n| n.etag = String::from("x"))) }), "delete.client.etag"),
+        (Action::Delete(Delete { client: Some(named(|n| n.entries[0].key.clear())) }), "delete.client.entries[0].key"),
         (Action::ResetUsage(ResetUsage { client: None }), "reset_usage.client"),
         (list(1_001, ""), "list.page_size"),
         (list(1, "zz"), "list.page_token"),
@@ -163,7 +163,9 @@ async fn one_bad_client_of_many_stores_none_and_violations_stay_sendable() {
     clients[700].limits[0].unit = 0;
     let status = replica.upsert(clients.clone()).await.unwrap_err();
     assert_violation(&status, "upsert.clients[700].limits[0].unit");
-    clients.iter_mut().for_each(|client| client.limits[0].unit = 0);
+    for client in &mut clients {
+        client.limits[0].unit = 0;
+    }
     let status = replica.upsert(clients).await.unwrap_err();
     assert_violation(&status, "upsert.clients[15].limits[0].unit");
     assert!(status.message().ends_with("(and 999 more)"), "{}", status.message());
@@ -242,7 +244,7 @@ async fn registry_that_is_away_is_unavailable_and_nothing_changes() {
     world.registry.set_away(true);
     let status = replica.upsert(many(1)).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
-    let get = replica.manage(Action::Get(Get { client: name(ACME) })).await.unwrap_err();
+    let get = replica.manage(Action::Get(Get { client: Some(name(ACME)) })).await.unwrap_err();
     assert_eq!(get.code(), Code::Unavailable);
     let set = SetModeRequest { domain: String::new(), mode: Mode::Off.into() };
     let status = replica.policies.clone().set_mode(set).await.unwrap_err();

@@ -25,7 +25,7 @@ async fn client_goes_before_the_rule_and_gives_way_when_it_is_deleted() {
     assert_eq!(there.admitted(ACME, 10).await, 5);
     assert_eq!(here.admitted(&[("api_key", "other")], 10).await, 3);
 
-    let delete = Action::Delete(Delete { client: name(ACME) });
+    let delete = Action::Delete(Delete { client: Some(name(ACME)) });
     let answer = there.manage(delete.clone()).await.unwrap();
     assert_eq!(answer.clients[0].limits, vec![per_minute(8)]);
     here.follow().await;
@@ -172,7 +172,7 @@ async fn expired_client_is_as_if_it_were_deleted_and_then_is() {
     assert_eq!(sweep(&*world.registry, &replica.mirror).await, Ok(0));
     world.advance(120);
     assert_eq!(replica.admitted(ACME, 10).await, 3);
-    let get = replica.manage(Action::Get(Get { client: name(ACME) })).await;
+    let get = replica.manage(Action::Get(Get { client: Some(name(ACME)) })).await;
     assert_eq!(code(&get), Code::NotFound);
     let list = replica.manage(Action::List(List::default())).await.unwrap();
     assert_eq!(list.clients.len(), 1);
@@ -211,7 +211,7 @@ async fn sixteen_writers_with_one_etag_have_one_winner() {
         }
         etag = won.into_iter().next().unwrap().unwrap();
     }
-    let get = replicas[0].manage(Action::Get(Get { client: name(ACME) })).await.unwrap();
+    let get = replicas[0].manage(Action::Get(Get { client: Some(name(ACME)) })).await.unwrap();
     assert_eq!(get.clients, etag.clients);
 }
 
@@ -231,7 +231,7 @@ async fn stale_etag_of_one_client_stores_none_of_the_batch() {
         assert_eq!(status.code(), Code::Aborted);
         assert!(status.message().starts_with("upsert.clients[1].etag: "), "{status}");
     }
-    let mut named = name(ACME).unwrap();
+    let mut named = name(ACME);
     named.etag = "7".to_owned();
     let delete = replica.manage(Action::Delete(Delete { client: Some(named) })).await;
     assert_eq!(code(&delete), Code::Aborted);
@@ -251,7 +251,7 @@ async fn validate_only_answers_as_if_and_does_nothing() {
     assert_eq!(answer.clients[0].etag, "");
     assert_eq!((world.registry.revision(), replica.admitted(ACME, 10).await), (0, 3));
     replica.upsert(vec![client(ACME, vec![per_minute(9)])]).await.unwrap();
-    let action = Some(Action::Delete(Delete { client: name(ACME) }));
+    let action = Some(Action::Delete(Delete { client: Some(name(ACME)) }));
     let request = ManageClientsRequest { action, validate_only: true };
     replica.clients.clone().manage_clients(request).await.unwrap();
     assert_eq!(world.registry.len(), 1);
@@ -284,7 +284,7 @@ async fn what_was_written_is_read_back_whole() {
     wanted.labels = [("team".to_owned(), "blue".to_owned())].into();
     wanted.expires_at = Some(world.time_in(1_000));
     replica.upsert(vec![wanted.clone()]).await.unwrap();
-    let get = replica.manage(Action::Get(Get { client: name(ACME) })).await.unwrap();
+    let get = replica.manage(Action::Get(Get { client: Some(name(ACME)) })).await.unwrap();
     wanted.etag = "1".to_owned();
     wanted.updated_at = Some(world.time_in(0));
     assert_eq!(get.clients, vec![wanted.clone()]);
@@ -331,7 +331,7 @@ async fn reset_usage_empties_the_clients_counters_and_no_others() {
     replica.upsert(vec![client(secret, vec![per_minute(2)])]).await.unwrap();
     assert_eq!(replica.admitted(ACME, 5).await, 2);
     assert_eq!(replica.admitted(secret, 5).await, 2);
-    let reset = |pairs| Action::ResetUsage(ResetUsage { client: name(pairs) });
+    let reset = |pairs| Action::ResetUsage(ResetUsage { client: Some(name(pairs)) });
     assert_eq!(replica.manage(reset(ACME)).await.unwrap().counters_reset, 2);
     assert_eq!(replica.manage(reset(ACME)).await.unwrap().counters_reset, 0);
     assert_eq!(replica.admitted(secret, 5).await, 0);

@@ -21,5 +21,5 @@ mod replica;
 
 #[path = "../store/random.rs"]
 mod random;
-#[path = "../support/mod.rs"]
-mod support;
+#[path = "../support/registry.rs"]
+mod registry;

@@ -33,7 +33,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_health::server::HealthReporter;
 
-use crate::support::registry::MapRegistry;
+use crate::registry::MapRegistry;
 
 pub const POLICY: &str = "
 domain: edge
@@ -210,9 +210,9 @@ pub fn client(pairs: &[(&str, &str)], limits: Vec<pb::Limit>) -> pb::Client {
     pb::Client { domain: "edge".to_owned(), entries: entries(pairs), limits, ..Default::default() }
 }
 
-pub fn name(pairs: &[(&str, &str)]) -> Option<pb::ClientName> {
+pub fn name(pairs: &[(&str, &str)]) -> pb::ClientName {
     let domain = "edge".to_owned();
-    Some(pb::ClientName { domain, entries: entries(pairs), etag: String::new() })
+    pb::ClientName { domain, entries: entries(pairs), etag: String::new() }
 }
 
 /// The code of an error; `Ok` for none.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use tollgate::domain::{Algorithm, Charge, Counter, Hits, Limit, Timestamp};
-use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
+use tollgate::limiter::key::{KeyMaker, SensitiveHasher, Sharing};
 use tollgate::limiter::request::Entry;
 use tollgate::policy::{Options, Source, compile};
 
@@ -63,7 +63,13 @@ fn keys(c: &mut Criterion) {
     let entries = [entry("remote_address", "10.0.0.7"), entry("path", "/api/v1/orders")];
     c.bench_function("key/two entries", |b| {
         b.iter(|| {
-            black_box(maker.key(b"edge", black_box(&entries), &[], b":sliding_window:60s:10"))
+            black_box(maker.key(
+                b"edge",
+                black_box(&entries),
+                &[],
+                Sharing::Rule,
+                b":sliding_window:60s:10",
+            ))
         });
     });
 }

@@ -9,6 +9,5 @@ pub mod envoy;
 pub mod grpc;
 pub mod http;
 pub mod redis;
-pub mod registry;
 pub mod tollgate;
 pub mod wait;

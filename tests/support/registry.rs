@@ -1,17 +1,11 @@
 //! A registry in memory that keeps the port's promises: one map, whole writes, a log of every change.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    reason = "shared by test binaries that use a part each; what is not as expected shall panic"
-)]
+#![allow(dead_code, unreachable_pub, reason = "shared by test binaries that use a part each")]
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tollgate::registry::{Change, Delta, Entry, Expect, Record, Registry, RegistryError, Written};
 
@@ -33,12 +27,12 @@ struct Inner {
 impl MapRegistry {
     /// How many records there are.
     pub fn len(&self) -> usize {
-        self.inner.lock().unwrap().records.len()
+        self.inner.lock().records.len()
     }
 
     /// The revision of the last write.
     pub fn revision(&self) -> u64 {
-        self.inner.lock().unwrap().revision
+        self.inner.lock().revision
     }
 
     /// From now on nobody reaches it, or everybody again.
@@ -57,7 +51,7 @@ impl MapRegistry {
 impl Registry for MapRegistry {
     async fn write(&self, changes: Vec<Change>) -> Result<Written, RegistryError> {
         self.check()?;
-        let mut inner = self.inner.lock().unwrap();
+        let mut inner = self.inner.lock();
         for (index, change) in changes.iter().enumerate() {
             let found = inner.records.get(&change.key).map(|record| record.revision);
             let holds = match change.expect {
@@ -87,12 +81,12 @@ impl Registry for MapRegistry {
 
     async fn read(&self, key: &[u8]) -> Result<Option<Record>, RegistryError> {
         self.check()?;
-        Ok(self.inner.lock().unwrap().records.get(key).cloned())
+        Ok(self.inner.lock().records.get(key).cloned())
     }
 
     async fn since(&self, revision: u64) -> Result<Delta, RegistryError> {
         self.check()?;
-        let inner = self.inner.lock().unwrap();
+        let inner = self.inner.lock();
         let later = inner.log.iter().filter(|(at, _)| *at > revision);
         let entries = later.map(|(_, entry)| entry.clone()).collect();
         Ok(Delta::Changes { revision: inner.revision, entries })
@@ -100,7 +94,7 @@ impl Registry for MapRegistry {
 
     async fn scan(&self, mut tell: impl FnMut(Vec<Entry>) + Send) -> Result<u64, RegistryError> {
         self.check()?;
-        let inner = self.inner.lock().unwrap();
+        let inner = self.inner.lock();
         tell(inner.records.iter().map(|(key, r)| (key.clone(), Some(r.clone()))).collect());
         Ok(inner.revision)
     }
