@@ -183,7 +183,11 @@ async fn every_bad_policy_request_names_its_field_and_stores_nothing() {
         ("descriptors: []\n", "", "yaml:1:1: "),
         ("domain: ''\n", "", "yaml:1:9: "),
         ("a: [", "", "yaml:2:1: not valid YAML"),
-        ("domain: d\ndescriptors: [{key: a, rate_limit: {unit: eon}}]", "", "yaml:2:42: "),
+        (
+            "domain: d\ndescriptors: [{key: a, rate_limit: {unit: eon}}]",
+            "",
+            "yaml:2:43: unit must be",
+        ),
         ("domain: d\n", "x", "etag: is no etag"),
     ] {
         let request = ApplyPolicyRequest {

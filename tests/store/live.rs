@@ -194,3 +194,21 @@ async fn blocked_limits_need_no_redis() {
     let keys: u64 = redis::cmd("DBSIZE").query(&mut server.connection()).unwrap();
     assert_eq!(keys, 0, "a blocked limit denies the whole request");
 }
+
+#[tokio::test]
+async fn forgotten_counters_are_empty_and_others_stay() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = connected(&RedisSettings::new(server.url())).await;
+    for key in ["a", "b"] {
+        assert!(reading(&decide(&store, &one(key)).await, 0).passed);
+    }
+    let keys = ["a", "never"].map(|key| Key::new(key.as_bytes()));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    assert_eq!(store.forget(&keys, deadline).await, Ok(1));
+    assert_eq!(store.forget(&[], deadline).await, Ok(0));
+    assert_eq!(reading(&decide(&store, &one("a")).await, 0).remaining, 299);
+    assert_eq!(reading(&decide(&store, &one("b")).await, 0).remaining, 298);
+    drop(server);
+    until("down", || !store.is_connected()).await;
+    assert!(matches!(store.forget(&keys, deadline).await, Err(StoreError::Unavailable(_))));
+}
