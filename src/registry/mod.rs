@@ -2,8 +2,15 @@
 //! that counts up by one with every write.
 //!
 //! A record is a key and bytes; what they mean (a client, a policy, a mode) is for whoever writes them. Counters are not
-//! here. The port is [`Registry`]; its forms are Redis, shared by every replica, and an embedded database
-//! for a single process.
+//! here. The port is [`Registry`].
+//!
+//! * [`redis`]: the form that replicas share.
+//! * [`embedded`]: the form for a single process, a file.
+//! * [`follower`]: keeps what is in memory as the registry is.
+
+pub mod embedded;
+pub mod follower;
+pub mod redis;
 
 use std::future::Future;
 
@@ -92,7 +99,8 @@ pub enum RegistryError {
 /// # Concurrency
 /// Writes happen one after the other, each as a whole, whoever writes. What was acknowledged outlives the process.
 pub trait Registry: Send + Sync + 'static {
-    /// Does all `changes` or, if one expects what is not so, none.
+    /// Does all `changes` or, if one expects what is not so, none. No changes are no write: the newest revision
+    /// is told.
     fn write(
         &self,
         changes: Vec<Change>,
@@ -104,7 +112,8 @@ pub trait Registry: Send + Sync + 'static {
         key: &[u8],
     ) -> impl Future<Output = Result<Option<Record>, RegistryError>> + Send;
 
-    /// What has happened since `revision`.
+    /// What has happened since `revision`: all of it or, if that is much, the oldest writes of it, so whoever
+    /// wants all asks until the revision is the one it asked for.
     fn since(&self, revision: u64) -> impl Future<Output = Result<Delta, RegistryError>> + Send;
 
     /// Every record, some thousand at a time, in no order, and the revision from which [`Self::since`]
@@ -120,3 +129,10 @@ pub trait Registry: Send + Sync + 'static {
     /// A dropped wait loses at most a notice.
     fn news(&self) -> impl Future<Output = ()> + Send;
 }
+
+/// How many changes the log keeps where nothing else is said.
+pub const DEFAULT_LOG_CHANGES: usize = 20_000;
+/// About how many records a scan tells at a time.
+const SCAN_BATCH: usize = 1_000;
+/// About how many changes [`Registry::since`] gives at a time; a write is never divided.
+const DELTA_PAGE: usize = 4_096;

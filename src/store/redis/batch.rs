@@ -71,7 +71,7 @@ impl Batcher {
         let script = Script::with_server_time();
         let mut backoff = Backoff::new();
         loop {
-            let attempt = self.connector.connect(&script);
+            let attempt = self.connector.connect_with(&script);
             let Some(attempt) = refusing(&mut self.calls, &self.health, attempt).await else {
                 return;
             };

@@ -1,7 +1,7 @@
 //! One connection to a standalone Redis: how it is made, and how long to wait before the next attempt.
 //!
-//! It does not reconnect by itself and retries nothing: `batch.rs` owns it and decides that. The URL may hold a
-//! password, so neither it nor the parsed form is ever shown.
+//! It does not reconnect by itself and retries nothing: `batch.rs`, or the registry, owns it and decides that. The
+//! URL may hold a password, so neither it nor the parsed form is ever shown.
 
 use std::fmt;
 use std::future::Future;
@@ -9,92 +9,127 @@ use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{
-    AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, Value,
+    AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError,
+    Value,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::BadUrl;
 use super::script::Script;
-use super::{BadUrl, RedisSettings};
 
 /// The work of a connection: reads and writes its socket as long as it is polled, and ends when the socket is closed.
-pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// An open connection with the script loaded.
-pub(super) struct Link {
-    pub(super) connection: MultiplexedConnection,
-    pub(super) driver: Driver,
+/// An open connection.
+pub(crate) struct Link {
+    pub(crate) connection: MultiplexedConnection,
+    pub(crate) driver: Driver,
 }
 
+/// The bytes under a connection.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
 /// Where Redis is and who we are there.
-pub(super) struct Connector {
+#[derive(Clone)]
+pub(crate) struct Connector {
     address: ConnectionAddr,
     login: RedisConnectionInfo,
     timeout: Duration,
 }
 
 impl Connector {
-    pub(super) fn new(settings: &RedisSettings) -> Result<Self, BadUrl> {
+    /// The Redis at `url`; an attempt to connect ends after `timeout`.
+    pub(crate) fn new(url: &str, timeout: Duration) -> Result<Self, BadUrl> {
         // The library's own text names the reason without quoting the URL.
-        let info = settings
-            .url
-            .as_str()
+        let info = url
             .into_connection_info()
             .map_err(|error| BadUrl(error.detail().unwrap_or(error.category()).to_owned()))?;
         if let ConnectionAddr::TcpTls { .. } = info.addr() {
             return Err(BadUrl("TLS is not supported".into()));
         }
         let login = info.redis_settings().clone().set_skip_set_lib_name();
-        Ok(Self { address: info.addr().clone(), login, timeout: settings.connect_timeout })
+        Ok(Self { address: info.addr().clone(), login, timeout })
     }
 
     /// Connects, logs in and loads `script`.
     ///
     /// # Errors
     /// The reason, for an operator.
-    pub(super) async fn connect(&self, script: &Script) -> Result<Link, String> {
+    pub(super) async fn connect_with(&self, script: &Script) -> Result<Link, String> {
         let attempt = async {
-            match &self.address {
-                ConnectionAddr::Tcp(host, port) => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await;
-                    let stream = stream.map_err(|error| error.to_string())?;
-                    // Small frames wait for acknowledgements otherwise (Nagle).
-                    stream.set_nodelay(true).map_err(|error| error.to_string())?;
-                    self.log_in(stream, script).await
+            let Link { mut connection, mut driver } = self.log_in().await?;
+            let load = script.load();
+            tokio::select! {
+                loaded = load.query_async::<Value>(&mut connection) => {
+                    loaded.map_err(|error| format!("the script cannot be loaded: {error}"))?;
                 }
-                ConnectionAddr::Unix(path) => {
-                    let stream = UnixStream::connect(path).await;
-                    self.log_in(stream.map_err(|error| error.to_string())?, script).await
-                }
-                _ => Err("this kind of address is not supported".to_owned()),
+                () = &mut driver => return Err("closed while the script was loaded".to_owned()),
             }
+            Ok(Link { connection, driver })
         };
+        self.in_time(attempt).await
+    }
+
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// The reason, for an operator.
+    pub(crate) async fn connect(&self) -> Result<Link, String> {
+        self.in_time(self.log_in()).await
+    }
+
+    /// Connects, logs in and subscribes to `channel`.
+    ///
+    /// # Errors
+    /// The reason, for an operator.
+    pub(crate) async fn subscribe(&self, channel: &str) -> Result<PubSub, String> {
+        let attempt = async {
+            let subscribed = async {
+                let mut connection = PubSub::new(&self.login, self.open().await?).await?;
+                connection.subscribe(channel).await?;
+                Ok::<_, RedisError>(connection)
+            };
+            subscribed.await.map_err(|error| error.to_string())
+        };
+        self.in_time(attempt).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        attempt: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, String> {
         tokio::time::timeout(self.timeout, attempt)
             .await
             .unwrap_or_else(|_| Err(format!("no connection within {:?}", self.timeout)))
     }
 
-    async fn log_in<S>(&self, stream: S, script: &Script) -> Result<Link, String>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn open(&self) -> std::io::Result<Box<dyn Socket>> {
+        match &self.address {
+            ConnectionAddr::Tcp(host, port) => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                // Small frames wait for acknowledgements otherwise (Nagle).
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+            ConnectionAddr::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+            _ => Err(std::io::Error::other("this kind of address is not supported")),
+        }
+    }
+
+    async fn log_in(&self) -> Result<Link, String> {
+        let stream = self.open().await.map_err(|error| error.to_string())?;
         // Deadlines are ours: the library's would leave a connection in use that no longer answers.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let (mut connection, driver) =
+        let (connection, driver) =
             MultiplexedConnection::new_with_config(&self.login, stream, config)
                 .await
                 .map_err(|error| error.to_string())?;
-        let mut driver: Driver = Box::pin(driver);
-        let load = script.load();
-        tokio::select! {
-            loaded = load.query_async::<Value>(&mut connection) => {
-                loaded.map_err(|error| format!("the script cannot be loaded: {error}"))?;
-            }
-            () = &mut driver => return Err("closed while the script was loaded".to_owned()),
-        }
-        Ok(Link { connection, driver })
+        Ok(Link { connection, driver: Box::pin(driver) })
     }
 }
 
@@ -106,7 +141,7 @@ impl fmt::Display for Connector {
 
 /// Growing waits between attempts to connect, each shortened at random, so that replicas do not come back all at once.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     next: Duration,
     random: RandomState,
     attempts: u64,
@@ -114,14 +149,14 @@ pub(super) struct Backoff {
 
 impl Backoff {
     const SHORTEST: Duration = Duration::from_millis(50);
-    pub(super) const LONGEST: Duration = Duration::from_secs(1);
+    pub(crate) const LONGEST: Duration = Duration::from_secs(1);
 
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { next: Self::SHORTEST, random: RandomState::new(), attempts: 0 }
     }
 
     /// The next wait: between half of its length and the whole.
-    pub(super) fn wait(&mut self) -> Duration {
+    pub(crate) fn wait(&mut self) -> Duration {
         let whole = self.next;
         self.next = (whole * 2).min(Self::LONGEST);
         self.attempts += 1;
@@ -130,7 +165,7 @@ impl Backoff {
         half + half.mul_f64(share as f64 / 1_000.0)
     }
 
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.next = Self::SHORTEST;
     }
 }
@@ -155,7 +190,7 @@ mod tests {
         for url in
             ["", "redis//x", "http://u:hunter2@x/", "redis://:hunter2@x/db", "rediss://:hunter2@x"]
         {
-            let fault = Connector::new(&RedisSettings::new(url)).err().expect(url).to_string();
+            let fault = Connector::new(url, Duration::ZERO).err().expect(url).to_string();
             assert!(!fault.contains("hunter2"), "{fault}");
         }
     }

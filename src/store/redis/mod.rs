@@ -5,13 +5,13 @@
 //!
 //! * `script`: arguments and reply as typed values.
 //! * `batch`: the task that forms calls and owns the connection.
-//! * `connect`: how a connection is made.
+//! * `connect`: how a connection is made; the registry uses it too.
 //! * `notices`: what the log says of it.
 //!
 //! Needs Redis 5 or later (scripts that read the time before they write).
 
 mod batch;
-mod connect;
+pub(crate) mod connect;
 mod notices;
 pub mod script;
 
@@ -139,7 +139,7 @@ impl RedisStore {
         let (forgets, to_forget) = mpsc::channel(FORGETS);
         let health = Arc::new(Health::new());
         let batcher = Batcher {
-            connector: Connector::new(settings)?,
+            connector: Connector::new(&settings.url, settings.connect_timeout)?,
             calls,
             forgets: to_forget,
             health: Arc::clone(&health),

@@ -1,0 +1,279 @@
+//! The registry in a file, for a single process: an embedded database (redb).
+//!
+//! A write is one transaction, on disk before it is acknowledged; a killed process leaves each whole or absent. The file
+//! is made at the first write, and one that does not exist is an empty registry, so a directory that cannot be written
+//! stops nobody from serving. The database belongs to one process at a time. Every access is on a thread that may
+//! block.
+
+mod file;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _};
+use redb::{ReadTransaction, Table, TableDefinition, WriteTransaction};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    Change, DELTA_PAGE, Delta, Entry, Expect, Record, Registry, RegistryError, SCAN_BATCH, Written,
+};
+
+/// Key to (revision, value).
+const RECORDS: TableDefinition<'_, &[u8], (u64, &[u8])> = TableDefinition::new("records");
+/// (revision, index of the change) to (key, value); no value: nothing is there afterwards.
+const LOG: TableDefinition<'_, (u64, u64), (&[u8], Option<&[u8]>)> = TableDefinition::new("log");
+/// Numbers by name.
+const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
+/// The number of the newest revision.
+const REVISION: &str = "revision";
+
+/// Records in a file.
+///
+/// # Concurrency
+/// Reads see the registry between two writes and wait for none.
+pub struct EmbeddedRegistry {
+    file: Arc<File>,
+    log_changes: u64,
+    news: watch::Sender<()>,
+}
+
+/// The file, open from the first access on that finds or makes it.
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    database: Mutex<Option<Arc<Database>>>,
+}
+
+impl fmt::Debug for EmbeddedRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedRegistry").field("path", &self.file.path).finish_non_exhaustive()
+    }
+}
+
+impl EmbeddedRegistry {
+    /// The registry in the file at `path`, which need not be there. The log keeps at least `log_changes` changes, and
+    /// whole writes.
+    pub fn new(path: impl Into<PathBuf>, log_changes: usize) -> Self {
+        Self {
+            file: Arc::new(File { path: path.into(), database: Mutex::default() }),
+            log_changes: log_changes.max(1) as u64,
+            news: watch::Sender::new(()),
+        }
+    }
+
+    /// Reads from a state between two writes; none: there is no file.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<Option<T>, RegistryError> {
+        let file = Arc::clone(&self.file);
+        blocking(move || {
+            let Some(database) = file.existing()? else { return Ok(None) };
+            let looked = database.begin_read().map_err(redb::Error::from);
+            looked.and_then(|reader| look(&reader)).map(Some).map_err(fault)
+        })
+        .await
+    }
+}
+
+impl Registry for EmbeddedRegistry {
+    async fn write(&self, changes: Vec<Change>) -> Result<Written, RegistryError> {
+        let (file, kept) = (Arc::clone(&self.file), self.log_changes);
+        if changes.is_empty() {
+            let revision = self.look(|reader| newest(&reader.open_table(NUMBERS)?)).await?;
+            return Ok(Written { revision: revision.unwrap_or(0), before: Vec::new() });
+        }
+        let written = blocking(move || write(&file, kept, &changes)).await?;
+        self.news.send_replace(());
+        Ok(written)
+    }
+
+    async fn read(&self, key: &[u8]) -> Result<Option<Record>, RegistryError> {
+        let key = key.to_vec();
+        let found = self.look(move |reader| {
+            let found = reader.open_table(RECORDS)?.get(key.as_slice())?;
+            Ok(found.map(|found| record(found.value())))
+        });
+        Ok(found.await?.flatten())
+    }
+
+    async fn since(&self, revision: u64) -> Result<Delta, RegistryError> {
+        let nothing = match revision {
+            0 => Delta::Changes { revision, entries: Vec::new() },
+            _ => Delta::TooOld,
+        };
+        Ok(self.look(move |reader| delta(reader, revision)).await?.unwrap_or(nothing))
+    }
+
+    async fn scan(&self, mut tell: impl FnMut(Vec<Entry>) + Send) -> Result<u64, RegistryError> {
+        let (sender, mut batches) = mpsc::channel(4);
+        let told = async {
+            while let Some(batch) = batches.recv().await {
+                tell(batch);
+            }
+        };
+        let scanned = self.look(move |reader| {
+            let records = reader.open_table(RECORDS)?;
+            let mut batch = Vec::with_capacity(SCAN_BATCH);
+            for entry in records.iter()? {
+                let (key, found) = entry?;
+                batch.push((key.value().to_vec().into(), Some(record(found.value()))));
+                // Nobody receives: the scan was given up.
+                if batch.len() == SCAN_BATCH && sender.blocking_send(batch.split_off(0)).is_err() {
+                    break;
+                }
+            }
+            drop(sender.blocking_send(batch));
+            newest(&reader.open_table(NUMBERS)?)
+        });
+        let ((), revision) = tokio::join!(told, scanned);
+        Ok(revision?.unwrap_or(0))
+    }
+
+    /// Counts from the call on, not from the first poll.
+    fn news(&self) -> impl Future<Output = ()> + Send {
+        let mut news = self.news.subscribe();
+        async move {
+            if news.changed().await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+/// What came of a transaction that found no fault in the file.
+type Outcome = Result<Written, RegistryError>;
+
+fn write(file: &File, kept: u64, changes: &[Change]) -> Outcome {
+    let database = match file.existing()? {
+        Some(database) => database,
+        // A write that fails in an empty registry must not make the file.
+        None => match changes.iter().position(|change| change.expect != Expect::Anything) {
+            Some(index) => return Err(conflict(changes, index, None)),
+            None => file.make()?,
+        },
+    };
+    let attempt = || -> Result<Outcome, redb::Error> {
+        let mut transaction = database.begin_write()?;
+        // Opening after a kill does not walk through the whole file.
+        transaction.set_quick_repair(true);
+        let outcome = change(&transaction, kept, changes)?;
+        if outcome.is_ok() {
+            transaction.commit()?;
+        } else {
+            transaction.abort()?;
+        }
+        Ok(outcome)
+    };
+    attempt().map_err(fault)?
+}
+
+fn change(
+    transaction: &WriteTransaction,
+    kept: u64,
+    changes: &[Change],
+) -> Result<Outcome, redb::Error> {
+    let mut records = transaction.open_table(RECORDS)?;
+    let mut before = Vec::with_capacity(changes.len());
+    for (index, change) in changes.iter().enumerate() {
+        let there = records.get(change.key.as_ref())?.map(|there| record(there.value()));
+        let found = there.as_ref().map(|there| there.revision);
+        let as_expected = match change.expect {
+            Expect::Anything => true,
+            Expect::Present => found.is_some(),
+            Expect::Revision(revision) => found == Some(revision),
+        };
+        if !as_expected {
+            return Ok(Err(conflict(changes, index, found)));
+        }
+        before.push(there);
+    }
+    let mut numbers = transaction.open_table(NUMBERS)?;
+    let revision = newest(&numbers)? + 1;
+    numbers.insert(REVISION, revision)?;
+    let mut log = transaction.open_table(LOG)?;
+    for (index, change) in changes.iter().enumerate() {
+        let (key, value) = (change.key.as_ref(), change.value.as_deref());
+        match value {
+            Some(value) => drop(records.insert(key, (revision, value))?),
+            None => drop(records.remove(key)?),
+        }
+        log.insert((revision, index as u64), (key, value))?;
+    }
+    trim(&mut log, kept)?;
+    Ok(Ok(Written { revision, before }))
+}
+
+/// Takes the oldest writes out of the log, as long as `kept` changes are left.
+fn trim(
+    log: &mut Table<'_, (u64, u64), (&[u8], Option<&[u8]>)>,
+    kept: u64,
+) -> Result<(), redb::Error> {
+    loop {
+        let Some(oldest) = log.first()?.map(|(at, _)| at.value().0) else { return Ok(()) };
+        let of_oldest = (oldest, 0)..(oldest + 1, 0);
+        let changes = log.range(of_oldest.clone())?.count() as u64;
+        if log.len()? - changes < kept {
+            return Ok(());
+        }
+        log.retain_in(of_oldest, |_, _| false)?;
+    }
+}
+
+fn delta(reader: &ReadTransaction, since: u64) -> Result<Delta, redb::Error> {
+    let newest = newest(&reader.open_table(NUMBERS)?)?;
+    if since == newest {
+        return Ok(Delta::Changes { revision: since, entries: Vec::new() });
+    }
+    let log = reader.open_table(LOG)?;
+    let oldest = log.first()?.map_or(u64::MAX, |(at, _)| at.value().0);
+    if since > newest || since + 1 < oldest {
+        return Ok(Delta::TooOld);
+    }
+    let (mut revision, mut entries) = (since, Vec::new());
+    for change in log.range((since + 1, 0)..)? {
+        let (at, change) = change?;
+        let (at, (key, value)) = (at.value().0, change.value());
+        if at != revision && entries.len() >= DELTA_PAGE {
+            break;
+        }
+        revision = at;
+        let there = value.map(|value| record((at, value)));
+        entries.push((key.to_vec().into(), there));
+    }
+    Ok(Delta::Changes { revision, entries })
+}
+
+fn newest(numbers: &impl redb::ReadableTable<&'static str, u64>) -> Result<u64, redb::Error> {
+    Ok(numbers.get(REVISION)?.map_or(0, |revision| revision.value()))
+}
+
+fn record((revision, value): (u64, &[u8])) -> Record {
+    Record { value: value.to_vec().into(), revision }
+}
+
+fn conflict(changes: &[Change], index: usize, found: Option<u64>) -> RegistryError {
+    let expected = changes.get(index).map_or(Expect::Anything, |change| change.expect);
+    RegistryError::Conflict { index, expected, found }
+}
+
+/// What a failed access means to whoever asked.
+fn fault(error: redb::Error) -> RegistryError {
+    match error {
+        redb::Error::Corrupted(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TableDoesNotExist(_)
+        | redb::Error::UpgradeRequired(_) => RegistryError::Corrupt(error.to_string()),
+        _ => RegistryError::Unavailable(error.to_string()),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RegistryError> + Send + 'static,
+) -> Result<T, RegistryError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(RegistryError::Unavailable(error.to_string())))
+}

@@ -1,0 +1,130 @@
+//! The embedded registry and its file: killed while it writes, used twice, absent, not writable, something else.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tollgate::registry::embedded::EmbeddedRegistry;
+use tollgate::registry::{Registry, RegistryError};
+
+use super::map::{put, scanned};
+
+const FILE: &str = "REGISTRY_TEST_FILE";
+/// The records that every write of the child changes together.
+const GROUP: u64 = 7;
+
+fn open(path: &Path) -> EmbeddedRegistry {
+    EmbeddedRegistry::new(path, 50)
+}
+
+/// The child of the test below: writes until it is killed, and says what was acknowledged.
+#[tokio::test]
+async fn child_that_writes() {
+    let Some(path) = std::env::var_os(FILE) else { return };
+    let registry = open(Path::new(&path));
+    loop {
+        let next = registry.write(vec![]).await.unwrap().revision + 1;
+        let group = (0..GROUP).map(|i| put(format!("group{i}"), next.to_string()));
+        let own = put(format!("own{next}"), next.to_string());
+        let written = registry.write(group.chain([own]).collect()).await.unwrap();
+        assert_eq!(written.revision, next);
+        println!("acknowledged {next}");
+    }
+}
+
+#[tokio::test]
+async fn kill_at_any_point_loses_nothing_acknowledged_and_halves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("deep/down/registry.redb");
+    let mut acknowledged = 0;
+    for round in 0..12 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "file::child_that_writes", "--nocapture"])
+            .env(FILE, &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // After another number of writes each time; the first round kills before or at the first.
+        let mut left = round * 3;
+        let mut note = |line: &str| {
+            if let Some((_, revision)) = line.split_once("acknowledged ") {
+                acknowledged = revision.trim().parse().unwrap();
+                left -= 1;
+            }
+            left <= 0
+        };
+        while !note(&lines.next().unwrap().unwrap()) {}
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for line in lines {
+            note(&line.unwrap());
+        }
+        let (records, revision) = scanned(&open(&path)).await;
+        // At most the one write that was under way is there without having been acknowledged.
+        assert!((acknowledged..=acknowledged + 1).contains(&revision), "{revision}");
+        for i in (0..GROUP).filter(|_| revision > 0) {
+            let record = &records[format!("group{i}").as_bytes()];
+            assert_eq!(
+                (record.value.as_ref(), record.revision),
+                (revision.to_string().as_bytes(), revision)
+            );
+        }
+        for own in 1..=revision {
+            assert_eq!(records[format!("own{own}").as_bytes()].revision, own);
+        }
+    }
+    assert!(acknowledged > 100, "{acknowledged}");
+}
+
+#[tokio::test]
+async fn second_user_of_a_file_is_told_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.redb");
+    let first = open(&path);
+    first.write(vec![put("a", "1")]).await.unwrap();
+    let second = open(&path);
+    for refused in [second.write(vec![put("a", "2")]).await.err(), second.read(b"a").await.err()] {
+        let Some(RegistryError::Unavailable(reason)) = refused else { panic!("{refused:?}") };
+        assert!(reason.ends_with("registry.redb is in use by another process"), "{reason}");
+    }
+    drop(first);
+    assert_eq!(second.write(vec![put("a", "2")]).await.unwrap().revision, 2);
+    // Only the file itself is left.
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn reading_makes_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("absent/registry.redb");
+    let registry = open(&path);
+    assert_eq!(scanned(&registry).await.1, 0);
+    assert_eq!(registry.read(b"a").await.unwrap(), None);
+    assert!(!directory.path().join("absent").exists());
+}
+
+#[tokio::test]
+async fn place_that_cannot_be_written_fails_writes_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("occupied"), "").unwrap();
+    // A directory that is a file: refused to root too.
+    let registry = open(&directory.path().join("occupied/registry.redb"));
+    assert_eq!(scanned(&registry).await.1, 0);
+    let refused = registry.write(vec![put("a", "1")]).await;
+    assert!(matches!(refused, Err(RegistryError::Unavailable(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn file_of_something_else_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.redb");
+    std::fs::write(&path, "some other text, certainly longer than any header").unwrap();
+    let registry = open(&path);
+    for refused in [registry.write(vec![put("a", "2")]).await.err(), registry.since(0).await.err()]
+    {
+        let Some(RegistryError::Corrupt(reason)) = refused else { panic!("{refused:?}") };
+        assert!(reason.ends_with("registry.redb is no registry"), "{reason}");
+    }
+    assert!(std::fs::read_to_string(&path).unwrap().starts_with("some other text"));
+}

@@ -1,0 +1,337 @@
+//! What every registry does, run against each form.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+use tollgate::registry::{Change, Delta, Entry, Expect, Record, Registry, RegistryError};
+
+use super::map::{Records, delete, follow, key, put, redis_registry, scanned};
+
+/// Each test with the number of changes that the log of its registry keeps.
+macro_rules! suite {
+    ($($name:ident: $log:literal),* $(,)?) => {
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let Some(server) = crate::redis_server::RedisServer::start() else { return };
+                super::$name(super::redis_registry(&server, $log)).await;
+            })*
+        }
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let directory = tempfile::tempdir().unwrap();
+                let path = directory.path().join("data/registry.redb");
+                let registry = tollgate::registry::embedded::EmbeddedRegistry::new(path, $log);
+                super::$name(std::sync::Arc::new(registry)).await;
+            })*
+        }
+    };
+}
+
+suite! {
+    empty_registry_has_revision_zero: 100,
+    write_is_all_or_nothing: 100,
+    what_is_expected_must_be_there: 100,
+    one_of_sixteen_writers_wins_each_race: 1_000,
+    revisions_count_up_by_one_and_befores_are_told: 100,
+    log_reaches_back_to_its_edge: 10,
+    thousand_changes_are_one_write: 5_000,
+    bytes_are_kept_as_they_are: 100,
+    more_than_a_page_of_changes_is_told_in_whole_writes: 20_000,
+    scan_and_since_converge_while_others_write: 100_000,
+    follower_converges_while_others_write: 300,
+    hundred_thousand_records_are_loaded: 20_000,
+}
+
+fn change(name: &str, expect: Expect, value: Option<&str>) -> Change {
+    Change { key: key(name), expect, value: value.map(key) }
+}
+
+fn record(value: &str, revision: u64) -> Record {
+    Record { value: key(value), revision }
+}
+
+async fn changes(registry: &impl Registry, since: u64) -> (u64, Vec<Entry>) {
+    match registry.since(since).await.unwrap() {
+        Delta::Changes { revision, entries } => (revision, entries),
+        Delta::TooOld => panic!("too old: {since}"),
+    }
+}
+
+async fn empty_registry_has_revision_zero(registry: Arc<impl Registry>) {
+    assert_eq!(registry.read(b"a").await.unwrap(), None);
+    assert_eq!(scanned(&*registry).await, (Records::new(), 0));
+    assert_eq!(changes(&*registry, 0).await, (0, vec![]));
+    assert_eq!(registry.since(7).await.unwrap(), Delta::TooOld);
+    assert_eq!(registry.write(vec![]).await.unwrap().revision, 0);
+    let absent = change("a", Expect::Present, Some("x"));
+    assert!(matches!(
+        registry.write(vec![absent]).await,
+        Err(RegistryError::Conflict { index: 0, expected: Expect::Present, found: None })
+    ));
+    assert_eq!(registry.write(vec![delete("a")]).await.unwrap().revision, 1);
+}
+
+async fn write_is_all_or_nothing(registry: Arc<impl Registry>) {
+    registry.write(vec![put("a", "1"), put("b", "1")]).await.unwrap();
+    let last_fails = vec![
+        put("a", "2"),
+        put("new", "2"),
+        delete("b"),
+        change("b2", Expect::Revision(1), Some("2")),
+    ];
+    let refused = registry.write(last_fails).await.unwrap_err();
+    assert_eq!(
+        refused,
+        RegistryError::Conflict { index: 3, expected: Expect::Revision(1), found: None }
+    );
+    let (records, revision) = scanned(&*registry).await;
+    assert_eq!(revision, 1);
+    assert_eq!(records, [(key("a"), record("1", 1)), (key("b"), record("1", 1))].into());
+    assert_eq!(changes(&*registry, 1).await, (1, vec![]));
+}
+
+async fn what_is_expected_must_be_there(registry: Arc<impl Registry>) {
+    registry.write(vec![put("a", "1")]).await.unwrap();
+    for (expect, name, found) in [
+        (Expect::Present, "b", None),
+        (Expect::Revision(1), "b", None),
+        (Expect::Revision(2), "a", Some(1)),
+        (Expect::Revision(0), "a", Some(1)),
+        (Expect::Revision(0), "b", None),
+        (Expect::Revision(u64::MAX), "a", Some(1)),
+    ] {
+        let refused = registry.write(vec![change(name, expect, None)]).await.unwrap_err();
+        assert_eq!(refused, RegistryError::Conflict { index: 0, expected: expect, found });
+    }
+    registry.write(vec![change("a", Expect::Revision(1), Some("2"))]).await.unwrap();
+    registry.write(vec![change("a", Expect::Present, Some("3"))]).await.unwrap();
+    registry.write(vec![change("a", Expect::Revision(3), None)]).await.unwrap();
+    assert_eq!(registry.read(b"a").await.unwrap(), None);
+}
+
+async fn one_of_sixteen_writers_wins_each_race(registry: Arc<impl Registry>) {
+    registry.write(vec![put("a", "")]).await.unwrap();
+    for round in 1..=20 {
+        let mut writers = JoinSet::new();
+        for writer in 0..16 {
+            let registry = Arc::clone(&registry);
+            writers.spawn(async move {
+                let name = writer.to_string();
+                let changes =
+                    vec![change("a", Expect::Revision(round), Some(&name)), put(&name, "won")];
+                registry.write(changes).await.map(|written| (writer, written.revision))
+            });
+        }
+        let (won, lost): (Vec<_>, Vec<_>) =
+            writers.join_all().await.into_iter().partition(Result::is_ok);
+        let [Ok((winner, revision))] = won[..] else { panic!("{won:?}") };
+        assert_eq!(revision, round + 1);
+        assert_eq!(lost.len(), 15);
+        assert!(lost.iter().all(|lost| matches!(lost, Err(RegistryError::Conflict { .. }))));
+        let there = registry.read(b"a").await.unwrap();
+        assert_eq!(there, Some(record(&winner.to_string(), round + 1)));
+    }
+}
+
+async fn revisions_count_up_by_one_and_befores_are_told(registry: Arc<impl Registry>) {
+    let first = registry.write(vec![put("a", "1"), delete("b")]).await.unwrap();
+    assert_eq!((first.revision, first.before), (1, vec![None, None]));
+    let second = registry.write(vec![put("b", "2"), put("a", "2"), delete("c")]).await.unwrap();
+    assert_eq!((second.revision, second.before), (2, vec![None, Some(record("1", 1)), None]));
+    let third = registry.write(vec![delete("a"), delete("b")]).await.unwrap();
+    assert_eq!(third.revision, 3);
+    assert_eq!(third.before, vec![Some(record("2", 2)), Some(record("2", 2))]);
+    let told = changes(&*registry, 1).await;
+    let expected = vec![
+        (key("b"), Some(record("2", 2))),
+        (key("a"), Some(record("2", 2))),
+        (key("c"), None),
+        (key("a"), None),
+        (key("b"), None),
+    ];
+    assert_eq!(told, (3, expected));
+}
+
+async fn log_reaches_back_to_its_edge(registry: Arc<impl Registry>) {
+    for round in 1..=30 {
+        registry.write(vec![put("a", round.to_string())]).await.unwrap();
+        for since in 0..=round {
+            let kept = round - since;
+            match registry.since(since).await.unwrap() {
+                Delta::Changes { revision, entries } => {
+                    assert_eq!((revision, entries.len() as u64), (round, kept));
+                    let revisions = entries.iter().map(|entry| entry.1.as_ref().unwrap().revision);
+                    assert!(revisions.eq(since + 1..=round));
+                }
+                Delta::TooOld => assert!(kept > 10, "{kept} of {round}"),
+            }
+        }
+        assert_eq!(registry.since(round + 1).await.unwrap(), Delta::TooOld);
+        let beyond = registry.since(round.saturating_sub(11)).await.unwrap();
+        assert!(round < 12 || beyond == Delta::TooOld, "{round}");
+    }
+    // A write that the log cannot hold: what came before it is out of reach, what comes after it is not.
+    let many = (0..25).map(|i| put(i.to_string(), "")).collect();
+    assert_eq!(registry.write(many).await.unwrap().revision, 31);
+    assert_eq!(changes(&*registry, 31).await, (31, vec![]));
+    assert_eq!(registry.since(29).await.unwrap(), Delta::TooOld);
+    registry.write(vec![delete("a")]).await.unwrap();
+    assert_eq!(changes(&*registry, 31).await, (32, vec![(key("a"), None)]));
+}
+
+async fn thousand_changes_are_one_write(registry: Arc<impl Registry>) {
+    let thousand = |value: &'static str| -> Vec<_> {
+        (0..1_000).map(|i| put(format!("{i:04}"), value)).collect()
+    };
+    registry.write(thousand("1")).await.unwrap();
+    let start = Instant::now();
+    let second = registry.write(thousand("2")).await.unwrap();
+    println!("1 000 changes in {:?}", start.elapsed());
+    assert_eq!(second.revision, 2);
+    assert_eq!(second.before, vec![Some(record("1", 1)); 1_000]);
+    let (revision, entries) = changes(&*registry, 1).await;
+    assert_eq!((revision, entries.len()), (2, 1_000));
+    assert!(entries.iter().map(|entry| &entry.0).is_sorted());
+    assert_eq!(scanned(&*registry).await.0.len(), 1_000);
+}
+
+async fn bytes_are_kept_as_they_are(registry: Arc<impl Registry>) {
+    let all: Vec<u8> = (0..=255).collect();
+    let large = vec![0_u8; 1 << 20];
+    let values: [&[u8]; 6] = [b"", b"-", b"=", b"\r\n$1\r\n", &all, &large];
+    let names: [&[u8]; 6] = [b"", b"\0", b"+", b"k", &all, &[0xff; 2_000]];
+    let write = names.iter().zip(values).map(|(name, value)| put(name, value)).collect();
+    registry.write(write).await.unwrap();
+    let (records, _) = scanned(&*registry).await;
+    let (_, entries) = changes(&*registry, 0).await;
+    for (i, (name, value)) in names.iter().zip(values).enumerate() {
+        let expected = Some(Record { value: key(value), revision: 1 });
+        assert_eq!(registry.read(name).await.unwrap(), expected);
+        assert_eq!(records.get(*name), expected.as_ref());
+        assert_eq!(entries[i], (key(name), expected));
+    }
+}
+
+async fn more_than_a_page_of_changes_is_told_in_whole_writes(registry: Arc<impl Registry>) {
+    for size in [1, 6_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000] {
+        let write = (0..size).map(|i| put(i.to_string(), size.to_string())).collect();
+        registry.write(write).await.unwrap();
+    }
+    let told = async |from: u64| {
+        let (mut at, mut sizes) = (from, Vec::new());
+        while at < 9 {
+            let (revision, entries) = changes(&*registry, at).await;
+            assert!(revision > at);
+            sizes.push(entries.len());
+            at = revision;
+        }
+        sizes
+    };
+    let sizes = told(1).await;
+    assert!(sizes[0] >= 6_000 && sizes.iter().sum::<usize>() == 13_000, "{sizes:?}");
+    let sizes = told(2).await;
+    assert!(sizes.len() > 1 && sizes.iter().sum::<usize>() == 7_000, "{sizes:?}");
+    assert!(sizes.iter().all(|size| size % 1_000 == 0), "{sizes:?}");
+}
+
+/// Writes, deletes and rewrites few keys until `stop`.
+async fn scribble(registry: Arc<impl Registry>, writer: u64, stop: Arc<AtomicBool>) -> u64 {
+    let mut writes = 0;
+    while !stop.load(Ordering::Relaxed) {
+        writes += 1;
+        let name = |i: u64| format!("{}", (writes * 7 + i * 31 + writer) % 500);
+        let first =
+            if writes % 3 == 0 { delete(name(0)) } else { put(name(0), format!("{writes}")) };
+        let mut write = vec![first];
+        if name(1) != name(0) {
+            write.push(put(name(1), format!("{writer}/{writes}")));
+        }
+        registry.write(write).await.unwrap();
+    }
+    writes
+}
+
+async fn scan_and_since_converge_while_others_write(registry: Arc<impl Registry>) {
+    for block in 0..5 {
+        let write = (0..1_000).map(|i| put(format!("{}", block * 1_000 + i), "old")).collect();
+        registry.write(write).await.unwrap();
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writers = JoinSet::new();
+    for writer in 0..4 {
+        writers.spawn(scribble(Arc::clone(&registry), writer, Arc::clone(&stop)));
+    }
+    let (mut records, mut at) = scanned(&*registry).await;
+    stop.store(true, Ordering::Relaxed);
+    let writes: u64 = writers.join_all().await.into_iter().sum();
+    assert!(writes > 0);
+    loop {
+        let (revision, entries) = changes(&*registry, at).await;
+        for (key, record) in entries {
+            match record {
+                Some(record) => records.insert(key, record),
+                None => records.remove(&key),
+            };
+        }
+        if revision == at {
+            break;
+        }
+        at = revision;
+    }
+    assert_eq!((records, at), scanned(&*registry).await);
+    assert_eq!(at, 5 + writes);
+}
+
+async fn follower_converges_while_others_write(registry: Arc<impl Registry>) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writers = JoinSet::new();
+    for writer in 0..4 {
+        writers.spawn(scribble(Arc::clone(&registry), writer, Arc::clone(&stop)));
+    }
+    let mut following = Vec::new();
+    let start = Instant::now();
+    let mut own = 0;
+    // Followers start at all times, with a log that is too short now and then, and writers that apply their own writes.
+    while start.elapsed() < Duration::from_millis(1_500) {
+        let one = follow(&registry, Duration::from_secs(1));
+        one.follower.synced().await;
+        let write = vec![put("own", own.to_string())];
+        let written = registry.write(write.clone()).await.unwrap();
+        let patience = Duration::from_secs(5);
+        assert!(one.follower.applied(&written, &write, patience).await);
+        assert!(one.map.get(b"own").unwrap().revision >= written.revision);
+        own += 1;
+        following.push(one);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    writers.join_all().await;
+    let (records, revision) = scanned(&*registry).await;
+    for one in following {
+        assert!(one.follower.caught_up(revision, Duration::from_secs(5)).await);
+        assert_eq!(one.follower.progress().revision, revision);
+        assert_eq!(one.map.records(), records);
+    }
+}
+
+async fn hundred_thousand_records_are_loaded(registry: Arc<impl Registry>) {
+    let start = Instant::now();
+    for block in 0..100 {
+        let name = |i: u32| format!("client/some-domain/client_id={:06}", block * 1_000 + i);
+        let write = (0..1_000).map(|i| put(name(i), [b'v'; 200])).collect();
+        registry.write(write).await.unwrap();
+    }
+    println!("100 000 records written in {:?}", start.elapsed());
+    let start = Instant::now();
+    let following = follow(&registry, Duration::from_secs(1));
+    assert_eq!(following.follower.synced().await.revision, 100);
+    let took = start.elapsed();
+    println!("100 000 records loaded in {took:?}");
+    assert_eq!(following.map.len(), 100_000);
+    // A tenth of the half minute that a million may take.
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
