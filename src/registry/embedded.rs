@@ -22,12 +22,17 @@ use super::{
 
 /// Key to (revision, value).
 const RECORDS: TableDefinition<'_, &[u8], (u64, &[u8])> = TableDefinition::new("records");
-/// (revision, index of the change) to (key, value); no value: nothing is there afterwards.
-const LOG: TableDefinition<'_, (u64, u64), (&[u8], Option<&[u8]>)> = TableDefinition::new("log");
+/// Every change of the newest writes.
+const LOG: TableDefinition<'_, At, Logged> = TableDefinition::new("log");
 /// Numbers by name.
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 /// The number of the newest revision.
 const REVISION: &str = "revision";
+
+/// Where a change is in the log: its revision, and its index in the write.
+type At = (u64, u64);
+/// A change as the log has it: key and value; no value: nothing is there afterwards.
+type Logged = (&'static [u8], Option<&'static [u8]>);
 
 /// Records in a file.
 ///
@@ -72,7 +77,7 @@ impl EmbeddedRegistry {
         blocking(move || {
             let Some(database) = file.existing()? else { return Ok(None) };
             let looked = database.begin_read().map_err(redb::Error::from);
-            looked.and_then(|reader| look(&reader)).map(Some).map_err(fault)
+            looked.and_then(|reader| look(&reader)).map(Some).map_err(|error| fault(&error))
         })
         .await
     }
@@ -137,7 +142,7 @@ impl Registry for EmbeddedRegistry {
         let mut news = self.news.subscribe();
         async move {
             if news.changed().await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }
@@ -167,7 +172,7 @@ fn write(file: &File, kept: u64, changes: &[Change]) -> Outcome {
         }
         Ok(outcome)
     };
-    attempt().map_err(fault)?
+    attempt().map_err(|error| fault(&error))?
 }
 
 fn change(
@@ -207,19 +212,20 @@ fn change(
 }
 
 /// Takes the oldest writes out of the log, as long as `kept` changes are left.
-fn trim(
-    log: &mut Table<'_, (u64, u64), (&[u8], Option<&[u8]>)>,
-    kept: u64,
-) -> Result<(), redb::Error> {
-    loop {
-        let Some(oldest) = log.first()?.map(|(at, _)| at.value().0) else { return Ok(()) };
-        let of_oldest = (oldest, 0)..(oldest + 1, 0);
-        let changes = log.range(of_oldest.clone())?.count() as u64;
-        if log.len()? - changes < kept {
-            return Ok(());
+fn trim(log: &mut Table<'_, At, Logged>, kept: u64) -> Result<(), redb::Error> {
+    let mut surplus = log.len()?.saturating_sub(kept);
+    while surplus > 0 {
+        let Some(oldest) = log.first()?.map(|(at, _)| at.value().0) else { break };
+        let changes = log.range((oldest, 0)..(oldest + 1, 0))?.count() as u64;
+        if changes > surplus {
+            break;
         }
-        log.retain_in(of_oldest, |_, _| false)?;
+        for _ in 0..changes {
+            log.pop_first()?;
+        }
+        surplus -= changes;
     }
+    Ok(())
 }
 
 fn delta(reader: &ReadTransaction, since: u64) -> Result<Delta, redb::Error> {
@@ -260,7 +266,7 @@ fn conflict(changes: &[Change], index: usize, found: Option<u64>) -> RegistryErr
 }
 
 /// What a failed access means to whoever asked.
-fn fault(error: redb::Error) -> RegistryError {
+fn fault(error: &redb::Error) -> RegistryError {
     match error {
         redb::Error::Corrupted(_)
         | redb::Error::TableTypeMismatch { .. }

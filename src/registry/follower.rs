@@ -155,21 +155,18 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
         loop {
             // Before the look, so that no notice falls between the look and the wait.
             let mut news = pin!(self.registry.news());
-            match self.look().await {
+            let looked = self.look().await;
+            match &looked {
+                Err(reason) if !outage => tracing::warn!(
+                    %reason,
+                    "what operators changed is kept as it was last known until the registry is back"
+                ),
                 Ok(()) if outage => {
-                    outage = false;
                     tracing::info!(revision = self.progress().revision, "the registry is back");
                 }
-                Ok(()) => {}
-                Err(reason) if !outage => {
-                    outage = true;
-                    tracing::warn!(
-                        %reason,
-                        "what operators changed is kept as it was last known until the registry is back"
-                    );
-                }
-                Err(_) => {}
+                _ => {}
             }
+            outage = looked.is_err();
             self.progress.send_modify(|progress| {
                 progress.tried = true;
                 progress.reached = !outage;

@@ -9,7 +9,7 @@ use tollgate::registry::follower::DEFAULT_POLL;
 use tollgate::registry::redis::{RedisRegistry, RedisRegistrySettings};
 use tollgate::registry::{Registry, RegistryError};
 
-use super::map::{SOON, follow, put, redis_registry, scanned, until};
+use super::map::{SOON, delete, follow, put, redis_registry, scanned, until};
 use super::redis_server::{RedisServer, free_port};
 
 #[tokio::test]
@@ -106,6 +106,26 @@ async fn restarts_lose_no_acknowledged_write() {
         assert!(following.follower.caught_up(revision, SOON).await);
         assert_eq!(following.map.records(), records);
     }
+}
+
+#[tokio::test]
+async fn redis_without_memory_does_all_of_a_write_or_nothing() {
+    let Some(server) = RedisServer::start() else { return };
+    let registry = redis_registry(&server, 100);
+    registry.write(vec![put("a", "1"), put("b", "1")]).await.unwrap();
+    let mut limit = redis::cmd("CONFIG");
+    limit.arg("SET").arg("maxmemory").arg(1).exec(&mut server.connection()).unwrap();
+    let refused = registry.write(vec![put("a", "2"), put("c", "2")]).await;
+    let Err(RegistryError::Unavailable(reason)) = refused else { panic!("{refused:?}") };
+    assert!(reason.contains("memory"), "{reason}");
+    let (records, revision) = scanned(&*registry).await;
+    assert_eq!((records.len(), revision), (2, 1));
+    // One that frees memory first may be done, then in full.
+    let done = registry.write(vec![delete("a"), put("c", "2")]).await;
+    let (records, revision) = scanned(&*registry).await;
+    let whole = records.contains_key(&b"c"[..]) && !records.contains_key(&b"a"[..]);
+    let absent = !records.contains_key(&b"c"[..]) && records.contains_key(&b"a"[..]);
+    assert!(if done.is_ok() { whole && revision == 2 } else { absent && revision == 1 });
 }
 
 #[tokio::test]

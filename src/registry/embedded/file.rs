@@ -1,6 +1,7 @@
 //! The file of the embedded registry: how it is found, made and locked. What is in it is not known here.
 
 use std::fs::{self, OpenOptions};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,8 +40,9 @@ impl File {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
+        // A name of its own: another process may be at the same.
         let mut begun = self.path.clone().into_os_string();
-        begun.push(format!(".new-{}", std::process::id()));
+        begun.push(format!(".new-{:016x}", RandomState::new().hash_one(std::process::id())));
         let begun = PathBuf::from(begun);
         let made = fs::create_dir_all(directory)
             .map_err(redb::Error::from)
@@ -65,7 +67,7 @@ impl File {
             redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
                 RegistryError::Corrupt(format!("{path} is no registry"))
             }
-            other => match super::fault(other) {
+            other => match super::fault(&other) {
                 RegistryError::Corrupt(reason) => {
                     RegistryError::Corrupt(format!("{path}: {reason}"))
                 }
@@ -89,9 +91,9 @@ fn is_absent(error: &DatabaseError) -> bool {
         if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
 }
 
-/// An empty registry at `path`, in the place of what a killed process left there.
+/// An empty registry at `path`, where nothing is.
 fn begin(path: &Path) -> Result<Database, redb::Error> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
     let database = builder().create_file(file)?;
     let transaction = database.begin_write()?;
     transaction.open_table(RECORDS)?;

@@ -2,7 +2,8 @@
 //!
 //! A write is one call of a script (`write.lua`), which also adds it to a bounded log; readers that know a revision read
 //! the log from there. A write is acknowledged when Redis has it: for no loss when Redis itself crashes it needs
-//! `appendonly yes` and `appendfsync always`, and no failover to a replica that is behind.
+//! `appendonly yes` and `appendfsync always`, and no failover to a replica that is behind. Nothing here expires: Redis must
+//! not evict it, so its `maxmemory-policy` must be `noeviction` or one that begins with `volatile`.
 //!
 //! * `wire`: arguments and replies as typed values.
 //! * `link`: the connection.
@@ -19,6 +20,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -88,12 +90,13 @@ pub struct RedisRegistry {
     names: Names,
     writer: Writer,
     log_changes: usize,
+    /// Makes tags of the number of writes.
     tags: RandomState,
     /// Revisions that were told, each with the tag of its write, newest last. A revision that Redis lost and made
     /// again has another tag.
     known: Mutex<VecDeque<(u64, u64)>>,
     news: watch::Receiver<()>,
-    writes: std::sync::atomic::AtomicU64,
+    writes: AtomicU64,
 }
 
 impl RedisRegistry {
@@ -118,7 +121,7 @@ impl RedisRegistry {
             tags: RandomState::new(),
             known: Mutex::default(),
             news,
-            writes: std::sync::atomic::AtomicU64::new(0),
+            writes: AtomicU64::new(0),
         })
     }
 
@@ -150,7 +153,7 @@ impl RedisRegistry {
     }
 
     fn tag(&self) -> u64 {
-        self.tags.hash_one(self.writes.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        self.tags.hash_one(self.writes.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Up to `count` changes of whole writes since `revision`, and whether there may be more; none: too old.
@@ -235,7 +238,7 @@ impl Registry for RedisRegistry {
         news.mark_unchanged();
         async move {
             if news.changed().await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }
