@@ -77,7 +77,7 @@ impl EmbeddedRegistry {
         blocking(move || {
             let Some(database) = file.existing()? else { return Ok(None) };
             let looked = database.begin_read().map_err(redb::Error::from);
-            looked.and_then(|reader| look(&reader)).map(Some).map_err(|error| fault(&error))
+            looked.and_then(|reader| look(&reader)).map(Some).map_err(|error| file.failed(error))
         })
         .await
     }
@@ -172,7 +172,7 @@ fn write(file: &File, kept: u64, changes: &[Change]) -> Outcome {
         }
         Ok(outcome)
     };
-    attempt().map_err(|error| fault(&error))?
+    attempt().map_err(|error| file.failed(error))?
 }
 
 fn change(

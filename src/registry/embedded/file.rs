@@ -58,6 +58,15 @@ impl File {
         Ok(Arc::clone(database.insert(Arc::new(made.map_err(|error| self.fault(error))?))))
     }
 
+    /// What a failed access means. After a fault of the disk the database refuses everything until it is opened
+    /// again, which the next access does.
+    pub(super) fn failed(&self, error: redb::Error) -> RegistryError {
+        if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
+            *self.database.lock() = None;
+        }
+        self.fault(error)
+    }
+
     fn fault(&self, error: redb::Error) -> RegistryError {
         let path = self.path.display();
         match error {
