@@ -69,7 +69,7 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
             clients.push(client);
         }
         let warnings = self.warnings(&clients);
-        let mut revision = self.admin.mirror.revision();
+        let mut revision = self.admin.revision();
         if self.validate_only {
             for (i, change) in changes.iter().enumerate() {
                 if change.expect != Expect::Anything {
@@ -162,7 +162,7 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
         violations.check()?;
         let token = token.flatten();
         // Read before the page, so that the page shows at least this.
-        let followed = self.admin.mirror.revision();
+        let followed = self.admin.revision();
         let revision = token.as_ref().map_or(followed, |token| token.revision);
         if followed < revision {
             return Err(Status::unavailable(format!(
@@ -231,7 +231,7 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
     fn answer(&self, client: &Client) -> ManageClientsResponse {
         ManageClientsResponse {
             clients: vec![convert::client(client)],
-            revision: self.admin.mirror.revision(),
+            revision: self.admin.revision(),
             ..Default::default()
         }
     }

@@ -5,10 +5,10 @@
 //!                         |           |        |
 //!                     registry    registry   limiter: resolve, layers, store; charging nothing
 //!                         |
-//!  whoever follows it -> mirror -> clients, policies, modes in force
+//!                     follower -> mirror -> clients, policies, modes in force
 //! ```
-//! A change is written to the [`Registry`], put in force here by the [`mirror::Mirror`], logged by `audit`, and only then
-//! acknowledged. Other replicas follow the registry; following is not done here.
+//! A change is written to the [`Registry`], put in force here by the [`Follower`], logged by `audit`, and only then
+//! acknowledged. Every other replica has a follower too.
 //!
 //! * [`routes`]: the services, guarded by [`auth::Guard`].
 //! * [`mirror`]: registry records, in force.
@@ -41,6 +41,7 @@ use tonic::service::interceptor::InterceptedService;
 use self::auth::Guard;
 use self::mirror::Mirror;
 use crate::limiter::{Limiter, Shared};
+use crate::registry::follower::Follower;
 use crate::registry::{Change, Record, Registry, RegistryError, Written};
 use crate::store::LimitStore;
 
@@ -59,28 +60,39 @@ pub const SERVICE_NAMES: [&str; 2] =
 /// The largest message: a thousand clients with metadata, or a policy.
 const MESSAGE_BYTES: usize = 16 << 20;
 
+/// How long a change waits to be in force here before it is acknowledged all the same: it is stored by then.
+const FOLLOW_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What the services share.
 #[derive(Debug)]
 pub struct Admin<R, S> {
-    registry: Arc<R>,
-    mirror: Arc<Mirror>,
+    follower: Arc<Follower<R, Mirror>>,
     limiter: Limiter<S>,
     store_deadline: Duration,
 }
 
 impl<R: Registry, S: LimitStore> Admin<R, S> {
-    /// Writes to `registry`, puts in force by `mirror`, and asks `limiter`, whose store may take `store_deadline`.
+    /// Writes to the registry of `follower`, which puts it in force, and asks `limiter`, whose store may take
+    /// `store_deadline`.
     pub const fn new(
-        registry: Arc<R>,
-        mirror: Arc<Mirror>,
+        follower: Arc<Follower<R, Mirror>>,
         limiter: Limiter<S>,
         store_deadline: Duration,
     ) -> Self {
-        Self { registry, mirror, limiter, store_deadline }
+        Self { follower, limiter, store_deadline }
+    }
+
+    fn mirror(&self) -> &Mirror {
+        self.follower.mirror()
+    }
+
+    /// The revision that this replica has followed.
+    fn revision(&self) -> u64 {
+        self.follower.progress().revision
     }
 
     fn shared(&self) -> &Shared {
-        self.mirror.shared()
+        self.mirror().shared()
     }
 
     /// The present, in microseconds since 1970.
@@ -93,25 +105,25 @@ impl<R: Registry, S: LimitStore> Admin<R, S> {
     }
 
     async fn read(&self, key: &Bytes) -> Result<Option<Record>, Status> {
-        self.registry.read(key).await.map_err(|error| failed(&error))
+        self.follower.registry().read(key).await.map_err(|error| failed(&error))
     }
 
     /// Writes, and puts in force what was written.
     async fn write(&self, changes: Vec<Change>) -> Result<Written, RegistryError> {
-        write(&*self.registry, &self.mirror, changes).await
+        write(&self.follower, changes).await
     }
 }
 
+/// Writes; this replica has it in force when the answer goes out, unless its follower is cut off from the registry.
 async fn write<R: Registry>(
-    registry: &R,
-    mirror: &Mirror,
+    follower: &Follower<R, Mirror>,
     changes: Vec<Change>,
 ) -> Result<Written, RegistryError> {
-    let after: Vec<_> = changes.iter().map(|c| (c.key.clone(), c.value.clone())).collect();
-    let written = registry.write(changes).await?;
-    let revision = written.revision;
-    let record = |value| Record { value, revision };
-    mirror.apply_own(revision, after.into_iter().map(|(key, v)| (key, v.map(record))).collect());
+    let written = follower.registry().write(changes.clone()).await?;
+    if !follower.applied(&written, &changes, FOLLOW_PATIENCE).await {
+        let revision = written.revision;
+        tracing::warn!(revision, "a change is stored, and not yet in force on this replica");
+    }
     Ok(written)
 }
 

@@ -43,7 +43,7 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         let (domain, _) = self.named(&request.get_ref().domain, "")?;
         let found = self.0.read(&policy_key(&domain)).await?.ok_or_else(missing)?;
         let stored = StoredPolicy::read(&found.value).map_err(|error| corrupt(&error))?;
-        let checked = self.0.mirror.policies(|layered| {
+        let checked = self.0.mirror().policies(|layered| {
             check_text(&format!("rpc:{domain}"), &stored.yaml, layered.options())
         });
         let outcome = checked.map(|checked| checked.warnings);
@@ -54,7 +54,7 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         &self,
         _request: Request<pb::ListPoliciesRequest>,
     ) -> Result<Response<pb::ListPoliciesResponse>, Status> {
-        let (standings, files) = self.0.mirror.policies(|layered| {
+        let (standings, files) = self.0.mirror().policies(|layered| {
             let standings: Vec<(Arc<str>, Standing)> =
                 layered.applied().iter().map(|(d, s)| (Arc::clone(d), s.clone())).collect();
             (standings, layered.file_domains().clone())
@@ -116,7 +116,7 @@ impl<R: Registry, S: LimitStore> Policies<R, S> {
         }
         let mut validator = self.validator();
         let expect = validator.etag(&request.etag, "etag");
-        let options = self.0.mirror.policies(|layered| *layered.options());
+        let options = self.0.mirror().policies(|layered| *layered.options());
         let checked = check_text(FIELD, &request.yaml, &options)
             .map_err(|faults| faulty(validator.violations, &faults))?;
         let domain = {
@@ -178,7 +178,7 @@ impl<R: Registry, S: LimitStore> Policies<R, S> {
             yaml: stored.yaml,
             etag: convert::etag(revision),
             updated_at: Some(convert::timestamp(stored.updated_at)),
-            shadowed_by_file: self.0.mirror.policies(|layered| layered.is_shadowed(domain)),
+            shadowed_by_file: self.0.mirror().policies(|layered| layered.is_shadowed(domain)),
             warnings: warnings.iter().map(ToString::to_string).collect(),
             faults: faults.iter().map(ToString::to_string).collect(),
         }

@@ -11,6 +11,7 @@ use super::audit;
 use super::auth::Who;
 use super::mirror::Mirror;
 use crate::clients::{Client, ClientName};
+use crate::registry::follower::Follower;
 use crate::registry::{Change, Expect, Registry, RegistryError};
 
 /// How many clients are looked at in one go, and deleted by one write at most.
@@ -18,15 +19,14 @@ const BATCH: usize = 500;
 
 /// Sweeps `every` so often until `stop`.
 pub async fn run<R: Registry>(
-    registry: Arc<R>,
-    mirror: Arc<Mirror>,
+    follower: Arc<Follower<R, Mirror>>,
     every: Duration,
     stop: impl Future<Output = ()>,
 ) {
     let sweep = async {
         loop {
             tokio::time::sleep(every).await;
-            if let Err(error) = sweep(&*registry, &mirror).await {
+            if let Err(error) = sweep(&follower).await {
                 tracing::warn!(%error, "expired clients stay in the registry for now");
             }
         }
@@ -41,8 +41,8 @@ pub async fn run<R: Registry>(
 ///
 /// # Errors
 /// When the registry does not answer.
-pub async fn sweep<R: Registry>(registry: &R, mirror: &Mirror) -> Result<usize, RegistryError> {
-    let clients = &mirror.shared().resolver.clients;
+pub async fn sweep<R: Registry>(follower: &Follower<R, Mirror>) -> Result<usize, RegistryError> {
+    let clients = &follower.mirror().shared().resolver.clients;
     let now = clients.now();
     let (mut after, mut deleted): (Option<ClientName>, usize) = (None, 0);
     loop {
@@ -50,7 +50,7 @@ pub async fn sweep<R: Registry>(registry: &R, mirror: &Mirror) -> Result<usize, 
         let page = clients.directory().page(None, after.as_ref(), BATCH);
         let expired: Vec<_> = page.clients.iter().filter(|c| c.is_expired(now)).collect();
         if !expired.is_empty() {
-            deleted += delete(registry, mirror, &expired).await?;
+            deleted += delete(follower, &expired).await?;
         }
         after = page.clients.last().map(|client| client.name.clone());
         if !page.more {
@@ -61,15 +61,14 @@ pub async fn sweep<R: Registry>(registry: &R, mirror: &Mirror) -> Result<usize, 
 
 /// Deletes clients together; when one of them has changed, one by one.
 async fn delete<R: Registry>(
-    registry: &R,
-    mirror: &Mirror,
+    follower: &Follower<R, Mirror>,
     expired: &[&Arc<Client>],
 ) -> Result<usize, RegistryError> {
-    match delete_all(registry, mirror, expired).await {
+    match delete_all(follower, expired).await {
         Err(RegistryError::Conflict { .. }) if expired.len() > 1 => {
             let mut deleted = 0;
             for client in expired {
-                match delete_all(registry, mirror, &[client]).await {
+                match delete_all(follower, &[client]).await {
                     Ok(count) => deleted += count,
                     Err(RegistryError::Conflict { .. }) => {}
                     Err(error) => return Err(error),
@@ -83,8 +82,7 @@ async fn delete<R: Registry>(
 }
 
 async fn delete_all<R: Registry>(
-    registry: &R,
-    mirror: &Mirror,
+    follower: &Follower<R, Mirror>,
     expired: &[&Arc<Client>],
 ) -> Result<usize, RegistryError> {
     let change = |client: &&Arc<Client>| Change {
@@ -92,9 +90,9 @@ async fn delete_all<R: Registry>(
         expect: Expect::Revision(client.revision),
         value: None,
     };
-    super::write(registry, mirror, expired.iter().map(change).collect()).await?;
+    super::write(follower, expired.iter().map(change).collect()).await?;
     for client in expired {
-        let title = audit::client_title(mirror.shared(), &client.name);
+        let title = audit::client_title(follower.mirror().shared(), &client.name);
         let before = audit::client_state(Some(client));
         audit::changed(&Who::default(), "expire_client", &title, &before, audit::NOTHING);
     }

@@ -13,6 +13,7 @@ use tonic_health::ServingStatus;
 use super::AppError;
 use super::cores::Cores;
 use super::process::Process;
+use crate::admin;
 use crate::transport::server::HEALTH_NAMES;
 
 /// SIGTERM and SIGINT.
@@ -49,8 +50,12 @@ pub(super) async fn set_serving(process: &Process) {
     process.ready.store(true, Ordering::Relaxed);
 }
 
+fn health_names() -> impl Iterator<Item = &'static str> {
+    HEALTH_NAMES.into_iter().chain(admin::SERVICE_NAMES)
+}
+
 async fn set(process: &Process, status: ServingStatus) {
-    for name in HEALTH_NAMES {
+    for name in health_names() {
         process.health.set_service_status(name, status).await;
     }
 }
@@ -58,7 +63,7 @@ async fn set(process: &Process, status: ServingStatus) {
 /// Ends the streams of those who watch health: they are calls that would never finish.
 async fn forget(process: &Process) {
     let mut health = process.health.clone();
-    for name in HEALTH_NAMES {
+    for name in health_names() {
         health.clear_service_status(name).await;
     }
 }

@@ -3,6 +3,7 @@
 //! The data plane runs on one thread per core (`cores`); everything else, admin, HTTP and reloading,
 //! on the control runtime that calls [`run`].
 
+mod administer;
 mod cores;
 mod drain;
 mod listen;
@@ -13,10 +14,8 @@ mod reload;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::service::Routes;
 
 use self::cores::Cores;
 use self::listen::Listeners;
@@ -28,7 +27,7 @@ use crate::policy::reload::Watcher;
 use crate::policy::{Compiled, Faults, Files, Layered, Rule, Source};
 use crate::store::redis::BadUrl;
 use crate::telemetry::logs::LogHandle;
-use crate::transport::server::{ServeError, serve_admin};
+use crate::transport::server::ServeError;
 
 /// Served when no policies are configured.
 const EXAMPLE: &str = include_str!("../../deploy/policies/example.yaml");
@@ -94,7 +93,7 @@ pub async fn run(
     warn_of_open_secrets(&settings, &compiled);
     let listeners = Listeners::bind(&settings).await?;
     let signals = drain::Signals::install()?;
-    let process = Arc::new(Process::new(settings, compiled.set, layered));
+    let process = Arc::new(Process::new(settings, compiled.set, layered)?);
     drain::set_starting(&process).await;
     let (tasks, accepting) = (TaskTracker::new(), CancellationToken::new());
 
@@ -105,11 +104,12 @@ pub async fn run(
         accepting.clone(),
         Arc::clone(&process),
     ));
-    tasks.spawn(admin(listeners.admin, Arc::clone(&process)));
+    administer::spawn(&tasks, &process, listeners.admin)?;
     tasks.spawn(http(listeners.http, ops(&process)?, Arc::clone(&process)));
     reload::spawn(&tasks, Arc::clone(&process), watcher, logs, reread)?;
 
     process.wait_for_stores().await;
+    administer::wait_for_registry(&process).await;
     drain::set_serving(&process).await;
     ready_file.write(&listeners.addresses)?;
     ready::announce(&process, &listeners.addresses);
@@ -140,16 +140,6 @@ fn policies(settings: &Settings) -> Result<(Layered, Compiled), AppError> {
         None => Files::of(vec![Source::new("the built-in example", EXAMPLE)]),
     };
     Layered::new(files, settings.policies.options()).map_err(AppError::Policies)
-}
-
-async fn admin(listener: TcpListener, process: Arc<Process>) {
-    let stop = process.stop.clone().cancelled_owned();
-    let incoming = TcpListenerStream::new(listener);
-    let (health, connections) = (process.health.clone(), process.connections(0));
-    let served = serve_admin(incoming, Routes::default(), health, &connections, stop).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the admin listener stopped");
-    }
 }
 
 fn ops(process: &Arc<Process>) -> Result<Ops<process::Store>, AppError> {

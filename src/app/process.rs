@@ -22,6 +22,11 @@ use crate::limiter::resolve::{Clients, Resolver};
 use crate::limiter::snapshot::Policies;
 use crate::limiter::{Limiter, Shared};
 use crate::policy::{Layered, PolicySet};
+use crate::registry::DEFAULT_LOG_CHANGES;
+use crate::registry::any::AnyRegistry;
+use crate::registry::embedded::EmbeddedRegistry;
+use crate::registry::follower::{DEFAULT_POLL, Follower};
+use crate::registry::redis::{RedisRegistry, RedisRegistrySettings};
 use crate::store::redis::{Notices, RedisSettings, RedisStore};
 use crate::store::{Answer, LimitStore, MemoryStore, StoreError};
 use crate::telemetry::metrics::Metrics;
@@ -30,13 +35,16 @@ use crate::transport::response::Responder;
 use crate::transport::rls::Rls;
 use crate::transport::server::Connections;
 
+/// The registry's file in the data directory.
+const REGISTRY_FILE: &str = "registry.redb";
+
 /// What the parts of the process share.
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) settings: Settings,
     pub(super) shared: Arc<Shared>,
-    /// What operators changed, in force.
-    pub(super) mirror: Arc<Mirror>,
+    /// Keeps what operators changed in force.
+    pub(super) follower: Arc<Follower<AnyRegistry, Mirror>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: HealthReporter,
     /// Whether this instance should get traffic.
@@ -77,7 +85,12 @@ impl LimitStore for Store {
 }
 
 impl Process {
-    pub(super) fn new(settings: Settings, policies: PolicySet, layered: Layered) -> Self {
+    /// The registry's connections live on the runtime that calls this.
+    pub(super) fn new(
+        settings: Settings,
+        policies: PolicySet,
+        layered: Layered,
+    ) -> Result<Self, AppError> {
         let metrics = Arc::new(Metrics::new(settings.metrics.max_series));
         let secret = settings.general.sensitive_key.as_ref().map_or("", |secret| secret.expose());
         let hasher = SensitiveHasher::new(secret.as_bytes());
@@ -112,8 +125,10 @@ impl Process {
             hasher,
         };
         let shared = Arc::new(shared);
-        Self {
-            mirror: Arc::new(Mirror::new(Arc::clone(&shared), layered)),
+        let mirror = Arc::new(Mirror::new(Arc::clone(&shared), layered));
+        let registry = Arc::new(registry(&settings)?);
+        Ok(Self {
+            follower: Arc::new(Follower::new(registry, mirror, DEFAULT_POLL)),
             shared,
             metrics,
             health: HealthReporter::new(),
@@ -127,7 +142,7 @@ impl Process {
             redis: Mutex::default(),
             notices: Notices::default(),
             settings,
-        }
+        })
     }
 
     /// A limiter with a store connection of its own, on the runtime that calls this.
@@ -190,4 +205,19 @@ impl Process {
         let counters = i64::try_from(self.memory.len()).unwrap_or(i64::MAX);
         self.metrics.memory_counters.set(counters);
     }
+}
+
+/// Where operators' changes are kept: with the counters, or where there are none but those of this process, in a file.
+fn registry(settings: &Settings) -> Result<AnyRegistry, AppError> {
+    let redis = &settings.redis;
+    let Some(url) = &redis.url else {
+        let path = settings.general.data_dir.join(REGISTRY_FILE);
+        return Ok(AnyRegistry::Embedded(EmbeddedRegistry::new(path, DEFAULT_LOG_CHANGES)));
+    };
+    let settings = RedisRegistrySettings {
+        connect_timeout: redis.connect_timeout,
+        response_timeout: redis.response_timeout,
+        ..RedisRegistrySettings::new(url.expose(), &redis.key_prefix)
+    };
+    Ok(AnyRegistry::Redis(Box::new(RedisRegistry::connect(&settings)?)))
 }

@@ -60,7 +60,7 @@ fn reapply(process: &Process, logs: &LogHandle, settings: Result<Settings, confi
 
 async fn reload(process: &Process) {
     let Some(path) = process.settings.policies.path.clone() else { return };
-    let mirror = Arc::clone(&process.mirror);
+    let mirror = Arc::clone(process.follower.mirror());
     let load = move || mirror.replace_files(Files::read(&[path]));
     match tokio::task::spawn_blocking(load).await {
         Ok(Ok((version, warnings))) => {

@@ -129,7 +129,7 @@ impl Directory {
         self.find(name.domain.as_bytes(), &entries(name))
     }
 
-    /// Puts a client in the place of what was there, unless that is of a later revision.
+    /// Puts a client in the place of what was there.
     pub fn put(&self, mut client: Client) {
         if let Some((domain, _)) = self.domains.read().get_key_value(&client.name.domain) {
             client.name.domain = Arc::clone(domain);
@@ -140,7 +140,6 @@ impl Directory {
         let mut shard = shard.write();
         let rehash = |client: &Arc<Client>| self.hash_of(client);
         match shard.entry(hash, |there| there.name == client.name, rehash) {
-            Slot::Occupied(there) if there.get().revision > client.revision => return,
             Slot::Occupied(mut there) => *there.get_mut() = Arc::clone(&client),
             Slot::Vacant(place) => {
                 place.insert(Arc::clone(&client));
@@ -152,15 +151,12 @@ impl Directory {
         self.ordered.write().replace(InOrder(client));
     }
 
-    /// Takes a client out, unless it is of a later revision than `revision`.
-    pub fn remove(&self, name: &ClientName, revision: u64) {
+    /// Takes a client out.
+    pub fn remove(&self, name: &ClientName) {
         let hash = self.hash(name.domain.as_bytes(), entries(name));
         let Some(shard) = self.shard(hash) else { return };
         let mut shard = shard.write();
         let Ok(there) = shard.find_entry(hash, |client| client.name == *name) else { return };
-        if there.get().revision > revision {
-            return;
-        }
         there.remove();
         self.len.fetch_sub(1, Ordering::Relaxed);
         self.ordered.write().remove(name);
@@ -174,7 +170,7 @@ impl Directory {
     }
 
     /// Takes out every client that `keep` does not keep.
-    pub fn retain(&self, revision: u64, keep: impl Fn(&ClientName) -> bool) {
+    pub fn retain(&self, keep: impl Fn(&ClientName) -> bool) {
         let gone: Vec<ClientName> = self
             .ordered
             .read()
@@ -184,7 +180,7 @@ impl Directory {
             .cloned()
             .collect();
         for name in &gone {
-            self.remove(name, revision);
+            self.remove(name);
         }
     }
 
@@ -259,14 +255,13 @@ mod tests {
     }
 
     #[test]
-    fn later_revision_stays() {
+    fn later_call_counts_also_with_a_lower_revision() {
         let directory = Directory::default();
         directory.put(client("d", "a", 5));
         directory.put(client("d", "a", 4));
-        assert_eq!(directory.get(&name("d", "a")).unwrap().revision, 5);
-        directory.remove(&name("d", "a"), 4);
+        assert_eq!(directory.get(&name("d", "a")).unwrap().revision, 4);
         assert_eq!(directory.len(), 1);
-        directory.remove(&name("d", "a"), 6);
+        directory.remove(&name("d", "a"));
         assert!(directory.is_empty() && !directory.has_domain(b"d"));
     }
 

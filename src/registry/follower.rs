@@ -89,6 +89,16 @@ impl<R, M> Follower<R, M> {
         }
     }
 
+    /// What it follows.
+    pub const fn registry(&self) -> &Arc<R> {
+        &self.registry
+    }
+
+    /// What it keeps up to date.
+    pub const fn mirror(&self) -> &Arc<M> {
+        &self.mirror
+    }
+
     /// How far it is.
     pub fn progress(&self) -> Progress {
         *self.progress.borrow()

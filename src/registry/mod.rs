@@ -6,8 +6,10 @@
 //!
 //! * [`redis`]: the form that replicas share.
 //! * [`embedded`]: the form for a single process, a file.
+//! * [`any`]: either, as the settings say.
 //! * [`follower`]: keeps what is in memory as the registry is.
 
+pub mod any;
 pub mod embedded;
 pub mod follower;
 pub mod redis;

@@ -24,6 +24,10 @@ use crate::store::LimitStore;
 /// Whom health is told of: the process, the reference's name for it, and the service.
 pub const HEALTH_NAMES: [&str; 3] = ["", "ratelimit", SERVICE_NAME];
 
+const HEALTH: &str = "grpc.health.v1.Health";
+const REFLECTION: &str = "grpc.reflection.v1.ServerReflection";
+const OLDER_REFLECTION: &str = "grpc.reflection.v1alpha.ServerReflection";
+
 /// How long connections live and how large a message may be.
 #[derive(Clone, Debug)]
 pub struct Connections {
@@ -63,13 +67,14 @@ pub async fn serve<S: LimitStore>(
     let service =
         RateLimitServiceServer::new(rls).max_decoding_message_size(connections.message_bytes);
     let router = connections.builder().add_service(Oversized::new(service, shared));
-    serve_router(router, incoming, health, stop).await
+    serve_router(router, &[SERVICE_NAME], incoming, health, stop).await
 }
 
-/// The admin listener, with the services of `routes`, until `stop`.
+/// The admin listener, with the services of `routes`, called `names`, until `stop`.
 pub async fn serve_admin(
     incoming: impl Stream<Item = io::Result<TcpStream>> + Send,
     routes: Routes,
+    names: &[&str],
     health: HealthReporter,
     connections: &Connections,
     stop: impl Future<Output = ()> + Send,
@@ -77,11 +82,12 @@ pub async fn serve_admin(
     let at_once = |stream: TcpStream| stream.set_nodelay(true).map(|()| stream);
     let incoming = incoming.map(move |accepted| accepted.and_then(at_once));
     let mut server = connections.builder();
-    serve_router(server.add_routes(routes), incoming, health, stop).await
+    serve_router(server.add_routes(routes), names, incoming, health, stop).await
 }
 
 async fn serve_router(
     router: Router,
+    names: &[&str],
     incoming: impl Stream<Item = io::Result<TcpStream>> + Send,
     health: HealthReporter,
     stop: impl Future<Output = ()> + Send,
@@ -89,18 +95,21 @@ async fn serve_router(
     let health = HealthServer::new(HealthService::from_health_reporter(health));
     let router = router
         .add_service(health)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+        .add_service(reflection(names).with_service_name(REFLECTION).build_v1()?)
+        .add_service(reflection(names).with_service_name(OLDER_REFLECTION).build_v1alpha()?);
     Ok(router.serve_with_incoming_shutdown(incoming, stop).await?)
 }
 
-/// `grpcurl list` and `describe`, also for clients that speak only the older reflection.
-fn reflection() -> Reflection<'static> {
-    Reflection::configure()
+/// `grpcurl list` and `describe`, also for clients that speak only the older reflection. Listed are the services of `names`
+/// and health.
+fn reflection(names: &[&str]) -> Reflection<'static> {
+    let described = Reflection::configure()
         .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         // So that grpcurl shows the violations of a bad request, not their bytes.
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name(HEALTH);
+    names.iter().fold(described, |described, name| described.with_service_name(*name))
 }
 
 /// Why a gRPC server stopped.

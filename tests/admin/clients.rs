@@ -169,7 +169,7 @@ async fn expired_client_is_as_if_it_were_deleted_and_then_is() {
     guest.expires_at = Some(world.time_in(120));
     replica.upsert(vec![guest, client(&[("api_key", "b")], vec![per_minute(1)])]).await.unwrap();
     assert_eq!(replica.admitted(ACME, 10).await, 8);
-    assert_eq!(sweep(&*world.registry, &replica.mirror).await, Ok(0));
+    assert_eq!(sweep(&replica.follower).await, Ok(0));
     world.advance(120);
     assert_eq!(replica.admitted(ACME, 10).await, 3);
     let get = replica.manage(Action::Get(Get { client: Some(name(ACME)) })).await;
@@ -180,8 +180,8 @@ async fn expired_client_is_as_if_it_were_deleted_and_then_is() {
 
     let late = world.replica().await;
     late.follow().await;
-    assert_eq!(sweep(&*world.registry, &replica.mirror).await, Ok(1));
-    assert_eq!(sweep(&*world.registry, &late.mirror).await, Ok(0), "somebody else did it");
+    assert_eq!(sweep(&replica.follower).await, Ok(1));
+    assert_eq!(sweep(&late.follower).await, Ok(0), "somebody else did it");
     assert_eq!(world.registry.len(), 1);
     assert_eq!(replica.shared.resolver.clients.directory().len(), 1);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_stream::wrappers::TcpListenerStream;
 use tollgate::admin::auth::Guard;
@@ -13,7 +14,7 @@ use tollgate::admin::pb::client_service_client::ClientServiceClient;
 use tollgate::admin::pb::manage_clients_request::{Action, Upsert};
 use tollgate::admin::pb::policy_service_client::PolicyServiceClient;
 use tollgate::admin::pb::{self, ManageClientsRequest, ManageClientsResponse};
-use tollgate::admin::{Admin, routes};
+use tollgate::admin::{Admin, SERVICE_NAMES, routes};
 use tollgate::clients::directory::Directory;
 use tollgate::domain::{Clock as _, Hits, ManualClock, Timestamp, Verdict};
 use tollgate::limiter::failover::Failover;
@@ -25,7 +26,7 @@ use tollgate::limiter::snapshot::Policies;
 use tollgate::limiter::status::Decision;
 use tollgate::limiter::{Limiter, Shared};
 use tollgate::policy::{AlgorithmName, Files, Layered, OnStoreFailure, Options, Source};
-use tollgate::registry::{Delta, Registry as _};
+use tollgate::registry::follower::Follower;
 use tollgate::store::MemoryStore;
 use tollgate::telemetry::metrics::Metrics;
 use tollgate::transport::server::{Connections, serve_admin};
@@ -107,7 +108,12 @@ impl World {
         };
         let deadline = Duration::from_secs(5);
         let registry = Arc::clone(&self.registry);
-        let admin = Admin::new(registry, Arc::clone(&mirror), limiter(), deadline);
+        let follower =
+            Arc::new(Follower::new(registry, Arc::clone(&mirror), Duration::from_millis(10)));
+        let following = Arc::clone(&follower);
+        let following = tokio::spawn(async move { following.run().await });
+        follower.synced().await;
+        let admin = Admin::new(Arc::clone(&follower), limiter(), deadline);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let services = routes(Arc::new(admin), Guard::new(token));
@@ -121,7 +127,9 @@ impl World {
             let incoming = TcpListenerStream::new(listener);
             let health = HealthReporter::new();
             let stop = std::future::pending();
-            serve_admin(incoming, services, health, &connections, stop).await.unwrap();
+            serve_admin(incoming, services, &SERVICE_NAMES, health, &connections, stop)
+                .await
+                .unwrap();
         });
         let channel =
             Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
@@ -130,7 +138,8 @@ impl World {
                 .max_encoding_message_size(64 << 20)
                 .max_decoding_message_size(64 << 20),
             policies: PolicyServiceClient::new(channel),
-            registry: Arc::clone(&self.registry),
+            follower,
+            following,
             limiter: limiter(),
             mirror,
             shared,
@@ -145,16 +154,20 @@ pub struct Replica {
     pub limiter: Limiter<Store>,
     pub mirror: Arc<Mirror>,
     pub shared: Arc<Shared>,
-    registry: Arc<MapRegistry>,
+    pub follower: Arc<Follower<MapRegistry, Mirror>>,
+    following: JoinHandle<()>,
 }
 
 impl Replica {
     /// Catches up with the registry.
     pub async fn follow(&self) {
-        match self.registry.since(self.mirror.revision()).await.unwrap() {
-            Delta::Changes { revision, entries } => self.mirror.apply(revision, entries),
-            Delta::TooOld => panic!("the log has everything"),
-        }
+        let newest = self.follower.registry().revision();
+        assert!(self.follower.caught_up(newest, Duration::from_secs(10)).await);
+    }
+
+    /// From now on it hears of nothing.
+    pub fn stop_following(&self) {
+        self.following.abort();
     }
 
     pub async fn manage(&self, action: Action) -> Result<ManageClientsResponse, Status> {

@@ -52,6 +52,9 @@ impl Registry for MapRegistry {
     async fn write(&self, changes: Vec<Change>) -> Result<Written, RegistryError> {
         self.check()?;
         let mut inner = self.inner.lock();
+        if changes.is_empty() {
+            return Ok(Written { revision: inner.revision, before: Vec::new() });
+        }
         for (index, change) in changes.iter().enumerate() {
             let found = inner.records.get(&change.key).map(|record| record.revision);
             let holds = match change.expect {

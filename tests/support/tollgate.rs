@@ -46,6 +46,7 @@ pub struct Options {
     env: Vec<(String, String)>,
     policy_text: Option<String>,
     config_text: Option<String>,
+    data: Option<PathBuf>,
 }
 
 impl Options {
@@ -70,6 +71,12 @@ impl Options {
         self
     }
 
+    /// Keeps what operators change in this directory, instead of one that ends with the process.
+    pub fn data(mut self, path: impl AsRef<Path>) -> Self {
+        self.data = Some(path.as_ref().to_owned());
+        self
+    }
+
     /// Such as `store.on_failure=deny`.
     pub fn set(mut self, setting: impl Into<String>) -> Self {
         self.set.push(setting.into());
@@ -90,6 +97,8 @@ impl Options {
             command.args(["--set", &format!("{listener}.listen=127.0.0.1:0")]);
         }
         command.arg("--ready-file").arg(&ready);
+        let data = self.data.clone().unwrap_or_else(|| dir.path().join("data"));
+        command.arg("--set").arg(format!("data_dir={}", data.display()));
         if let Some(text) = &self.config_text {
             fs::write(dir.path().join(CONFIG), text).unwrap();
             command.arg("--config").arg(dir.path().join(CONFIG));

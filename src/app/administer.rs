@@ -1,0 +1,61 @@
+//! Run-time administration in this process: the admin listener, and the tasks that keep what operators changed in
+//! force. All of it on the control runtime, away from decisions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::task::TaskTracker;
+
+use super::AppError;
+use super::process::Process;
+use crate::admin::auth::Guard;
+use crate::admin::{self, Admin, SERVICE_NAMES, sweep};
+use crate::config::Secret;
+use crate::transport::server::serve_admin;
+
+/// How long the store may take for an operator, who waits rather than hear that it is busy.
+const STORE_DEADLINE: Duration = Duration::from_secs(1);
+/// How often the records of clients that have expired are deleted.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How long the start waits for the registry.
+const START_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Starts following the registry and serving operators, until the process stops.
+pub(super) fn spawn(
+    tasks: &TaskTracker,
+    process: &Arc<Process>,
+    listener: TcpListener,
+) -> Result<(), AppError> {
+    let (follower, stop) = (Arc::clone(&process.follower), process.stop.clone());
+    tasks.spawn(async move { stop.run_until_cancelled(follower.run()).await });
+    let stopped = process.stop.clone().cancelled_owned();
+    tasks.spawn(sweep::run(Arc::clone(&process.follower), SWEEP_EVERY, stopped));
+    let admin = Admin::new(Arc::clone(&process.follower), process.limiter()?, STORE_DEADLINE);
+    let guard = Guard::new(process.settings.admin.token.as_ref().map(Secret::expose));
+    let routes = admin::routes(Arc::new(admin), guard);
+    let process = Arc::clone(process);
+    tasks.spawn(async move {
+        let stop = process.stop.clone().cancelled_owned();
+        let incoming = TcpListenerStream::new(listener);
+        let (health, connections) = (process.health.clone(), process.connections(0));
+        let served =
+            serve_admin(incoming, routes, &SERVICE_NAMES, health, &connections, stop).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the admin listener stopped");
+        }
+    });
+    Ok(())
+}
+
+/// Waits until the registry was read once, so that the first requests meet what operators changed; not long, as it may be
+/// away.
+pub(super) async fn wait_for_registry(process: &Process) {
+    let tried = tokio::time::timeout(START_PATIENCE, process.follower.tried()).await;
+    if tried.is_err() {
+        tracing::warn!(
+            "what operators changed is not all in force yet: the registry takes long to read"
+        );
+    }
+}

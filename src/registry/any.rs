@@ -1,0 +1,56 @@
+//! The registry that the settings name: in Redis or in a file. Nothing is decided here but which.
+
+use std::future::Future;
+
+use futures_util::future::Either;
+
+use super::embedded::EmbeddedRegistry;
+use super::redis::RedisRegistry;
+use super::{Change, Delta, Entry, Record, Registry, RegistryError, Written};
+
+/// One of the two.
+#[derive(Debug)]
+pub enum AnyRegistry {
+    /// Shared by every replica that uses the same Redis.
+    Redis(Box<RedisRegistry>),
+    /// Of this process alone.
+    Embedded(EmbeddedRegistry),
+}
+
+impl Registry for AnyRegistry {
+    async fn write(&self, changes: Vec<Change>) -> Result<Written, RegistryError> {
+        match self {
+            Self::Redis(registry) => registry.write(changes).await,
+            Self::Embedded(registry) => registry.write(changes).await,
+        }
+    }
+
+    async fn read(&self, key: &[u8]) -> Result<Option<Record>, RegistryError> {
+        match self {
+            Self::Redis(registry) => registry.read(key).await,
+            Self::Embedded(registry) => registry.read(key).await,
+        }
+    }
+
+    async fn since(&self, revision: u64) -> Result<Delta, RegistryError> {
+        match self {
+            Self::Redis(registry) => registry.since(revision).await,
+            Self::Embedded(registry) => registry.since(revision).await,
+        }
+    }
+
+    async fn scan(&self, tell: impl FnMut(Vec<Entry>) + Send) -> Result<u64, RegistryError> {
+        match self {
+            Self::Redis(registry) => registry.scan(tell).await,
+            Self::Embedded(registry) => registry.scan(tell).await,
+        }
+    }
+
+    /// Counts from the call on, not from the first poll.
+    fn news(&self) -> impl Future<Output = ()> + Send {
+        match self {
+            Self::Redis(registry) => Either::Left(registry.news()),
+            Self::Embedded(registry) => Either::Right(registry.news()),
+        }
+    }
+}
