@@ -18,6 +18,7 @@ mod admission;
 mod answers;
 mod checker;
 mod cli;
+mod clients;
 mod conformance;
 mod decisions;
 mod edge;
