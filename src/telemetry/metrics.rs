@@ -83,7 +83,7 @@ pub struct Metrics {
     pub degraded_allowed: Counter,
     /// Claims refused for want of a store.
     pub degraded_denied: Counter,
-    /// Requests of domains that no policy names.
+    /// Requests of domains that no policy and no client names.
     pub unknown_domain: Counter,
     /// Requests larger than the bounds.
     pub out_of_bounds: Counter,
@@ -161,7 +161,7 @@ impl Metrics {
         );
         registry.register(
             "unknown_domain_requests",
-            "Requests of domains that no policy names; they pass",
+            "Requests of domains that no policy and no client names; they pass",
             self.unknown_domain.clone(),
         );
         registry.register(
