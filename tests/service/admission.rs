@@ -125,6 +125,7 @@ async fn promises_hold_in_every_interval_while_windows_slide() {
     let dir = tempfile::tempdir().unwrap();
     let replicas = replicas(&redis, &policies(dir.path()));
     let origin = Instant::now();
+    let since_epoch = std::time::UNIX_EPOCH.elapsed().unwrap();
     let end = origin + Duration::from_secs(20);
     let mut callers = Vec::new();
     for (i, mut client) in clients(&replicas).await.into_iter().enumerate() {
@@ -153,6 +154,8 @@ async fn promises_hold_in_every_interval_while_windows_slide() {
     Promise::Window { limit: 50, window: second }.check(sliding).unwrap();
     let bucket = &traces["token_bucket"];
     Promise::Bucket { burst: 50, limit: 50, period: second }.check(bucket).unwrap();
+    let fixed = &traces["fixed_window"];
+    Promise::Aligned { limit: 50, window: second, origin: since_epoch }.check(fixed).unwrap();
     for (algorithm, admitted) in &traces {
         let (few, many) = (50 * 14, 50 * 22);
         assert!((few..=many).contains(&admitted.len()), "{algorithm}: {} in 20 s", admitted.len());

@@ -18,6 +18,8 @@ pub struct Admitted {
 pub enum Promise {
     /// At most `limit` in any window.
     Window { limit: u64, window: Duration },
+    /// At most `limit` in each window aligned to the epoch, where the trace's zero is `origin` after the epoch.
+    Aligned { limit: u64, window: Duration, origin: Duration },
     /// At most burst + rate * t in any interval t.
     Bucket { burst: u64, limit: u64, period: Duration },
 }
@@ -25,6 +27,9 @@ pub enum Promise {
 impl Promise {
     /// Every interval from one sending to one answer is looked at.
     pub fn check(&self, trace: &[Admitted]) -> Result<(), String> {
+        if let Self::Aligned { limit, window, origin } = self {
+            return check_aligned(trace, *limit, *window, *origin);
+        }
         for first in trace {
             let mut within: Vec<Duration> =
                 trace.iter().filter(|a| a.sent >= first.sent).map(|a| a.answered).collect();
@@ -32,6 +37,7 @@ impl Promise {
             for (i, answered) in within.iter().enumerate() {
                 let (count, interval) = (i as u64 + 1, answered.saturating_sub(first.sent));
                 let excess = match self {
+                    Self::Aligned { .. } => false,
                     Self::Window { limit, window } => interval < *window && count > *limit,
                     Self::Bucket { burst, limit, period } => {
                         let refilled =
@@ -48,6 +54,24 @@ impl Promise {
             }
         }
         Ok(())
+    }
+}
+
+fn check_aligned(
+    trace: &[Admitted],
+    limit: u64,
+    window: Duration,
+    origin: Duration,
+) -> Result<(), String> {
+    let index = |at: Duration| (origin + at).as_micros() / window.as_micros();
+    let mut counts = std::collections::BTreeMap::<u128, u64>::new();
+    // Sent and answered in one window: it was decided there, by the same machine's clock.
+    for admitted in trace.iter().filter(|a| index(a.sent) == index(a.answered)) {
+        *counts.entry(index(admitted.sent)).or_default() += 1;
+    }
+    match counts.into_iter().find(|(_, count)| *count > limit) {
+        Some((index, count)) => Err(format!("{count} admitted in window {index}")),
+        None => Ok(()),
     }
 }
 
@@ -77,6 +101,15 @@ mod tests {
         let promise = Promise::Window { limit: 50, window: Duration::from_secs(1) };
         assert!(promise.check(&trace(Algorithm::FixedWindow)).is_err());
         promise.check(&trace(Algorithm::SlidingWindow { slots: 10 })).unwrap();
+    }
+
+    #[test]
+    fn holds_a_fixed_window_to_its_edges_and_convicts_more() {
+        let window = Duration::from_secs(1);
+        let promise = |limit| Promise::Aligned { limit, window, origin: Duration::ZERO };
+        let fixed = trace(Algorithm::FixedWindow);
+        promise(50).check(&fixed).unwrap();
+        assert!(promise(49).check(&fixed).is_err());
     }
 
     #[test]
