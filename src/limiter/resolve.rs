@@ -3,17 +3,20 @@
 //! The client that a descriptor is goes first, then the override it brings along, then the rule that matches it. A
 //! limit named by another matched rule's `replaces` is left out. Nothing here waits or counts.
 
+mod build;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use self::build::Building;
 use super::ask::{Ask, Traits};
 use super::key::{self, KeyMaker, Sharing};
 use super::mode::Mode;
-use super::request::{Descriptor, Entry, Override, Request};
+use super::request::{Entry, Override, Request};
 use super::snapshot::Snapshot;
 use crate::clients::directory::Directory;
 use crate::clients::{Client, Model};
-use crate::domain::{Algorithm, Charge, Claim, Clock, Key, Limit, LimitError, Part, Unit};
+use crate::domain::{Algorithm, Charge, Clock, Key, Limit, LimitError, Unit};
 use crate::policy::{
     AlgorithmName, Domain, How, LimitKind, OnStoreFailure, PathEntry, Rule, RuleLimit,
 };
@@ -282,167 +285,10 @@ fn pairs(entries: &[Entry]) -> impl Iterator<Item = (&[u8], &[u8])> {
     entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()))
 }
 
-struct Building<'a> {
-    resolver: &'a Resolver,
-    request: &'a Request,
-    snapshot: &'a Snapshot,
-    policy: Option<&'a Domain>,
-    shadow: bool,
-    replaced: Vec<(usize, &'a str)>,
-    resolution: Resolution,
-}
-
-impl Building<'_> {
-    fn resolved(
-        &mut self,
-        i: usize,
-        descriptor: &Descriptor,
-        rule: Option<&Rule>,
-        client: Option<Arc<Client>>,
-    ) -> Resolved {
-        let index = rule.map(|rule| rule.index);
-        // Limits were checked when the client was stored; if the rule has made them impossible since, it goes by the rule.
-        if let Some(client) = client
-            && let Ok(limits) = self.resolver.client_limits(&client, rule)
-        {
-            let target = self.by_client(i, descriptor, rule, &client, limits);
-            return Resolved { rule: index, client: Some(client), overridden: false, target };
-        }
-        let brought = descriptor.limit.map(|over| self.resolver.override_limit(over, rule));
-        let overridden = matches!(brought, Some(Some(_)));
-        let target = match brought {
-            Some(Some(valid)) => self.by_override(descriptor, rule, valid),
-            Some(None) => match self.by_rule(descriptor, rule) {
-                Target::Nothing if rule.is_none() => self.by_invalid_override(descriptor),
-                target => target,
-            },
-            None => self.by_rule(descriptor, rule),
-        };
-        Resolved { rule: index, client: None, overridden, target }
-    }
-
-    /// A client is not replaced by its own rule: that stands for the client's limits.
-    fn by_client(
-        &mut self,
-        i: usize,
-        descriptor: &Descriptor,
-        rule: Option<&Rule>,
-        client: &Client,
-        limits: Vec<Ready>,
-    ) -> Target {
-        if limits.is_empty() {
-            return Target::Unlimited;
-        }
-        let start = self.resolution.ask.group.claims.len();
-        for (limit, report, traits) in limits {
-            let named =
-                |&(by, name): &(usize, &str)| by != i && report.name.as_deref() == Some(name);
-            if !self.replaced.iter().any(named) {
-                let counter = Counted { rule, sharing: Sharing::Own, tail: &key::tail(&limit) };
-                self.claim(descriptor, counter, limit, traits, report);
-            }
-        }
-        if self.resolution.ask.group.claims.len() == start {
-            return Target::Nothing;
-        }
-        let quota = client.quota.unwrap_or_else(|| rule.is_some_and(|rule| rule.quota));
-        let shadow = client.shadow.unwrap_or_else(|| rule.is_some_and(|rule| rule.shadow));
-        Target::Part(self.part(start, quota, shadow))
-    }
-
-    fn by_rule(&mut self, descriptor: &Descriptor, rule: Option<&Rule>) -> Target {
-        let Some(rule) = rule else { return Target::Nothing };
-        let start = self.resolution.ask.group.claims.len();
-        let mut unlimited = false;
-        for (i, limit) in rule.limits.iter().enumerate() {
-            let named = |(_, name): &(usize, &str)| limit.name.as_deref() == Some(*name);
-            if self.replaced.iter().any(named) {
-                continue;
-            }
-            match limit.kind {
-                LimitKind::Unlimited => unlimited = true,
-                LimitKind::Counted { limit: counted, unit, unit_multiplier, on_store_failure } => {
-                    let report = Report {
-                        requests_per_unit: counted.requests(),
-                        unit,
-                        unit_multiplier,
-                        name: limit.name.clone(),
-                    };
-                    let tail = self.snapshot.tail(rule, i);
-                    let traits = Traits { on_store_failure };
-                    let counter = Counted { rule: Some(rule), sharing: Sharing::Rule, tail };
-                    self.claim(descriptor, counter, counted, traits, report);
-                }
-            }
-        }
-        if self.resolution.ask.group.claims.len() == start {
-            return if unlimited { Target::Unlimited } else { Target::Nothing };
-        }
-        Target::Part(self.part(start, rule.quota, rule.shadow))
-    }
-
-    fn by_override(
-        &mut self,
-        descriptor: &Descriptor,
-        rule: Option<&Rule>,
-        (limit, report, traits): Ready,
-    ) -> Target {
-        let start = self.resolution.ask.group.claims.len();
-        let counter = Counted { rule, sharing: Sharing::Rule, tail: &key::tail(&limit) };
-        self.claim(descriptor, counter, limit, traits, report);
-        Target::Part(self.part(start, false, false))
-    }
-
-    /// A limit of zero always fails and takes part in the verdict like any other.
-    fn by_invalid_override(&mut self, descriptor: &Descriptor) -> Target {
-        let start = self.resolution.ask.group.claims.len();
-        let period = std::time::Duration::from_secs(1);
-        if let Ok(limit) = Limit::new(0, period, Algorithm::FixedWindow, Charge::Admitted) {
-            let report =
-                Report { requests_per_unit: 0, unit: Unit::Second, unit_multiplier: 1, name: None };
-            let traits = Traits { on_store_failure: None };
-            let tail = b":invalid_override";
-            let counter = Counted { rule: None, sharing: Sharing::Rule, tail };
-            self.claim(descriptor, counter, limit, traits, report);
-        }
-        Target::InvalidOverride(self.part(start, false, false))
-    }
-
-    fn claim(
-        &mut self,
-        descriptor: &Descriptor,
-        Counted { rule, sharing, tail }: Counted<'_>,
-        limit: Limit,
-        traits: Traits,
-        report: Report,
-    ) {
-        let (domain, entries) = (&self.request.domain, &descriptor.entries);
-        let path = path_of(self.policy, rule, entries);
-        let key = self.resolver.keys.key(domain, entries, &path, sharing, tail);
-        self.resolution.ask.group.claims.push(Claim { key, limit, hits: descriptor.hits });
-        self.resolution.ask.traits.push(traits);
-        self.resolution.reports.push(report);
-    }
-
-    fn part(&mut self, start: usize, quota: bool, shadow: bool) -> usize {
-        let group = &mut self.resolution.ask.group;
-        let claims = start..group.claims.len();
-        group.parts.push(Part { quota, shadow: shadow || self.shadow, claims });
-        group.parts.len() - 1
-    }
-}
-
 /// An entry that counts by its value.
 fn by_value(sensitive: bool) -> PathEntry {
     let (key, how) = (Arc::default(), How::Any);
     PathEntry { key, how, share: false, sensitive, value_to_metric: false }
-}
-
-/// Which counter a claim has.
-struct Counted<'a> {
-    rule: Option<&'a Rule>,
-    sharing: Sharing,
-    tail: &'a [u8],
 }
 
 /// The limit and failure mode of a limit that counts.
