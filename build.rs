@@ -2,7 +2,8 @@
 //!
 //! Envoy copies raw header bytes into fields that the protocol declares as `string`. A decoder that insists
 //! on UTF-8 would refuse such a request, and Envoy would then let it pass unlimited. So the Rust code is
-//! generated from a copy of the descriptors in which those fields are `bytes`; the wire is the same.
+//! generated from a copy of the descriptors in which those fields are `bytes`; the wire is the same. So it is for
+//! dynamic metadata, which the code writes as bytes because building its message costs more than deciding.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -15,8 +16,12 @@ const FILES: [&str; 3] = [
     "tollgate/v1/policies.proto",
 ];
 
-/// Fields of Envoy's messages whose bytes come from its clients: (message, fields).
-const RAW: [(&str, &[&str]); 2] = [("RateLimitRequest", &["domain"]), ("Entry", &["key", "value"])];
+/// Fields of Envoy's messages that the code takes or gives as bytes: (message, fields).
+const RAW: [(&str, &[&str]); 3] = [
+    ("RateLimitRequest", &["domain"]),
+    ("Entry", &["key", "value"]),
+    ("RateLimitResponse", &["dynamic_metadata"]),
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -28,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     served.file.iter_mut().for_each(|file| file.source_code_info = None);
     fs::write(out.join("descriptors.bin"), served.encode_to_vec())?;
 
-    take_raw_bytes(&mut set);
+    use_bytes(&mut set);
     tonic_prost_build::configure()
         .build_transport(false)
         .bytes(".")
@@ -39,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn take_raw_bytes(set: &mut FileDescriptorSet) {
+fn use_bytes(set: &mut FileDescriptorSet) {
     // What operators type is text, and refused when it is not.
     let envoys = set.file.iter_mut().filter(|file| file.package().starts_with("envoy."));
     let messages = envoys.flat_map(|file| &mut file.message_type);
@@ -47,7 +52,7 @@ fn take_raw_bytes(set: &mut FileDescriptorSet) {
     for message in messages {
         found += patch(message);
     }
-    assert_eq!(found, 3, "a raw field is missing from proto/");
+    assert_eq!(found, 4, "a raw field is missing from proto/");
 }
 
 fn patch(message: &mut DescriptorProto) -> usize {
@@ -55,6 +60,7 @@ fn patch(message: &mut DescriptorProto) -> usize {
     let mut found = 0;
     for field in message.field.iter_mut().filter(|field| raw.contains(&field.name())) {
         field.set_type(Type::Bytes);
+        field.type_name = None;
         found += 1;
     }
     found + message.nested_type.iter_mut().map(patch).sum::<usize>()

@@ -11,7 +11,7 @@ use crate::clients::{Client, ClientName};
 use crate::limiter::Shared;
 use crate::limiter::request::Entry;
 use crate::telemetry::escape::escape;
-use crate::transport::metadata::entries;
+use crate::transport::metadata::client_text;
 
 /// What is written where there is nothing.
 pub(super) const NOTHING: &str = "none";
@@ -45,7 +45,7 @@ pub(super) fn descriptor_title(shared: &Shared, name: &ClientName) -> String {
     let pairs = own.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()));
     let domain = snapshot.policies.domain(name.domain.as_bytes()).map(AsRef::as_ref);
     let rule = domain.and_then(|domain| domain.find(pairs)).map(AsRef::as_ref);
-    entries(&own, rule, domain, shared.resolver.keys.hasher()).join("|")
+    client_text(&own, rule, domain, shared.resolver.keys.hasher())
 }
 
 /// What is said of a client, without its name.

@@ -1,7 +1,7 @@
 //! Messages of the protocol as the domain has them, and back: times, limits, entries, metadata.
 
 use prost_types::value::Kind;
-use prost_types::{Struct, Timestamp, Value};
+use prost_types::{ListValue, Struct, Timestamp, Value};
 use serde_json::{Map, Number, Value as Json};
 
 use super::pb;
@@ -10,7 +10,6 @@ use crate::domain::{Algorithm, Charge, Limit, Unit};
 use crate::limiter::explain::CounterState;
 use crate::limiter::mode::Mode;
 use crate::policy::{AlgorithmName, OnStoreFailure};
-use crate::transport::metadata::from_json;
 
 /// The latest time that a timestamp may hold: the end of the year 9999.
 const LATEST_SECONDS: i64 = 253_402_300_799;
@@ -209,6 +208,24 @@ fn value_to_json(value: Value) -> Option<Json> {
         }
         Some(Kind::StructValue(fields)) => Json::Object(to_json(fields)?),
     })
+}
+
+/// A value as protobuf has it.
+fn from_json(json: &Json) -> Value {
+    Value {
+        kind: Some(match json {
+            Json::Null => Kind::NullValue(0),
+            Json::Bool(value) => Kind::BoolValue(*value),
+            Json::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or(f64::MAX)),
+            Json::String(value) => Kind::StringValue(value.clone()),
+            Json::Array(values) => {
+                Kind::ListValue(ListValue { values: values.iter().map(from_json).collect() })
+            }
+            Json::Object(map) => Kind::StructValue(Struct {
+                fields: map.iter().map(|(key, value)| (key.clone(), from_json(value))).collect(),
+            }),
+        }),
+    }
 }
 
 #[cfg(test)]

@@ -76,10 +76,8 @@ fn spawn(
         .spawn(move || {
             runtime.block_on(async {
                 let incoming = UnboundedReceiverStream::new(arrivals).map(TcpStream::from_std);
-                let shared = Arc::clone(&process.shared);
-                let stop = process.stop.clone().cancelled_owned();
-                let connections = process.connections(core);
-                serve(incoming, rls, shared, process.health.clone(), &connections, stop).await
+                let (health, stop) = (process.health.clone(), process.stop.clone());
+                serve(incoming, rls, health, &process.connections(core), stop).await
             })
         })
         .map_err(system("a thread"))

@@ -30,10 +30,10 @@ use crate::registry::redis::{RedisRegistry, RedisRegistrySettings};
 use crate::store::redis::{Notices, RedisSettings, RedisStore};
 use crate::store::{Answer, LimitStore, MemoryStore, StoreError};
 use crate::telemetry::metrics::Metrics;
+use crate::transport::connections::Connections;
 use crate::transport::headers::HeaderNames;
 use crate::transport::response::Responder;
 use crate::transport::rls::Rls;
-use crate::transport::server::Connections;
 
 /// The registry's file in the data directory.
 const REGISTRY_FILE: &str = "registry.redb";

@@ -4,6 +4,7 @@
 //! number, 64-bit numbers as numbers or text.
 
 use bytes::Bytes;
+use prost::Message as _;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value as PbValue};
 use serde::{Deserialize, Deserializer};
@@ -123,8 +124,10 @@ pub(super) fn response(response: &pb::RateLimitResponse) -> Value {
         let headers: Vec<Value> = response.response_headers_to_add.iter().map(header).collect();
         map.insert("responseHeadersToAdd".to_owned(), json!(headers));
     }
-    if let Some(metadata) = &response.dynamic_metadata {
-        map.insert("dynamicMetadata".to_owned(), from_struct(metadata));
+    if !response.dynamic_metadata.is_empty()
+        && let Ok(metadata) = Struct::decode(response.dynamic_metadata.clone())
+    {
+        map.insert("dynamicMetadata".to_owned(), from_struct(&metadata));
     }
     Value::Object(map)
 }

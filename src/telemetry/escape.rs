@@ -15,6 +15,11 @@ struct Escaped<'a>(&'a [u8]);
 
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.iter().all(|byte| matches!(byte, b' '..=b'~'))
+            && let Ok(plain) = std::str::from_utf8(self.0)
+        {
+            return f.write_str(plain);
+        }
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
                 if unsafe_to_show(c) {

@@ -10,12 +10,12 @@
 //! A field that would be false or empty is absent. Values that are not UTF-8 are percent-escaped, sensitive ones
 //! hashed.
 
+use std::fmt::{self, Display};
 use std::time::Duration;
 
-use prost_types::value::Kind;
-use prost_types::{ListValue, Struct, Value};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
+use super::structs::Fields;
 use crate::limiter::key::SensitiveHasher;
 use crate::limiter::request::{Entry, Request};
 use crate::limiter::resolve::Report;
@@ -23,41 +23,54 @@ use crate::limiter::status::{Decision, Outcome, Status};
 use crate::policy::{Domain, Rule};
 use crate::telemetry::escape::escape;
 
-/// The metadata of `decision`.
-pub(super) fn metadata(request: &Request, decision: &Decision, hasher: &SensitiveHasher) -> Struct {
+/// The metadata of `decision`, as the bytes of a `google.protobuf.Struct`.
+pub(super) fn metadata(
+    request: &Request,
+    decision: &Decision,
+    hasher: &SensitiveHasher,
+) -> Vec<u8> {
     let rules = decision.snapshot.policies.rules();
     let rule = |status: &Status| status.rule.and_then(|i| rules.get(i as usize)).map(AsRef::as_ref);
-    let pairs = || request.descriptors.iter().zip(&decision.statuses);
-    let mut fields = Struct::default();
-    set(&mut fields, "domain", text(escape(&request.domain)));
     let domain = decision.snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
-    let described = pairs().map(|(d, status)| {
-        let rule = rule(status);
-        describe(entries(&d.entries, rule, domain, hasher), status, rule)
+    let mut fields = Fields::default();
+    fields.field("domain", |at| at.text(escape(&request.domain)));
+    fields.field("descriptors", |at| {
+        at.list(|list| {
+            for (descriptor, status) in request.descriptors.iter().zip(&decision.statuses) {
+                let rule = rule(status);
+                let shown = || shown(&descriptor.entries, rule, domain, hasher);
+                list.value(|at| at.fields(|fields| describe(fields, shown, status, rule)));
+            }
+        });
     });
-    set(&mut fields, "descriptors", list(described.collect()));
-    let mut merged = Struct::default();
-    for (_, status) in pairs().filter(|(_, status)| !status.over_limit()) {
+    let mut merged = None;
+    for status in decision.statuses.iter().filter(|status| !status.over_limit()) {
         let client = status.client.as_ref().and_then(|client| client.metadata.as_deref());
         let own = client.or_else(|| rule(status).and_then(|rule| rule.metadata.as_deref()));
         if let Some(own) = own {
-            merge(&mut merged, own);
+            merge(merged.get_or_insert_with(Map::new), own);
         }
     }
-    if !merged.fields.is_empty() {
-        set(&mut fields, "metadata", Kind::StructValue(merged));
+    if let Some(merged) = merged.filter(|merged| !merged.is_empty()) {
+        fields.field("metadata", |at| at.map(&merged));
     }
-    fields
+    fields.into_bytes()
 }
 
-fn describe(entries: Vec<String>, status: &Status, rule: Option<&Rule>) -> Value {
-    let mut fields = Struct::default();
+fn describe<'a, E: Iterator<Item = Shown<'a>>>(
+    fields: &mut Fields,
+    entries: impl Fn() -> E,
+    status: &Status,
+    rule: Option<&Rule>,
+) {
     if status.client.is_some() {
-        set(&mut fields, "client", text(entries.join("|")));
+        fields.field("client", |at| at.text(joined(entries())));
     }
-    set(&mut fields, "entries", list(entries.into_iter().map(|e| text(e).into()).collect()));
+    fields.field("entries", |at| {
+        at.list(|list| entries().for_each(|entry| list.value(|at| at.text(entry))));
+    });
     if let Some(rule) = rule {
-        set(&mut fields, "rule", text(&rule.label));
+        fields.field("rule", |at| at.text(&rule.label));
     }
     let flags = [
         ("over_limit", status.over_limit()),
@@ -65,47 +78,72 @@ fn describe(entries: Vec<String>, status: &Status, rule: Option<&Rule>) -> Value
         ("degraded", status.degraded),
     ];
     for (name, _) in flags.iter().filter(|(_, holds)| *holds) {
-        set(&mut fields, name, Kind::BoolValue(true));
+        fields.field(name, |at| at.bool(true));
     }
     match &status.outcome {
         Outcome::Limited(limited) if !limited.passed => {
-            let failed = limited.failed.iter().map(|limit| text(title(limit)).into()).collect();
-            set(&mut fields, "limits_over", list(failed));
+            fields.field("limits_over", |at| {
+                at.list(|list| {
+                    limited.failed.iter().for_each(|limit| list.value(|at| at.text(title(limit))));
+                });
+            });
             if let Some(retry) = limited.retry_after {
-                set(&mut fields, "retry_after_ms", Kind::NumberValue(millis(retry)));
+                fields.field("retry_after_ms", |at| at.number(millis(retry)));
             }
         }
-        Outcome::InvalidOverride => set(&mut fields, "reason", text("invalid_override")),
-        Outcome::OutOfBounds => set(&mut fields, "reason", text("out_of_bounds")),
+        Outcome::InvalidOverride => fields.field("reason", |at| at.text("invalid_override")),
+        Outcome::OutOfBounds => fields.field("reason", |at| at.text("out_of_bounds")),
         Outcome::NoLimit | Outcome::Unlimited | Outcome::Limited(_) => {}
     }
-    Kind::StructValue(fields).into()
 }
 
-/// The entries as `key=value`, escaped. Sensitive values are hashed also where no rule decided: none may match, or none
-/// was looked for.
-pub(crate) fn entries(
+/// The descriptor of a client as one text; see [`shown`].
+pub(crate) fn client_text(
     entries: &[Entry],
     rule: Option<&Rule>,
     domain: Option<&Domain>,
     hasher: &SensitiveHasher,
-) -> Vec<String> {
+) -> String {
+    joined(shown(entries, rule, domain, hasher))
+}
+
+fn joined<'a>(entries: impl Iterator<Item = Shown<'a>>) -> String {
+    entries.map(|entry| entry.to_string()).collect::<Vec<_>>().join("|")
+}
+
+/// The entries as `key=value`, escaped. Sensitive values are hashed also where no rule decided: none may match, or none
+/// was looked for.
+fn shown<'a>(
+    entries: &'a [Entry],
+    rule: Option<&'a Rule>,
+    domain: Option<&'a Domain>,
+    hasher: &'a SensitiveHasher,
+) -> impl Iterator<Item = Shown<'a>> {
+    let of_rule = rule.into_iter().flat_map(|rule| rule.path.iter().map(|path| path.sensitive));
     let pairs = entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()));
-    let sensitive: Vec<bool> = match (rule, domain) {
-        (Some(rule), _) => rule.path.iter().map(|path| path.sensitive).collect(),
-        (None, Some(domain)) => domain.sensitive(pairs).collect(),
-        (None, None) => Vec::new(),
-    };
-    let sensitive = sensitive.into_iter().chain(std::iter::repeat(false));
-    let entry = |(entry, sensitive): (&Entry, bool)| {
-        let key = escape(&entry.key);
-        if sensitive {
-            format!("{key}={}", hasher.hash(&entry.value))
-        } else {
-            format!("{key}={}", escape(&entry.value))
+    let domain = if rule.is_none() { domain } else { None };
+    let of_domain = domain.into_iter().flat_map(move |domain| domain.sensitive(pairs.clone()));
+    let sensitive = of_rule.chain(of_domain).chain(std::iter::repeat(false));
+    let entry =
+        move |(entry, sensitive)| Shown { entry, hasher: Some(hasher).filter(|_| sensitive) };
+    entries.iter().zip(sensitive).map(entry)
+}
+
+/// An entry as people may see it.
+struct Shown<'a> {
+    entry: &'a Entry,
+    /// What hides its value; none: it may be seen.
+    hasher: Option<&'a SensitiveHasher>,
+}
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Entry { key, value } = self.entry;
+        match self.hasher {
+            Some(hasher) => write!(f, "{}={}", escape(key), hasher.hash(value)),
+            None => write!(f, "{}={}", escape(key), escape(value)),
         }
-    };
-    entries.iter().zip(sensitive).map(entry).collect()
+    }
 }
 
 /// What a limit is called: its name, else its numbers.
@@ -124,44 +162,15 @@ fn millis(duration: Duration) -> f64 {
     duration.as_micros().div_ceil(1_000) as f64
 }
 
-/// Adds what `into` has not; maps are merged, of two scalars the first stays.
-fn merge(into: &mut Struct, from: &serde_json::Map<String, Json>) {
+/// Adds what `into` has not; maps are merged, of two other values the first stays.
+fn merge(into: &mut Map<String, Json>, from: &Map<String, Json>) {
     for (key, value) in from {
-        match (into.fields.get_mut(key).and_then(|value| value.kind.as_mut()), value) {
-            (Some(Kind::StructValue(inner)), Json::Object(more)) => merge(inner, more),
+        match (into.get_mut(key), value) {
+            (Some(Json::Object(inner)), Json::Object(more)) => merge(inner, more),
             (Some(_), _) => {}
             (None, _) => {
-                into.fields.insert(key.clone(), from_json(value));
+                into.insert(key.clone(), value.clone());
             }
         }
     }
-}
-
-pub(crate) fn from_json(json: &Json) -> Value {
-    Value {
-        kind: Some(match json {
-            Json::Null => Kind::NullValue(0),
-            Json::Bool(value) => Kind::BoolValue(*value),
-            Json::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or(f64::MAX)),
-            Json::String(value) => Kind::StringValue(value.clone()),
-            Json::Array(values) => list(values.iter().map(from_json).collect()),
-            Json::Object(map) => {
-                let mut fields = Struct::default();
-                merge(&mut fields, map);
-                Kind::StructValue(fields)
-            }
-        }),
-    }
-}
-
-fn set(fields: &mut Struct, name: &str, kind: Kind) {
-    fields.fields.insert(name.to_owned(), kind.into());
-}
-
-fn text(value: impl std::fmt::Display) -> Kind {
-    Kind::StringValue(value.to_string())
-}
-
-const fn list(values: Vec<Value>) -> Kind {
-    Kind::ListValue(ListValue { values })
 }

@@ -4,21 +4,26 @@
 //! * [`convert`]: a request of the protocol as a [`crate::limiter::request::Request`].
 //! * [`response`]: a decision as a response of the protocol.
 //! * [`rls`]: the service, for gRPC and for `/json`.
-//! * [`oversized`]: a message that is too large is over its limit, not an error.
-//! * [`server`]: one core's gRPC server.
+//! * [`connections`]: HTTP/2 connections of one core, from accepted to finished.
+//! * `structs`: dynamic metadata, written straight to bytes.
+//! * `unary`: one call on the wire, message in and reply out.
+//! * [`server`]: which services the gRPC listeners have.
 
+pub mod connections;
 pub mod convert;
 pub mod headers;
 pub mod metadata;
-pub mod oversized;
 pub mod response;
 pub mod rls;
 pub mod server;
+mod structs;
+mod unary;
 
 /// Messages and services generated from `proto/`.
 ///
 /// `domain`, `key` and `value` of Envoy's messages are bytes here: Envoy copies raw header bytes into them, and
-/// refusing those would let the request pass unlimited.
+/// refusing those would let the request pass unlimited. `dynamic_metadata` is the bytes of its message, because building
+/// that costs more than deciding.
 #[expect(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
 #[allow(
     missing_debug_implementations,

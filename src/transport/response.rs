@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::headers::{HeaderNames, HeaderStyle, headers};
 use super::metadata::metadata;
 use super::pb;
@@ -33,7 +35,11 @@ impl Responder {
             overall_code: code(decision.verdict == Verdict::Deny).into(),
             statuses: decision.statuses.iter().map(status).collect(),
             response_headers_to_add: headers(self.headers, &self.names, decision),
-            dynamic_metadata: self.metadata.then(|| metadata(request, decision, &self.hasher)),
+            dynamic_metadata: if self.metadata {
+                metadata(request, decision, &self.hasher).into()
+            } else {
+                Bytes::new()
+            },
             ..pb::RateLimitResponse::default()
         }
     }

@@ -5,14 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use prost::Message as _;
 use tokio::time::Instant;
-use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status};
+use tonic::Status;
 
 use super::convert::{BadRequest, from_pb};
 use super::pb;
-use super::pb::rate_limit_service_server::RateLimitService;
 use super::response::{Responder, unread};
+use super::unary::{self, Reply, Unread};
 use crate::limiter::Limiter;
 use crate::store::LimitStore;
 use crate::telemetry::metrics::Metrics;
@@ -57,28 +59,37 @@ impl<S: LimitStore> Rls<S> {
 }
 
 impl<S: LimitStore> Rls<S> {
+    /// The answer to a gRPC call, whose message may have `longest` bytes.
+    ///
+    /// A message that is larger is over its limit, not an error: Envoy would let the request pass on an error.
+    pub(super) async fn call(&self, call: Request<Incoming>, longest: usize) -> Response<Reply> {
+        let patience = patience(call.headers());
+        let message = match unary::message(call, longest).await {
+            Ok(message) => message,
+            Err(Unread::TooLarge) => return unary::response(&self.unread()),
+            Err(Unread::Refused(status)) => return unary::refusal(status),
+        };
+        let request = match pb::RateLimitRequest::decode(message) {
+            Ok(request) => request,
+            Err(error) => return unary::refusal(Status::internal(error.to_string())),
+        };
+        match self.answer(request, patience).await {
+            Ok(response) => unary::response(&response),
+            Err(bad) => unary::refusal(bad.into()),
+        }
+    }
+
     /// The answer to a request that is too large to be read.
     pub fn unread(&self) -> pb::RateLimitResponse {
         unread(self.limiter.shared().decide_unread())
     }
 }
 
-#[tonic::async_trait]
-impl<S: LimitStore> RateLimitService for Rls<S> {
-    async fn should_rate_limit(
-        &self,
-        request: Request<pb::RateLimitRequest>,
-    ) -> Result<Response<pb::RateLimitResponse>, Status> {
-        let patience = patience(request.metadata());
-        Ok(Response::new(self.answer(request.into_inner(), patience).await?))
-    }
-}
-
 /// How long the store may take for a caller that sent `grpc-timeout`: four fifths, for the answer must travel, too.
 ///
 /// Source: the gRPC over HTTP/2 specification: at most 8 digits and a unit.
-fn patience(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+fn patience(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let value: u64 = digits.parse().ok()?;
     let timeout = match unit {
@@ -110,11 +121,11 @@ mod tests {
             ("5µ", None),
         ];
         for (text, micros) in table {
-            let mut metadata = MetadataMap::new();
+            let mut headers = HeaderMap::new();
             if let Ok(value) = text.parse() {
-                metadata.insert("grpc-timeout", value);
+                headers.insert("grpc-timeout", value);
             }
-            assert_eq!(patience(&metadata), micros.map(Duration::from_micros), "{text}");
+            assert_eq!(patience(&headers), micros.map(Duration::from_micros), "{text}");
         }
     }
 }

@@ -1,73 +1,78 @@
-//! The gRPC server of one core: the rate-limit service, health and reflection over connections it is handed.
+//! The gRPC listeners: which services each has, over connections it is handed.
+//!
+//! `ShouldRateLimit` goes past tonic's layers (routing, boxed futures, streams of messages), which cost about as much as
+//! a decision; everything else is served by them.
 
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio_stream::{Stream, StreamExt as _};
+use tokio_util::sync::CancellationToken;
+use tonic::codegen::Service as _;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::Router;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::Builder as Reflection;
 
-use super::oversized::Oversized;
+use super::connections::Connections;
 use super::pb;
-use super::pb::rate_limit_service_server::{RateLimitServiceServer, SERVICE_NAME};
+use super::pb::rate_limit_service_server::SERVICE_NAME;
 use super::rls::Rls;
-use crate::limiter::Shared;
+use super::unary::Reply;
 use crate::store::LimitStore;
 
 /// Whom health is told of: the process, the reference's name for it, and the service.
 pub const HEALTH_NAMES: [&str; 3] = ["", "ratelimit", SERVICE_NAME];
 
+/// The path of the call for a decision.
+const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
 const HEALTH: &str = "grpc.health.v1.Health";
 const REFLECTION: &str = "grpc.reflection.v1.ServerReflection";
 const OLDER_REFLECTION: &str = "grpc.reflection.v1alpha.ServerReflection";
 
-/// How long connections live and how large a message may be.
-#[derive(Clone, Debug)]
-pub struct Connections {
-    /// The largest message in bytes; a larger one is over its limit.
-    pub message_bytes: usize,
-    /// After this a connection is told to go elsewhere, so that load spreads over new replicas; none: never.
-    pub max_age: Option<Duration>,
-    /// How often an idle peer is asked whether it is there.
-    pub keepalive_interval: Duration,
-    /// How long it may take to answer.
-    pub keepalive_timeout: Duration,
-}
-
-impl Connections {
-    fn builder(&self) -> Server {
-        let server = Server::builder()
-            .tcp_nodelay(true)
-            .http2_keepalive_interval(Some(self.keepalive_interval))
-            .http2_keepalive_timeout(Some(self.keepalive_timeout));
-        match self.max_age {
-            // Without a grace period: with one, tonic 0.14 does not ask the peer to go but cuts it off, calls and all.
-            Some(age) => server.max_connection_age(age),
-            None => server,
-        }
-    }
-}
-
 /// Serves until `stop`, then finishes the calls under way.
 pub async fn serve<S: LimitStore>(
-    incoming: impl Stream<Item = io::Result<TcpStream>> + Send,
+    incoming: impl Stream<Item = io::Result<TcpStream>> + Unpin,
     rls: Rls<S>,
-    shared: Arc<Shared>,
     health: HealthReporter,
     connections: &Connections,
-    stop: impl Future<Output = ()> + Send,
+    stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let service =
-        RateLimitServiceServer::new(rls).max_decoding_message_size(connections.message_bytes);
-    let router = connections.builder().add_service(Oversized::new(service, shared));
-    serve_router(router, &[SERVICE_NAME], incoming, health, stop).await
+    let edge = Arc::new(Edge {
+        rls,
+        others: add_common(Routes::default(), &[SERVICE_NAME], health)?.prepare(),
+        message_bytes: connections.message_bytes,
+    });
+    let answer = move |request| {
+        let edge = Arc::clone(&edge);
+        async move { edge.answer(request).await }
+    };
+    connections.serve(incoming, answer, stop).await;
+    Ok(())
+}
+
+/// The services of the gRPC listener: the one call that every decision is, and all others.
+#[derive(Debug)]
+struct Edge<S> {
+    rls: Rls<S>,
+    others: Routes,
+    message_bytes: usize,
+}
+
+impl<S: LimitStore> Edge<S> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Reply> {
+        if request.uri().path() == SHOULD_RATE_LIMIT && request.method() == Method::POST {
+            return self.rls.call(request, self.message_bytes).await;
+        }
+        let Ok(response) = self.others.clone().call(request).await;
+        response.map(Reply::Other)
+    }
 }
 
 /// The admin listener, with the services of `routes`, called `names`, until `stop`.
@@ -81,23 +86,28 @@ pub async fn serve_admin(
 ) -> Result<(), ServeError> {
     let at_once = |stream: TcpStream| stream.set_nodelay(true).map(|()| stream);
     let incoming = incoming.map(move |accepted| accepted.and_then(at_once));
-    let mut server = connections.builder();
-    serve_router(server.add_routes(routes), names, incoming, health, stop).await
+    let mut server = Server::builder()
+        .http2_keepalive_interval(Some(connections.keepalive_interval))
+        .http2_keepalive_timeout(Some(connections.keepalive_timeout));
+    if let Some(age) = connections.max_age {
+        // Without a grace period: with one, tonic 0.14 does not ask the peer to go but cuts it off, calls and all.
+        server = server.max_connection_age(age);
+    }
+    let routes = add_common(routes, names, health)?;
+    Ok(server.add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?)
 }
 
-async fn serve_router(
-    router: Router,
+/// `routes`, health, and reflection of `names` and health.
+fn add_common(
+    routes: Routes,
     names: &[&str],
-    incoming: impl Stream<Item = io::Result<TcpStream>> + Send,
     health: HealthReporter,
-    stop: impl Future<Output = ()> + Send,
-) -> Result<(), ServeError> {
+) -> Result<Routes, ServeError> {
     let health = HealthServer::new(HealthService::from_health_reporter(health));
-    let router = router
+    Ok(routes
         .add_service(health)
         .add_service(reflection(names).with_service_name(REFLECTION).build_v1()?)
-        .add_service(reflection(names).with_service_name(OLDER_REFLECTION).build_v1alpha()?);
-    Ok(router.serve_with_incoming_shutdown(incoming, stop).await?)
+        .add_service(reflection(names).with_service_name(OLDER_REFLECTION).build_v1alpha()?))
 }
 
 /// `grpcurl list` and `describe`, also for clients that speak only the older reflection. Listed are the services of `names`

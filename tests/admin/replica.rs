@@ -29,7 +29,8 @@ use tollgate::policy::{AlgorithmName, Files, Layered, OnStoreFailure, Options, S
 use tollgate::registry::follower::Follower;
 use tollgate::store::MemoryStore;
 use tollgate::telemetry::metrics::Metrics;
-use tollgate::transport::server::{Connections, serve_admin};
+use tollgate::transport::connections::Connections;
+use tollgate::transport::server::serve_admin;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_health::server::HealthReporter;

@@ -85,7 +85,7 @@ async fn metadata_can_be_switched_off() {
         "{domain: d, descriptors: [{key: k, rate_limit: {unit: day, requests_per_unit: 1}}]}";
     let tollgate = Options::serving(policies).set("response.dynamic_metadata=false").start();
     let answer = ask(&mut tollgate.client().await, request("d", &[&[("k", "v")]])).await;
-    assert_eq!(answer.dynamic_metadata, None);
+    assert_eq!(answer.dynamic_metadata, "");
 }
 
 const SECRET: &str = "s3cr3t-value";

@@ -48,7 +48,10 @@ pub fn refund(request: pb::RateLimitRequest, hits: u64) -> pb::RateLimitRequest 
 
 /// The dynamic metadata as JSON.
 pub fn metadata(response: &pb::RateLimitResponse) -> Value {
-    response.dynamic_metadata.as_ref().map_or(Value::Null, of_struct)
+    match response.dynamic_metadata.clone() {
+        none if none.is_empty() => Value::Null,
+        bytes => of_struct(&prost_types::Struct::decode(bytes).expect("a Struct")),
+    }
 }
 
 fn of_struct(fields: &prost_types::Struct) -> Value {
