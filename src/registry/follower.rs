@@ -16,8 +16,8 @@ use tokio::sync::{Notify, watch};
 
 use super::{Change, Delta, Entry, Record, Registry, RegistryError, Written};
 
-/// How long to wait for news before looking without.
-pub const DEFAULT_POLL: Duration = Duration::from_secs(1);
+/// How long to wait for news before looking without: a lost notice costs less than the second in which replicas follow.
+pub const DEFAULT_POLL: Duration = Duration::from_millis(500);
 
 /// What is in memory of the registry.
 ///

@@ -24,6 +24,7 @@ mod answers;
 mod backends;
 mod demo;
 mod limits;
+mod operators;
 mod outages;
 mod stack;
 mod traffic;

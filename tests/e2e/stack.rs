@@ -16,6 +16,9 @@ use crate::support::tollgate::{Options, Tollgate};
 
 const SHIPPED_POLICIES: &str = include_str!("../../deploy/policies/edge.yaml");
 
+/// How the shipped Redis keeps what operators change.
+const REDIS: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
 /// One stack at a time: several would take each other's processor time and miss Envoy's 50 ms.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
@@ -31,6 +34,10 @@ pub struct Stack {
     pub backends: [Backend; 3],
     pub redis: RedisServer,
     policies: PathBuf,
+    /// How the tollgates were started.
+    options: Options,
+    /// What tollgates decided that have ended and taken their metrics along.
+    decided_before: u64,
     sent: Arc<AtomicU64>,
     _dir: TempDir,
     _alone: MutexGuard<'static, ()>,
@@ -59,7 +66,7 @@ impl Stack {
     ) -> Option<Self> {
         let program = envoy::installed()?;
         let alone = alone().await;
-        let redis = RedisServer::start()?;
+        let redis = RedisServer::start_with(&REDIS)?;
         let dir = tempfile::tempdir().unwrap();
         let policies = dir.path().join("edge.yaml");
         let text =
@@ -67,7 +74,7 @@ impl Stack {
         std::fs::write(&policies, text).unwrap();
         let options = Options::default().policies(&policies).redis(redis.url());
         let options = settings.iter().fold(options, |options, setting| options.set(*setting));
-        let tollgates = [options.clone().start(), options.start()];
+        let tollgates = [options.clone().start(), options.clone().start()];
         let backends = [
             Backend::start("backend-1").await,
             Backend::start("backend-2").await,
@@ -76,8 +83,18 @@ impl Stack {
         let asked = tollgates.each_ref().map(|tollgate| tollgate.at.grpc);
         let served = backends.each_ref().map(|backend| backend.at);
         let envoy = Envoy::start(&program, &asked, &served, timeouts).await;
-        let sent = Arc::default();
-        Some(Self { envoy, tollgates, backends, redis, policies, sent, _dir: dir, _alone: alone })
+        Some(Self {
+            envoy,
+            tollgates,
+            backends,
+            redis,
+            policies,
+            options,
+            decided_before: 0,
+            sent: Arc::default(),
+            _dir: dir,
+            _alone: alone,
+        })
     }
 
     /// A client at 127.0.0.`host`.
@@ -92,6 +109,23 @@ impl Stack {
         let beside = self.policies.with_extension("new");
         std::fs::write(&beside, edited(&text, edit)).unwrap();
         std::fs::rename(beside, &self.policies).unwrap();
+    }
+
+    /// Kills both tollgates and Redis with signal 9, starts them again where they were, and waits until Envoy has noticed.
+    /// Nobody may send requests meanwhile.
+    pub async fn kill_and_restart_what_decides(&mut self) {
+        self.decided_before += self.metric("tollgate_requests_total").await;
+        for tollgate in &mut self.tollgates {
+            tollgate.signal("KILL");
+            tollgate.wait();
+        }
+        self.envoy.until_healthy("ratelimit", 0).await;
+        self.redis.restart();
+        for tollgate in &mut self.tollgates {
+            let again = format!("grpc.listen={}", tollgate.at.grpc);
+            *tollgate = self.options.clone().set(again).start();
+        }
+        self.envoy.until_healthy("ratelimit", 2).await;
     }
 
     /// The sum of an instrument's series over the tollgates that run.
@@ -110,7 +144,7 @@ impl Stack {
 
     /// Every request that clients sent was decided by a tollgate, and obeyed its decision.
     pub async fn assert_nothing_was_bypassed(&self) {
-        let mut decided = 0;
+        let mut decided = self.decided_before;
         for tollgate in &self.tollgates {
             decided += metric_of(tollgate, "tollgate_requests_total").await;
         }

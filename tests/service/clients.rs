@@ -3,18 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use tollgate::admin::pb::client_service_client::ClientServiceClient;
-use tollgate::admin::pb::manage_clients_request::{Action, Delete, Upsert};
-use tollgate::admin::pb::policy_service_client::PolicyServiceClient;
-use tollgate::admin::pb::{self, ApplyPolicyRequest, ManageClientsRequest, Mode, SetModeRequest};
+use tollgate::admin::pb::{self, Mode};
 use tollgate::transport::pb::RateLimitRequest;
 use tollgate::transport::pb::rate_limit_response::Code;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
 
 use crate::support::grpc::{Client, ask, codes, with_hits};
+use crate::support::operator::{self, Operator};
 use crate::support::redis::RedisServer;
-use crate::support::tollgate::{Options, Tollgate, request};
+use crate::support::tollgate::{Options, request};
 
 const POLICY: &str =
     "domain: d\ndescriptors:\n  - {key: k, rate_limit: {unit: day, requests_per_unit: 100}}\n";
@@ -22,66 +18,9 @@ const POLICY: &str =
 /// The time in which a change is to be in force everywhere.
 const SOON: Duration = Duration::from_secs(1);
 
-/// The admin listener, with or without a token.
-struct Operator {
-    channel: Channel,
-    authorization: Option<&'static str>,
-}
-
-impl Operator {
-    async fn of(tollgate: &Tollgate) -> Self {
-        let endpoint = Endpoint::from_shared(format!("http://{}", tollgate.at.admin)).unwrap();
-        Self { channel: endpoint.connect().await.unwrap(), authorization: None }
-    }
-
-    fn with(self, authorization: &'static str) -> Self {
-        Self { authorization: Some(authorization), ..self }
-    }
-
-    fn call<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        if let Some(value) = self.authorization {
-            request.metadata_mut().insert("authorization", value.parse().unwrap());
-        }
-        request
-    }
-
-    async fn manage(&self, action: Action) -> Result<pb::ManageClientsResponse, Status> {
-        let message = ManageClientsRequest { action: Some(action), validate_only: false };
-        let mut service = ClientServiceClient::new(self.channel.clone());
-        Ok(service.manage_clients(self.call(message)).await?.into_inner())
-    }
-
-    async fn upsert(&self, value: &str, requests_per_unit: u32) -> Result<pb::Client, Status> {
-        let unit = pb::Unit::Day.into();
-        let limits = vec![pb::Limit { requests_per_unit, unit, ..Default::default() }];
-        let (domain, entries) = ("d".to_owned(), entries(value));
-        let clients = vec![pb::Client { domain, entries, limits, ..Default::default() }];
-        let answer = self.manage(Action::Upsert(Upsert { clients })).await?;
-        Ok(answer.clients[0].clone())
-    }
-
-    async fn delete(&self, value: &str) {
-        let (domain, entries, etag) = ("d".to_owned(), entries(value), String::new());
-        let client = Some(pb::ClientName { domain, entries, etag });
-        self.manage(Action::Delete(Delete { client })).await.unwrap();
-    }
-
-    async fn set_mode(&self, mode: Mode) {
-        let message = SetModeRequest { domain: "d".to_owned(), mode: mode.into() };
-        let mut service = PolicyServiceClient::new(self.channel.clone());
-        assert_eq!(service.set_mode(self.call(message)).await.unwrap().into_inner().mode(), mode);
-    }
-
-    async fn apply(&self, yaml: &str) {
-        let message = ApplyPolicyRequest { yaml: yaml.to_owned(), ..Default::default() };
-        let mut service = PolicyServiceClient::new(self.channel.clone());
-        service.apply_policy(self.call(message)).await.unwrap();
-    }
-}
-
-fn entries(value: &str) -> Vec<pb::Entry> {
-    vec![pb::Entry { key: "k".to_owned(), value: value.to_owned() }]
+/// A client of the domain whose limit is by the day.
+fn client(value: &str, requests_per_unit: u32) -> pb::Client {
+    operator::client("d", ("k", value), operator::limit(requests_per_unit, pb::Unit::Day))
 }
 
 fn asked(value: &str) -> RateLimitRequest {
@@ -118,12 +57,12 @@ async fn client_limits_the_next_decision_and_outlives_kill_9() {
     let mut tollgate = start();
     let (operator, mut caller) = (Operator::of(&tollgate).await, tollgate.client().await);
     assert_eq!(limit(&mut caller, &asked("a")).await, 100);
-    let stored = operator.upsert("a", 2).await.unwrap();
+    let stored = operator.upsert(client("a", 2)).await.unwrap();
     assert_eq!(limit(&mut caller, &asked("a")).await, 2);
     let (ok, over) = (Code::Ok, Code::OverLimit);
     assert_eq!(codes(&mut caller, &asked("a"), 3).await, [ok, ok, over]);
     assert_eq!(limit(&mut caller, &asked("b")).await, 100);
-    operator.set_mode(Mode::Shadow).await;
+    operator.set_mode("d", Mode::Shadow).await;
     assert_eq!(codes(&mut caller, &asked("a"), 1).await, [Code::Ok]);
     operator
         .apply(
@@ -141,9 +80,9 @@ async fn client_limits_the_next_decision_and_outlives_kill_9() {
     assert_eq!(limit(&mut caller, &asked("a")).await, 2);
     assert_eq!(limit(&mut caller, &of_policy).await, 7);
     assert_eq!(codes(&mut caller, &asked("a"), 3).await, [Code::Ok; 3], "still in shadow mode");
-    let again = operator.upsert("a", 3).await.unwrap();
+    let again = operator.upsert(client("a", 3)).await.unwrap();
     assert!(again.etag.parse::<u64>().unwrap() > stored.etag.parse().unwrap());
-    operator.delete("a").await;
+    operator.delete(client("a", 0)).await;
     assert_eq!(limit(&mut caller, &asked("a")).await, 100);
     assert_eq!(tollgate.errors(), Vec::<String>::new());
 }
@@ -155,14 +94,14 @@ async fn changes_reach_the_other_replica_within_a_second() {
     let start = || Options::serving(POLICY).redis(redis.url()).set("store.deadline=5s").start();
     let (here, there) = (start(), start());
     let (operator, mut caller) = (Operator::of(&here).await, there.client().await);
-    operator.upsert("a", 2).await.unwrap();
+    operator.upsert(client("a", 2)).await.unwrap();
     assert_eq!(limit(&mut here.client().await, &asked("a")).await, 2, "here at once");
     soon(&mut caller, &asked("a"), 2).await;
     let (ok, over) = (Code::Ok, Code::OverLimit);
     assert_eq!(codes(&mut caller, &asked("a"), 3).await, [ok, ok, over]);
-    operator.set_mode(Mode::Shadow).await;
+    operator.set_mode("d", Mode::Shadow).await;
     soon_code(&mut caller, &asked("a"), ok).await;
-    operator.set_mode(Mode::Enforce).await;
+    operator.set_mode("d", Mode::Enforce).await;
     soon_code(&mut caller, &asked("a"), over).await;
     operator
         .apply(
@@ -170,9 +109,9 @@ async fn changes_reach_the_other_replica_within_a_second() {
         )
         .await;
     soon(&mut caller, &request("e", &[&[("k", "v")]]), 7).await;
-    operator.delete("a").await;
+    operator.delete(client("a", 0)).await;
     soon(&mut caller, &asked("a"), 100).await;
-    operator.upsert("late", 4).await.unwrap();
+    operator.upsert(client("late", 4)).await.unwrap();
     let late = start();
     assert_eq!(limit(&mut late.client().await, &asked("late")).await, 4, "known at the start");
     for tollgate in [&here, &there, &late] {
@@ -187,13 +126,14 @@ async fn token_opens_the_listener_beyond_loopback_and_nothing_else_does() {
         .set("admin.listen=0.0.0.0:0")
         .start();
     for wrong in [None, Some("Bearer s3cre"), Some("s3cret")] {
-        let operator = Operator { authorization: wrong, ..Operator::of(&tollgate).await };
-        let refused = operator.upsert("a", 1).await.unwrap_err();
+        let operator = Operator::of(&tollgate).await;
+        let operator = wrong.into_iter().fold(operator, Operator::with);
+        let refused = operator.upsert(client("a", 1)).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::Unauthenticated);
     }
     let mut caller = tollgate.client().await;
     assert_eq!(limit(&mut caller, &asked("a")).await, 100);
-    Operator::of(&tollgate).await.with("Bearer s3cret").upsert("a", 1).await.unwrap();
+    Operator::of(&tollgate).await.with("Bearer s3cret").upsert(client("a", 1)).await.unwrap();
     assert_eq!(limit(&mut caller, &asked("a")).await, 1);
     let line = tollgate.wait_for_log("tollgate::audit");
     assert!(!line.contains("s3cret"), "{line}");

@@ -8,6 +8,8 @@ pub mod caller;
 pub mod envoy;
 pub mod grpc;
 pub mod http;
+pub mod operator;
 pub mod redis;
 pub mod tollgate;
+pub mod tools;
 pub mod wait;

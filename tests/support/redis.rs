@@ -1,4 +1,4 @@
-//! A real Redis for tests: one process on a free port of the loopback, nothing kept on disk.
+//! A real Redis for tests: one process on a free port of the loopback, nothing kept on disk unless asked for.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -67,7 +67,7 @@ impl RedisServer {
         client.get_connection().expect("a connection")
     }
 
-    /// Kills it; all counters are gone.
+    /// Kills it; what it was not told to keep is gone.
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().expect("to kill redis-server");
@@ -75,7 +75,7 @@ impl RedisServer {
         }
     }
 
-    /// Starts it again, empty, on the same port.
+    /// Starts it again on the same port, with what it was told to keep.
     pub fn restart(&mut self) {
         self.stop();
         // The log is this process' own word that it serves the port; an answer may be a stranger's.

@@ -1,0 +1,40 @@
+//! Programs that tests run and cargo does not build: where they are, and what it means that one is missing.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use super::tollgate::command;
+
+/// The installed tools and the tollgate under test, before everything else.
+pub fn path() -> String {
+    let tollgate = command().get_program().to_owned();
+    let tollgate = Path::new(&tollgate).parent().unwrap().to_owned();
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin");
+    let found = env::var_os("PATH").unwrap_or_default();
+    let dirs = [installed, tollgate].into_iter().chain(env::split_paths(&found));
+    env::join_paths(dirs).unwrap().into_string().unwrap()
+}
+
+/// Where Go is, `deploy/tools.sh` installs grpcurl, so that it is missing is a failure in CI. Elsewhere it is none, and a
+/// line that `what` is skipped.
+pub fn has_grpcurl(what: &str) -> bool {
+    let found = |tool: &str| env::split_paths(&path()).any(|dir| dir.join(tool).is_file());
+    let needed = env::var_os("CI").is_some() && found("go");
+    assert!(found("grpcurl") || !needed, "grpcurl is not installed; deploy/tools.sh does that");
+    if !found("grpcurl") {
+        eprintln!("SKIPPED: {what}: grpcurl is not installed");
+    }
+    found("grpcurl")
+}
+
+/// The Python in which `deploy/tools.sh` installs what the snippet needs. Without it: a failure where `CI` is set, else
+/// nothing and a line that says so.
+pub fn python() -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/python/bin/python");
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(env::var_os("CI").is_none(), "Python with grpcio is needed: run deploy/tools.sh");
+    eprintln!("SKIPPED: Python with grpcio is not installed; deploy/tools.sh installs it");
+    None
+}
