@@ -16,6 +16,8 @@ TOLLGATE_HTTP=(127.0.0.1:8080 127.0.0.1:8090)
 BACKENDS=(127.0.0.1:9001 127.0.0.1:9002 127.0.0.1:9003)
 POLICIES=deploy/policies/edge.yaml
 ENVOY_CONFIG=deploy/envoy/envoy.yaml
+# What operators send to change limits. Anybody may read it here: it is for trying out.
+ADMIN_TOKEN=demo
 BIN=${DEMO_BIN:-target/release}
 
 READY_SECONDS=20
@@ -129,8 +131,11 @@ end_all() {
     done
 }
 
+# Redis keeps what operators change: it says that a write is done when it is on the disk.
 start_redis() {
-    start redis redis-server --bind "${REDIS%:*}" --port "${REDIS##*:}" --save '' --appendonly no --dir "$logs"
+    mkdir "$logs/redis-data"
+    start redis redis-server --bind "${REDIS%:*}" --port "${REDIS##*:}" --save '' --appendonly yes \
+        --appendfsync always --dir "$logs/redis-data"
     await "redis       $REDIS" redis_answers
 }
 
@@ -147,8 +152,10 @@ start_backends() {
     done
 }
 
+# The token goes by the environment: a command line is there for everybody to see.
 start_tollgates() {
     local i
+    export TOLLGATE__ADMIN__TOKEN=$ADMIN_TOKEN
     for i in "${!TOLLGATE_GRPC[@]}"; do
         start "tollgate-$((i + 1))" "$BIN/tollgate" --policies "$POLICIES" --redis-url "redis://$REDIS" \
             --set "grpc.listen=${TOLLGATE_GRPC[$i]}" --set "admin.listen=${TOLLGATE_ADMIN[$i]}" \
@@ -191,6 +198,12 @@ The stack is up. In another terminal, in $PWD:
   curl -i --interface 127.0.0.2 http://$EDGE/api/v1/orders \\
       -H 'content-type: application/json' -d '{"symbol": "ACME", "quantity": 2}'
       201: another address has counters of its own (Linux)
+
+  grpcurl -plaintext -H 'authorization: Bearer $ADMIN_TOKEN' -d '{"upsert": {"clients": [{"domain": "edge",
+      "entries": [{"key": "api_key", "value": "acme"}], "limits": [{"requests_per_unit": 3, "unit": "HOUR"}]}]}}' \\
+      ${TOLLGATE_ADMIN[0]} tollgate.v1.ClientService/ManageClients
+  for i in 1 2 3 4; do curl -s -o /dev/null -w '%{http_code} ' -H 'x-api-key: acme' http://$EDGE/api/v1/prices/ACME; done; echo
+      three times 200, then 429: both tollgates know of it within a second (grpcurl: .tools/bin/grpcurl)
 
   kill -STOP $backend     freezes backend-2: prices still answer 200, first late (x-envoy-attempt-count: 2),
                       then at once from the other two; kill -CONT $backend brings it back

@@ -16,6 +16,8 @@ pub(crate) struct Stack {
     pub(crate) policies: String,
     /// Relative to the repository's root.
     pub(crate) envoy_config: String,
+    /// What operators send to each tollgate.
+    pub(crate) admin_token: String,
 }
 
 /// The ports of one tollgate, and the Redis it uses.
@@ -39,6 +41,7 @@ impl Stack {
             r#"--set "http.listen=${TOLLGATE_HTTP[$i]}""#,
             r#"--listen "${BACKENDS[$i]}""#,
             r#"--port "${REDIS##*:}""#,
+            "export TOLLGATE__ADMIN__TOKEN=$ADMIN_TOKEN",
         ] {
             assert!(script.contains(used), "deploy/demo.sh does not use {used}");
         }
@@ -62,6 +65,7 @@ impl Stack {
             backends: ports(&script, "BACKENDS"),
             policies: variable(&script, "POLICIES").to_owned(),
             envoy_config: variable(&script, "ENVOY_CONFIG").to_owned(),
+            admin_token: variable(&script, "ADMIN_TOKEN").to_owned(),
         }
     }
 
@@ -82,10 +86,9 @@ impl Stack {
             u16::try_from(holder["address"]["socket_address"]["port_value"].as_u64().unwrap())
                 .unwrap()
         };
-        let policies: Vec<_> = numbered("tollgate-")
-            .map(|service| on_host(service, flag(service, "--policies=")))
-            .collect();
-        assert!(policies.windows(2).all(|pair| pair[0] == pair[1]), "{policies:?}");
+        let of_tollgates = |tell: fn(&Value) -> String| same(numbered("tollgate-").map(tell));
+        let token =
+            |service: &Value| text(&service["environment"]["TOLLGATE__ADMIN__TOKEN"]).to_owned();
         Self {
             edge: port(&bootstrap["static_resources"]["listeners"][0]),
             envoy_admin: port(&bootstrap["admin"]),
@@ -94,8 +97,9 @@ impl Stack {
             backends: numbered("backend-")
                 .map(|service| port_of(flag(service, "--listen=")))
                 .collect(),
-            policies: policies[0].clone(),
+            policies: of_tollgates(|service| on_host(service, flag(service, "--policies="))),
             envoy_config: config,
+            admin_token: of_tollgates(token),
         }
     }
 }
@@ -160,6 +164,13 @@ fn ports(script: &str, name: &str) -> Vec<u16> {
 
 fn port_of(address: &str) -> u16 {
     address.rsplit_once(':').unwrap().1.parse().unwrap()
+}
+
+/// The one value that all have.
+fn same(values: impl Iterator<Item = String>) -> String {
+    let values: Vec<_> = values.collect();
+    assert!(values.windows(2).all(|pair| pair[0] == pair[1]), "{values:?}");
+    values[0].clone()
 }
 
 /// The rest of the one argument of a service's command that begins with `prefix`.

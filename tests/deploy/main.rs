@@ -48,7 +48,7 @@ fn the_demo_finds_the_listener_it_moves_to_loopback() {
 }
 
 #[test]
-fn published_ports_lead_to_listeners_and_admin_stays_inside() {
+fn published_ports_lead_to_listeners() {
     let (stack, compose) = (Stack::containers(), compose());
     let published: BTreeSet<_> = array(&compose["services"]["pod"]["ports"])
         .iter()
@@ -58,8 +58,9 @@ fn published_ports_lead_to_listeners_and_admin_stays_inside() {
             parts[2].parse::<u16>().unwrap()
         })
         .collect();
-    let mut reachable: BTreeSet<_> =
-        stack.tollgates.iter().flat_map(|tollgate| [tollgate.grpc, tollgate.http]).collect();
+    let listeners =
+        stack.tollgates.iter().flat_map(|tollgate| [tollgate.grpc, tollgate.admin, tollgate.http]);
+    let mut reachable: BTreeSet<_> = listeners.collect();
     reachable.insert(stack.edge);
     assert_eq!(published, reachable);
 
@@ -74,6 +75,23 @@ fn published_ports_lead_to_listeners_and_admin_stays_inside() {
         }
     }
     assert_eq!(socket(&envoy()["static_resources"]["listeners"][0]).0, "0.0.0.0");
+}
+
+/// What was acknowledged to operators is on a disk that outlives Redis.
+#[test]
+fn redis_keeps_what_operators_change() {
+    let compose = compose();
+    let redis = &compose["services"]["redis"];
+    let command: Vec<_> = array(&redis["command"]).iter().map(text).collect();
+    let durable = "--appendonly yes --appendfsync always --dir";
+    assert!(command.join(" ").contains(&format!("{durable} /data")), "{command:?}");
+    let [volume] = array(&redis["volumes"]) else { panic!("one volume expected: {redis}") };
+    let (name, inside) = text(volume).split_once(':').unwrap();
+    assert_eq!(inside, "/data");
+    assert!(compose["volumes"].as_object().unwrap().contains_key(name), "{name} is no volume");
+    let script = read("deploy/demo.sh").replace("\\\n", " ");
+    let script = script.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(script.contains(&format!("{durable} \"$logs/redis-data\"")));
 }
 
 #[test]

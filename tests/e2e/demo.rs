@@ -8,13 +8,19 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tollgate::transport::pb::rate_limit_service_client::RateLimitServiceClient;
 
 use crate::stack::alone;
 use crate::support::envoy;
+use crate::support::grpc::{ask, with_hits};
 use crate::support::redis;
+use crate::support::tollgate::{Tollgate, request};
+use crate::support::tools::{has_grpcurl, path};
 use crate::support::wait::until;
 
 const SCRIPT: &str = include_str!("../../deploy/demo.sh");
+/// The gRPC listener of the tollgate that no operator talks to here.
+const OTHER_TOLLGATE: &str = "127.0.0.1:8091";
 
 /// The script; told to end when dropped, for it ends what it started.
 struct Demo {
@@ -76,6 +82,34 @@ impl Drop for Demo {
     }
 }
 
+/// The lines that limit a key at one tollgate and ask through Envoy do what the demo says they do.
+async fn try_administration(said: &[String]) {
+    if !has_grpcurl("administration of the demo") {
+        return;
+    }
+    let at = |text: &str| said.iter().position(|line| line.contains(text)).unwrap();
+    let (upsert, last, curl) = (at("  grpcurl "), at("ClientService/"), at("for i in 1 2 3 4; do"));
+    let answer = run(&said[upsert..=last].join("\n"));
+    assert!(answer.contains("etag"), "{answer}");
+    let mut other =
+        RateLimitServiceClient::new(Tollgate::channel(OTHER_TOLLGATE.parse().unwrap()).await);
+    let peek = with_hits(request("edge", &[&[("api_key", "acme")]]), 0);
+    until("the other tollgate follows", async || {
+        let limit = ask(&mut other, peek.clone()).await.statuses[0].current_limit.clone();
+        (limit?.requests_per_unit == 3).then_some(())
+    })
+    .await;
+    assert_eq!(run(&said[curl]), "200 200 200 429 \n");
+}
+
+/// What a line prints that the demo says to try.
+fn run(line: &str) -> String {
+    let tried = Command::new("bash").args(["-c", line]).env("PATH", path()).output().unwrap();
+    let printed = String::from_utf8_lossy(&tried.stdout).into_owned();
+    assert!(tried.status.success(), "{line}\n{printed}{}", String::from_utf8_lossy(&tried.stderr));
+    printed
+}
+
 /// The ports of loopback that the script names.
 fn ports() -> BTreeSet<u16> {
     let digits = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse();
@@ -109,12 +143,13 @@ async fn demo_starts_works_and_ends_with_everything_it_started() {
 
     let said = demo.said();
     let line = said.iter().find(|line| line.starts_with("  curl -i http://")).unwrap();
-    let tried = Command::new("bash").args(["-c", line]).output().unwrap();
-    let answer = String::from_utf8_lossy(&tried.stdout).into_owned();
-    assert!(tried.status.success() && answer.starts_with("HTTP/1.1 200"), "{line}\n{answer}");
+    let answer = run(line);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{line}\n{answer}");
     for header in ["x-instance: backend-", "x-ratelimit-remaining: "] {
         assert!(answer.contains(header), "{header} in\n{answer}");
     }
+
+    try_administration(&said).await;
 
     let children = demo.children();
     assert_eq!(children.len(), 1 + 2 + 3 + 1, "{children:?}");

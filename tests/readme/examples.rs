@@ -2,14 +2,15 @@
 
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::markdown::{Block, blocks, root};
 use crate::support::redis::RedisServer;
-use crate::support::tollgate::{Options, Tollgate, command};
+use crate::support::tollgate::{Options, Tollgate};
+use crate::support::tools::{has_grpcurl, path};
 
 /// The first lines of blocks that are not run, with the reason.
 const NOT_RUN: [(&str, &str); 2] = [
@@ -47,7 +48,10 @@ fn examples_with_redis_print_what_the_readme_says() {
     let policies = root().join("deploy/policies/edge.yaml");
     let tollgate = Options::default().policies(policies).redis(redis.url());
     // These examples are about keys, not about how quickly a busy machine answers.
-    let tollgate = tollgate.set("store.deadline=5s").start();
+    let tollgate = tollgate.set("store.deadline=5s");
+    let script = fs::read_to_string(root().join("deploy/demo.sh")).unwrap();
+    let token = script.lines().find_map(|line| line.strip_prefix("ADMIN_TOKEN=")).unwrap();
+    let tollgate = tollgate.env("TOLLGATE__ADMIN__TOKEN", token).start();
     Shell::at(&tollgate, Some(&redis)).run_all("redis");
 }
 
@@ -81,27 +85,32 @@ impl Shell {
         Self { directory: tollgate.dir().to_owned(), ports }
     }
 
-    /// Runs all blocks of this mark, in their order.
+    /// Runs all blocks of this mark, in their order. What a block exports, those after it have.
     fn run_all(&self, mark: &str) {
         let blocks = blocks();
         let mut found = 0;
+        let mut exported = String::new();
         for (i, block) in blocks.iter().enumerate() {
             if block.language != "sh" || block.mark.as_deref() != Some(mark) {
                 continue;
             }
             found += 1;
-            if block.text.contains("grpcurl") && !has_grpcurl() {
-                eprintln!("SKIPPED: README.md:{}: grpcurl is not installed", block.line);
+            if block.text.starts_with("export ") {
+                exported.push_str(&block.text);
+                continue;
+            }
+            let what = format!("README.md:{}", block.line);
+            if block.text.contains("grpcurl") && !has_grpcurl(&what) {
                 continue;
             }
             let shown = blocks.get(i + 1).filter(|next| is_output(next));
             let shown = shown.unwrap_or_else(|| panic!("README.md:{}: no output", block.line));
-            compare(block.line, shown, &self.run(block));
+            compare(block.line, shown, &self.run(&exported, block));
         }
         assert!(found > 0, "no block is marked {mark:?}");
     }
 
-    fn run(&self, block: &Block) -> String {
+    fn run(&self, exported: &str, block: &Block) -> String {
         let replace =
             |script: String, (written, here): &(String, String)| script.replace(written, here);
         let script = self.ports.iter().fold(block.text.clone(), replace);
@@ -110,30 +119,13 @@ impl Shell {
         for (name, _) in env::vars().filter(|(name, _)| name.starts_with("TOLLGATE")) {
             bash.env_remove(name);
         }
-        bash.args(["-euo", "pipefail", "-c", &format!("exec 2>&1\n{script}")]);
+        bash.args(["-euo", "pipefail", "-c", &format!("exec 2>&1\n{exported}{script}")]);
         bash.env("PATH", path()).current_dir(&self.directory);
         let output = bash.output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "README.md:{}: {}\n{text}", block.line, output.status);
         text
     }
-}
-
-/// The installed tools and the tollgate under test, before everything else.
-fn path() -> String {
-    let tollgate = command().get_program().to_owned();
-    let tollgate = Path::new(&tollgate).parent().unwrap().to_owned();
-    let found = env::var_os("PATH").unwrap_or_default();
-    let dirs = [root().join(".tools/bin"), tollgate].into_iter().chain(env::split_paths(&found));
-    env::join_paths(dirs).unwrap().into_string().unwrap()
-}
-
-/// Where Go is, `deploy/tools.sh` installs grpcurl, so that it is missing is a failure in CI.
-fn has_grpcurl() -> bool {
-    let found = |tool: &str| env::split_paths(&path()).any(|dir| dir.join(tool).is_file());
-    let needed = env::var_os("CI").is_some() && found("go");
-    assert!(found("grpcurl") || !needed, "grpcurl is not installed; deploy/tools.sh does that");
-    found("grpcurl")
 }
 
 fn is_output(block: &Block) -> bool {

@@ -3,13 +3,13 @@
 //! | comment | before | means |
 //! |---|---|---|
 //! | `test: example` | sh | run against the built-in example |
-//! | `test: redis` | sh | run against the policies of the demo, counting in Redis |
+//! | `test: redis` | sh | run against the policies of the demo, counting in Redis, with its token |
 //! | `test: files` | sh | run beside the files of the README |
 //! | `test: file NAME` | yaml | such a file |
 //! | `test: policy`, `test: settings`, `test: envoy` | yaml | what it is, and checked as that |
 //! | `keys: KIND`, `settings`, `metrics` | table | what it lists, completely |
 //!
-//! What an sh block prints stands in the next block, if that is text or json.
+//! What an sh block prints stands in the next block, if that is text or json. One that begins with `export` prints nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
