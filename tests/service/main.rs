@@ -26,6 +26,7 @@ mod hostile;
 mod load;
 mod outage;
 mod reload;
+mod snippets;
 
 #[path = "../support/mod.rs"]
 mod support;
