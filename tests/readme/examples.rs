@@ -67,20 +67,21 @@ fn examples_with_files_print_what_the_readme_says() {
 }
 
 /// Where commands run, and what they find at the ports of the README.
-struct Shell {
+pub struct Shell {
     directory: PathBuf,
     /// (as written, as it is here)
     ports: Vec<(String, String)>,
 }
 
 impl Shell {
-    fn at(tollgate: &Tollgate, redis: Option<&RedisServer>) -> Self {
+    pub fn at(tollgate: &Tollgate, redis: Option<&RedisServer>) -> Self {
         let at = &tollgate.at;
         let listeners = [(8080, at.http), (8081, at.grpc), (8082, at.admin)];
-        let port = |(port, here): (u16, std::net::SocketAddr)| {
-            (format!("localhost:{port}"), format!("localhost:{}", here.port()))
-        };
-        let mut ports: Vec<_> = listeners.into_iter().map(port).collect();
+        let hosts = ["localhost", "127.0.0.1"].into_iter();
+        let mut ports: Vec<_> = hosts
+            .flat_map(|host| listeners.map(|(port, here)| (host, port, here.port())))
+            .map(|(host, port, here)| (format!("{host}:{port}"), format!("{host}:{here}")))
+            .collect();
         ports.extend(redis.map(|redis| ("-p 6390".to_owned(), format!("-p {}", redis.port()))));
         Self { directory: tollgate.dir().to_owned(), ports }
     }
@@ -105,25 +106,27 @@ impl Shell {
             }
             let shown = blocks.get(i + 1).filter(|next| is_output(next));
             let shown = shown.unwrap_or_else(|| panic!("README.md:{}: no output", block.line));
-            compare(block.line, shown, &self.run(&exported, block));
+            let printed = self.run(&what, &format!("{exported}{}", block.text));
+            compare(block.line, shown, &printed);
         }
         assert!(found > 0, "no block is marked {mark:?}");
     }
 
-    fn run(&self, exported: &str, block: &Block) -> String {
+    /// What the script prints. `what` says where it is written.
+    pub fn run(&self, what: &str, script: &str) -> String {
         let replace =
             |script: String, (written, here): &(String, String)| script.replace(written, here);
-        let script = self.ports.iter().fold(block.text.clone(), replace);
+        let script = self.ports.iter().fold(script.to_owned(), replace);
         // As the support starts tollgate: without settings of whoever runs the tests.
         let mut bash = Command::new("bash");
         for (name, _) in env::vars().filter(|(name, _)| name.starts_with("TOLLGATE")) {
             bash.env_remove(name);
         }
-        bash.args(["-euo", "pipefail", "-c", &format!("exec 2>&1\n{exported}{script}")]);
+        bash.args(["-euo", "pipefail", "-c", &format!("exec 2>&1\n{script}")]);
         bash.env("PATH", path()).current_dir(&self.directory);
         let output = bash.output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "README.md:{}: {}\n{text}", block.line, output.status);
+        assert!(output.status.success(), "{what}: {}\n{text}", output.status);
         text
     }
 }

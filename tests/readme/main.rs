@@ -1,4 +1,5 @@
-//! The README is true: its examples are run as they are written, its tables are compared with the code.
+//! The README is true: its examples are run as they are written, its tables are compared with the code. So are the
+//! examples in the comments of proto/tollgate/v1.
 //!
 //! Comments in the README, invisible when it is rendered, say what a block or table is; `markdown` lists them. The
 //! prose between is not checked.
@@ -20,6 +21,7 @@
 mod examples;
 mod files;
 mod markdown;
+mod protos;
 mod tables;
 
 #[path = "../support/mod.rs"]
