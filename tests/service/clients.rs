@@ -8,7 +8,7 @@ use tollgate::transport::pb::RateLimitRequest;
 use tollgate::transport::pb::rate_limit_response::Code;
 
 use crate::support::grpc::{Client, ask, codes, with_hits};
-use crate::support::operator::{self, Operator};
+use crate::support::operator::{self, Operator, ending_in};
 use crate::support::redis::RedisServer;
 use crate::support::tollgate::{Options, request};
 
@@ -84,6 +84,42 @@ async fn client_limits_the_next_decision_and_outlives_kill_9() {
     assert!(again.etag.parse::<u64>().unwrap() > stored.etag.parse().unwrap());
     operator.delete(client("a", 0)).await;
     assert_eq!(limit(&mut caller, &asked("a")).await, 100);
+    assert_eq!(tollgate.errors(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_was_deleted_and_what_has_expired_stays_away_after_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = || Options::serving(POLICY).data(dir.path().join("data")).start();
+    let mut tollgate = start();
+    let operator = Operator::of(&tollgate).await;
+    for value in ["kept", "gone"] {
+        operator.upsert(client(value, 2)).await.unwrap();
+    }
+    operator.delete(client("gone", 0)).await;
+    let (guest, end) = ending_in(Duration::from_secs(2), client("guest", 2));
+    operator.upsert(guest).await.unwrap();
+    let of_policy = |domain: &str| request(domain, &[&[("k", "v")]]);
+    for domain in ["e", "f"] {
+        operator.apply(&POLICY.replace("domain: d", &format!("domain: {domain}"))).await;
+    }
+    operator.delete_policy("f").await;
+    operator.set_mode("", Mode::Off).await;
+    operator.set_mode("d", Mode::Enforce).await;
+
+    tollgate.signal("KILL");
+    tollgate.wait();
+    drop(tollgate);
+    tokio::time::sleep_until(end.into()).await;
+    let tollgate = start();
+    let (operator, mut caller) = (Operator::of(&tollgate).await, tollgate.client().await);
+    for (value, expected) in [("kept", 2), ("gone", 100), ("guest", 100)] {
+        assert_eq!(limit(&mut caller, &asked(value)).await, expected, "{value}");
+    }
+    assert_eq!(limit(&mut caller, &of_policy("e")).await, 0, "off, as all are but one");
+    operator.set_mode("", Mode::Unspecified).await;
+    assert_eq!(limit(&mut caller, &of_policy("e")).await, 100);
+    assert_eq!(limit(&mut caller, &of_policy("f")).await, 0, "deleted");
     assert_eq!(tollgate.errors(), Vec::<String>::new());
 }
 

@@ -16,6 +16,7 @@
 
 mod admission;
 mod answers;
+mod audit;
 mod checker;
 mod cli;
 mod clients;

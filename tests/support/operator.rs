@@ -42,7 +42,20 @@ impl Operator {
     }
 
     pub async fn manage(&self, action: Action) -> Result<pb::ManageClientsResponse, Status> {
-        let message = ManageClientsRequest { action: Some(action), validate_only: false };
+        self.send(action, false).await
+    }
+
+    /// As if it were done.
+    pub async fn validate(&self, action: Action) -> Result<pb::ManageClientsResponse, Status> {
+        self.send(action, true).await
+    }
+
+    async fn send(
+        &self,
+        action: Action,
+        validate_only: bool,
+    ) -> Result<pb::ManageClientsResponse, Status> {
+        let message = ManageClientsRequest { action: Some(action), validate_only };
         let mut service = ClientServiceClient::new(self.channel.clone());
         Ok(service.manage_clients(self.call(message)).await?.into_inner())
     }

@@ -188,9 +188,14 @@ impl Tollgate {
 
     /// Waits until a series has at least this value.
     pub fn wait_for_metric(&self, series: &str, least: f64) {
+        self.wait_for(series, || self.metric(series).is_some_and(|value| value >= least));
+    }
+
+    /// Waits until this holds.
+    pub fn wait_for(&self, what: &str, holds: impl Fn() -> bool) {
         let deadline = Instant::now() + PATIENCE;
-        while self.metric(series).is_none_or(|value| value < least) {
-            assert!(Instant::now() < deadline, "{series} is {:?}", self.metric(series));
+        while !holds() {
+            assert!(Instant::now() < deadline, "{what}:\n{}", self.log().join("\n"));
             std::thread::sleep(Duration::from_millis(5));
         }
     }
