@@ -155,9 +155,9 @@ start_backends() {
 # The token goes by the environment: a command line is there for everybody to see.
 start_tollgates() {
     local i
-    export TOLLGATE__ADMIN__TOKEN=$ADMIN_TOKEN
     for i in "${!TOLLGATE_GRPC[@]}"; do
-        start "tollgate-$((i + 1))" "$BIN/tollgate" --policies "$POLICIES" --redis-url "redis://$REDIS" \
+        TOLLGATE__ADMIN__TOKEN=$ADMIN_TOKEN start "tollgate-$((i + 1))" "$BIN/tollgate" \
+            --policies "$POLICIES" --redis-url "redis://$REDIS" \
             --set "grpc.listen=${TOLLGATE_GRPC[$i]}" --set "admin.listen=${TOLLGATE_ADMIN[$i]}" \
             --set "http.listen=${TOLLGATE_HTTP[$i]}" --ready-file "$logs/tollgate-$((i + 1)).ready"
     done

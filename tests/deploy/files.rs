@@ -41,7 +41,7 @@ impl Stack {
             r#"--set "http.listen=${TOLLGATE_HTTP[$i]}""#,
             r#"--listen "${BACKENDS[$i]}""#,
             r#"--port "${REDIS##*:}""#,
-            "export TOLLGATE__ADMIN__TOKEN=$ADMIN_TOKEN",
+            "TOLLGATE__ADMIN__TOKEN=$ADMIN_TOKEN start",
         ] {
             assert!(script.contains(used), "deploy/demo.sh does not use {used}");
         }

@@ -89,7 +89,10 @@ async fn try_administration(said: &[String]) {
     }
     let at = |text: &str| said.iter().position(|line| line.contains(text)).unwrap();
     let (upsert, last, curl) = (at("  grpcurl "), at("ClientService/"), at("for i in 1 2 3 4; do"));
-    let answer = run(&said[upsert..=last].join("\n"));
+    let line = said[upsert..=last].join("\n");
+    let stranger = line.replace("Bearer ", "Bearer not-");
+    assert!(run(&format!("{stranger} 2>&1 || true")).contains("Code: Unauthenticated"));
+    let answer = run(&line);
     assert!(answer.contains("etag"), "{answer}");
     let mut other =
         RateLimitServiceClient::new(Tollgate::channel(OTHER_TOLLGATE.parse().unwrap()).await);
