@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use prost::Message as _;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use tollgate::transport::pb::rate_limit_response::Code;
@@ -116,7 +117,9 @@ fn read(response: &RateLimitResponse) -> Decision {
 /// When all descriptors would pass that are over their limit: to the millisecond by the metadata, else, where
 /// tollgate is set to send none, by whole seconds.
 fn retry_after(response: &RateLimitResponse) -> Option<Duration> {
-    let told = response.dynamic_metadata.as_ref().map(descriptors);
+    // Bytes here; in messages you generate without the patch in build.rs it is a `Struct` already.
+    let metadata = Struct::decode(response.dynamic_metadata.clone()).unwrap_or_default();
+    let told = Some(descriptors(&metadata)).filter(|descriptors| !descriptors.is_empty());
     let over = response.statuses.iter().enumerate().filter(|(_, s)| s.code() == Code::OverLimit);
     let waits = over.map(|(i, status)| match told {
         Some(descriptors) => millis(descriptors.get(i)?),
