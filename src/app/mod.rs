@@ -97,7 +97,7 @@ pub async fn run(
     drain::set_starting(&process).await;
     let (tasks, accepting) = (TaskTracker::new(), CancellationToken::new());
 
-    let cores = Cores::start(process.settings.grpc.threads(), &process)?;
+    let cores = Cores::start(&process)?;
     tasks.spawn(cores::deal(
         listeners.grpc,
         cores.doors(),

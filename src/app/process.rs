@@ -164,6 +164,7 @@ impl Process {
         let Some(url) = &redis.url else { return Ok(Store::Memory(Arc::clone(&self.memory))) };
         let settings = RedisSettings {
             frames_in_flight: redis.frames_in_flight,
+            frame_limits: redis.frame_limits,
             connect_timeout: redis.connect_timeout,
             response_timeout: redis.response_timeout,
             notices: self.notices.clone(),
@@ -174,12 +175,13 @@ impl Process {
         Ok(Store::Redis(store))
     }
 
-    /// How long connections of `core` live: a little less or more than those of other cores, so that not all end
-    /// at once.
-    pub(super) fn connections(&self, core: usize) -> Connections {
+    /// How long connections of the `index`-th runtime live: a little less or more than those of others, so that not
+    /// all end at once.
+    pub(super) fn connections(&self, index: usize) -> Connections {
         let grpc = &self.settings.grpc;
-        let cores = grpc.threads().max(1);
-        let spread = |age: Duration| age.mul_f64(0.9 + 0.2 * (core as f64 + 0.5) / cores as f64);
+        let runtimes = grpc.runtimes().max(1);
+        let spread =
+            |age: Duration| age.mul_f64(0.9 + 0.2 * (index as f64 + 0.5) / runtimes as f64);
         Connections {
             message_bytes: self.settings.bounds.message_bytes,
             max_age: grpc.max_connection_age.map(spread),

@@ -174,6 +174,7 @@ fn numbers(settings: &Settings, reader: &mut Reader) {
     for (key, value, least, most) in [
         ("grpc.cores", settings.grpc.cores, 0, 1_024),
         ("redis.frames_in_flight", settings.redis.frames_in_flight, 1, 64),
+        ("redis.frame_limits", settings.redis.frame_limits, 1, 1_000),
         ("store.memory_max_keys", settings.store.memory_max_keys, 1, usize::MAX),
         ("bounds.message_bytes", bounds.message_bytes, 1, 64 << 20),
         ("bounds.descriptors", bounds.descriptors, 1, usize::MAX),

@@ -146,8 +146,11 @@ section! {
     pub struct Grpc in "grpc" {
         /// Address and port; port 0 takes any free one, here and below.
         listen: SocketAddr = "0.0.0.0:8081",
-        /// Threads that decide, one runtime each; 0 = one per available core.
+        /// Threads that decide; 0 = one per available core.
         cores: usize = "0",
+        /// `per_core` = each thread has its own runtime, connections and store connection; `shared` = one runtime over
+        /// all, for few connections that are far from equally busy.
+        runtime: RuntimeShape = "per_core",
         /// Connections are closed politely at about this age, so that callers spread out again; 0s = never.
         max_connection_age: Option<Duration> = "30m",
         /// On shutdown: how long to serve on after health says `NOT_SERVING`.
@@ -161,12 +164,29 @@ section! {
     }
 }
 
+/// How the threads that decide share their work.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RuntimeShape {
+    /// Each has a runtime of its own.
+    PerCore,
+    /// One runtime over all of them.
+    Shared,
+}
+
 impl Grpc {
     /// The number of threads: `cores`, or one per core that this process may use.
     pub fn threads(&self) -> usize {
         match self.cores {
             0 => thread::available_parallelism().map_or(1, usize::from),
             cores => cores,
+        }
+    }
+
+    /// The number of runtimes over these threads.
+    pub fn runtimes(&self) -> usize {
+        match self.runtime {
+            RuntimeShape::PerCore => self.threads(),
+            RuntimeShape::Shared => 1,
         }
     }
 }
@@ -221,6 +241,8 @@ section! {
         key_prefix: String = "tollgate:",
         /// Batches on their way to Redis at a time, per thread; 1 to 64.
         frames_in_flight: usize = "2",
+        /// The most limits in a batch of several requests; 1 = a batch for each request; 1 to 1000.
+        frame_limits: usize = "64",
         /// How long connecting may take.
         connect_timeout: Duration = "1s",
         /// How long Redis may stay silent before the connection counts as broken.

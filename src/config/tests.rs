@@ -71,11 +71,12 @@ fn nothing_given_is_the_documented_defaults() {
     assert_eq!(settings.modes().global, Some(Mode::Enforce));
     assert_eq!(settings.log.format, Format::Auto);
     assert!(settings.grpc.threads() >= 1);
+    assert_eq!(settings.grpc.runtimes(), settings.grpc.threads());
 }
 
 #[test]
 fn later_source_goes_before_an_earlier_one() {
-    let file = "grpc: {cores: 1, listen: ':0'}\npolicies: {path: file}\nlog: {level: warn}\n";
+    let file = "grpc: {cores: 1, runtime: shared, listen: ':0'}\npolicies: {path: file}\nlog: {level: warn}\n";
     let variables = [
         ("TOLLGATE__GRPC__CORES", "2"),
         ("TOLLGATE__LOG__LEVEL", ""),
@@ -89,7 +90,7 @@ fn later_source_goes_before_an_earlier_one() {
     setup.sources.policies = Some("flag".to_owned());
     setup.sources.redis_url = Some(Secret::new("redis://cache"));
     let settings = setup.load().settings;
-    assert_eq!(settings.grpc.threads(), 4);
+    assert_eq!((settings.grpc.threads(), settings.grpc.runtimes()), (4, 1));
     assert_eq!(settings.grpc.listen.to_string(), "0.0.0.0:0");
     assert_eq!(settings.policies.path, Some(PathBuf::from("flag")));
     assert_eq!(settings.redis.url.unwrap().expose(), "redis://cache");
@@ -229,6 +230,11 @@ const BAD_FILES: &[(&str, &[&str])] = &[
         &["1:14: redis.url: expected a URL such as redis://"],
     ),
     ("redis: {key_prefix: 'a{b'}", &["redis.key_prefix: found \"a{b\"", "without braces"]),
+    ("redis: {frame_limits: 1001}", &["redis.frame_limits: found 1001, expected at most 1000"]),
+    (
+        "grpc: {runtime: per-core}",
+        &["grpc.runtime: found \"per-core\", expected per_core or shared"],
+    ),
     ("redis: {frames_in_flight: 0}", &["redis.frames_in_flight: found 0, expected at least 1"]),
     ("redis: {url_file: /nowhere/x}", &["redis.url_file: /nowhere/x cannot be read"]),
     ("response: {limit_header: 'a b'}", &["expected the name of an HTTP header"]),

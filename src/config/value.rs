@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::RuntimeShape;
 use super::read::Reader;
 use super::secret::{RedisUrl, Secret};
 use crate::limiter::mode::Mode;
@@ -251,6 +252,7 @@ macro_rules! words {
 
 words!(Mode, "enforce, shadow or off",
     "enforce" => Self::Enforce, "shadow" => Self::Shadow, "off" => Self::Off);
+words!(RuntimeShape, "per_core or shared", "per_core" => Self::PerCore, "shared" => Self::Shared);
 words!(OnStoreFailure, "allow or deny", "allow" => Self::Allow, "deny" => Self::Deny);
 words!(AlgorithmName, "sliding_window, token_bucket or fixed_window",
     "sliding_window" => Self::SlidingWindow, "token_bucket" => Self::TokenBucket,

@@ -117,6 +117,31 @@ async fn two_replicas_admit_exactly_the_tightest_of_three_and_charge_no_more() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_runtime_over_all_threads_admits_exactly_the_limit_and_drains() {
+    let Some(redis) = RedisServer::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::default().policies(policies(dir.path())).redis(redis.url());
+    let shared = options.set("grpc.runtime=shared").set("grpc.cores=3");
+    let shared = shared.set("grpc.drain_delay=0s").set("store.deadline=20s");
+    let mut replicas = [shared.clone().start(), shared.start()];
+    let names = |replica: &Tollgate| {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", replica.pid())).unwrap();
+        let name = |thread: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap()
+        };
+        threads.map(name).filter(|name| name.starts_with("tollgate-worker")).count()
+    };
+    assert_eq!(replicas.each_ref().map(names), [3, 3]);
+    let asked = request("d", &[&[("token_bucket_500", "one")]]);
+    assert_eq!(storm(clients(&replicas).await, asked, 20).await, 500);
+    for replica in &mut replicas {
+        replica.signal("TERM");
+        assert!(replica.wait().success(), "{:?}", replica.log());
+        assert_eq!(replica.errors(), Vec::<String>::new());
+    }
+}
+
 /// 64 callers, as fast as a shared machine lets them, for 20 s on limits of a second: the promise of each
 /// algorithm holds in every interval, by the times at which requests were sent and answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

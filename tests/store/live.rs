@@ -98,6 +98,25 @@ async fn two_stores_under_128_callers_admit_exactly_the_limit() {
 }
 
 #[tokio::test]
+async fn with_one_limit_to_a_frame_every_request_has_a_call_of_its_own() {
+    let Some(server) = RedisServer::start() else { return };
+    let settings =
+        RedisSettings { frame_limits: 1, frames_in_flight: 8, ..RedisSettings::new(server.url()) };
+    let store = Arc::new(connected(&settings).await);
+    let mut callers = JoinSet::new();
+    for _ in 0..64 {
+        let store = Arc::clone(&store);
+        callers.spawn(async move { reading(&decide(&store, &one("hot")).await, 0).passed });
+    }
+    assert!(callers.join_all().await.into_iter().all(|passed| passed));
+    assert_eq!(store.frames(), 64);
+    // A request stays whole however many limits it has.
+    let whole = request((0..3).map(|i| one(&format!("{i}")).claims.remove(0)).collect());
+    assert_eq!(decide(&store, &whole).await.failure, None);
+    assert_eq!(store.frames(), 65);
+}
+
+#[tokio::test]
 async fn denied_request_leaves_bytes_and_expiry_as_they_were() {
     let Some(server) = RedisServer::start() else { return };
     let store = connected(&RedisSettings::new(server.url())).await;

@@ -21,9 +21,6 @@ use super::script::{Encoded, Frame, Reply, Script};
 use crate::domain::Key;
 use crate::store::StoreError;
 
-/// The most claims in a frame of several groups: more is no cheaper each, and holds Redis up.
-const CLAIMS_PER_FRAME: usize = 64;
-
 /// A group that waits for its integers.
 #[derive(Debug)]
 pub(super) struct Call {
@@ -54,6 +51,8 @@ pub(super) struct Batcher {
     pub(super) forgets: mpsc::Receiver<Forget>,
     pub(super) health: Arc<Health>,
     pub(super) frames_in_flight: usize,
+    /// The most claims in a frame of several groups. Beyond 64 they are no cheaper each, and hold Redis up.
+    pub(super) frame_limits: usize,
     pub(super) response_timeout: Duration,
     pub(super) notices: Notices,
 }
@@ -106,7 +105,8 @@ impl Batcher {
         let mut held = None;
         loop {
             if flights.len() < self.frames_in_flight
-                && let Some((frame, waiters)) = next_frame(&mut self.calls, &mut held)
+                && let Some((frame, waiters)) =
+                    next_frame(&mut self.calls, &mut held, self.frame_limits)
             {
                 let connection = connection.clone();
                 let health = &*self.health;
@@ -135,17 +135,18 @@ impl Batcher {
     }
 }
 
-/// What waits now, up to a full frame. `held` is the group that comes first; one that no longer fits is left in it.
+/// What waits now, up to `most` claims. `held` is the group that comes first; one that no longer fits is left in it.
 fn next_frame(
     calls: &mut mpsc::Receiver<Call>,
     held: &mut Option<Call>,
+    most: usize,
 ) -> Option<(Frame, Vec<Waiter>)> {
     let (mut frame, mut waiters, mut claims) = (Frame::default(), Vec::new(), 0);
     while let Some(call) = held.take().or_else(|| calls.try_recv().ok()) {
         if call.is_abandoned() {
             continue;
         }
-        if claims > 0 && claims + call.group.claims() > CLAIMS_PER_FRAME {
+        if claims > 0 && claims + call.group.claims() > most {
             *held = Some(call);
             break;
         }

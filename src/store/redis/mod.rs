@@ -42,6 +42,8 @@ pub struct RedisSettings {
     pub url: String,
     /// How many calls of the script may be under way at once, at least 1.
     pub frames_in_flight: usize,
+    /// The most limits in a call that several requests share, at least 1: every request its own call.
+    pub frame_limits: usize,
     /// How many requests may wait to be sent, at least 1; more are refused.
     pub queue: usize,
     /// How long an attempt to connect may take.
@@ -58,6 +60,7 @@ impl RedisSettings {
         Self {
             url: url.into(),
             frames_in_flight: 2,
+            frame_limits: 64,
             queue: 8_192,
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_millis(500),
@@ -71,6 +74,7 @@ impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisSettings")
             .field("frames_in_flight", &self.frames_in_flight)
+            .field("frame_limits", &self.frame_limits)
             .field("queue", &self.queue)
             .field("connect_timeout", &self.connect_timeout)
             .field("response_timeout", &self.response_timeout)
@@ -144,6 +148,7 @@ impl RedisStore {
             forgets: to_forget,
             health: Arc::clone(&health),
             frames_in_flight: settings.frames_in_flight.max(1),
+            frame_limits: settings.frame_limits.max(1),
             response_timeout: settings.response_timeout,
             notices: settings.notices.clone(),
         };
