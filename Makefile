@@ -4,10 +4,10 @@
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo lint bench tools
+.PHONY: help run test demo lint bench bench-micro tools
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 run: ## serve an example policy from memory; needs nothing but Rust
 	cargo run --release
@@ -24,8 +24,12 @@ lint: ## formatting, clippy and documentation, warnings are errors
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 
-bench: ## benchmarks
-	cargo bench
+bench: ## the table of ratios beside a bare tonic server; ARGS="--ablate", ARGS=--help
+	cargo build --release --bins --example bare-tonic
+	@cargo bench --bench table -- $(ARGS)
+
+bench-micro: ## what single steps and the stores cost
+	cargo bench --bench core --bench stores
 
 tools: ## install what the tests and the demo need
 	deploy/tools.sh

@@ -7,18 +7,19 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// The CPU time a process has used since a start.
 #[derive(Debug)]
-pub(super) struct CpuClock {
+pub struct CpuClock {
     pid: u32,
     start: Option<u64>,
 }
 
 impl CpuClock {
-    pub(super) fn start(pid: u32) -> Self {
+    /// From now on.
+    pub fn start(pid: u32) -> Self {
         Self { pid, start: ticks(pid) }
     }
 
     /// The process and its CPU seconds since the start; none when it is not there.
-    pub(super) fn elapsed(&mut self) -> (u32, Option<f64>) {
+    pub fn elapsed(&self) -> (u32, Option<f64>) {
         let used = self.start.zip(ticks(self.pid)).map(|(start, now)| now.saturating_sub(start));
         (self.pid, used.map(|ticks| ticks as f64 / TICKS_PER_SECOND))
     }
@@ -39,7 +40,7 @@ mod tests {
 
     #[test]
     fn own_cpu_time_goes_up() {
-        let mut clock = CpuClock::start(std::process::id());
+        let clock = CpuClock::start(std::process::id());
         let begin = std::time::Instant::now();
         let mut busy = 0_u64;
         while begin.elapsed().as_millis() < 300 {

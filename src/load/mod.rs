@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+pub use self::cpu::CpuClock;
 pub use self::report::Report;
 
-use self::cpu::CpuClock;
 use self::drive::Drive;
 use self::plan::Plan;
 
@@ -110,8 +110,8 @@ pub fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     let plan = Plan::new(args);
     let drive = Drive::connect(args, plan)?;
     drive.warm_up(args.duration / 10);
-    let mut clocks: Vec<CpuClock> = args.pid.iter().map(|pid| CpuClock::start(*pid)).collect();
+    let clocks: Vec<CpuClock> = args.pid.iter().map(|pid| CpuClock::start(*pid)).collect();
     let outcome = drive.measure(args.duration, !args.json);
-    let cpu = clocks.iter_mut().map(CpuClock::elapsed).collect();
+    let cpu = clocks.iter().map(CpuClock::elapsed).collect();
     Ok(Report::new(args, outcome, cpu))
 }

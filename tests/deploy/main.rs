@@ -38,6 +38,21 @@ fn envoy_talks_to_the_ports_of_the_stack() {
 }
 
 #[test]
+fn load_for_the_edge_goes_to_the_stack() {
+    let (stack, envoy, script) = (Stack::native(), envoy(), read("tests/load/edge.js"));
+    for port in [stack.edge, stack.envoy_admin] {
+        assert!(script.contains(&format!("'http://127.0.0.1:{port}'")), "{port}");
+    }
+    let manager = connection_manager(&envoy);
+    let prefix = format!("^http.{}.", text(&manager["stat_prefix"]));
+    assert!(script.contains(&format!("filter={prefix}downstream_cx_active$")), "{prefix}");
+    let routes = array(&manager["route_config"]["virtual_hosts"][0]["routes"]);
+    let limited = routes.iter().find(|route| !route["metadata"].is_null()).unwrap();
+    let path = text(&limited["match"]["prefix"]);
+    assert!(script.contains(&format!("${{EDGE}}{path}")), "{path}");
+}
+
+#[test]
 fn the_demo_finds_the_listener_it_moves_to_loopback() {
     let listener = format!("address: 0.0.0.0, port_value: {}", Stack::native().edge);
     assert_eq!(read("deploy/envoy/envoy.yaml").matches(&listener).count(), 1);

@@ -1,0 +1,158 @@
+//! Two sides that take turns, and the median of the ratios of neighbours.
+
+use std::time::Duration;
+
+use crate::drive::Driver;
+use crate::load::Load;
+use crate::sample::{Figure, Sample, median};
+use crate::servers::{Running, Server, redis};
+use crate::support::redis::RedisServer;
+use crate::table::{Line, Target, short};
+
+/// How often and how long to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Rounds {
+    pub count: usize,
+    pub duration: Duration,
+}
+
+/// What one side does.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Serves calls.
+    Serve(Server, Load),
+    /// Has Redis do what it can.
+    Drive(Driver),
+}
+
+impl Work {
+    const fn needs_redis(&self) -> bool {
+        match self {
+            Self::Serve(Server::Bare, _) => false,
+            Self::Serve(Server::Tollgate(gate), _) => gate.redis,
+            Self::Drive(_) => true,
+        }
+    }
+
+    fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Serve(Server::Tollgate(gate), _) => gate.refusal(),
+            Self::Serve(Server::Bare, _) | Self::Drive(_) => None,
+        }
+    }
+
+    fn start<'r>(&self, redis: Option<&'r RedisServer>, pinned: bool) -> Started<'r> {
+        let redis = redis.filter(|_| self.needs_redis());
+        match self {
+            Self::Serve(server, load) => Started::Serving {
+                server: Box::new(server.start(redis, pinned)),
+                load: *load,
+                redis,
+                pinned,
+            },
+            Self::Drive(driver) => {
+                Started::Driving { driver: *driver, redis: redis.expect("a Redis") }
+            }
+        }
+    }
+}
+
+enum Started<'r> {
+    Serving { server: Box<Running>, load: Load, redis: Option<&'r RedisServer>, pinned: bool },
+    Driving { driver: Driver, redis: &'r RedisServer },
+}
+
+impl Started<'_> {
+    fn sample(&self, duration: Duration) -> Sample {
+        match self {
+            Self::Serving { server, load, redis, pinned } => {
+                load.run(server, *redis, *pinned, duration)
+            }
+            Self::Driving { driver, redis } => driver.sample(redis, duration),
+        }
+    }
+}
+
+/// A row: one side over the other.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    pub name: &'static str,
+    pub what: &'static str,
+    /// The figures of the ratio, each a line of its own, and what it has to be.
+    pub figures: &'static [(Figure, Target)],
+    /// The server on one core, callers and Redis on the other; else wherever the kernel puts them.
+    pub pinned: bool,
+    pub ours: Work,
+    pub beside: Work,
+}
+
+impl Comparison {
+    /// Measures both sides in turn; where tollgate cannot be set up like this, says so.
+    pub fn run(&self, rounds: &Rounds) -> Vec<Line> {
+        if let Some(refused) = self.ours.refusal().or_else(|| self.beside.refusal()) {
+            eprintln!("{}: not built: {refused}", self.name);
+            let why = format!("not built: {refused}");
+            return self.lines(|_| (Err(why.clone()), String::new()));
+        }
+        let redis =
+            (self.ours.needs_redis() || self.beside.needs_redis()).then(|| redis(self.pinned));
+        let beside = self.beside.start(redis.as_ref(), self.pinned);
+        let ours = self.ours.start(redis.as_ref(), self.pinned);
+        let samples: Vec<(Sample, Sample)> = (1..=rounds.count)
+            .map(|round| {
+                let show = |side: &str, sample: Sample| {
+                    let Self { name, .. } = self;
+                    eprintln!("{name} {round}/{} {side:<6} {}", rounds.count, sample.show());
+                    sample
+                };
+                let beside = show("beside", beside.sample(rounds.duration));
+                (show("ours", ours.sample(rounds.duration)), beside)
+            })
+            .collect();
+        self.lines(|figure| (Ok(ratio(figure, &samples)), absolute(figure, &samples)))
+    }
+
+    fn lines(&self, of: impl Fn(Figure) -> (Result<f64, String>, String)) -> Vec<Line> {
+        let line = |(figure, target): &(Figure, Target)| {
+            let (ratio, absolute) = of(*figure);
+            Line {
+                name: self.name.to_owned(),
+                what: format!("{}, {}", self.what, figure.name()),
+                figure: ratio,
+                target: *target,
+                absolute,
+            }
+        };
+        self.figures.iter().map(line).collect()
+    }
+}
+
+fn ratio(figure: Figure, samples: &[(Sample, Sample)]) -> f64 {
+    let of = |(ours, beside): &(Sample, Sample)| figure.of(ours) / figure.of(beside);
+    median(samples.iter().map(of).collect())
+}
+
+/// The medians of both sides, and whatever else must not be overlooked.
+fn absolute(figure: Figure, samples: &[(Sample, Sample)]) -> String {
+    let (ours, beside): (Vec<&Sample>, Vec<&Sample>) =
+        samples.iter().map(|(ours, beside)| (ours, beside)).unzip();
+    format!("{} against {}", side(figure, &ours), side(figure, &beside))
+}
+
+fn side(figure: Figure, samples: &[&Sample]) -> String {
+    let middle =
+        |of: &dyn Fn(&Sample) -> f64| median(samples.iter().map(|sample| of(sample)).collect());
+    let mut details = Vec::new();
+    if figure != Figure::P99 && figure != Figure::CallsPerSecond {
+        details.push(format!("{}/s", short(middle(&|sample| sample.calls_per_second))));
+        let p99 = middle(&|sample| sample.p99_ms);
+        if p99 > 0.0 {
+            details.push(format!("p99 {p99:.1} ms"));
+        }
+        let redis: Option<Vec<f64>> = samples.iter().map(|sample| sample.redis_cpu).collect();
+        details.extend(redis.map(|busy| format!("Redis {:.0} % busy", 100.0 * median(busy))));
+    }
+    details.extend(samples.iter().flat_map(|sample| sample.remarks.clone()));
+    let shown = figure.show(middle(&|sample| figure.of(sample)));
+    if details.is_empty() { shown } else { format!("{shown} ({})", details.join(", ")) }
+}

@@ -1,0 +1,212 @@
+//! What many rules and many clients add to a decision, in instructions: exact where times are not.
+//!
+//! A child of this program makes a number of decisions in memory, from the request's message to the answer's, and
+//! callgrind counts its instructions. Two numbers of decisions, and the difference is free of everything that is
+//! done but once.
+
+use std::fmt::Write as _;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::runtime::Builder;
+use tollgate::clients::directory::Directory;
+use tollgate::clients::{Client, ClientLimit, ClientName, Rate};
+use tollgate::domain::{SystemClock, Unit};
+use tollgate::limiter::failover::Failover;
+use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
+use tollgate::limiter::mode::{KillSwitch, Mode, ModeLayer};
+use tollgate::limiter::request::Bounds;
+use tollgate::limiter::resolve::{Clients, Resolver};
+use tollgate::limiter::snapshot::Policies;
+use tollgate::limiter::{Limiter, Shared};
+use tollgate::policy::{AlgorithmName, OnStoreFailure, Options, PolicySet, Source, compile};
+use tollgate::store::MemoryStore;
+use tollgate::telemetry::metrics::Metrics;
+use tollgate::transport::headers::{HeaderNames, HeaderStyle};
+use tollgate::transport::pb::RateLimitRequest;
+use tollgate::transport::response::Responder;
+use tollgate::transport::rls::Rls;
+
+use crate::support::tollgate::request;
+use crate::table::{Line, Target, short};
+
+/// Whoever asks is one of so many; all of them have asked before the count begins.
+const CALLERS: usize = 20_000;
+const CLIENTS: usize = 100_000;
+const RULES: usize = 100;
+
+/// The command line of the process whose instructions are counted.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct DecideArgs {
+    #[arg(long)]
+    rules: usize,
+    /// Clients with limits of their own
+    #[arg(long)]
+    clients: usize,
+    /// How many of the callers are such clients
+    #[arg(long)]
+    asking: usize,
+    #[arg(long)]
+    decisions: usize,
+}
+
+/// The rows, wanted by name.
+pub fn lines(wanted: impl Fn(&str) -> bool) -> Vec<Line> {
+    const NAME: &str = "rules-and-clients";
+    if !wanted(NAME) {
+        return Vec::new();
+    }
+    let counted = |clients, rules, asking| {
+        let args = DecideArgs { rules, clients, asking, decisions: 0 };
+        let counted = per_decision(args);
+        let shown = counted.as_ref().map_or_else(Clone::clone, |count| format!("{count:.0}"));
+        eprintln!("{NAME}: {rules} rules, {clients} clients, {asking} ask: {shown} instructions");
+        counted
+    };
+    let few = counted(0, 1, 0);
+    [(0, "asked by others", Target::AtMost(1.1)), (CALLERS, "asked by those clients", Target::None)]
+        .map(|(asking, who, target)| {
+            let many = few.clone().and_then(|few| Ok((few, counted(CLIENTS, RULES, asking)?)));
+            Line {
+                name: NAME.to_owned(),
+                what: format!("{RULES} rules of 3 levels and {CLIENTS} clients, {who} / one rule, instructions per decision"),
+                absolute: many.as_ref().map_or_else(
+                    |_| String::new(),
+                    |(few, many)| format!("{} against {}", short(*many), short(*few)),
+                ),
+                figure: many.map(|(few, many)| many / few),
+                target,
+            }
+        })
+        .into()
+}
+
+/// Instructions of one decision.
+fn per_decision(args: DecideArgs) -> Result<f64, String> {
+    let once = instructions(DecideArgs { decisions: CALLERS, ..args })?;
+    let thrice = instructions(DecideArgs { decisions: 3 * CALLERS, ..args })?;
+    Ok((thrice - once) / (2 * CALLERS) as f64)
+}
+
+/// All instructions of a run.
+fn instructions(args: DecideArgs) -> Result<f64, String> {
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
+    valgrind.arg(std::env::current_exe().unwrap()).arg("decide");
+    for (flag, value) in [
+        ("--rules", args.rules),
+        ("--clients", args.clients),
+        ("--asking", args.asking),
+        ("--decisions", args.decisions),
+    ] {
+        valgrind.args([flag, &value.to_string()]);
+    }
+    let output = valgrind.output().map_err(|error| format!("not measured: valgrind: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let count = said.lines().find_map(|line| line.split_once("Collected : ")?.1.parse().ok());
+    Ok(count.unwrap_or_else(|| panic!("no count of instructions in\n{said}")))
+}
+
+/// Makes the decisions.
+pub fn decide(args: &DecideArgs) {
+    let rls = service(args);
+    // As many requests as any run needs, so that making them takes the same in each.
+    let requests: Vec<RateLimitRequest> = (0..3 * CALLERS).map(|i| asked(i % CALLERS)).collect();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for request in requests.into_iter().take(args.decisions) {
+            let answer = rls.answer(request, None).await.unwrap();
+            let limit = answer.statuses[0].current_limit.as_ref();
+            assert!(limit.is_some_and(|limit| limit.requests_per_unit == 1_000_000), "not limited");
+        }
+    });
+}
+
+fn asked(caller: usize) -> RateLimitRequest {
+    let client = format!("client-{caller:06}");
+    request("bench", &[&[("service", "s73"), ("path", "/api/v1/orders"), ("client", &client)]])
+}
+
+/// tollgate without sockets.
+fn service(args: &DecideArgs) -> Rls<MemoryStore<SystemClock>> {
+    let metrics = Arc::new(Metrics::new(1_000));
+    let hasher = SensitiveHasher::new(b"");
+    let shared = Arc::new(Shared {
+        policies: Policies::new(policies(args.rules), Arc::clone(&metrics)),
+        modes: KillSwitch::new(ModeLayer { global: Some(Mode::Enforce), ..ModeLayer::default() }),
+        bounds: Bounds { descriptors: 128, entries: 16, key_bytes: 1_024, value_bytes: 8_192 },
+        resolver: Resolver {
+            keys: KeyMaker::new("tollgate:", hasher.clone()),
+            default_algorithm: AlgorithmName::SlidingWindow,
+            clients: Clients::new(directory(args), Arc::new(SystemClock::start())),
+        },
+        metrics: Arc::clone(&metrics),
+    });
+    let store = MemoryStore::new(1_000_000, SystemClock::start());
+    let failover = Failover::new(store, OnStoreFailure::Allow, Arc::clone(&metrics));
+    let names =
+        HeaderNames { limit: String::new(), remaining: String::new(), reset: String::new() };
+    let responder = Responder { metadata: true, headers: HeaderStyle::Off, names, hasher };
+    let limiter = Limiter::new(shared, failover);
+    Rls::new(limiter, Arc::new(responder), metrics, Duration::from_secs(1))
+}
+
+/// The last of the rules, or the only one, is that of service s73.
+fn policies(rules: usize) -> PolicySet {
+    let mut text = String::from("domain: bench\ndescriptors:\n");
+    for service in (0..rules - 1).map(|rule| rule + 100).chain([73]) {
+        let _ = write!(
+            text,
+            "  - key: service\n    value: s{service}\n    descriptors:\n      - key: path\n        value: /api/*\n        \
+             descriptors:\n          - key: client\n            rate_limit:\n              \
+             {{unit: hour, requests_per_unit: 1000000, algorithm: token_bucket}}\n"
+        );
+    }
+    compile(&[Source::new("bench", text)], &Options::default()).unwrap().set
+}
+
+/// The first clients are those that ask; the others nobody knows.
+fn directory(args: &DecideArgs) -> Arc<Directory> {
+    let directory = Directory::default();
+    for number in 0..args.clients {
+        let number = if number < args.asking { number } else { number + CALLERS };
+        directory.put(client(number));
+    }
+    Arc::new(directory)
+}
+
+fn client(number: usize) -> Client {
+    let rate = Rate {
+        requests_per_unit: 1_000_000,
+        unit: Unit::Hour,
+        unit_multiplier: 1,
+        algorithm: None,
+        burst: None,
+        slots: None,
+        always: None,
+        max_debt: None,
+        on_store_failure: None,
+    };
+    let entry = |key: &str, value: &str| (Box::from(key), Box::from(value));
+    Client {
+        name: ClientName {
+            domain: "bench".into(),
+            entries: Box::new([
+                entry("service", "s73"),
+                entry("path", "/api/v1/orders"),
+                entry("client", &format!("client-{number:06}")),
+            ]),
+        },
+        limits: Box::new([ClientLimit { name: None, rate: Some(rate) }]),
+        shadow: None,
+        quota: None,
+        metadata: None,
+        labels: None,
+        expires_at: None,
+        updated_at: 0,
+        revision: 1,
+    }
+}

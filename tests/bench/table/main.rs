@@ -1,0 +1,112 @@
+//! `make bench`: what tollgate costs beside a server that decides nothing, as a Markdown table of ratios.
+//!
+//! Everything that is measured is started here, in release builds: redis-server, `bare-tonic`, `tollgate`, and
+//! `tollgate load`. The two sides of a ratio take turns within one run, for a shared machine is never twice the same;
+//! what is told is the median of the rounds' ratios. Progress goes to standard error, the table to standard output.
+//!
+//! Not here: what single steps cost (`make bench-micro`), and whether anything is correct.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark ends by panicking where something is not as it has to be"
+)]
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "nothing is public in a benchmark"
+)]
+#![allow(clippy::disallowed_types, reason = "the support of the tests has its own rules")]
+
+mod ablate;
+mod compare;
+mod drive;
+mod instructions;
+mod load;
+mod machine;
+mod memory;
+mod rows;
+mod sample;
+mod servers;
+mod table;
+
+#[path = "../../support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use self::compare::Rounds;
+use self::table::Line;
+
+/// Measure tollgate beside a bare tonic server and print a table of ratios
+#[derive(Debug, Parser)]
+#[command(name = "make bench ARGS=... or table")]
+struct Args {
+    /// How long each measurement takes, after a tenth of that to warm up
+    #[arg(long, value_name = "N", default_value_t = 5.0)]
+    seconds: f64,
+    /// How often both sides of a ratio are measured; the median counts
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: usize,
+    /// Only the rows whose name contains this; may be repeated
+    #[arg(long, value_name = "ROW")]
+    only: Vec<String>,
+    /// Switch each lever off in turn instead, and print what it gains
+    #[arg(long)]
+    ablate: bool,
+    /// Cargo says this to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    child: Option<Child>,
+}
+
+/// What this program starts of itself, so that it can be pinned or counted alone.
+#[derive(Debug, Subcommand)]
+enum Child {
+    /// Drive Redis and print a sample
+    #[command(hide = true)]
+    Drive(drive::DriveArgs),
+    /// Make a number of decisions in memory
+    #[command(hide = true)]
+    Decide(instructions::DecideArgs),
+}
+
+fn main() {
+    let args = Args::parse();
+    match &args.child {
+        Some(Child::Drive(drive)) => drive::run(drive),
+        Some(Child::Decide(decide)) => instructions::decide(decide),
+        None => measure(&args),
+    }
+}
+
+fn measure(args: &Args) {
+    assert!(args.rounds > 0 && args.seconds > 0.0, "--rounds and --seconds must be above 0");
+    machine::require();
+    let rounds = Rounds { count: args.rounds, duration: Duration::from_secs_f64(args.seconds) };
+    let wanted =
+        |name: &str| args.only.is_empty() || args.only.iter().any(|only| name.contains(&**only));
+    let comparisons = if args.ablate { ablate::comparisons() } else { rows::comparisons() };
+    let mut lines: Vec<Line> = Vec::new();
+    let known = comparisons.len();
+    let mut skipped = 0;
+    for comparison in comparisons {
+        if wanted(comparison.name) {
+            lines.extend(comparison.run(&rounds));
+        } else {
+            skipped += 1;
+        }
+    }
+    if !args.ablate {
+        lines.extend(memory::lines(wanted));
+        lines.extend(instructions::lines(wanted));
+    }
+    assert!(!lines.is_empty(), "no row of that name; {skipped} of {known} ratios were left out");
+    println!("{}", machine::heading());
+    table::print(&lines);
+}

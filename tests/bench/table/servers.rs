@@ -1,0 +1,185 @@
+//! What is measured, as processes: started, pinned, and killed when dropped.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use crate::support::redis::{RedisServer, free_port};
+use crate::support::tollgate::{Options, Tollgate, command};
+
+/// The core of the server that is measured, when it is pinned.
+pub const SERVER_CORE: usize = 0;
+/// The core of everything else then: callers and Redis.
+pub const OTHER_CORE: usize = 1;
+
+pub const DOMAIN: &str = "bench";
+pub const KEY: &str = "client";
+/// Longer than any start takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server to start.
+#[derive(Clone, Debug)]
+pub enum Server {
+    /// Answers OK and decides nothing.
+    Bare,
+    Tollgate(Gate),
+}
+
+/// How a tollgate is set up.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    /// The limit of every client, as YAML.
+    pub limit: &'static str,
+    pub redis: bool,
+    /// Settings that differ from the defaults.
+    pub set: &'static [&'static str],
+}
+
+impl Gate {
+    /// With this limit in memory.
+    pub const fn memory(limit: &'static str) -> Self {
+        Self { limit, redis: false, set: &[] }
+    }
+
+    /// With this limit in Redis.
+    pub const fn redis(limit: &'static str) -> Self {
+        Self { limit, redis: true, set: &[] }
+    }
+
+    pub const fn set(self, set: &'static [&'static str]) -> Self {
+        Self { set, ..self }
+    }
+
+    /// Why the binary cannot be set up like this.
+    pub fn refusal(&self) -> Option<String> {
+        let mut settings = command();
+        settings.arg("print-config");
+        self.set.iter().for_each(|setting| _ = settings.args(["--set", setting]));
+        let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+        std::fs::write(file.path(), self.policies()).unwrap();
+        let mut check = command();
+        check.arg("check").arg(file.path());
+        let path = file.path().display().to_string();
+        refusal(settings).or_else(|| refusal(check)).map(|said| said.replace(&path, "policy"))
+    }
+
+    fn policies(&self) -> String {
+        let limit = self.limit;
+        format!("domain: {DOMAIN}\ndescriptors:\n  - key: {KEY}\n    rate_limit: {limit}\n")
+    }
+
+    /// Started with these settings besides.
+    pub fn start(&self, redis: Option<&RedisServer>, also: &[&str]) -> Tollgate {
+        let mut options = Options::serving(&self.policies()).set("log.level=error");
+        if self.redis {
+            options = options.redis(redis.expect("a Redis").url());
+        }
+        self.set.iter().chain(also).fold(options, |options, setting| options.set(*setting)).start()
+    }
+}
+
+fn refusal(mut command: Command) -> Option<String> {
+    let output = command.output().unwrap();
+    let said = [output.stderr, output.stdout].concat();
+    let said = String::from_utf8_lossy(&said);
+    let first = said.lines().find(|line| line.contains("unknown")).or(said.lines().next());
+    (!output.status.success()).then(|| first.unwrap_or("refused").to_owned())
+}
+
+/// A server that answers.
+pub enum Running {
+    Bare(Bare),
+    Tollgate(Tollgate),
+}
+
+impl Server {
+    /// Starts it; pinned to its core or free.
+    pub fn start(&self, redis: Option<&RedisServer>, pinned: bool) -> Running {
+        let running = match self {
+            Self::Bare => Running::Bare(Bare::start(pinned)),
+            Self::Tollgate(gate) => {
+                let also: &[&str] = if pinned { &["grpc.cores=1"] } else { &[] };
+                Running::Tollgate(gate.start(redis, also))
+            }
+        };
+        if pinned {
+            pin(running.pid(), SERVER_CORE);
+        }
+        running
+    }
+}
+
+impl Running {
+    pub fn pid(&self) -> u32 {
+        match self {
+            Self::Bare(bare) => bare.child.id(),
+            Self::Tollgate(tollgate) => tollgate.pid(),
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            Self::Bare(bare) => bare.address,
+            Self::Tollgate(tollgate) => tollgate.at.grpc,
+        }
+    }
+
+    /// How many limits were decided without the store so far.
+    pub fn degraded(&self) -> f64 {
+        let Self::Tollgate(tollgate) = self else { return 0.0 };
+        let answers = ["allow", "deny"];
+        let series = answers.map(|a| format!("tollgate_degraded_claims_total{{answer=\"{a}\"}}"));
+        series.iter().filter_map(|series| tollgate.metric(series)).sum()
+    }
+}
+
+/// The ceiling, the example `bare-tonic`; killed when dropped.
+pub struct Bare {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Bare {
+    fn start(pinned: bool) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let cores = if pinned { 1 } else { std::thread::available_parallelism().unwrap().get() };
+        let mut command = Command::new(beside("examples/bare-tonic"));
+        command.arg(address.to_string()).arg(cores.to_string());
+        let child = command.spawn().expect("bare-tonic; make bench builds it");
+        let late = Instant::now() + PATIENCE;
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < late, "bare-tonic does not answer");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Self { child, address }
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Something that was built into the same directory as tollgate.
+fn beside(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_tollgate")).parent().unwrap().join(name)
+}
+
+/// A Redis of this program's own, pinned or free.
+pub fn redis(pinned: bool) -> RedisServer {
+    let server = RedisServer::start().expect("redis-server");
+    if pinned {
+        pin(server.pid(), OTHER_CORE);
+    }
+    server
+}
+
+/// Moves all threads of a process to a core; those that it starts later follow.
+fn pin(pid: u32, core: usize) {
+    let (core, pid) = (core.to_string(), pid.to_string());
+    let output = Command::new("taskset").args(["-a", "-c", "-p", &core, &pid]).output();
+    assert!(output.unwrap().status.success(), "taskset {pid}");
+}
