@@ -58,7 +58,7 @@ fn runtimes() -> Comparison {
 }
 
 fn calls_of_the_script() -> [Comparison; 3] {
-    let redis = || Gate::redis(TOKEN_BUCKET);
+    let redis = || Gate::exact(TOKEN_BUCKET);
     [
         pinned(
             "group-commit",
@@ -85,7 +85,7 @@ fn calls_of_the_script() -> [Comparison; 3] {
 }
 
 fn answers_without_redis() -> [Comparison; 2] {
-    let denied = Gate::redis(ONE_AN_HOUR);
+    let denied = Gate::exact(ONE_AN_HOUR);
     [
         pinned(
             "deny-cache",
@@ -98,8 +98,8 @@ fn answers_without_redis() -> [Comparison; 2] {
             "leases",
             "tokens taken in advance / each asked of Redis; one hot key",
             SERVER,
-            tollgate(Gate::redis(LEASED), ONE_KEY),
-            tollgate(Gate::redis(TOKEN_BUCKET), ONE_KEY),
+            tollgate(Gate::exact(LEASED), ONE_KEY),
+            tollgate(Gate::exact(TOKEN_BUCKET), ONE_KEY),
         ),
     ]
 }

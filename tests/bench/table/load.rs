@@ -111,7 +111,7 @@ impl Told {
         };
         remark(self.errors, "errors");
         remark(self.missed, "not made");
-        remark(degraded as u64, "decided without Redis");
+        remark(degraded as u64 / load.descriptors as u64, "decided without Redis");
         if !load.denied {
             remark(self.over_limit, "denied");
         } else if self.over_limit < self.calls / 2 {
