@@ -26,12 +26,12 @@ use crate::support::redis::RedisServer;
 
 /// Different counters.
 const KEYS: usize = 10_000;
-/// Requests of the store under way: four full frames.
-const CALLERS: usize = 256;
-/// Commands that are written at once; as many as a full frame has limits.
+/// Frames under way, as two replicas together have them: Redis need not wait for the next.
+const FRAMES: usize = 4;
+/// Limits of a full frame, and commands that are written at once.
 const BATCH: usize = 64;
-/// Batches under way: as many commands as the store has requests.
-const BATCHES: usize = CALLERS / BATCH;
+/// Requests of the store under way: as many frames wait as are under way.
+const CALLERS: usize = 2 * FRAMES * BATCH;
 
 /// What Redis is asked.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -153,7 +153,7 @@ fn incrby(args: &DriveArgs, duration: Duration) -> Told {
         .map(|chunk| chunk.iter().map(|index| command(name(*index))).collect())
         .collect();
     let mut next = batches.iter().cycle();
-    for batch in next.by_ref().take(BATCHES) {
+    for batch in next.by_ref().take(FRAMES) {
         redis.write_all(batch.as_bytes()).unwrap();
     }
     let mut watch = Watch::start(args.redis_pid, duration);
@@ -206,7 +206,8 @@ fn store(args: &DriveArgs, duration: Duration, algorithm: Algorithm) -> Told {
 }
 
 async fn connected(port: u16) -> RedisStore {
-    let settings = RedisSettings::new(format!("redis://127.0.0.1:{port}"));
+    let url = format!("redis://127.0.0.1:{port}");
+    let settings = RedisSettings { frames_in_flight: FRAMES, ..RedisSettings::new(url) };
     let store = RedisStore::connect(&settings).unwrap();
     while !store.is_connected() {
         tokio::task::yield_now().await;

@@ -18,7 +18,8 @@ pub fn heading() -> String {
     let command: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let said = |tool: &str, args: &[&str]| first_line(tool, args).unwrap_or_else(|| "-".to_owned());
     format!(
-        "* Command: `make bench{}`\n* Machine: {}, {} cores, Linux {}\n* Versions: {}; {}; {}; built with {}\n",
+        "* Command: `make bench{}`\n* Machine: {}, {} cores, Linux {}\n\
+         * Versions: {}; {}; {}; built with {}\n",
         if command.is_empty() { String::new() } else { format!(" ARGS=\"{}\"", command.join(" ")) },
         model(),
         cores(),
