@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::lease::LeaseAsk;
 use super::limit::{Algorithm, Limit};
 use super::reading::{Hits, Reading};
 use super::{Timestamp, fixed_window, sliding_window, token_bucket};
@@ -42,6 +43,17 @@ impl Counter {
     /// Decides `hits` at `now` and charges them if they pass, or if the limit always charges. What is
     /// denied leaves the [settled](Self::settle) state as it was, to the bit.
     pub fn step(&mut self, limit: &Limit, hits: Hits, now: Timestamp) -> Reading {
+        self.step_and_lease(limit, hits, None, now)
+    }
+
+    /// The same, and a lease of a token bucket's tokens if the hits pass and are charged.
+    pub fn step_and_lease(
+        &mut self,
+        limit: &Limit,
+        hits: Hits,
+        ask: Option<&LeaseAsk>,
+        now: Timestamp,
+    ) -> Reading {
         if limit.is_blocked() {
             return blocked(hits);
         }
@@ -52,7 +64,7 @@ impl Counter {
             (Algorithm::TokenBucket { .. }, before) => {
                 let mut state =
                     if let Self::TokenBucket(state) = before { Some(state) } else { None };
-                reading = token_bucket::step(&mut state, limit, hits, now);
+                reading = token_bucket::step(&mut state, limit, hits, ask, now);
                 state.map_or(Self::Empty, Self::TokenBucket)
             }
             (Algorithm::SlidingWindow { .. }, before) => {
@@ -78,7 +90,7 @@ impl Counter {
     pub fn empty_at(&self, limit: &Limit) -> Timestamp {
         Timestamp::from_micros(match self {
             Self::Empty => 0,
-            Self::TokenBucket(state) => state.empty_at(),
+            Self::TokenBucket(state) => state.empty_at(limit),
             Self::SlidingWindow(state) => state.empty_at(limit),
             Self::FixedWindow(state) => state.empty_at(limit),
         })
@@ -89,5 +101,5 @@ impl Counter {
 fn blocked(hits: Hits) -> Reading {
     let passed = matches!(hits, Hits::Refund(_));
     let retry_after = passed.then_some(Duration::ZERO);
-    Reading { passed, remaining: 0, retry_after, reset_after: Duration::ZERO }
+    Reading { passed, remaining: 0, retry_after, reset_after: Duration::ZERO, leased_until: None }
 }

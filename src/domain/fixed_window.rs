@@ -66,5 +66,6 @@ pub fn reading(limit: &Limit, hits: Hits, passed: bool, count: u64, ends_in: u64
             (hits.needed() <= limit.capacity()).then_some(ends_in)
         },
         reset_after: if count == 0 { Duration::ZERO } else { ends_in },
+        leased_until: None,
     }
 }

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use super::Timestamp;
 use super::counter::Counter;
+use super::lease::LeaseAsk;
 use super::limit::Limit;
 use super::reading::{Hits, Reading};
 
@@ -46,6 +47,8 @@ pub struct Claim {
     pub limit: Limit,
     /// What is asked.
     pub hits: Hits,
+    /// Tokens to lease beside; boxed, for few claims ask for any.
+    pub lease: Option<Box<LeaseAsk>>,
 }
 
 impl Claim {
@@ -159,7 +162,8 @@ impl Trial<'_> {
             if several && claim.is_conditional() {
                 undo.push((slot, counter.clone()));
             }
-            let reading = counter.step(&claim.limit, claim.hits, self.now);
+            let reading =
+                counter.step_and_lease(&claim.limit, claim.hits, claim.lease.as_deref(), self.now);
             passed &= reading.passed;
             self.readings.push(reading);
         }

@@ -152,6 +152,26 @@ pub struct Span {
     pub remainder: u64,
 }
 
+impl Span {
+    /// The sum of two spans of the rate `rate`.
+    pub(super) fn plus(self, other: Self, rate: u32) -> Self {
+        let rate = u64::from(rate);
+        let remainder = self.remainder + other.remainder;
+        let carry = u64::from(remainder >= rate);
+        Self { micros: self.micros + other.micros + carry, remainder: remainder - carry * rate }
+    }
+
+    /// The difference of two spans of the rate `rate`, at least nothing.
+    pub(super) fn minus(self, other: Self, rate: u32) -> Self {
+        if self <= other {
+            return Self::default();
+        }
+        let borrow = u64::from(self.remainder < other.remainder);
+        let remainder = self.remainder + borrow * u64::from(rate) - other.remainder;
+        Self { micros: self.micros - other.micros - borrow, remainder }
+    }
+}
+
 /// So many requests per period. Made by [`Limit::new`], which refuses what cannot be counted exactly.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limit {

@@ -6,6 +6,7 @@
 //!
 //! * [`limit`]: a limit and its exact arithmetic constants.
 //! * [`token_bucket`], [`sliding_window`], [`fixed_window`]: one algorithm each.
+//! * [`lease`]: tokens of a bucket that replicas take before they spend them.
 //! * [`reading`]: what a claim asks, what a counter says.
 //! * [`counter`]: the state of one counter, whatever its algorithm.
 //! * [`group`]: all claims of one request, decided together.
@@ -15,6 +16,7 @@ pub mod clock;
 pub mod counter;
 pub mod fixed_window;
 pub mod group;
+pub mod lease;
 pub mod limit;
 pub mod reading;
 pub mod sliding_window;
@@ -23,6 +25,7 @@ pub mod token_bucket;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use counter::Counter;
 pub use group::{Claim, Commit, Group, Key, Part, Verdict};
+pub use lease::{Lease, LeaseAsk};
 pub use limit::{Algorithm, Charge, Limit, LimitError, Unit};
 pub use reading::{Hits, Reading};
 

@@ -35,4 +35,7 @@ pub struct Reading {
     pub retry_after: Option<Duration>,
     /// The time until nothing counts as used.
     pub reset_after: Duration,
+    /// The lease that the claim asked for is granted if the charge stands; the store counts it as outstanding until this
+    /// time, in microseconds since 1970.
+    pub leased_until: Option<u64>,
 }

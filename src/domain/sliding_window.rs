@@ -141,6 +141,7 @@ pub fn reading(
             (hits.needed() <= limit.capacity()).then(|| Duration::from_micros(fits_in))
         },
         reset_after: Duration::from_micros(empty_in),
+        leased_until: None,
     }
 }
 

@@ -10,11 +10,12 @@
 
 use std::time::Duration;
 
+use super::lease::{LONGEST, LeaseAsk, Outstanding};
 use super::limit::{Limit, Span};
 use super::reading::{Hits, Reading};
 
 /// The time at which the bucket is full.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct State {
     /// Whole microseconds since 1970.
     pub full_at: u64,
@@ -22,62 +23,128 @@ pub struct State {
     pub remainder: u32,
     /// The requests per period this was written with; at least 1.
     pub rate: u32,
+    /// Tokens that replicas hold; boxed, for few buckets have any.
+    pub outstanding: Option<Box<Outstanding>>,
 }
 
 impl State {
     pub(super) fn settle(&mut self, limit: &Limit, now: u64) {
         let ahead = self.ahead(limit, now);
         let ceiling = limit.ceiling();
-        if ahead > ceiling {
-            self.full_at = now + ceiling.micros;
-            self.remainder = ceiling.remainder as u32;
+        let leased_beyond = self.outstanding.as_ref().is_some_and(|leased| leased.is_beyond(now));
+        if ahead > ceiling || leased_beyond {
+            let lag = ahead.min(ceiling);
+            self.outstanding = self.outstanding(limit).map(|mut leased| {
+                leased.settle(now);
+                Box::new(leased)
+            });
+            self.full_at = now + lag.micros;
+            self.remainder = lag.remainder as u32;
             self.rate = limit.requests();
         }
     }
 
-    fn full_in(lag: Span, limit: &Limit, now: u64) -> Option<Self> {
-        let remainder = lag.remainder as u32;
-        let state = Self { full_at: now + lag.micros, remainder, rate: limit.requests() };
-        (lag != Span::default()).then_some(state)
+    /// None: a bucket that is full and of which nobody holds tokens.
+    fn full_in(lag: Span, leased: Outstanding, limit: &Limit, now: u64) -> Option<Self> {
+        let outstanding = (!leased.is_empty()).then(|| Box::new(leased));
+        (lag != Span::default() || outstanding.is_some()).then(|| Self {
+            full_at: now + lag.micros,
+            remainder: lag.remainder as u32,
+            rate: limit.requests(),
+            outstanding,
+        })
     }
 
-    /// How far ahead of now the bucket will be full, at the rate of `limit`.
+    /// How far ahead of now the bucket will be full, at the rate of `limit`; leases apart.
     fn ahead(&self, limit: &Limit, now: u64) -> Span {
-        let Some(ahead) = self.full_at.checked_sub(now) else { return Span::default() };
-        if self.rate == limit.requests() {
-            Span { micros: ahead, remainder: self.remainder.into() }
-        } else {
-            Span { micros: at_new_rate(ahead, self, limit.requests()), remainder: 0 }
-        }
+        let Some(micros) = self.full_at.checked_sub(now) else { return Span::default() };
+        self.converted(Span { micros, remainder: self.remainder.into() }, limit)
     }
 
-    /// The first whole microsecond at which the bucket is full.
-    pub(super) fn empty_at(&self) -> u64 {
-        self.full_at.saturating_add(u64::from(self.remainder > 0))
+    /// What is outstanding, at the rate of `limit`. More than it can hold counts as all it can.
+    fn outstanding(&self, limit: &Limit) -> Option<Outstanding> {
+        let leased = self.outstanding.as_deref()?;
+        Some(leased.map(|tokens| self.converted(tokens, limit).min(limit.ceiling())))
+    }
+
+    /// A span of this state at the rate of `limit`.
+    fn converted(&self, span: Span, limit: &Limit) -> Span {
+        if self.rate == limit.requests() {
+            return span;
+        }
+        Span { micros: at_new_rate(span, self.rate, limit.requests()), remainder: 0 }
+    }
+
+    /// How far ahead of now the bucket will be full, and what is outstanding then.
+    fn view(&self, limit: &Limit, now: u64) -> (Span, Outstanding) {
+        let mut leased = self.outstanding(limit).unwrap_or_default();
+        let lag = leased.expire(self.ahead(limit, now), limit.requests(), now);
+        (lag.min(limit.ceiling()), leased)
+    }
+
+    /// The first whole microsecond at which the bucket is full and no lease counts any more; with leases, as much later as
+    /// they may be worth.
+    pub(super) fn empty_at(&self, limit: &Limit) -> u64 {
+        let leased = self.outstanding.as_ref().map_or(0, |_| LONGEST + limit.full().micros);
+        self.full_at.saturating_add(u64::from(self.remainder > 0)).saturating_add(leased)
     }
 }
 
 /// One step; no state is a full bucket.
-pub(super) fn step(state: &mut Option<State>, limit: &Limit, hits: Hits, now: u64) -> Reading {
-    let mut lag = state.as_ref().map_or_else(Span::default, |state| state.ahead(limit, now));
-    let passed = match hits {
+pub(super) fn step(
+    state: &mut Option<State>,
+    limit: &Limit,
+    hits: Hits,
+    ask: Option<&LeaseAsk>,
+    now: u64,
+) -> Reading {
+    let (mut lag, mut leased) =
+        state.as_ref().map_or_else(Default::default, |state| state.view(limit, now));
+    let rate = limit.requests();
+    let (mut passed, mut until) = (true, None);
+    match hits {
         Hits::Refund(given) => {
-            lag = minus(lag, limit.cost(given), limit.requests());
-            *state = State::full_in(lag, limit, now);
-            true
+            lag = lag.minus(limit.cost(given), rate);
+            *state = State::full_in(lag, leased, limit, now);
         }
         Hits::Take(_) | Hits::Peek => {
-            let charged = plus(lag, limit.cost(hits.needed()), limit.requests());
-            let passed = charged <= limit.full();
+            let charged = lag.plus(limit.cost(hits.needed()), rate);
+            passed = charged <= limit.full();
             let charges = passed || limit.always_charges();
             if charges && let Hits::Take(_) = hits {
                 lag = charged.min(limit.ceiling());
-                *state = State::full_in(lag, limit, now);
+                if let Some(ask) = ask.filter(|_| passed) {
+                    until = lease(&mut lag, &mut leased, limit, ask, now);
+                }
+                *state = State::full_in(lag, leased, limit, now);
             }
-            passed
         }
-    };
-    reading(limit, hits, passed, lag)
+    }
+    Reading { leased_until: until, ..reading(limit, hits, passed, lag) }
+}
+
+/// Reports one lease as finished and grants another, if the bucket has the tokens and not too many are outstanding.
+fn lease(
+    lag: &mut Span,
+    leased: &mut Outstanding,
+    limit: &Limit,
+    ask: &LeaseAsk,
+    now: u64,
+) -> Option<u64> {
+    let rate = limit.requests();
+    if let Some(finished) = ask.finished {
+        leased.finish(finished.until, limit.cost(finished.tokens), rate);
+    }
+    let tokens = limit.cost(ask.tokens);
+    let charged = lag.plus(tokens, rate);
+    if ask.tokens == 0
+        || charged > limit.full()
+        || leased.total(rate).plus(tokens, rate) > limit.cost(ask.most)
+    {
+        return None;
+    }
+    *lag = charged;
+    Some(leased.add(tokens, ask.ttl, rate, now))
 }
 
 /// What a bucket says that will be full `lag` from now, after `hits` passed or failed.
@@ -99,30 +166,15 @@ pub fn reading(limit: &Limit, hits: Hits, passed: bool, lag: Span) -> Reading {
         remaining: remaining as u64,
         retry_after,
         reset_after: Duration::from_micros(lag.micros.saturating_add(u64::from(lag.remainder > 0))),
+        leased_until: None,
     }
 }
 
-/// The same number of used hits in time at another rate, rounded up so that hits used stay used.
+/// The same number of hits in time at another rate, rounded up so that hits used stay used.
 ///
 /// In doubles and in this order, because the script does the same.
-fn at_new_rate(ahead: u64, state: &State, rate: u32) -> u64 {
-    let deficit = ahead as f64 * f64::from(state.rate) + f64::from(state.remainder);
+fn at_new_rate(span: Span, written: u32, rate: u32) -> u64 {
+    let deficit = span.micros as f64 * f64::from(written) + span.remainder as f64;
     let micros = deficit / f64::from(rate) * (1.0 + f64::EPSILON * 4.0);
     (micros.floor() as u64).saturating_add(1)
-}
-
-fn plus(a: Span, b: Span, rate: u32) -> Span {
-    let rate = u64::from(rate);
-    let remainder = a.remainder + b.remainder;
-    let carry = u64::from(remainder >= rate);
-    Span { micros: a.micros + b.micros + carry, remainder: remainder - carry * rate }
-}
-
-fn minus(a: Span, b: Span, rate: u32) -> Span {
-    if a <= b {
-        return Span::default();
-    }
-    let borrow = u64::from(a.remainder < b.remainder);
-    let remainder = a.remainder + borrow * u64::from(rate) - b.remainder;
-    Span { micros: a.micros - b.micros - borrow, remainder }
 }

@@ -69,7 +69,13 @@ impl<S: LimitStore> Failover<S> {
             if passed { &self.metrics.degraded_allowed } else { &self.metrics.degraded_denied };
         counter.inc();
         let retry_after = Some(if passed { Duration::ZERO } else { RETRY_AFTER });
-        let reading = Reading { passed, remaining: 0, retry_after, reset_after: RETRY_AFTER };
+        let reading = Reading {
+            passed,
+            remaining: 0,
+            retry_after,
+            reset_after: RETRY_AFTER,
+            leased_until: None,
+        };
         Ruling { reading, degraded: true }
     }
 }

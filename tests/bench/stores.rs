@@ -107,5 +107,8 @@ fn request(key: &str, algorithm: Algorithm) -> Group {
     let limit = Limit::new(1_000_000, Duration::from_secs(1), algorithm, Charge::Admitted).unwrap();
     let key = Key::new(format!("{algorithm:?}:{key}").into_bytes());
     let part = Part { quota: false, shadow: false, claims: 0..1 };
-    Group { parts: vec![part], claims: vec![Claim { key, limit, hits: Hits::Take(1) }] }
+    Group {
+        parts: vec![part],
+        claims: vec![Claim { key, limit, hits: Hits::Take(1), lease: None }],
+    }
 }

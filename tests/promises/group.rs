@@ -54,7 +54,7 @@ fn group(parts: &[Described]) -> (Group, Vec<usize>) {
         let start = group.claims.len();
         for Asked { slot, hits, always } in asked {
             let key = Key::new(vec![*slot as u8]);
-            group.claims.push(Claim { key, limit: limit(*always), hits: *hits });
+            group.claims.push(Claim { key, limit: limit(*always), hits: *hits, lease: None });
             slots.push(*slot);
         }
         group.parts.push(Part {

@@ -26,7 +26,7 @@ pub fn limit(algorithm: Algorithm) -> Limit {
 }
 
 pub fn claim(key: &str, limit: Limit, hits: Hits) -> Claim {
-    Claim { key: Key::new(key.as_bytes()), limit, hits }
+    Claim { key: Key::new(key.as_bytes()), limit, hits, lease: None }
 }
 
 /// A request with one claim per descriptor.

@@ -16,7 +16,11 @@ const MUTANTS: [(&str, &str, &str); 24] = [
         "lag_after, rest_after = lag_after + 1,",
         "lag_after, rest_after = lag_after,",
     ),
-    ("a bucket without borrow", "lag, rest = lag - 1, rest + rate", "lag, rest = lag, rest + rate"),
+    (
+        "a bucket without borrow",
+        "return a - b - 1, a_rest - b_rest + rate",
+        "return a - b, a_rest - b_rest + rate",
+    ),
     (
         "the remainder not compared",
         "lag_after == full and rest_after <= full_rest",
@@ -24,7 +28,7 @@ const MUTANTS: [(&str, &str, &str); 24] = [
     ),
     ("a bucket of one less", "rest_after <= full_rest", "rest_after < full_rest"),
     ("a new rate rounded down", "* (1 + 2 ^ -50)) + 1", "* (1 + 2 ^ -50))"),
-    ("a new rate ignored", "if written_rate ~= rate then", "if written_rate == 0 then"),
+    ("a new rate ignored", "if rate ~= written_rate then", "if rate == 0 then"),
     ("a full bucket forgotten late", "if full_at >= now then", "if full_at > now then"),
     (
         "a debt without bound",
@@ -85,6 +89,60 @@ const MUTANTS: [(&str, &str, &str); 24] = [
     ),
 ];
 
+/// The same, for leases.
+const LEASE_MUTANTS: [(&str, &str, &str); 14] = [
+    (
+        "the floor of what is outstanding now forgotten",
+        "local total, total_rest = outstanding(leases, rate)\n  if exceeds(total, total_rest, lag, rest) then",
+        "local total, total_rest = outstanding(leases, rate)\n  if false then",
+    ),
+    (
+        "the floor at the first expiry forgotten",
+        "total = total + leases.early_until - now\n    if total >= 0",
+        "total = total + leases.early_until - now\n    if false",
+    ),
+    (
+        "the floor at the last expiry forgotten",
+        "total = total + leases.late_until - now\n    if total >= 0",
+        "total = total + leases.late_until - now\n    if false",
+    ),
+    ("an early lease that never ends", "and leases.early_until <= now then", "and false then"),
+    ("a late lease that never ends", "and leases.late_until <= now then", "and false then"),
+    (
+        "a lease that ends early",
+        "and leases.late_until <= now then",
+        "and leases.late_until <= now + 1 then",
+    ),
+    ("a lease not charged", "return charged, charged_rest, until_us", "return lag, rest, until_us"),
+    (
+        "more than may be outstanding",
+        "exceeds(after, after_rest, most, most_rest)",
+        "exceeds(tokens, tokens_rest, most, most_rest)",
+    ),
+    ("a lease beyond the bucket", "if exceeds(charged, charged_rest, full, full_rest) or", "if"),
+    (
+        "a lease that is outstanding for one ttl",
+        "now - now % ttl + 2 * ttl",
+        "now - now % ttl + ttl",
+    ),
+    (
+        "a report of the wrong lease",
+        "finished_until > 0 and finished_until == leases.late_until",
+        "finished_until > 0",
+    ),
+    (
+        "a lease beyond the clock not pulled back",
+        "local beyond = leases.late_until > latest",
+        "local beyond = false",
+    ),
+    (
+        "leases not converted to a new rate",
+        "if written_rate ~= rate and (span > 0 or rest > 0) then",
+        "if false then",
+    ),
+    ("an expiry without leases", "ahead = ahead + lease_spans[slot]", "ahead = ahead"),
+];
+
 /// The same, for the decision of whole requests and the writing.
 const MORE_MUTANTS: [(&str, &str, &str); 8] = [
     ("a shadow that denies", "local harmless = passed or roles >= 2", "local harmless = passed"),
@@ -110,7 +168,7 @@ fn every_mutant_is_convicted() {
     let Some(server) = RedisServer::start() else { return };
     let mut connection = server.connection();
     let mut survivors = Vec::new();
-    for (fault, text, instead) in MUTANTS.iter().chain(&MORE_MUTANTS) {
+    for (fault, text, instead) in MUTANTS.iter().chain(&LEASE_MUTANTS).chain(&MORE_MUTANTS) {
         assert_eq!(Script::BODY.matches(text).count(), 1, "{fault}: the text must match once");
         let script = Script::with_manual_time(&Script::BODY.replace(text, instead));
         match convicted_at(&mut connection, &script) {

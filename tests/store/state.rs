@@ -1,5 +1,7 @@
 //! Reads the states that the script writes, by the layout in its header and by nothing of its code.
 
+use tollgate::domain::lease::{Outstanding, Slot};
+use tollgate::domain::limit::Span;
 use tollgate::domain::{Counter, fixed_window, sliding_window, token_bucket};
 
 /// The counter in `raw`; nothing stored is an empty counter.
@@ -14,11 +16,7 @@ pub fn decode(raw: Option<&[u8]>) -> Result<Counter, String> {
         return Err(fault());
     }
     match (algorithm, body.len()) {
-        (1, 16) => Ok(Counter::TokenBucket(token_bucket::State {
-            full_at: whole(&body[..8])?,
-            remainder: u32::from_le_bytes(body[8..12].try_into().unwrap()),
-            rate: u32::from_le_bytes(body[12..].try_into().unwrap()),
-        })),
+        (1, 16 | 56) => bucket(body),
         (2, 24..) if body.len() % 16 == 8 => sliding(body),
         (3, 16) => Ok(Counter::FixedWindow(fixed_window::State {
             start: whole(&body[..8])?,
@@ -26,6 +24,23 @@ pub fn decode(raw: Option<&[u8]>) -> Result<Counter, String> {
         })),
         _ => Err(fault()),
     }
+}
+
+fn bucket(body: &[u8]) -> Result<Counter, String> {
+    let small = |at: usize| u32::from_le_bytes(body[at..at + 4].try_into().unwrap());
+    let slot = |at: usize| -> Result<_, String> {
+        let micros = whole(&body[at + 8..at + 16])?;
+        let tokens = Span { micros, remainder: small(at + 16).into() };
+        Ok(Slot { until: whole(&body[at..at + 8])?, tokens })
+    };
+    let outstanding = if body.len() > 16 {
+        Some(Box::new(Outstanding { early: slot(16)?, late: slot(36)? }))
+    } else {
+        None
+    };
+    let full_at = whole(&body[..8])?;
+    let (remainder, rate) = (small(8), small(12));
+    Ok(Counter::TokenBucket(token_bucket::State { full_at, remainder, rate, outstanding }))
 }
 
 fn sliding(body: &[u8]) -> Result<Counter, String> {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use tollgate::domain::{
-    Algorithm, Charge, Claim, Commit, Group, Hits, Key, Limit, Part, Timestamp,
+    Algorithm, Charge, Claim, Commit, Group, Hits, Key, Lease, LeaseAsk, Limit, Part, Timestamp,
 };
 
 use super::random::Random;
@@ -41,6 +41,8 @@ struct Subject {
     algorithm: Kind,
     slots: u32,
     period: u64,
+    /// Of its leases, now and then another.
+    ttl: u64,
     limit: Limit,
 }
 
@@ -62,6 +64,7 @@ const PERIODS: [u64; 9] = [
     315_360_000_000_000,
     1 << 51,
 ];
+const TTLS: [u64; 5] = [1, 7, 1_000, 50_000, 1_000_000];
 const RATES: [u32; 12] = [1, 2, 3, 5, 7, 10, 11, 100, 999, 700_000, u32::MAX - 1, u32::MAX];
 
 impl Trace {
@@ -81,9 +84,11 @@ impl Trace {
             for subject in &mut subjects {
                 if random.chance(8) {
                     subject.limit = limit(&mut random, era, subject);
+                    subject.ttl = random.pick(&TTLS);
                 }
             }
-            let groups = (0..=random.up_to(2)).map(|_| group(&mut random, &subjects)).collect();
+            let groups =
+                (0..=random.up_to(2)).map(|_| group(&mut random, now, &subjects)).collect();
             Step { now: Timestamp::from_micros(now), groups }
         });
         let steps = steps.collect();
@@ -100,6 +105,7 @@ fn subject(random: &mut Random, era: Era, key: String) -> Subject {
         algorithm: random.pick(&[Kind::TokenBucket, Kind::SlidingWindow, Kind::FixedWindow]),
         slots: random.pick(&[1, 2, 3, 10, 40]),
         period,
+        ttl: random.pick(&TTLS),
         limit: any.unwrap(),
     };
     subject.limit = limit(random, era, &subject);
@@ -138,11 +144,13 @@ fn limit(random: &mut Random, era: Era, subject: &Subject) -> Limit {
 fn moved(random: &mut Random, now: u64, subjects: &[Subject], era: Era) -> u64 {
     // Leaves room below 2^53 for the furthest state: 2^52 us ahead, or what the last era allows.
     let latest = if era == Era::End { (1 << 53) - (1 << 39) } else { (1 << 52) - 1 };
-    let period = subjects[random.up_to(subjects.len() as u64 - 1) as usize].period;
+    let subject = &subjects[random.up_to(subjects.len() as u64 - 1) as usize];
+    let period = subject.period;
     let later = match random.up_to(9) {
         0..=1 => now,
         2 => now + random.up_to(3),
-        3..=5 => now + random.up_to(period / 5),
+        3..=4 => now + random.up_to(period / 5),
+        5 => now + random.up_to(3 * subject.ttl),
         6 => now + period,
         7..=8 => now + random.up_to(3 * period),
         _ => now.saturating_sub(random.up_to(2 * period)),
@@ -150,14 +158,16 @@ fn moved(random: &mut Random, now: u64, subjects: &[Subject], era: Era) -> u64 {
     later.min(latest)
 }
 
-fn group(random: &mut Random, subjects: &[Subject]) -> (Group, Commit) {
+fn group(random: &mut Random, now: u64, subjects: &[Subject]) -> (Group, Commit) {
     let mut group = Group::default();
     for _ in 0..random.pick(&[1, 1, 1, 2, 2, 3, 4, 0]) {
         let first = group.claims.len();
         for _ in 0..random.pick(&[1, 1, 1, 2, 2, 3, 0]) {
             let subject = &subjects[random.up_to(subjects.len() as u64 - 1) as usize];
             let hits = hits(random, &subject.limit);
-            group.claims.push(Claim { key: subject.key.clone(), limit: subject.limit, hits });
+            let lease = lease(random, now, subject);
+            let key = subject.key.clone();
+            group.claims.push(Claim { key, limit: subject.limit, hits, lease });
         }
         group.parts.push(Part {
             quota: random.chance(25),
@@ -171,6 +181,22 @@ fn group(random: &mut Random, subjects: &[Subject]) -> (Group, Commit) {
         _ => Commit::Together,
     };
     (group, commit)
+}
+
+/// A lease of a bucket, now and then; the finished one may be any that could have been granted.
+fn lease(random: &mut Random, now: u64, subject: &Subject) -> Option<Box<LeaseAsk>> {
+    let limit = &subject.limit;
+    let leases = matches!(subject.algorithm, Kind::TokenBucket) && !limit.always_charges();
+    if !leases || random.chance(50) {
+        return None;
+    }
+    let tokens = random.up_to(limit.capacity().min(12));
+    let most = tokens + random.up_to(limit.capacity());
+    let ttl = subject.ttl;
+    let until = (now - now % ttl + ttl * random.up_to(2)).max(ttl);
+    let finished = Lease { tokens: random.up_to(12), until };
+    let finished = random.chance(50).then_some(finished);
+    Some(Box::new(LeaseAsk { tokens, most, ttl, finished }))
 }
 
 fn hits(random: &mut Random, limit: &Limit) -> Hits {

@@ -84,6 +84,7 @@ impl Step {
             remaining: self.expect.remaining,
             retry_after: self.expect.retry_after_us.map(Duration::from_micros),
             reset_after: Duration::from_micros(self.expect.reset_after_us),
+            leased_until: None,
         }
     }
 
@@ -148,5 +149,5 @@ fn script_gives_the_exact_answers() {
 pub fn group(trace: usize, limit: Limit, hits: Hits) -> Group {
     let key = Key::new(format!("vector:{trace}").into_bytes());
     let part = Part { quota: false, shadow: false, claims: 0..1 };
-    Group { parts: vec![part], claims: vec![Claim { key, limit, hits }] }
+    Group { parts: vec![part], claims: vec![Claim { key, limit, hits, lease: None }] }
 }

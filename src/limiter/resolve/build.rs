@@ -151,7 +151,12 @@ impl Building<'_> {
         let (domain, entries) = (&self.request.domain, &descriptor.entries);
         let path = path_of(self.policy, rule, entries);
         let key = self.resolver.keys.key(domain, entries, &path, sharing, tail);
-        self.resolution.ask.group.claims.push(Claim { key, limit, hits: descriptor.hits });
+        self.resolution.ask.group.claims.push(Claim {
+            key,
+            limit,
+            hits: descriptor.hits,
+            lease: None,
+        });
         self.resolution.ask.traits.push(traits);
         self.resolution.reports.push(report);
     }

@@ -19,7 +19,7 @@ fn per_minute(requests: u32) -> Limit {
 }
 
 fn group(keys: &[&str], limit: Limit, hits: Hits) -> Group {
-    let claim = |key: &&str| Claim { key: Key::new(key.as_bytes()), limit, hits };
+    let claim = |key: &&str| Claim { key: Key::new(key.as_bytes()), limit, hits, lease: None };
     let part = |i: usize| Part { quota: false, shadow: false, claims: i..i + 1 };
     Group { parts: (0..keys.len()).map(part).collect(), claims: keys.iter().map(claim).collect() }
 }

@@ -17,6 +17,9 @@
 --     1 token bucket     rate u32 (requests per period); then three spans: the cost of the hits, the
 --                        capacity, the furthest ahead of now that state may lie. A span is f64 microseconds
 --                        and u32 rate-ths of a microsecond
+--     4 token bucket     as 1, and a lease to grant once the hits are charged: three spans: its tokens, the most
+--       and a lease      that may be outstanding, those of a lease that is finished; then f64 until when that one
+--                        counts (us; 0: none), f64 its time to live (us)
 --     2 sliding window   hits f64, capacity u32 (hits), period f64 (us), run width f64 (us), slots u32
 --     3 fixed window     hits f64, capacity u32 (hits), period f64 (us)
 --           hits: those that must fit (a peek: 1), or those given back; at most 2^52
@@ -25,13 +28,16 @@
 --   1       how many of the keys hold a state that cannot be read and counted as empty
 --   then, for each claim in order; the first integer x stands for "passed" as x, for "failed" as -x - 1
 --     blocked            nothing
---     token bucket       x = whole microseconds until full; then the rest in rate-ths of a microsecond
+--     token bucket       x = whole microseconds until full; then the rest in rate-ths of a microsecond; where a
+--                        lease was asked for, until when it is outstanding (us; 0: not granted). It is granted only
+--                        if the charge of its claim stands
 --     sliding window     x = hits in the window; then us until the same hits would fit (0: passed, or
 --                        never), us until the window is empty
 --     fixed window       x = hits in the window; then us until it ends
 --
 -- State     one string per key; first byte: format version (1), second byte: algorithm as above
---   token bucket     full at f64 (us), rest u32 (rate-ths of a us), rate u32 it was written with
+--   token bucket     full at f64 (us), rest u32 (rate-ths of a us), rate u32 it was written with; where replicas
+--                    hold tokens, two slots: until f64 (us), span f64 (us) and u32 (rate-ths of a us), early then late
 --   sliding window   newest run: time of its newest hit f64 (us), hits f64; hits in all runs f64; then the
 --                    older runs, oldest first, each time f64 and hits f64
 --   fixed window     start f64 (us), hits f64
@@ -39,16 +45,21 @@
 --
 -- Atomicity: each key is read once and written at most once, after every decision. SET comes before DEL, so
 -- that a server without memory refuses the frame before anything of it is written.
--- Expiry: PX, two to three milliseconds after the state counts as empty.
+-- Expiry: PX, two to three milliseconds after the state counts as empty; a bucket with leases as much later as they
+-- may be worth.
 -- Numbers: doubles, exact to 2^53. Nothing is multiplied by a rate except where a bucket changes its rate.
 
 local TAKE, REFUND = 0, 2
 local EACH, NEVER = 1, 2
 local TOKEN_BUCKET, SLIDING_WINDOW, FIXED_WINDOW = 1, 2, 3
+-- The lengths of a bucket's state without leases, and with.
+local BUCKET, LEASED_BUCKET = 18, 58
+-- As far ahead of now as a lease may be outstanding; the same as in src/domain/lease.rs.
+local LONGEST_LEASE = 2000000
 local SATURATION = 4503599627370496
 local VERSION = 1
 -- The length of a claim's numbers, by algorithm.
-local CLAIM_BODY = { [0] = 0, 40, 32, 20 }
+local CLAIM_BODY = { [0] = 0, 40, 32, 20, 92 }
 local EMPTY = ''
 
 local args = ARGV[1]
@@ -66,13 +77,16 @@ local function is_readable(raw)
   elseif algorithm == SLIDING_WINDOW then
     return #raw >= 26 and (#raw - 26) % 16 == 0
   end
-  return #raw == 18 and (algorithm == TOKEN_BUCKET or algorithm == FIXED_WINDOW)
+  return #raw == BUCKET and (algorithm == TOKEN_BUCKET or algorithm == FIXED_WINDOW)
+    or #raw == LEASED_BUCKET and algorithm == TOKEN_BUCKET
 end
 
 local unreadable = 0
 local stored, states = {}, {}
 -- How long after the first time in its state a key's counter is empty, in microseconds.
 local spans = {}
+-- How much longer that of a bucket with leases may be.
+local lease_spans = {}
 
 -- In steps, because the stack of Lua takes some thousand values at once.
 for first = 1, #KEYS, 1000 do
@@ -92,36 +106,165 @@ end
 -- Each puts the state after the step in `states`. Settled: as it was, but pulled back if it lies further ahead
 -- than it could be written now; that outlives a denial.
 
-local function token_bucket(slot, at, kind, always)
+-- Spans at one rate: whole microseconds, and rate-ths of one.
+
+local function plus(a, a_rest, b, b_rest, rate)
+  local sum, rest = a + b, a_rest + b_rest
+  if rest >= rate then
+    return sum + 1, rest - rate
+  end
+  return sum, rest
+end
+
+local function minus(a, a_rest, b, b_rest, rate)
+  if a < b or (a == b and a_rest <= b_rest) then
+    return 0, 0
+  elseif a_rest < b_rest then
+    return a - b - 1, a_rest - b_rest + rate
+  end
+  return a - b, a_rest - b_rest
+end
+
+local function exceeds(a, a_rest, b, b_rest)
+  return a > b or (a == b and a_rest > b_rest)
+end
+
+-- The same number of hits in time at another rate, rounded up.
+local function at_new_rate(span, rest, written_rate, rate)
+  return floor((span * written_rate + rest) / rate * (1 + 2 ^ -50)) + 1
+end
+
+local function pack_bucket(lag, rest, rate, leases)
+  local state = pack('<BBdI4I4', VERSION, TOKEN_BUCKET, now + lag, rest, rate)
+  if leases and (leases.early > 0 or leases.early_rest > 0 or leases.late > 0 or leases.late_rest > 0) then
+    return state
+      .. pack('<ddI4ddI4', leases.early_until, leases.early, leases.early_rest, leases.late_until, leases.late, leases.late_rest)
+  end
+  return state
+end
+
+-- Tokens outstanding, at the rate of the claim and at most what its limit can hold.
+local function leased_tokens(span, rest, written_rate, rate, ceiling, ceiling_rest)
+  if written_rate ~= rate and (span > 0 or rest > 0) then
+    span, rest = at_new_rate(span, rest, written_rate, rate), 0
+  end
+  if exceeds(span, rest, ceiling, ceiling_rest) then
+    return ceiling, ceiling_rest
+  end
+  return span, rest
+end
+
+-- Leases of a bucket, as src/domain/lease.rs has them. How long they last is pulled back if that lies further ahead
+-- than it could be written now. -> leases, whether it was.
+local function leases_of(state, written_rate, rate, ceiling, ceiling_rest)
+  local early_until, early, early_rest, late_until, late, late_rest = unpack_at('<ddI4ddI4', state, 19)
+  early, early_rest = leased_tokens(early, early_rest, written_rate, rate, ceiling, ceiling_rest)
+  late, late_rest = leased_tokens(late, late_rest, written_rate, rate, ceiling, ceiling_rest)
+  local leases = {
+    early_until = early_until, early = early, early_rest = early_rest,
+    late_until = late_until, late = late, late_rest = late_rest,
+  }
+  local latest = now + LONGEST_LEASE
+  local beyond = leases.late_until > latest
+  if beyond then
+    leases.early_until, leases.late_until = min(leases.early_until, latest), latest
+  end
+  return leases, beyond
+end
+
+local function outstanding(leases, rate)
+  return plus(leases.early, leases.early_rest, leases.late, leases.late_rest, rate)
+end
+
+-- Lets go what has expired; the bucket is full no earlier than what was outstanding then, and is now, refills.
+local function expire(leases, lag, rest, rate)
+  if (leases.early > 0 or leases.early_rest > 0) and leases.early_until <= now then
+    local total, total_rest = outstanding(leases, rate)
+    total = total + leases.early_until - now
+    if total >= 0 and exceeds(total, total_rest, lag, rest) then
+      lag, rest = total, total_rest
+    end
+    leases.early_until, leases.early, leases.early_rest = 0, 0, 0
+  end
+  if (leases.late > 0 or leases.late_rest > 0) and leases.late_until <= now then
+    local total, total_rest = outstanding(leases, rate)
+    total = total + leases.late_until - now
+    if total >= 0 and exceeds(total, total_rest, lag, rest) then
+      lag, rest = total, total_rest
+    end
+    leases.late_until, leases.late, leases.late_rest = 0, 0, 0
+  end
+  local total, total_rest = outstanding(leases, rate)
+  if exceeds(total, total_rest, lag, rest) then
+    lag, rest = total, total_rest
+  end
+  return lag, rest
+end
+
+-- Forgets a finished lease, and grants another. The numbers of the claim are at `at`. -> lag, rest, until (0: none)
+local function lease(leases, at, lag, rest, rate, full, full_rest)
+  local tokens, tokens_rest, most, most_rest, finished, finished_rest, finished_until, ttl =
+    unpack_at('<dI4dI4dI4dd', args, at)
+  if finished_until > 0 and finished_until == leases.early_until then
+    leases.early, leases.early_rest = minus(leases.early, leases.early_rest, finished, finished_rest, rate)
+  elseif finished_until > 0 and finished_until == leases.late_until then
+    leases.late, leases.late_rest = minus(leases.late, leases.late_rest, finished, finished_rest, rate)
+  end
+  if tokens == 0 and tokens_rest == 0 then
+    return lag, rest, 0
+  end
+  local charged, charged_rest = plus(lag, rest, tokens, tokens_rest, rate)
+  local total, total_rest = outstanding(leases, rate)
+  local after, after_rest = plus(total, total_rest, tokens, tokens_rest, rate)
+  if exceeds(charged, charged_rest, full, full_rest) or exceeds(after, after_rest, most, most_rest) then
+    return lag, rest, 0
+  end
+  local until_us = max(now - now % ttl + 2 * ttl, leases.late_until)
+  if until_us == leases.late_until then
+    leases.late, leases.late_rest = plus(leases.late, leases.late_rest, tokens, tokens_rest, rate)
+  else
+    leases.early_until, leases.early, leases.early_rest = leases.late_until, total, total_rest
+    leases.late_until, leases.late, leases.late_rest = until_us, tokens, tokens_rest
+  end
+  return charged, charged_rest, until_us
+end
+
+local function token_bucket(slot, at, kind, always, with_lease)
   local state = states[slot]
   local rate, cost, cost_rest, full, full_rest, ceiling, ceiling_rest =
     unpack_at('<I4dI4dI4dI4', args, at)
   local lag, rest = 0, 0
+  local leases
   if byte(state, 2) == TOKEN_BUCKET then
     local full_at, written_rest, written_rate = unpack_at('<dI4I4', state, 3)
     if full_at >= now then
       lag, rest = full_at - now, written_rest
-      if written_rate ~= rate then
-        lag = floor((lag * written_rate + rest) / rate * (1 + 2 ^ -50)) + 1
-        rest = 0
+      if rate ~= written_rate then
+        lag, rest = at_new_rate(lag, rest, written_rate, rate), 0
       end
-      if lag > ceiling or (lag == ceiling and rest > ceiling_rest) then
+    end
+    local beyond
+    if #state > BUCKET then
+      leases, beyond = leases_of(state, written_rate, rate, ceiling, ceiling_rest)
+    end
+    local pulled_back = exceeds(lag, rest, ceiling, ceiling_rest)
+    if pulled_back then
+      lag, rest = ceiling, ceiling_rest
+    end
+    if beyond or pulled_back then
+      state = pack_bucket(lag, rest, rate, leases)
+    end
+    if leases then
+      lag, rest = expire(leases, lag, rest, rate)
+      if exceeds(lag, rest, ceiling, ceiling_rest) then
         lag, rest = ceiling, ceiling_rest
-        state = pack('<BBdI4I4', VERSION, TOKEN_BUCKET, now + lag, rest, rate)
       end
     end
   end
 
-  local settled, passed, charged = state, true, true
+  local settled, passed, charged, until_us = state, true, true, 0
   if kind == REFUND then
-    if lag > cost or (lag == cost and rest > cost_rest) then
-      lag, rest = lag - cost, rest - cost_rest
-      if rest < 0 then
-        lag, rest = lag - 1, rest + rate
-      end
-    else
-      lag, rest = 0, 0
-    end
+    lag, rest = minus(lag, rest, cost, cost_rest, rate)
   else
     local lag_after, rest_after = lag + cost, rest + cost_rest
     if rest_after >= rate then
@@ -134,18 +277,28 @@ local function token_bucket(slot, at, kind, always)
       if lag > ceiling or (lag == ceiling and rest > ceiling_rest) then
         lag, rest = ceiling, ceiling_rest
       end
+      if with_lease and passed then
+        leases = leases or { early_until = 0, early = 0, early_rest = 0, late_until = 0, late = 0, late_rest = 0 }
+        lag, rest, until_us = lease(leases, at + 40, lag, rest, rate, full, full_rest)
+      end
     end
   end
 
   if charged then
-    if lag == 0 and rest == 0 then
+    state = pack_bucket(lag, rest, rate, leases)
+    if lag == 0 and rest == 0 and #state == BUCKET then
       state = EMPTY
-    else
-      state = pack('<BBdI4I4', VERSION, TOKEN_BUCKET, now + lag, rest, rate)
     end
   end
-  states[slot], spans[slot] = state, 1
+  states[slot], spans[slot], lease_spans[slot] = state, 1, LONGEST_LEASE + full
+  if with_lease then
+    return settled, passed, lag, rest, until_us
+  end
   return settled, passed, lag, rest
+end
+
+local function leasing_token_bucket(slot, at, kind, always)
+  return token_bucket(slot, at, kind, always, true)
 end
 
 -- The runs keep their distances and the newest counts as of now.
@@ -301,7 +454,7 @@ local function blocked(_, _, kind)
   return EMPTY, kind == REFUND
 end
 
-local algorithms = { [0] = blocked, token_bucket, sliding_window, fixed_window }
+local algorithms = { [0] = blocked, token_bucket, sliding_window, fixed_window, leasing_token_bucket }
 
 local reply = { unreadable }
 local replied = 1
@@ -400,6 +553,9 @@ for slot, key in ipairs(KEYS) do
       emptied[#emptied + 1] = key
     else
       local ahead = unpack_at('<d', state, 3) - now + spans[slot]
+      if #state == LEASED_BUCKET and byte(state, 2) == TOKEN_BUCKET then
+        ahead = ahead + lease_spans[slot]
+      end
       redis.call('SET', key, state, 'PX', format('%d', floor(ahead / 1000) + 2 + keep_ms))
     end
   end

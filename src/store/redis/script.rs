@@ -9,8 +9,8 @@ use redis::Cmd;
 
 use crate::domain::limit::Span;
 use crate::domain::{
-    Algorithm, Claim, Commit, Counter, Group, Hits, Key, Limit, Part, Reading, SATURATION,
-    Timestamp, fixed_window, sliding_window, token_bucket,
+    Algorithm, Claim, Commit, Counter, Group, Hits, Key, Lease, LeaseAsk, Limit, Part, Reading,
+    SATURATION, Timestamp, fixed_window, sliding_window, token_bucket,
 };
 use crate::store::StoreError;
 
@@ -88,7 +88,7 @@ impl Encoded {
             bytes: Vec::with_capacity(8 + 48 * group.claims.len()),
             slots: Vec::with_capacity(group.claims.len()),
             claims: group.claims.len(),
-            integers: group.claims.iter().map(|claim| integers(&claim.limit)).sum(),
+            integers: group.claims.iter().map(integers).sum(),
         };
         encoded.bytes.push(match commit {
             Commit::Together => 0,
@@ -133,6 +133,7 @@ impl Encoded {
         }
         let algorithm = match limit.algorithm() {
             _ if limit.is_blocked() => 0,
+            Algorithm::TokenBucket { .. } if claim.lease.is_some() => 4,
             Algorithm::TokenBucket { .. } => 1,
             Algorithm::SlidingWindow { .. } => 2,
             Algorithm::FixedWindow => 3,
@@ -151,6 +152,9 @@ impl Encoded {
             for span in [limit.cost(hits), limit.full(), limit.ceiling()] {
                 self.span(span);
             }
+            if let Some(ask) = &claim.lease {
+                self.lease(limit, ask);
+            }
             return;
         }
         self.large(hits.min(SATURATION));
@@ -160,6 +164,15 @@ impl Encoded {
             self.large(limit.run_width());
             self.small(slots);
         }
+    }
+
+    fn lease(&mut self, limit: &Limit, ask: &LeaseAsk) {
+        let finished = ask.finished.unwrap_or(Lease { tokens: 0, until: 0 });
+        for tokens in [ask.tokens, ask.most, finished.tokens] {
+            self.span(limit.cost(tokens));
+        }
+        self.large(finished.until);
+        self.large(ask.ttl);
     }
 
     fn span(&mut self, span: Span) {
@@ -289,7 +302,7 @@ pub fn known(claim: &Claim) -> Option<Reading> {
 }
 
 fn reading(claim: &Claim, integers: &mut impl Iterator<Item = i64>) -> Option<Reading> {
-    let Claim { limit, hits, .. } = claim;
+    let Claim { limit, hits, lease, .. } = claim;
     let first = integers.next()?;
     let passed = first >= 0;
     let first = if passed { first } else { !first } as u64;
@@ -297,7 +310,9 @@ fn reading(claim: &Claim, integers: &mut impl Iterator<Item = i64>) -> Option<Re
     Some(match limit.algorithm() {
         Algorithm::TokenBucket { .. } => {
             let lag = Span { micros: first, remainder: next()? };
-            token_bucket::reading(limit, *hits, passed, lag)
+            let leased_until =
+                if lease.is_some() { Some(next()?).filter(|at| *at > 0) } else { None };
+            Reading { leased_until, ..token_bucket::reading(limit, *hits, passed, lag) }
         }
         Algorithm::SlidingWindow { .. } => {
             let (fits_in, empty_in) = (next()?, next()?);
@@ -307,10 +322,11 @@ fn reading(claim: &Claim, integers: &mut impl Iterator<Item = i64>) -> Option<Re
     })
 }
 
-/// How many integers of the reply a claim with this limit has.
-const fn integers(limit: &Limit) -> usize {
-    match limit.algorithm() {
-        _ if limit.is_blocked() => 0,
+/// How many integers of the reply `claim` has.
+const fn integers(claim: &Claim) -> usize {
+    match claim.limit.algorithm() {
+        _ if claim.limit.is_blocked() => 0,
+        Algorithm::TokenBucket { .. } if claim.lease.is_some() => 3,
         Algorithm::TokenBucket { .. } | Algorithm::FixedWindow => 2,
         Algorithm::SlidingWindow { .. } => 3,
     }

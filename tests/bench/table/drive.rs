@@ -221,5 +221,8 @@ fn group(name: &str, algorithm: Algorithm) -> Group {
     let kind = if let Algorithm::TokenBucket { .. } = algorithm { "" } else { ":sliding" };
     let key = Key::new(format!("{name}{kind}").into_bytes());
     let part = Part { quota: false, shadow: false, claims: 0..1 };
-    Group { parts: vec![part], claims: vec![Claim { key, limit, hits: Hits::Take(1) }] }
+    Group {
+        parts: vec![part],
+        claims: vec![Claim { key, limit, hits: Hits::Take(1), lease: None }],
+    }
 }
