@@ -54,8 +54,8 @@ export function ask() {
 }
 
 export function askNowAndThen() {
-  ask();
   sleep(0.5 + Math.random());
+  ask();
 }
 
 export function countConnections() {

@@ -13,12 +13,18 @@ pub fn require() {
     }
 }
 
-/// Some lines of Markdown.
-pub fn heading() -> String {
+/// How many processes wanted a core in the last minute. What others do makes both sides of a ratio slower, not alike.
+pub fn load_average() -> String {
+    let averages = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    averages.split_whitespace().next().unwrap_or("?").to_owned()
+}
+
+/// Some lines of Markdown; `load` is the load average before the first measurement.
+pub fn heading(load: &str) -> String {
     let command: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let said = |tool: &str, args: &[&str]| first_line(tool, args).unwrap_or_else(|| "-".to_owned());
     format!(
-        "* Command: `make bench{}`\n* Machine: {}, {} cores, Linux {}\n\
+        "* Command: `make bench{}`\n* Machine: {}, {} cores, Linux {}; load average before: {load}\n\
          * Versions: {}; {}; {}; built with {}\n",
         if command.is_empty() { String::new() } else { format!(" ARGS=\"{}\"", command.join(" ")) },
         model(),

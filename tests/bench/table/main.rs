@@ -88,6 +88,7 @@ fn main() {
 fn measure(args: &Args) {
     assert!(args.rounds > 0 && args.seconds > 0.0, "--rounds and --seconds must be above 0");
     machine::require();
+    let load = machine::load_average();
     let rounds = Rounds { count: args.rounds, duration: Duration::from_secs_f64(args.seconds) };
     let wanted =
         |name: &str| args.only.is_empty() || args.only.iter().any(|only| name.contains(&**only));
@@ -107,6 +108,6 @@ fn measure(args: &Args) {
         lines.extend(instructions::lines(wanted));
     }
     assert!(!lines.is_empty(), "no row of that name; {skipped} of {known} ratios were left out");
-    println!("{}", machine::heading());
+    println!("{}", machine::heading(&load));
     table::print(&lines);
 }

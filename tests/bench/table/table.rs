@@ -64,7 +64,7 @@ impl fmt::Display for Line {
         let Self { name, what, target, absolute, .. } = self;
         let figure = match &self.figure {
             Ok(figure) if figure.abs() >= 10.0 => format!("{figure:.1}"),
-            Ok(figure) => format!("{figure:.2}"),
+            Ok(figure) => format!("{figure:.3}"),
             Err(why) => why.clone(),
         };
         write!(f, "| {name} | {what} | {figure} | {target} | {} | {absolute} |", self.verdict())
