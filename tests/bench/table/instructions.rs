@@ -55,9 +55,11 @@ pub struct DecideArgs {
     decisions: usize,
 }
 
-/// The rows, wanted by name.
+/// What the rows are called.
+pub const NAME: &str = "rules-and-clients";
+
+/// The rows, if they are wanted.
 pub fn lines(wanted: impl Fn(&str) -> bool) -> Vec<Line> {
-    const NAME: &str = "rules-and-clients";
     if !wanted(NAME) {
         return Vec::new();
     }

@@ -4,13 +4,17 @@ use std::fs;
 use std::process::Command;
 use std::thread;
 
-/// Ends the program where the table cannot be measured.
-pub fn require() {
-    let cores = cores();
-    assert!(cores >= 2, "needs two cores, one for the server and one for its callers; has {cores}");
-    for (tool, flag) in [("taskset", "--version"), ("redis-server", "--version")] {
-        assert!(first_line(tool, &[flag]).is_some(), "needs {tool} on the path");
+/// Why the table cannot be measured here.
+pub fn missing() -> Option<&'static str> {
+    if cores() < 2 {
+        return Some("two cores are needed, one for the server and one for its callers");
     }
+    let tools = [
+        ("taskset", "taskset is needed; it comes with util-linux"),
+        ("redis-server", "redis-server is needed; run make tools"),
+    ];
+    let lacks = |tool: &str| first_line(tool, &["--version"]).is_none();
+    tools.into_iter().find(|(tool, _)| lacks(tool)).map(|(_, needed)| needed)
 }
 
 /// How many processes wanted a core in the last minute. What others do makes both sides of a ratio slower, not alike.

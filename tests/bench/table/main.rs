@@ -37,7 +37,8 @@ mod support;
 
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::compare::Rounds;
 use self::table::Line;
@@ -47,8 +48,8 @@ use self::table::Line;
 #[command(name = "make bench ARGS=... or table")]
 struct Args {
     /// How long each measurement takes, after a tenth of that to warm up
-    #[arg(long, value_name = "N", default_value_t = 5.0)]
-    seconds: f64,
+    #[arg(long, value_name = "N", default_value = "5", value_parser = seconds)]
+    seconds: Duration,
     /// How often both sides of a ratio are measured; the median counts
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: usize,
@@ -76,6 +77,13 @@ enum Child {
     Decide(instructions::DecideArgs),
 }
 
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    let duration = Duration::try_from_secs_f64(number).map_err(|error| error.to_string())?;
+    // CPU time is told in hundredths of a second.
+    if duration < Duration::from_millis(500) { Err("at least 0.5".into()) } else { Ok(duration) }
+}
+
 fn main() {
     let args = Args::parse();
     match &args.child {
@@ -86,28 +94,29 @@ fn main() {
 }
 
 fn measure(args: &Args) {
-    assert!(args.rounds > 0 && args.seconds > 0.0, "--rounds and --seconds must be above 0");
-    machine::require();
-    let load = machine::load_average();
-    let rounds = Rounds { count: args.rounds, duration: Duration::from_secs_f64(args.seconds) };
-    let wanted =
-        |name: &str| args.only.is_empty() || args.only.iter().any(|only| name.contains(&**only));
     let comparisons = if args.ablate { ablate::comparisons() } else { rows::comparisons() };
-    let mut lines: Vec<Line> = Vec::new();
-    let known = comparisons.len();
-    let mut skipped = 0;
-    for comparison in comparisons {
-        if wanted(comparison.name) {
-            lines.extend(comparison.run(&rounds));
-        } else {
-            skipped += 1;
-        }
-    }
+    let mut names: Vec<&str> = comparisons.iter().map(|comparison| comparison.name).collect();
     if !args.ablate {
-        lines.extend(memory::lines(wanted));
-        lines.extend(instructions::lines(wanted));
+        names.extend(memory::NAMES);
+        names.push(instructions::NAME);
     }
-    assert!(!lines.is_empty(), "no row of that name; {skipped} of {known} ratios were left out");
+    names.retain(|name| {
+        args.only.is_empty() || args.only.iter().any(|only| name.contains(only.as_str()))
+    });
+    let missing =
+        if names.is_empty() { Some("no row has such a name") } else { machine::missing() };
+    if let Some(missing) = missing {
+        Args::command().error(ErrorKind::InvalidValue, missing).exit();
+    }
+    let load = machine::load_average();
+    let rounds = Rounds { count: args.rounds.max(1), duration: args.seconds };
+    let wanted = |name: &str| names.contains(&name);
+    let mut lines: Vec<Line> = Vec::new();
+    for comparison in comparisons.iter().filter(|comparison| wanted(comparison.name)) {
+        lines.extend(comparison.run(&rounds));
+    }
+    lines.extend(memory::lines(wanted));
+    lines.extend(instructions::lines(wanted));
     println!("{}", machine::heading(&load));
     table::print(&lines);
 }

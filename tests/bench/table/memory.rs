@@ -26,39 +26,34 @@ const WINDOW: &str =
 /// Hits that are further apart than this are in different runs of the window: a tenth of its five minutes.
 const RUN: Duration = Duration::from_secs(30);
 
-/// Every counter that is there, wanted by its name.
+/// What the rows are called.
+pub const NAMES: [&str; 3] = ["memory-idle", "memory-token-bucket", "memory-sliding-window"];
+
+/// Those that are wanted.
 pub fn lines(wanted: impl Fn(&str) -> bool) -> Vec<Line> {
+    let [idle_name, bucket, window] = NAMES;
     let mut lines = Vec::new();
-    if wanted("memory-idle") {
-        lines.push(idle());
+    if wanted(idle_name) {
+        lines.push(idle(idle_name));
     }
-    if wanted("memory-token-bucket") {
-        lines.extend(counters(
-            "memory-token-bucket",
-            "token bucket",
-            BUCKET,
-            &[Target::Below(100.0, "bytes")],
-        ));
+    if wanted(bucket) {
+        let targets = [Target::Below(100.0, "bytes")];
+        lines.extend(counters(bucket, "token bucket", BUCKET, &targets));
     }
-    if wanted("memory-sliding-window") {
+    if wanted(window) {
         let targets = [Target::Below(150.0, "bytes"), Target::None];
-        lines.extend(counters(
-            "memory-sliding-window",
-            "sliding window of 10 slots",
-            WINDOW,
-            &targets,
-        ));
+        lines.extend(counters(window, "sliding window of 10 slots", WINDOW, &targets));
     }
     lines
 }
 
-fn idle() -> Line {
+fn idle(name: &str) -> Line {
     let tollgate = Gate::memory(BUCKET).start(None, &[]);
     fill(&tollgate, 1);
     let megabytes = resident(&tollgate) / 1e6;
-    eprintln!("memory-idle: {megabytes:.1} MB");
+    eprintln!("{name}: {megabytes:.1} MB");
     Line {
-        name: "memory-idle".to_owned(),
+        name: name.to_owned(),
         what: "resident memory, idle, in MB".to_owned(),
         figure: Ok(megabytes),
         target: Target::Below(30.0, "MB"),
