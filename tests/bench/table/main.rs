@@ -45,7 +45,7 @@ use self::table::Line;
 
 /// Measure tollgate beside a bare tonic server and print a table of ratios
 #[derive(Debug, Parser)]
-#[command(name = "make bench ARGS=... or table")]
+#[command(name = "table", bin_name = "table")]
 struct Args {
     /// How long each measurement takes, after a tenth of that to warm up
     #[arg(long, value_name = "N", default_value = "5", value_parser = seconds)]
