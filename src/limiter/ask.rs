@@ -1,7 +1,7 @@
 //! A request as the layers and the store see it: one group of claims, and what the layers must know of each.
 
 use crate::domain::Group;
-use crate::policy::OnStoreFailure;
+use crate::policy::{LeaseTerms, OnStoreFailure};
 
 /// One request on its way through the layers.
 #[derive(Clone, Debug, Default)]
@@ -17,4 +17,6 @@ pub struct Ask {
 pub struct Traits {
     /// What to answer when the store does not; none: as the settings say.
     pub on_store_failure: Option<OnStoreFailure>,
+    /// How tokens of it may be leased.
+    pub lease: Option<LeaseTerms>,
 }

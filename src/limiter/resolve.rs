@@ -223,7 +223,7 @@ impl Resolver {
                 };
                 let on_store_failure =
                     rate.on_store_failure.or_else(|| model.and_then(|(_, failure)| failure));
-                Ok((rate.limit(&of_rule)?, report, Traits { on_store_failure }))
+                Ok((rate.limit(&of_rule)?, report, Traits { on_store_failure, lease: None }))
             })
             .collect()
     }
@@ -257,7 +257,8 @@ impl Resolver {
             unit_multiplier: over.unit_multiplier,
             name: None,
         };
-        let traits = Traits { on_store_failure: model.and_then(|(_, on_failure)| on_failure) };
+        let on_store_failure = model.and_then(|(_, on_failure)| on_failure);
+        let traits = Traits { on_store_failure, lease: None };
         Some((limit, report, traits))
     }
 }

@@ -16,6 +16,7 @@ use super::set::{Domain, PolicySet};
 use super::source::Source;
 use super::{Compiled, Options};
 
+mod lease;
 mod limits;
 mod names;
 mod siblings;

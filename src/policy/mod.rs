@@ -38,7 +38,7 @@ pub use self::compile::compile;
 pub(crate) use self::compile::{LONGEST_NAME, fits_header};
 pub use self::fault::{Fault, Faults, Place, Snippet, Warning};
 pub use self::layered::{Applied, Checked, Layered, Standing, check_text};
-pub use self::rule::{How, LimitKind, PathEntry, Rule, RuleLimit};
+pub use self::rule::{How, LeaseTerms, LimitKind, PathEntry, Rule, RuleLimit};
 pub use self::schema::KEYS;
 pub use self::set::{Domain, PolicySet};
 pub use self::source::Source;

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -89,7 +90,18 @@ pub enum LimitKind {
         unit_multiplier: u32,
         /// What to answer while the store does not; none: the setting's.
         on_store_failure: Option<OnStoreFailure>,
+        /// Replicas may hold tokens of it.
+        lease: Option<LeaseTerms>,
     },
+}
+
+/// How replicas may take tokens of a bucket before they spend them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LeaseTerms {
+    /// How many tokens all of them may hold together.
+    pub most: u64,
+    /// How long they may be spent; whole microseconds.
+    pub ttl: Duration,
 }
 
 /// The label of a path. `ordinals` has, for each entry, its place among the sensitive values of its key.

@@ -25,18 +25,22 @@
 //!       charge: always                # admitted, always
 //!       max_debt: 1000                # of a token bucket that always charges
 //!       on_store_failure: deny        # allow, deny
+//!       lease:                        # of a token bucket: replicas hold tokens
+//!         max_share: 0.1              # at most this share of the bucket together
+//!         ttl: 50ms                   # and no longer than this
 //!     descriptors: []                 # what the next entry may be
 //! ```
 //!
 //! What values make sense together is not checked here: `compile` does that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use self::fields::{Fields, Kind};
 use super::fault::{At, Report};
-use super::node::{Data, Node, to_object};
+use super::node::{Data, Entry, Node, to_object};
 use super::words::{AlgorithmName, ChargeName, OnStoreFailure};
 use crate::domain::{SATURATION, Unit};
 
@@ -59,17 +63,23 @@ const DESCRIPTOR: Kind = Kind {
 const LIMIT: Kind = Kind {
     name: "a limit",
     keys: LIMIT_KEYS,
-    elsewhere: &[(DESCRIPTOR_KEYS, "to the descriptor, beside \"rate_limit\"")],
+    elsewhere: &[
+        (DESCRIPTOR_KEYS, "to the descriptor, beside \"rate_limit\""),
+        (LEASE.keys, "inside \"lease\""),
+    ],
 };
 
 const REPLACES: Kind = Kind { name: "an entry of replaces", keys: &["name"], elsewhere: &[] };
 
+const LEASE: Kind = Kind { name: "a lease", keys: &["max_share", "ttl"], elsewhere: &[] };
+
 /// What each kind of mapping in a policy file is called, and the keys it may have.
-pub const KEYS: [(&str, &[&str]); 4] = [
+pub const KEYS: [(&str, &[&str]); 5] = [
     (FILE.name, FILE.keys),
     (DESCRIPTOR.name, DESCRIPTOR.keys),
     (LIMIT.name, LIMIT.keys),
     (REPLACES.name, REPLACES.keys),
+    (LEASE.name, LEASE.keys),
 ];
 
 const DESCRIPTOR_KEYS: &[&str] = &[
@@ -100,6 +110,7 @@ const LIMIT_KEYS: &[&str] = &[
     "charge",
     "max_debt",
     "on_store_failure",
+    "lease",
 ];
 
 /// A file.
@@ -145,6 +156,14 @@ pub(super) struct Limit {
     pub(super) charge: Field<ChargeName>,
     pub(super) max_debt: Field<u64>,
     pub(super) on_store_failure: Field<OnStoreFailure>,
+    pub(super) lease: Option<Given<Lease>>,
+}
+
+/// A lease, as written.
+pub(super) struct Lease {
+    pub(super) at: At,
+    pub(super) max_share: Field<f64>,
+    pub(super) ttl: Field<Duration>,
 }
 
 impl File {
@@ -254,6 +273,7 @@ impl Limit {
             charge: fields.word("charge", report),
             max_debt: fields.whole("max_debt", SATURATION, report),
             on_store_failure: fields.word("on_store_failure", report),
+            lease: Lease::read(&fields, report),
         })
     }
 
@@ -270,5 +290,18 @@ impl Limit {
             }
         }
         names
+    }
+}
+
+impl Lease {
+    /// The lease of a limit; none: there is none.
+    fn read(limit: &Fields<'_>, report: &mut Report<'_>) -> Option<Given<Self>> {
+        let Entry { key_at, value: node, .. } = limit.get("lease")?;
+        let lease = Fields::open(node, &LEASE, report).map(|fields| Self {
+            at: node.at,
+            max_share: fields.number("max_share", report),
+            ttl: fields.time("ttl", report),
+        });
+        Some(Given { key_at: *key_at, at: node.at, value: lease })
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 use tollgate::domain::{Algorithm, Charge, Limit, Unit};
 use tollgate::policy::{
-    AlgorithmName, Compiled, Domain, How, LimitKind, OnStoreFailure, Options, PolicySet, Rule,
-    Source, compile, load,
+    AlgorithmName, Compiled, Domain, How, LeaseTerms, LimitKind, OnStoreFailure, Options,
+    PolicySet, Rule, Source, compile, load,
 };
 
 use super::fixtures;
@@ -27,7 +27,7 @@ fn counted(
     (unit, unit_multiplier): (Unit, u32),
     on_store_failure: Option<OnStoreFailure>,
 ) -> LimitKind {
-    LimitKind::Counted { limit, unit, unit_multiplier, on_store_failure }
+    LimitKind::Counted { limit, unit, unit_multiplier, on_store_failure, lease: None }
 }
 
 #[test]
@@ -36,7 +36,9 @@ fn every_key_reaches_the_rule() {
     assert_eq!(warnings, []);
     let labels: Vec<_> = set.rules().iter().map(|rule| rule.label.as_str()).collect();
     let orders = "client/path='/api/v1/orders'";
-    assert_eq!(labels, ["client=gold-*", "client", orders, "secret=<1>/method"]);
+    let under_secret = ["secret=<1>/method", "secret=<1>/burst", "secret=<1>/brief"];
+    assert_eq!(labels[..3], ["client=gold-*", "client", orders]);
+    assert_eq!(labels[3..], under_secret);
     for (rule, index) in set.rules().iter().zip(0..) {
         assert_eq!((rule.index, &*rule.domain), (index, "every-key"));
     }
@@ -97,6 +99,19 @@ fn limits_have_the_numbers_as_written_and_the_defaults() {
     let names: Vec<_> = limits.iter().map(|limit| limit.name.as_deref()).collect();
     assert_eq!(names, [Some("per second"), Some("per five minutes"), None, None]);
     assert_eq!(limits[0].replaces, [Arc::<str>::from("basic")]);
+}
+
+#[test]
+fn lease_is_a_share_of_the_bucket() {
+    let Compiled { set, .. } = load_fixture("every-key.yaml");
+    let lease = |key| {
+        let rule = rule(&set, "every-key", &[("secret", "s3cret"), (key, "x")]).unwrap();
+        let LimitKind::Counted { lease, .. } = &rule.limits[0].kind else { panic!("counted") };
+        lease.unwrap()
+    };
+    let terms = |most, millis| LeaseTerms { most, ttl: Duration::from_millis(millis) };
+    assert_eq!(lease("burst"), terms(1_250, 20));
+    assert_eq!(lease("brief"), terms(100, 50), "a tenth for 50 ms is the default");
 }
 
 #[test]

@@ -93,7 +93,13 @@ impl Building<'_> {
             }
             match limit.kind {
                 LimitKind::Unlimited => unlimited = true,
-                LimitKind::Counted { limit: counted, unit, unit_multiplier, on_store_failure } => {
+                LimitKind::Counted {
+                    limit: counted,
+                    unit,
+                    unit_multiplier,
+                    on_store_failure,
+                    lease,
+                } => {
                     let report = Report {
                         requests_per_unit: counted.requests(),
                         unit,
@@ -101,7 +107,7 @@ impl Building<'_> {
                         name: limit.name.clone(),
                     };
                     let tail = self.snapshot.tail(rule, i);
-                    let traits = Traits { on_store_failure };
+                    let traits = Traits { on_store_failure, lease };
                     let counter = Counted { rule: Some(rule), sharing: Sharing::Rule, tail };
                     self.claim(descriptor, counter, counted, traits, report);
                 }
@@ -132,7 +138,7 @@ impl Building<'_> {
         if let Ok(limit) = Limit::new(0, period, Algorithm::FixedWindow, Charge::Admitted) {
             let report =
                 Report { requests_per_unit: 0, unit: Unit::Second, unit_multiplier: 1, name: None };
-            let traits = Traits { on_store_failure: None };
+            let traits = Traits { on_store_failure: None, lease: None };
             let tail = b":invalid_override";
             let counter = Counted { rule: None, sharing: Sharing::Rule, tail };
             self.claim(descriptor, counter, limit, traits, report);

@@ -6,6 +6,7 @@ use super::super::fault::{Report, quote};
 use super::super::rule::{LimitKind, RuleLimit};
 use super::super::schema::{self, Given};
 use super::super::words::{AlgorithmName, ChargeName};
+use super::lease;
 use crate::domain::{Algorithm, Charge, Limit, LimitError, Unit};
 
 /// The longest name of a limit, which Envoy copies into a response header, in bytes.
@@ -94,6 +95,7 @@ fn unlimited(limit: &schema::Limit, report: &mut Report<'_>) -> Option<LimitKind
         ("charge", limit.charge.key_at()),
         ("max_debt", limit.max_debt.key_at()),
         ("on_store_failure", limit.on_store_failure.key_at()),
+        ("lease", limit.lease.as_ref().map(|given| given.key_at)),
     ];
     let mut clean = true;
     for (key, at) in useless {
@@ -128,7 +130,8 @@ fn counted(
         None => None,
         Some(given) => Some(given.value?),
     };
-    Some(LimitKind::Counted { limit, unit, unit_multiplier, on_store_failure })
+    let lease = lease::compile(written.lease.as_ref(), &limit, report).ok()?;
+    Some(LimitKind::Counted { limit, unit, unit_multiplier, on_store_failure, lease })
 }
 
 fn period(limit: &schema::Limit, report: &mut Report<'_>) -> Option<(Unit, u32)> {

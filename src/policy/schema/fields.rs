@@ -3,6 +3,7 @@
 //! What the keys mean together is not checked here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::fault::{At, Report, quote};
 use super::super::node::{Data, Entry, Node};
@@ -107,6 +108,25 @@ impl<'n> Fields<'n> {
             value: given.value.and_then(|number| number.try_into().ok()),
         };
         Field(self.whole(key, u32::MAX.into(), report).0.map(short))
+    }
+
+    /// Any number that is not negative.
+    pub(super) fn number(&self, key: &str, report: &mut Report<'_>) -> Field<f64> {
+        let read = |node: &Node| {
+            let number: f64 = node.plain()?.parse().ok()?;
+            (number.is_finite() && number >= 0.0).then_some(number)
+        };
+        self.read(key, report, "a number such as 0.1", read, number_hint)
+    }
+
+    /// A time with its unit.
+    pub(super) fn time(&self, key: &str, report: &mut Report<'_>) -> Field<Duration> {
+        let read = |node: &Node| humantime::parse_duration(node.text()?).ok();
+        let hint = |node: &Node| {
+            let bare = node.text().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            bare.map(|number| format!("write {number}ms"))
+        };
+        self.read(key, report, "a time with its unit, such as 50ms", read, hint)
     }
 
     /// One of a set of words. Empty text is as good as nothing.
