@@ -14,8 +14,11 @@ use crate::admin::mirror::Mirror;
 use crate::clients::directory::Directory;
 use crate::config::Settings;
 use crate::domain::{Commit, Group, Key, SystemClock};
+use crate::limiter::deny_cache::DenyCache;
 use crate::limiter::failover::Failover;
 use crate::limiter::key::{KeyMaker, SensitiveHasher};
+use crate::limiter::layers::Layers;
+use crate::limiter::leases::Leases;
 use crate::limiter::mode::KillSwitch;
 use crate::limiter::request::Bounds;
 use crate::limiter::resolve::{Clients, Resolver};
@@ -53,6 +56,9 @@ pub(super) struct Process {
     pub(super) stop: CancellationToken,
     responder: Arc<Responder>,
     memory: Arc<MemoryStore<SystemClock>>,
+    /// What spares Redis requests; in memory mode there is nothing to spare.
+    denials: Option<Arc<DenyCache>>,
+    leases: Option<Arc<Leases>>,
     /// The stores that were made, for their health.
     redis: Mutex<Vec<RedisStore>>,
     /// What they have in common to say.
@@ -127,10 +133,10 @@ impl Process {
         let shared = Arc::new(shared);
         let mirror = Arc::new(Mirror::new(Arc::clone(&shared), layered));
         let registry = Arc::new(registry(&settings)?);
+        let shares = settings.redis.url.is_some();
         Ok(Self {
             follower: Arc::new(Follower::new(registry, mirror, DEFAULT_POLL)),
             shared,
-            metrics,
             health: HealthReporter::new(),
             ready: Arc::default(),
             stop: CancellationToken::new(),
@@ -141,15 +147,24 @@ impl Process {
             )),
             redis: Mutex::default(),
             notices: Notices::default(),
+            denials: shares
+                .then(|| DenyCache::new(settings.deny_cache.max_keys, Arc::clone(&metrics)))
+                .filter(|_| settings.deny_cache.max_keys > 0)
+                .map(Arc::new),
+            leases: shares.then(|| Arc::new(Leases::new(Arc::clone(&metrics)))),
+            metrics,
             settings,
         })
     }
 
     /// A limiter with a store connection of its own, on the runtime that calls this.
     pub(super) fn limiter(&self) -> Result<Limiter<Store>, AppError> {
-        let failover =
-            Failover::new(self.store()?, self.settings.store.on_failure, Arc::clone(&self.metrics));
-        Ok(Limiter::new(Arc::clone(&self.shared), failover))
+        let store = self.store()?;
+        let on_failure = self.settings.store.on_failure;
+        let failover = Failover::new(store, on_failure, Arc::clone(&self.metrics));
+        let layers =
+            Layers { denials: self.denials.clone(), leases: self.leases.clone(), failover };
+        Ok(Limiter::new(Arc::clone(&self.shared), layers))
     }
 
     /// A service with a store connection of its own, on the runtime that calls this.

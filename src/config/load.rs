@@ -175,6 +175,7 @@ fn numbers(settings: &Settings, reader: &mut Reader) {
         ("grpc.cores", settings.grpc.cores, 0, 1_024),
         ("redis.frames_in_flight", settings.redis.frames_in_flight, 1, 64),
         ("redis.frame_limits", settings.redis.frame_limits, 1, 1_000),
+        ("deny_cache.max_keys", settings.deny_cache.max_keys, 0, 10_000_000),
         ("store.memory_max_keys", settings.store.memory_max_keys, 1, usize::MAX),
         ("bounds.message_bytes", bounds.message_bytes, 1, 64 << 20),
         ("bounds.descriptors", bounds.descriptors, 1, usize::MAX),

@@ -60,6 +60,8 @@ pub struct Settings {
     pub redis: Redis,
     /// Decisions and the store.
     pub store: Store,
+    /// Remembered denials.
+    pub deny_cache: DenyCache,
     /// How large a request may be.
     pub bounds: Bounds,
     /// What responses carry.
@@ -80,6 +82,7 @@ impl Settings {
         Policies::SECTION,
         Redis::SECTION,
         Store::SECTION,
+        DenyCache::SECTION,
         Bounds::SECTION,
         Response::SECTION,
         Metrics::SECTION,
@@ -95,6 +98,7 @@ impl Settings {
         let policies = Policies::read(reader);
         let redis = Redis::read(reader);
         let store = Store::read(reader);
+        let deny_cache = DenyCache::read(reader);
         let bounds = Bounds::read(reader);
         let response = Response::read(reader);
         let metrics = Metrics::read(reader);
@@ -107,6 +111,7 @@ impl Settings {
             policies: policies?,
             redis: redis?,
             store: store?,
+            deny_cache: deny_cache?,
             bounds: bounds?,
             response: response?,
             metrics: metrics?,
@@ -259,6 +264,14 @@ section! {
         on_failure: OnStoreFailure = "allow",
         /// The most counters kept in memory.
         memory_max_keys: usize = "1000000",
+    }
+}
+
+section! {
+    /// Denials that are remembered, so that what cannot pass yet is not asked of Redis again.
+    pub struct DenyCache in "deny_cache" {
+        /// About how many counters, in each process; 0 = none. Not used in memory mode.
+        max_keys: usize = "16384",
     }
 }
 

@@ -4,9 +4,13 @@
 //! is told. No protocol here, and never an error: whatever is asked gets a decision, in time.
 
 pub mod ask;
+pub mod deny_cache;
 pub mod explain;
 pub mod failover;
 pub mod key;
+mod key_table;
+pub mod layers;
+pub mod leases;
 pub mod mode;
 pub mod request;
 pub mod resolve;
@@ -19,7 +23,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use self::explain::{Explanation, explain};
-use self::failover::{Failover, Ruling};
+use self::failover::Ruling;
+use self::layers::Layers;
 use self::mode::{KillSwitch, Mode};
 use self::request::{Bounds, Request};
 use self::resolve::{Resolution, Resolver};
@@ -64,12 +69,12 @@ impl Shared {
 #[derive(Debug)]
 pub struct Limiter<S> {
     shared: Arc<Shared>,
-    layers: Failover<S>,
+    layers: Layers<S>,
 }
 
 impl<S: LimitStore> Limiter<S> {
     /// Decides by `shared` and `layers`.
-    pub const fn new(shared: Arc<Shared>, layers: Failover<S>) -> Self {
+    pub const fn new(shared: Arc<Shared>, layers: Layers<S>) -> Self {
         Self { shared, layers }
     }
 
@@ -96,9 +101,9 @@ impl<S: LimitStore> Limiter<S> {
                 }
                 decision
             }
-            Begun::Open(open) => {
+            Begun::Open(mut open) => {
                 let commit = Commit::Together;
-                let rulings = self.layers.decide(&open.resolution.ask, commit, deadline).await;
+                let rulings = self.layers.decide(&mut open.resolution.ask, commit, deadline).await;
                 open.decision(&rulings)
             }
         }
@@ -111,9 +116,9 @@ impl<S: LimitStore> Limiter<S> {
             Begun::Decided(decision) => {
                 Explanation { decision, domain_known, descriptors: Vec::new() }
             }
-            Begun::Open(open) => {
+            Begun::Open(mut open) => {
                 let commit = Commit::Never;
-                let rulings = self.layers.decide(&open.resolution.ask, commit, deadline).await;
+                let rulings = self.layers.decide(&mut open.resolution.ask, commit, deadline).await;
                 let descriptors = explain(&open.resolution, &rulings);
                 Explanation { decision: open.decision(&rulings), domain_known, descriptors }
             }
@@ -122,7 +127,7 @@ impl<S: LimitStore> Limiter<S> {
 
     /// Empties the counters of `keys`; how many held something.
     pub async fn forget(&self, keys: &[Key], deadline: Instant) -> Result<u32, StoreError> {
-        self.layers.store().forget(keys, deadline).await
+        self.layers.forget(keys, deadline).await
     }
 }
 

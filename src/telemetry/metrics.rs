@@ -83,6 +83,12 @@ pub struct Metrics {
     pub degraded_allowed: Counter,
     /// Claims refused for want of a store.
     pub degraded_denied: Counter,
+    /// Requests denied by what was remembered, without the store.
+    pub remembered_denials: Counter,
+    /// Hits admitted from leases, without the store.
+    pub leased_hits: Counter,
+    /// Leased hits that nobody spent in time.
+    pub stranded_hits: Counter,
     /// Requests of domains that no policy and no client names.
     pub unknown_domain: Counter,
     /// Requests larger than the bounds.
@@ -123,6 +129,9 @@ impl Metrics {
             store_errors: Family::default(),
             degraded_allowed: Counter::default(),
             degraded_denied: Counter::default(),
+            remembered_denials: Counter::default(),
+            leased_hits: Counter::default(),
+            stranded_hits: Counter::default(),
             unknown_domain: Counter::default(),
             out_of_bounds: Counter::default(),
             policy_version: Gauge::default(),
@@ -185,6 +194,21 @@ impl Metrics {
             "degraded_claims",
             "Limits decided without the store, by answer",
             degraded,
+        );
+        registry.register(
+            "remembered_denials",
+            "Requests denied by what was remembered of the last second, without the store",
+            self.remembered_denials.clone(),
+        );
+        registry.register(
+            "leased_hits",
+            "Hits admitted from leases, without the store",
+            self.leased_hits.clone(),
+        );
+        registry.register(
+            "stranded_hits",
+            "Leased hits that were not spent in time",
+            self.stranded_hits.clone(),
         );
         registry.register("store_up", "1 while the store can be reached", self.store_up.clone());
         registry.register(

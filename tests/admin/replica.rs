@@ -19,6 +19,7 @@ use tollgate::clients::directory::Directory;
 use tollgate::domain::{Clock as _, Hits, ManualClock, Timestamp, Verdict};
 use tollgate::limiter::failover::Failover;
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
+use tollgate::limiter::layers::Layers;
 use tollgate::limiter::mode::KillSwitch;
 use tollgate::limiter::request::{Bounds, Descriptor, Entry, Request};
 use tollgate::limiter::resolve::{Clients, Resolver};
@@ -105,7 +106,7 @@ impl World {
         let limiter = || {
             let layers =
                 Failover::new(self.store.clone(), OnStoreFailure::Deny, Arc::clone(&metrics));
-            Limiter::new(Arc::clone(&shared), layers)
+            Limiter::new(Arc::clone(&shared), Layers::bare(layers))
         };
         let deadline = Duration::from_secs(5);
         let registry = Arc::clone(&self.registry);

@@ -17,6 +17,7 @@ use tollgate::clients::{Client, ClientLimit, ClientName, Rate};
 use tollgate::domain::{SystemClock, Unit};
 use tollgate::limiter::failover::Failover;
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
+use tollgate::limiter::layers::Layers;
 use tollgate::limiter::mode::{KillSwitch, Mode, ModeLayer};
 use tollgate::limiter::request::Bounds;
 use tollgate::limiter::resolve::{Clients, Resolver};
@@ -155,7 +156,7 @@ fn service(args: &DecideArgs) -> Rls<MemoryStore<SystemClock>> {
     let names =
         HeaderNames { limit: String::new(), remaining: String::new(), reset: String::new() };
     let responder = Responder { metadata: false, headers: HeaderStyle::Off, names, hasher };
-    let limiter = Limiter::new(shared, failover);
+    let limiter = Limiter::new(shared, Layers::bare(failover));
     Rls::new(limiter, Arc::new(responder), metrics, Duration::from_secs(1))
 }
 

@@ -1,0 +1,148 @@
+//! A bounded table of what this process remembers of single counters and their limits.
+//!
+//! A key belongs to one set of a few places, under a lock of its own; a newcomer takes the place of what ends first. So
+//! nothing grows, nothing has to be swept, and no operation looks at more than a few places. What it holds may be lost
+//! at any moment: whoever uses it must be right without.
+
+use std::hash::BuildHasher as _;
+
+use hashbrown::DefaultHashBuilder;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::domain::{Key, Limit};
+
+/// Places of a set.
+const PLACES: usize = 8;
+
+/// What may be forgotten.
+pub(super) trait Fleeting {
+    /// From when on it is of no use.
+    fn ends(&self) -> Instant;
+}
+
+/// Values by counter key and limit.
+#[derive(Debug)]
+pub(super) struct KeyTable<T> {
+    /// Seeded at random, so that nobody can choose keys that meet in one set.
+    hasher: DefaultHashBuilder,
+    sets: Box<[Mutex<Vec<Place<T>>>]>,
+}
+
+#[derive(Debug)]
+struct Place<T> {
+    hash: u64,
+    key: Key,
+    limit: Limit,
+    value: T,
+}
+
+impl<T: Fleeting> KeyTable<T> {
+    /// A table of about `max_keys` places, at least eight.
+    pub(super) fn new(max_keys: usize) -> Self {
+        let sets = max_keys.div_ceil(PLACES).max(1);
+        Self {
+            hasher: DefaultHashBuilder::default(),
+            sets: (0..sets).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// What `act` makes of the value of `key`, if there is one for the same limit.
+    pub(super) fn with<R>(
+        &self,
+        key: &Key,
+        limit: &Limit,
+        act: impl FnOnce(&mut T) -> R,
+    ) -> Option<R> {
+        let hash = self.hasher.hash_one(key.as_bytes());
+        let mut set = self.set(hash)?.lock();
+        let place = set.iter_mut().find(|place| place.is_of(hash, key))?;
+        (place.limit == *limit).then(|| act(&mut place.value))
+    }
+
+    /// Remembers `value`, instead of what there was of `key`.
+    pub(super) fn put(&self, key: &Key, limit: &Limit, value: T) {
+        let hash = self.hasher.hash_one(key.as_bytes());
+        let Some(set) = self.set(hash) else { return };
+        let mut set = set.lock();
+        let place = Place { hash, key: key.clone(), limit: *limit, value };
+        let known = set.iter().position(|place| place.is_of(hash, key));
+        let taken = known.or_else(|| if set.len() < PLACES { None } else { first_to_end(&set) });
+        match taken.and_then(|i| set.get_mut(i)) {
+            Some(other) => *other = place,
+            None => set.push(place),
+        }
+    }
+
+    /// Forgets `key`.
+    pub(super) fn remove(&self, key: &Key) {
+        let hash = self.hasher.hash_one(key.as_bytes());
+        if let Some(set) = self.set(hash) {
+            set.lock().retain(|place| !place.is_of(hash, key));
+        }
+    }
+
+    fn set(&self, hash: u64) -> Option<&Mutex<Vec<Place<T>>>> {
+        self.sets.get((hash >> 32) as usize % self.sets.len())
+    }
+}
+
+impl<T> Place<T> {
+    fn is_of(&self, hash: u64, key: &Key) -> bool {
+        self.hash == hash && self.key == *key
+    }
+}
+
+fn first_to_end<T: Fleeting>(set: &[Place<T>]) -> Option<usize> {
+    set.iter().enumerate().min_by_key(|(_, place)| place.value.ends()).map(|(i, _)| i)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::{Algorithm, Charge};
+
+    fn limit(requests: u32) -> Limit {
+        let period = Duration::from_secs(1);
+        Limit::new(requests, period, Algorithm::FixedWindow, Charge::Admitted).unwrap()
+    }
+
+    fn key(i: u32) -> Key {
+        Key::new(i.to_string().into_bytes())
+    }
+
+    impl<T: Copy> Fleeting for (T, Instant) {
+        fn ends(&self) -> Instant {
+            self.1
+        }
+    }
+
+    #[test]
+    fn value_belongs_to_key_and_limit() {
+        let (table, now) = (KeyTable::new(100), Instant::now());
+        let value = |key, requests| table.with(&key, &limit(requests), |(value, _)| *value);
+        table.put(&key(1), &limit(1), ("old", now));
+        table.put(&key(1), &limit(1), ("new", now));
+        assert_eq!(value(key(1), 1), Some("new"));
+        assert_eq!(value(key(1), 2), None);
+        assert_eq!(value(key(2), 1), None);
+        table.put(&key(1), &limit(2), ("other limit", now));
+        assert_eq!(value(key(1), 1), None);
+        table.remove(&key(1));
+        assert_eq!(value(key(1), 2), None);
+    }
+
+    #[test]
+    fn full_table_keeps_what_ends_last() {
+        let (table, now) = (KeyTable::new(64), Instant::now());
+        for i in 0..10_000 {
+            table.put(&key(i), &limit(1), (i, now + Duration::from_secs(i.into())));
+        }
+        let kept: Vec<_> =
+            (0..10_000).filter(|i| table.with(&key(*i), &limit(1), |_| ()).is_some()).collect();
+        assert!(kept.len() <= 64, "{}", kept.len());
+        assert!(kept.contains(&9_999) && kept.iter().all(|i| *i > 5_000), "{kept:?}");
+    }
+}
