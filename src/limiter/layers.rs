@@ -70,3 +70,6 @@ impl<S: LimitStore> Layers<S> {
         forgotten
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! Every remembered denial is held against what the store would have said.
+
+use super::*;
+
+/// How long another replica may remember what a refund has changed.
+const LONGEST: Duration = Duration::from_secs(1);
+
+fn one(limit: Limit, hits: Hits) -> Ask {
+    ask(&[("k", limit, hits)], None)
+}
+
+fn any_limit(kind: u64) -> Limit {
+    let algorithm = match kind {
+        0 => Algorithm::TokenBucket { burst: 5 },
+        1 => Algorithm::SlidingWindow { slots: 3 },
+        _ => Algorithm::FixedWindow,
+    };
+    Limit::new(20, Duration::from_secs(1), algorithm, Charge::Admitted).unwrap()
+}
+
+/// What the store would say now.
+async fn truth(remote: &Remote, ask: &Ask) -> Vec<Option<Reading>> {
+    remote.store.decide(&ask.group, Commit::Never, Instant::now()).await.readings
+}
+
+#[tokio::test(start_paused = true)]
+async fn remembered_denials_are_those_of_the_store() {
+    let metrics = Arc::new(Metrics::new(0));
+    for kind in 0..3 {
+        let remote = Remote::new(kind, Duration::ZERO, false);
+        let replicas = [replica(&remote, &metrics), replica(&remote, &metrics)];
+        for _ in 0..3_000 {
+            tokio::time::advance(Duration::from_micros(remote.below(40_000))).await;
+            let layers = &replicas[remote.below(2) as usize];
+            let hits = Hits::Take(1 + remote.below(3));
+            let keys = ["a", "b"].map(|key| (key, any_limit(kind), hits));
+            let claims = if remote.below(3) == 0 { &keys[..] } else { &keys[..1] };
+            let mut ask = ask(claims, None);
+            let Some(remembered) = layers.settle(&ask, Instant::now()) else {
+                layers.decide(&mut ask, Commit::Together, Instant::now() + DEADLINE).await;
+                continue;
+            };
+            for (remembered, truth) in remembered.iter().zip(truth(&remote, &ask).await) {
+                let (said, truth) = (remembered.reading, truth.unwrap());
+                assert!(!said.passed && !truth.passed, "{said:?} instead of {truth:?}");
+                assert!(said.retry_after <= truth.retry_after, "{said:?} instead of {truth:?}");
+            }
+        }
+    }
+    assert!(metrics.remembered_denials.get() > 1_000, "{}", metrics.remembered_denials.get());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_fails_for_certain_is_answered_from_memory() {
+    let remote = Remote::new(1, Duration::ZERO, false);
+    let metrics = Arc::new(Metrics::new(0));
+    let (here, there) = (replica(&remote, &metrics), replica(&remote, &metrics));
+    let limit = any_limit(0);
+    let decide = async |layers: &Layers<Remote>, hits| {
+        let deadline = Instant::now() + DEADLINE;
+        layers.decide(&mut one(limit, hits), Commit::Together, deadline).await[0].reading
+    };
+    let remembers =
+        |layers: &Layers<Remote>, ask: &Ask| layers.settle(ask, Instant::now()).is_some();
+    let two = one(limit, Hits::Take(2));
+    assert!(decide(&here, Hits::Take(5)).await.passed);
+    assert!(!remembers(&here, &two), "nothing has failed");
+    assert!(!decide(&here, Hits::Peek).await.passed);
+    assert!(!remembers(&here, &one(limit, Hits::Take(1))), "a peek is not remembered");
+    assert!(!decide(&here, Hits::Take(2)).await.passed);
+    assert!(remembers(&here, &two));
+    assert!(!remembers(&there, &two), "another replica");
+    let others = [
+        one(limit, Hits::Take(1)),
+        one(limit, Hits::Take(3)),
+        one(limit, Hits::Refund(2)),
+        one(any_limit(1), Hits::Take(2)),
+        ask(&[("k", limit, Hits::Take(2)), ("other", limit, Hits::Take(2))], None),
+    ];
+    for other in others {
+        assert!(!remembers(&here, &other), "{other:?}");
+    }
+    // As long as it fails, and no longer: two hits take 100 ms.
+    tokio::time::advance(Duration::from_millis(99)).await;
+    assert!(remembers(&here, &two));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(!remembers(&here, &two));
+}
+
+#[tokio::test(start_paused = true)]
+async fn refunds_resets_and_lost_answers_heal() {
+    let remote = Remote::new(1, Duration::ZERO, false);
+    let metrics = Arc::new(Metrics::new(0));
+    let (here, there) = (replica(&remote, &metrics), replica(&remote, &metrics));
+    let period = Duration::from_secs(3_600);
+    let limit = Limit::new(1, period, Algorithm::FixedWindow, Charge::Admitted).unwrap();
+    let deadline = || Instant::now() + DEADLINE;
+    let take = async |layers: &Layers<Remote>| {
+        let mut ask = one(limit, Hits::Take(1));
+        layers.decide(&mut ask, Commit::Together, deadline()).await[0].reading.passed
+    };
+    let refund = async |layers: &Layers<Remote>| {
+        layers.decide(&mut one(limit, Hits::Refund(1)), Commit::Together, deadline()).await;
+    };
+    assert!(take(&here).await && !take(&here).await && !take(&there).await);
+    refund(&here).await;
+    assert!(take(&here).await, "where the refund was made it is seen at once");
+    assert!(!take(&there).await);
+    refund(&here).await;
+    assert!(!take(&there).await, "elsewhere not yet");
+    tokio::time::advance(LONGEST).await;
+    assert!(take(&there).await, "but within a second");
+    assert!(!take(&here).await);
+    assert_eq!(here.forget(&[Key::new(&b"k"[..])], deadline()).await, Ok(1));
+    assert!(take(&here).await, "after a reset");
+
+    let slow = Remote { slowest: Duration::from_secs(9), ..remote.clone() };
+    let cut_off = replica(&slow, &metrics);
+    assert!(!take(&cut_off).await, "denied for want of an answer");
+    assert!(cut_off.settle(&one(limit, Hits::Take(1)), Instant::now()).is_none());
+}
