@@ -30,6 +30,7 @@ fn policies(dir: &std::path::Path) -> PathBuf {
         text += &rule(&format!("{algorithm}_900"), algorithm, 900, "day");
         text += &rule(&format!("{algorithm}_second"), algorithm, 50, "second");
     }
+    text += "  - key: leased\n    rate_limit: {unit: second, requests_per_unit: 1000, algorithm: token_bucket, lease: {ttl: 200ms}}\n";
     let path = dir.join("policies.yaml");
     std::fs::write(&path, text).unwrap();
     path
@@ -185,6 +186,41 @@ async fn promises_hold_in_every_interval_while_windows_slide() {
         let (few, many) = (50 * 14, 50 * 22);
         assert!((few..=many).contains(&admitted.len()), "{algorithm}: {} in 20 s", admitted.len());
     }
+}
+
+/// A hot counter with leases: 64 callers that ask a little more often than the bucket refills.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_of_two_replicas_keep_the_promise_of_the_bucket() {
+    let Some(redis) = RedisServer::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let replicas = replicas(&redis, &policies(dir.path()));
+    let origin = Instant::now();
+    let end = origin + Duration::from_secs(4);
+    let callers = clients(&replicas).await.into_iter().map(|mut client| {
+        tokio::spawn(async move {
+            let asked = request("d", &[&[("leased", "v")]]);
+            let mut admitted = Vec::new();
+            while Instant::now() < end {
+                let sent = origin.elapsed();
+                if admits(&mut client, &asked).await {
+                    admitted.push(Admitted { sent, answered: origin.elapsed() });
+                }
+                tokio::time::sleep(Duration::from_millis(45)).await;
+            }
+            admitted
+        })
+    });
+    let mut trace = Vec::new();
+    for caller in callers.collect::<Vec<_>>() {
+        trace.extend(caller.await.unwrap());
+    }
+    let second = Duration::from_secs(1);
+    Promise::Bucket { burst: 1_000, limit: 1_000, period: second }.check(&trace).unwrap();
+    let sum = |name| replicas.iter().map(|replica| replica.metric(name).unwrap()).sum::<f64>();
+    let (leased, stranded) =
+        (sum("tollgate_leased_hits_total"), sum("tollgate_stranded_hits_total"));
+    assert!(leased * 3.0 > trace.len() as f64, "{leased} of {} leased", trace.len());
+    assert!(stranded < leased, "{stranded} stranded, {leased} leased");
 }
 
 /// What a denied request must not touch: every stored byte and every expiry.
