@@ -9,7 +9,8 @@
 -- KEYS      the distinct counter keys of the frame; none for a frame of blocked limits alone
 --
 -- ARGV[1]   little-endian, without padding: groups one after the other, each
---   group   commit u8 (0 together, 1 each, 2 never), parts u16, then its parts
+--   group   commit u8 (0 together, 1 each, 2 never), parts u16, then its parts; or 3 and one claim: a group of
+--           nothing else, whose failure needs no undoing
 --   part    roles u8 (1 quota + 2 shadow), claims u16, then its claims
 --   claim   slot u16 (index in KEYS; 0: none), algorithm u8, kind u8 (0 take, 1 peek, 2 refund),
 --           always u8 (1: charged whether it passes or not), then by algorithm
@@ -43,28 +44,29 @@
 --   fixed window     start f64 (us), hits f64
 --   No key: nothing used.
 --
--- Atomicity: each key is read once and written at most once, after every decision. SET comes before DEL, so
+-- Atomicity: each key is read once and written at most once, after every decision. PSETEX comes before DEL, so
 -- that a server without memory refuses the frame before anything of it is written.
--- Expiry: PX, two to three milliseconds after the state counts as empty; a bucket with leases as much later as they
+-- Expiry: two to three milliseconds after the state counts as empty; a bucket with leases as much later as they
 -- may be worth.
 -- Numbers: doubles, exact to 2^53. Nothing is multiplied by a rate except where a bucket changes its rate.
 
 local TAKE, REFUND = 0, 2
-local EACH, NEVER = 1, 2
-local TOKEN_BUCKET, SLIDING_WINDOW, FIXED_WINDOW = 1, 2, 3
+local EACH, NEVER, SINGLE = 1, 2, 3
+local TOKEN_BUCKET, SLIDING_WINDOW, FIXED_WINDOW, LEASING = 1, 2, 3, 4
 -- The lengths of a bucket's state without leases, and with.
 local BUCKET, LEASED_BUCKET = 18, 58
 -- As far ahead of now as a lease may be outstanding; the same as in src/domain/lease.rs.
 local LONGEST_LEASE = 2000000
 local SATURATION = 4503599627370496
 local VERSION = 1
--- The length of a claim's numbers, by algorithm.
-local CLAIM_BODY = { [0] = 0, 40, 32, 20, 92 }
+-- The shape of a claim and its length, by algorithm.
+local CLAIM = { [0] = '<HBBB', '<HBBBI4dI4dI4dI4', '<HBBBdI4ddI4', '<HBBBdI4d', '<HBBBI4dI4dI4dI4dI4dI4dI4dd' }
+local CLAIM_SIZE = { [0] = 5, 45, 37, 25, 97 }
 local EMPTY = ''
 
 local args = ARGV[1]
 local pack, unpack_at = struct.pack, struct.unpack
-local byte, sub, format = string.byte, string.sub, string.format
+local byte, sub, format, call = string.byte, string.sub, string.format, redis.call
 local floor, min, max = math.floor, math.min, math.max
 
 -- States of all keys, by slot: as read, and as they become. A state is an immutable string: keeping one is a
@@ -91,7 +93,7 @@ local lease_spans = {}
 -- In steps, because the stack of Lua takes some thousand values at once.
 for first = 1, #KEYS, 1000 do
   local last = min(first + 999, #KEYS)
-  local raws = redis.call('MGET', unpack(KEYS, first, last))
+  local raws = call('MGET', unpack(KEYS, first, last))
   for i = 1, last - first + 1 do
     local state = raws[i] or EMPTY
     if state ~= EMPTY and not is_readable(state) then
@@ -102,7 +104,7 @@ for first = 1, #KEYS, 1000 do
   end
 end
 
--- Algorithms: (slot, place of the claim's numbers, kind, always) -> settled state, passed, integers of the reply.
+-- Algorithms: (the fields of a claim) -> settled state, passed, integers of the reply.
 -- Each puts the state after the step in `states`. Settled: as it was, but pulled back if it lies further ahead
 -- than it could be written now; that outlives a denial.
 
@@ -201,10 +203,11 @@ local function expire(leases, lag, rest, rate)
   return lag, rest
 end
 
--- Forgets a finished lease, and grants another. The numbers of the claim are at `at`. -> lag, rest, until (0: none)
-local function lease(leases, at, lag, rest, rate, full, full_rest)
-  local tokens, tokens_rest, most, most_rest, finished, finished_rest, finished_until, ttl =
-    unpack_at('<dI4dI4dI4dd', args, at)
+-- Forgets a finished lease, and grants another. -> lag, rest, until (0: none)
+local function lease(
+  leases, lag, rest, rate, full, full_rest,
+  tokens, tokens_rest, most, most_rest, finished, finished_rest, finished_until, ttl
+)
   if finished_until > 0 and finished_until == leases.early_until then
     leases.early, leases.early_rest = minus(leases.early, leases.early_rest, finished, finished_rest, rate)
   elseif finished_until > 0 and finished_until == leases.late_until then
@@ -229,10 +232,11 @@ local function lease(leases, at, lag, rest, rate, full, full_rest)
   return charged, charged_rest, until_us
 end
 
-local function token_bucket(slot, at, kind, always, with_lease)
+local function token_bucket(
+  slot, algorithm, kind, always, rate, cost, cost_rest, full, full_rest, ceiling, ceiling_rest,
+  tokens, tokens_rest, most, most_rest, finished, finished_rest, finished_until, ttl
+)
   local state = states[slot]
-  local rate, cost, cost_rest, full, full_rest, ceiling, ceiling_rest =
-    unpack_at('<I4dI4dI4dI4', args, at)
   local lag, rest = 0, 0
   local leases
   if byte(state, 2) == TOKEN_BUCKET then
@@ -271,15 +275,18 @@ local function token_bucket(slot, at, kind, always, with_lease)
       lag_after, rest_after = lag_after + 1, rest_after - rate
     end
     passed = lag_after < full or (lag_after == full and rest_after <= full_rest)
-    charged = kind == TAKE and (passed or always)
+    charged = kind == TAKE and (passed or always == 1)
     if charged then
       lag, rest = lag_after, rest_after
       if lag > ceiling or (lag == ceiling and rest > ceiling_rest) then
         lag, rest = ceiling, ceiling_rest
       end
-      if with_lease and passed then
+      if algorithm == LEASING and passed then
         leases = leases or { early_until = 0, early = 0, early_rest = 0, late_until = 0, late = 0, late_rest = 0 }
-        lag, rest, until_us = lease(leases, at + 40, lag, rest, rate, full, full_rest)
+        lag, rest, until_us = lease(
+          leases, lag, rest, rate, full, full_rest,
+          tokens, tokens_rest, most, most_rest, finished, finished_rest, finished_until, ttl
+        )
       end
     end
   end
@@ -291,14 +298,10 @@ local function token_bucket(slot, at, kind, always, with_lease)
     end
   end
   states[slot], spans[slot], lease_spans[slot] = state, 1, LONGEST_LEASE + full
-  if with_lease then
+  if algorithm == LEASING then
     return settled, passed, lag, rest, until_us
   end
   return settled, passed, lag, rest
-end
-
-local function leasing_token_bucket(slot, at, kind, always)
-  return token_bucket(slot, at, kind, always, true)
 end
 
 -- The runs keep their distances and the newest counts as of now.
@@ -363,9 +366,8 @@ local function fits_in(hits, capacity, period, newest, total, older)
   return 0
 end
 
-local function sliding_window(slot, at, kind, always)
+local function sliding_window(slot, _, kind, always, hits, capacity, period, width, slots)
   local state = states[slot]
-  local hits, capacity, period, width, slots = unpack_at('<dI4ddI4', args, at)
   if byte(state, 2) == SLIDING_WINDOW and unpack_at('<d', state, 3) > now then
     state = pull_runs_back(state)
   end
@@ -378,7 +380,7 @@ local function sliding_window(slot, at, kind, always)
   else
     local total_after = min(total + hits, SATURATION)
     passed = total_after <= capacity
-    charged = kind == TAKE and (passed or always) and total_after > total
+    charged = kind == TAKE and (passed or always == 1) and total_after > total
     if charged then
       local full = #older / 16 + 1 > slots
       local same_cell = newest - newest % width == now - now % width
@@ -412,9 +414,8 @@ local function sliding_window(slot, at, kind, always)
   return settled, passed, total, retry_us, empty_us
 end
 
-local function fixed_window(slot, at, kind, always)
+local function fixed_window(slot, _, kind, always, hits, capacity, period)
   local state = states[slot]
-  local hits, capacity, period = unpack_at('<dI4d', args, at)
   local start, count = now - now % period, 0
   if byte(state, 2) == FIXED_WINDOW then
     local written_start, written_count = unpack_at('<dd', state, 3)
@@ -433,7 +434,7 @@ local function fixed_window(slot, at, kind, always)
   else
     local count_after = min(count + hits, SATURATION)
     passed = count_after <= capacity
-    charged = kind == TAKE and (passed or always)
+    charged = kind == TAKE and (passed or always == 1)
     if charged then
       count = count_after
     end
@@ -454,10 +455,15 @@ local function blocked(_, _, kind)
   return EMPTY, kind == REFUND
 end
 
-local algorithms = { [0] = blocked, token_bucket, sliding_window, fixed_window, leasing_token_bucket }
+local algorithms = { [0] = blocked, token_bucket, sliding_window, fixed_window, token_bucket }
 
 local reply = { unreadable }
 local replied = 1
+
+-- Decides the claim of `algorithm` at `at`.
+local function decide_claim(algorithm, at)
+  return algorithms[algorithm](unpack_at(CLAIM[algorithm], args, at))
+end
 
 local function answer(passed, x, y, z)
   if x then
@@ -480,9 +486,9 @@ local function decide_part(at, commit, undo_group, unconditional)
   local part_passed = true
   local undo = claims > 1 and {} or nil
   for _ = 1, claims do
-    local slot, algorithm, kind, always, numbers = unpack_at('<HBBB', args, at)
+    local slot, algorithm, kind, always = unpack_at('<HBBB', args, at)
     local before = states[slot]
-    local settled, passed, x, y, z = algorithms[algorithm](slot, numbers, kind, always == 1)
+    local settled, passed, x, y, z = decide_claim(algorithm, at)
     answer(passed, x, y, z)
     part_passed = part_passed and passed
     local conditional = kind ~= REFUND and always == 0
@@ -495,7 +501,7 @@ local function decide_part(at, commit, undo_group, unconditional)
     if undo and conditional and slot > 0 then
       undo[#undo + 1] = { slot, settled }
     end
-    at = numbers + CLAIM_BODY[algorithm]
+    at = at + CLAIM_SIZE[algorithm]
   end
   if undo and not part_passed then
     for i = #undo, 1, -1 do
@@ -532,35 +538,41 @@ local function decide_group(at)
     end
     if commit ~= NEVER then
       for i = 1, #unconditional do
-        local slot, algorithm, kind, always, numbers = unpack_at('<HBBB', args, unconditional[i])
-        algorithms[algorithm](slot, numbers, kind, always == 1)
+        decide_claim(byte(args, unconditional[i] + 2), unconditional[i])
       end
     end
   end
   return at
 end
 
-local at = 1
-while at <= #args do
-  at = decide_group(at)
+local at, last = 1, #args
+while at <= last do
+  if byte(args, at) == SINGLE then
+    local algorithm = byte(args, at + 3)
+    local _, passed, x, y, z = decide_claim(algorithm, at + 1)
+    answer(passed, x, y, z)
+    at = at + 1 + CLAIM_SIZE[algorithm]
+  else
+    at = decide_group(at)
+  end
 end
 
 local emptied = {}
-for slot, key in ipairs(KEYS) do
+for slot = 1, #KEYS do
   local state = states[slot]
   if state ~= stored[slot] then
     if state == EMPTY then
-      emptied[#emptied + 1] = key
+      emptied[#emptied + 1] = KEYS[slot]
     else
       local ahead = unpack_at('<d', state, 3) - now + spans[slot]
       if #state == LEASED_BUCKET and byte(state, 2) == TOKEN_BUCKET then
         ahead = ahead + lease_spans[slot]
       end
-      redis.call('SET', key, state, 'PX', format('%d', floor(ahead / 1000) + 2 + keep_ms))
+      call('PSETEX', KEYS[slot], format('%d', floor(ahead / 1000) + 2 + keep_ms), state)
     end
   end
 end
 for i = 1, #emptied do
-  redis.call('DEL', emptied[i])
+  call('DEL', emptied[i])
 end
 return reply

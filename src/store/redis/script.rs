@@ -90,6 +90,13 @@ impl Encoded {
             claims: group.claims.len(),
             integers: group.claims.iter().map(integers).sum(),
         };
+        if let ([_], [claim], Commit::Together | Commit::Each) =
+            (group.parts.as_slice(), group.claims.as_slice(), commit)
+        {
+            encoded.bytes.push(3);
+            encoded.claim(claim);
+            return Ok(encoded);
+        }
         encoded.bytes.push(match commit {
             Commit::Together => 0,
             Commit::Each => 1,
