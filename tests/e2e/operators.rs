@@ -130,7 +130,7 @@ async fn client_comes_and_goes(stack: &Stack, host: u8, key: &'static str) {
     here.upsert(contract(key, 3)).await.unwrap();
     let limited = in_force("the client", Instant::now(), (&caller, key), of_contract).await;
     assert_passed(stack, &limited, 3).await;
-    there.delete(contract(key, 0)).await;
+    there.delete(contract(key, 0)).await.unwrap();
     in_force("the rule, again", Instant::now(), (&caller, key), by_rule).await;
 
     let (guest, end) = ending_in(Duration::from_secs(4), contract(key, 0));
@@ -219,7 +219,7 @@ async fn changes_outlive_kill_9_of_both_tollgates_and_of_redis() {
     here.apply(&policy("applied", "hour", 3)).await;
     there.upsert(contract("acme", 0)).await.unwrap();
     there.upsert(contract("gone", 0)).await.unwrap();
-    there.delete(contract("gone", 0)).await;
+    there.delete(contract("gone", 0)).await.unwrap();
     here.set_mode("edge", Mode::Shadow).await;
     stack.kill_and_restart_what_decides().await;
 

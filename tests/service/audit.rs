@@ -6,7 +6,7 @@ use tollgate::admin::pb::manage_clients_request::{Action, ResetUsage, Upsert};
 use tollgate::admin::pb::{self, Client, Mode};
 
 use crate::support::grpc::{ask, metadata};
-use crate::support::operator::{Operator, client, limit};
+use crate::support::operator::{Operator, client, daily, limit, name};
 use crate::support::tollgate::{Options, Tollgate, request};
 
 const POLICY: &str = "domain: d\ndescriptors:
@@ -20,7 +20,7 @@ const OTHER: &str =
 const FINGERPRINT: &str = "1ec1c26b";
 
 fn acme(requests_per_unit: u32) -> Client {
-    client("d", ("k", "acme"), limit(requests_per_unit, pb::Unit::Day))
+    daily("acme", requests_per_unit)
 }
 
 fn upsert(client: Client) -> Action {
@@ -73,12 +73,11 @@ async fn change_is_a_line_with_who_what_before_and_after() {
     assert_eq!(state(&then), json!({"limits": limits(6)}));
 
     ask(&mut tollgate.client().await, request("d", &[&[("k", "acme")]])).await;
-    let Client { domain, entries, .. } = acme(0);
-    let name = pb::ClientName { domain, entries, etag: String::new() };
-    operator.manage(Action::ResetUsage(ResetUsage { client: Some(name) })).await.unwrap();
+    let reset = ResetUsage { client: Some(name(acme(0))) };
+    operator.manage(Action::ResetUsage(reset)).await.unwrap();
     assert_eq!(last(&tollgate, 3), ["reset_usage", "d|k=acme", "1 counters", "0 counters"]);
 
-    operator.delete(acme(0)).await;
+    operator.delete(acme(0)).await.unwrap();
     assert_eq!(last(&tollgate, 4), ["delete_client", "d|k=acme", &*then, "none"]);
 }
 

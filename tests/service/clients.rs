@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use tollgate::admin::pb::{self, Mode};
+use tollgate::admin::pb::Mode;
 use tollgate::transport::pb::RateLimitRequest;
 use tollgate::transport::pb::rate_limit_response::Code;
 
 use crate::support::grpc::{Client, ask, codes, with_hits};
-use crate::support::operator::{self, Operator, ending_in};
+use crate::support::operator::{Operator, daily, ending_in};
 use crate::support::redis::RedisServer;
 use crate::support::tollgate::{Options, request};
 
@@ -17,11 +17,6 @@ const POLICY: &str =
 
 /// The time in which a change is to be in force everywhere.
 const SOON: Duration = Duration::from_secs(1);
-
-/// A client of the domain whose limit is by the day.
-fn client(value: &str, requests_per_unit: u32) -> pb::Client {
-    operator::client("d", ("k", value), operator::limit(requests_per_unit, pb::Unit::Day))
-}
 
 fn asked(value: &str) -> RateLimitRequest {
     request("d", &[&[("k", value)]])
@@ -57,7 +52,7 @@ async fn client_limits_the_next_decision_and_outlives_kill_9() {
     let mut tollgate = start();
     let (operator, mut caller) = (Operator::of(&tollgate).await, tollgate.client().await);
     assert_eq!(limit(&mut caller, &asked("a")).await, 100);
-    let stored = operator.upsert(client("a", 2)).await.unwrap();
+    let stored = operator.upsert(daily("a", 2)).await.unwrap();
     assert_eq!(limit(&mut caller, &asked("a")).await, 2);
     let (ok, over) = (Code::Ok, Code::OverLimit);
     assert_eq!(codes(&mut caller, &asked("a"), 3).await, [ok, ok, over]);
@@ -80,9 +75,9 @@ async fn client_limits_the_next_decision_and_outlives_kill_9() {
     assert_eq!(limit(&mut caller, &asked("a")).await, 2);
     assert_eq!(limit(&mut caller, &of_policy).await, 7);
     assert_eq!(codes(&mut caller, &asked("a"), 3).await, [Code::Ok; 3], "still in shadow mode");
-    let again = operator.upsert(client("a", 3)).await.unwrap();
+    let again = operator.upsert(daily("a", 3)).await.unwrap();
     assert!(again.etag.parse::<u64>().unwrap() > stored.etag.parse().unwrap());
-    operator.delete(client("a", 0)).await;
+    operator.delete(daily("a", 0)).await.unwrap();
     assert_eq!(limit(&mut caller, &asked("a")).await, 100);
     assert_eq!(tollgate.errors(), Vec::<String>::new());
 }
@@ -94,10 +89,10 @@ async fn what_was_deleted_and_what_has_expired_stays_away_after_kill_9() {
     let mut tollgate = start();
     let operator = Operator::of(&tollgate).await;
     for value in ["kept", "gone"] {
-        operator.upsert(client(value, 2)).await.unwrap();
+        operator.upsert(daily(value, 2)).await.unwrap();
     }
-    operator.delete(client("gone", 0)).await;
-    let (guest, end) = ending_in(Duration::from_secs(2), client("guest", 2));
+    operator.delete(daily("gone", 0)).await.unwrap();
+    let (guest, end) = ending_in(Duration::from_secs(2), daily("guest", 2));
     operator.upsert(guest).await.unwrap();
     let of_policy = |domain: &str| request(domain, &[&[("k", "v")]]);
     for domain in ["e", "f"] {
@@ -130,7 +125,7 @@ async fn changes_reach_the_other_replica_within_a_second() {
     let start = || Options::serving(POLICY).redis(redis.url()).set("store.deadline=5s").start();
     let (here, there) = (start(), start());
     let (operator, mut caller) = (Operator::of(&here).await, there.client().await);
-    operator.upsert(client("a", 2)).await.unwrap();
+    operator.upsert(daily("a", 2)).await.unwrap();
     assert_eq!(limit(&mut here.client().await, &asked("a")).await, 2, "here at once");
     soon(&mut caller, &asked("a"), 2).await;
     let (ok, over) = (Code::Ok, Code::OverLimit);
@@ -145,9 +140,9 @@ async fn changes_reach_the_other_replica_within_a_second() {
         )
         .await;
     soon(&mut caller, &request("e", &[&[("k", "v")]]), 7).await;
-    operator.delete(client("a", 0)).await;
+    operator.delete(daily("a", 0)).await.unwrap();
     soon(&mut caller, &asked("a"), 100).await;
-    operator.upsert(client("late", 4)).await.unwrap();
+    operator.upsert(daily("late", 4)).await.unwrap();
     let late = start();
     assert_eq!(limit(&mut late.client().await, &asked("late")).await, 4, "known at the start");
     for tollgate in [&here, &there, &late] {
@@ -164,12 +159,12 @@ async fn token_opens_the_listener_beyond_loopback_and_nothing_else_does() {
     for wrong in [None, Some("Bearer s3cre"), Some("s3cret")] {
         let operator = Operator::of(&tollgate).await;
         let operator = wrong.into_iter().fold(operator, Operator::with);
-        let refused = operator.upsert(client("a", 1)).await.unwrap_err();
+        let refused = operator.upsert(daily("a", 1)).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::Unauthenticated);
     }
     let mut caller = tollgate.client().await;
     assert_eq!(limit(&mut caller, &asked("a")).await, 100);
-    Operator::of(&tollgate).await.with("Bearer s3cret").upsert(client("a", 1)).await.unwrap();
+    Operator::of(&tollgate).await.with("Bearer s3cret").upsert(daily("a", 1)).await.unwrap();
     assert_eq!(limit(&mut caller, &asked("a")).await, 1);
     let line = tollgate.wait_for_log("tollgate::audit");
     assert!(!line.contains("s3cret"), "{line}");

@@ -22,6 +22,7 @@ mod cli;
 mod clients;
 mod conformance;
 mod decisions;
+mod durability;
 mod edge;
 mod hostile;
 mod load;
@@ -29,5 +30,7 @@ mod outage;
 mod reload;
 mod snippets;
 
+#[path = "../store/random.rs"]
+mod random;
 #[path = "../support/mod.rs"]
 mod support;

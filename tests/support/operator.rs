@@ -1,10 +1,11 @@
 //! An operator: calls of the admin listener, with or without a token.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use prost_types::Timestamp;
 use tollgate::admin::pb::client_service_client::ClientServiceClient;
-use tollgate::admin::pb::manage_clients_request::{Action, Delete, Upsert};
+use tollgate::admin::pb::manage_clients_request::{Action, Delete, Get, List, Upsert};
 use tollgate::admin::pb::policy_service_client::PolicyServiceClient;
 use tollgate::admin::pb::{
     self, ApplyPolicyRequest, Client, DeletePolicyRequest, ManageClientsRequest, Mode,
@@ -24,8 +25,13 @@ pub struct Operator {
 
 impl Operator {
     pub async fn of(tollgate: &Tollgate) -> Self {
-        let endpoint = Endpoint::from_shared(format!("http://{}", tollgate.at.admin)).unwrap();
-        Self { channel: endpoint.connect().await.unwrap(), authorization: None }
+        Self::at(tollgate.at.admin).await.unwrap()
+    }
+
+    /// At whatever listens there, if something does.
+    pub async fn at(address: SocketAddr) -> Result<Self, tonic::transport::Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        Ok(Self { channel: endpoint.connect().await?, authorization: None })
     }
 
     /// Sends this with every call, such as `Bearer demo`.
@@ -61,15 +67,32 @@ impl Operator {
     }
 
     pub async fn upsert(&self, client: Client) -> Result<Client, Status> {
-        let answer = self.manage(Action::Upsert(Upsert { clients: vec![client] })).await?;
+        let answer = self.put(vec![client]).await?;
+        Ok(answer.clients[0].clone())
+    }
+
+    /// All of them or none.
+    pub async fn put(&self, clients: Vec<Client>) -> Result<pb::ManageClientsResponse, Status> {
+        self.manage(Action::Upsert(Upsert { clients })).await
+    }
+
+    /// The client of this name, as the registry has it.
+    pub async fn get(&self, client: Client) -> Result<Client, Status> {
+        let answer = self.manage(Action::Get(Get { client: Some(name(client)) })).await?;
         Ok(answer.clients[0].clone())
     }
 
     /// Deletes the client of this name, whatever its etag.
-    pub async fn delete(&self, client: Client) {
-        let Client { domain, entries, .. } = client;
-        let client = Some(pb::ClientName { domain, entries, etag: String::new() });
-        self.manage(Action::Delete(Delete { client })).await.unwrap();
+    pub async fn delete(&self, client: Client) -> Result<pb::ManageClientsResponse, Status> {
+        self.manage(Action::Delete(Delete { client: Some(name(client)) })).await
+    }
+
+    /// Every client, on one page, and the revision that it shows.
+    pub async fn list(&self) -> Result<(Vec<Client>, u64), Status> {
+        let list = List { page_size: 1_000, ..List::default() };
+        let answer = self.manage(Action::List(list)).await?;
+        assert_eq!(answer.next_page_token, "", "more than a page");
+        Ok((answer.clients, answer.revision))
     }
 
     /// For one domain, or with an empty one for all.
@@ -96,6 +119,16 @@ impl Operator {
 pub fn client(domain: &str, (key, value): (&str, &str), limit: pb::Limit) -> Client {
     let entries = vec![pb::Entry { key: key.to_owned(), value: value.to_owned() }];
     Client { domain: domain.to_owned(), entries, limits: vec![limit], ..Client::default() }
+}
+
+/// A client `k=VALUE` of the domain `d`, with so many requests a day.
+pub fn daily(value: &str, requests_per_unit: u32) -> Client {
+    client("d", ("k", value), limit(requests_per_unit, pb::Unit::Day))
+}
+
+/// What names the client, without its etag.
+pub fn name(Client { domain, entries, .. }: Client) -> pb::ClientName {
+    pb::ClientName { domain, entries, etag: String::new() }
 }
 
 /// The client with an end so long from now, and when that is.

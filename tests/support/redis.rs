@@ -1,4 +1,4 @@
-//! A real Redis for tests: one process on a free port of the loopback, nothing kept on disk unless asked for.
+//! A real Redis for tests: one process on a free port of the loopback, nothing kept on disk unless its arguments say so.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -80,7 +80,7 @@ impl RedisServer {
         }
     }
 
-    /// Starts it again on the same port, with what it was told to keep.
+    /// Kills it and starts it again on the same port, with what it kept on disk: nothing, if its arguments do not say so.
     pub fn restart(&mut self) {
         self.stop();
         // The log is this process' own word that it serves the port; an answer may be a stranger's.
