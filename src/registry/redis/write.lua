@@ -32,6 +32,8 @@ local LAST = '18446744073709551615'
 local records, log = KEYS[1], KEYS[2]
 local kept, tag, channel = ARGV[1], ARGV[2], ARGV[3]
 local FIRST, WIDTH = 4, 3
+-- How many arguments are handed to a command at once, even: Lua's stack has an end.
+local MOST = 2000
 local changes = (#ARGV - FIRST + 1) / WIDTH
 
 local function revision_of(record)
@@ -47,38 +49,56 @@ if newest then
   revision = tonumber(string.match(newest[1], '^%d+')) + 1
 end
 
+local keys = {}
+for i = 1, changes do
+  keys[i] = ARGV[FIRST + WIDTH * (i - 1)]
+end
+
 local reply = { 1, revision }
-for i = 0, changes - 1 do
-  local key, expect = ARGV[FIRST + WIDTH * i], ARGV[FIRST + WIDTH * i + 1]
-  local before = redis.call('HGET', records, key)
-  local found = revision_of(before)
-  if (expect == '+' and not found) or (expect ~= '' and expect ~= '+' and found ~= tonumber(expect)) then
-    return { 0, i, found or -1 }
+for from = 1, changes, MOST do
+  local before = redis.call('HMGET', records, unpack(keys, from, math.min(from + MOST - 1, changes)))
+  for j = 1, #before do
+    local i = from + j - 1
+    local expect = ARGV[FIRST + WIDTH * (i - 1) + 1]
+    if expect ~= '' then
+      local found = revision_of(before[j])
+      if not found or (expect ~= '+' and found ~= tonumber(expect)) then
+        return { 0, i - 1, found or -1 }
+      end
+    end
+    reply[i + 2] = before[j]
   end
-  reply[i + 3] = before
 end
 
 local written = string.format('%.0f', revision)
 local header = VERSION .. struct.pack('<I8', revision)
-for i = 0, changes - 1 do
-  local key, value = ARGV[FIRST + WIDTH * i], ARGV[FIRST + WIDTH * i + 2]
-  local entry = { 'XADD', log, written .. '-' .. (i + 1), 'k', key }
-  local put = string.sub(value, 1, 1) == '='
-  if put then
+local put, gone = {}, {}
+for i = 1, changes do
+  local key, value = keys[i], ARGV[FIRST + WIDTH * (i - 1) + 2]
+  local id = written .. '-' .. (i == changes and LAST or i)
+  if string.sub(value, 1, 1) == '=' then
     value = string.sub(value, 2)
-    entry[#entry + 1] = 'v'
-    entry[#entry + 1] = value
-    redis.call('HSET', records, key, header .. value)
+    put[#put + 1] = key
+    put[#put + 1] = header .. value
+    if i < changes then
+      redis.call('XADD', log, id, 'k', key, 'v', value)
+    else
+      redis.call('XADD', log, id, 'k', key, 'v', value, 't', tag, 'n', changes)
+    end
   else
-    redis.call('HDEL', records, key)
-  end
-  if i == changes - 1 then
-    entry[3] = written .. '-' .. LAST
-    for _, field in ipairs({ 't', tag, 'n', changes }) do
-      entry[#entry + 1] = field
+    gone[#gone + 1] = key
+    if i < changes then
+      redis.call('XADD', log, id, 'k', key)
+    else
+      redis.call('XADD', log, id, 'k', key, 't', tag, 'n', changes)
     end
   end
-  redis.call(unpack(entry))
+end
+for from = 1, #put, MOST do
+  redis.call('HSET', records, unpack(put, from, math.min(from + MOST - 1, #put)))
+end
+for from = 1, #gone, MOST do
+  redis.call('HDEL', records, unpack(gone, from, math.min(from + MOST - 1, #gone)))
 end
 redis.call('XTRIM', log, 'MAXLEN', kept)
 redis.pcall('PUBLISH', channel, written)
