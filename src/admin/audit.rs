@@ -36,10 +36,7 @@ pub(super) fn descriptor_title(shared: &Shared, name: &ClientName) -> String {
     let own: Vec<Entry> = name
         .entries
         .iter()
-        .map(|(key, value)| Entry {
-            key: key.as_bytes().to_vec().into(),
-            value: value.as_bytes().to_vec().into(),
-        })
+        .map(|(key, value)| Entry { key: key.to_vec().into(), value: value.to_vec().into() })
         .collect();
     let snapshot = shared.policies.current();
     let pairs = own.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()));

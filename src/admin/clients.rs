@@ -263,15 +263,14 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
                     "{at}.domain: no policy names it, so only clients are limited"
                 ));
             };
-            let entries =
-                || client.name.entries.iter().map(|(key, v)| (key.as_bytes(), v.as_bytes()));
-            if policy.goes_on(entries()) {
+            let entries = &client.name.entries;
+            if policy.goes_on(entries) {
                 return Some(format!(
                     "{at}.entries: the policy has longer descriptors that begin with these; the client \
                      is not theirs, only that of requests with exactly these entries"
                 ));
             }
-            policy.find(entries()).is_none().then(|| {
+            policy.find(entries).is_none().then(|| {
                 format!(
                     "{at}.entries: no rule matches them; the client limits only requests that send \
                      exactly this descriptor"

@@ -1,5 +1,7 @@
 //! Messages of the protocol as the domain has them, and back: times, limits, entries, metadata.
 
+use std::num::NonZeroU32;
+
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Timestamp, Value};
 use serde_json::{Map, Number, Value as Json};
@@ -29,13 +31,11 @@ pub(super) fn micros(at: &Timestamp) -> Option<u64> {
 
 /// A client as answers show it.
 pub(super) fn client(client: &Client) -> pb::Client {
-    let entry = |(key, value): &(Box<str>, Box<str>)| pb::Entry {
-        key: key.to_string(),
-        value: value.to_string(),
-    };
+    let entry =
+        |(key, value): (&str, &str)| pb::Entry { key: key.to_owned(), value: value.to_owned() };
     pb::Client {
         domain: client.name.domain.to_string(),
-        entries: client.name.entries.iter().map(entry).collect(),
+        entries: client.name.entries.texts().map(entry).collect(),
         limits: client.limits.iter().map(client_limit).collect(),
         shadow_mode: client.shadow,
         quota_mode: client.quota,
@@ -43,7 +43,7 @@ pub(super) fn client(client: &Client) -> pb::Client {
             fields: map.iter().map(|(key, value)| (key.clone(), from_json(value))).collect(),
         }),
         labels: client.labels.as_deref().cloned().unwrap_or_default(),
-        expires_at: client.expires_at.map(timestamp),
+        expires_at: client.expires_at.map(|at| timestamp(at.get())),
         etag: etag(client.revision),
         updated_at: Some(timestamp(client.updated_at)),
     }
@@ -66,8 +66,8 @@ fn client_limit(limit: &ClientLimit) -> pb::Limit {
         unlimited: false,
         name,
         algorithm: algorithm(rate).into(),
-        burst: rate.burst.unwrap_or(0),
-        slots: rate.slots.unwrap_or(0),
+        burst: rate.burst.map_or(0, NonZeroU32::get),
+        slots: rate.slots.map_or(0, NonZeroU32::get),
         charge: charge(rate).into(),
         max_debt: rate.max_debt,
         on_store_failure: on_store_failure(rate.on_store_failure).into(),

@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn tokens_are_read_back_and_others_refused() {
         let after =
-            ClientName { domain: "dé".into(), entries: [("k".into(), "v\0".into())].into() };
+            ClientName { domain: "dé".into(), entries: [("k", "v\0")].into_iter().collect() };
         let token = PageToken { revision: u64::MAX - 1, after };
         let text = token.write();
         assert_eq!(PageToken::read(&text), Some(token));

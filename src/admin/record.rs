@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn keys_and_values_are_read_back() {
         let client =
-            ClientName { domain: "d".into(), entries: [("key".into(), "value".into())].into() };
+            ClientName { domain: "d".into(), entries: [("key", "value")].into_iter().collect() };
         for (key, name) in [
             (client.record_key(), Name::Client(client.clone())),
             (policy_key("d/e"), Name::Policy("d/e".into())),

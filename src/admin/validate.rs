@@ -1,6 +1,7 @@
 //! What operators write about clients, checked: every fault with the path of its field.
 
 use std::collections::BTreeMap;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -8,7 +9,7 @@ use serde_json::{Map, Value};
 use super::convert::{algorithm_from_pb, micros, to_json, unit_from_pb};
 use super::pb;
 use super::violations::Violations;
-use crate::clients::{Client, ClientLimit, ClientName, Model, Rate};
+use crate::clients::{Client, ClientLimit, ClientName, Limits, Model, Rate};
 use crate::domain::{LimitError, Unit};
 use crate::limiter::request::Bounds;
 use crate::policy::{AlgorithmName, LONGEST_NAME, OnStoreFailure, fits_header};
@@ -94,12 +95,12 @@ impl Validator<'_> {
             } else if key_fits
                 && self.text(&value, self.bounds.value_bytes, &format!("{at}[{i}].value"))
             {
-                good.push((key.into_boxed_str(), value.into_boxed_str()));
+                good.push((key, value));
             }
         }
         let whole = good.len() == before;
         let domain = domain?;
-        whole.then(|| ClientName { domain, entries: good.into() })
+        whole.then(|| ClientName { domain, entries: good.into_iter().collect() })
     }
 
     /// A domain that is required.
@@ -131,7 +132,7 @@ impl Validator<'_> {
         revision.map(Expect::Revision)
     }
 
-    fn expiry(&mut self, time: &prost_types::Timestamp, at: &str) -> Option<u64> {
+    fn expiry(&mut self, time: &prost_types::Timestamp, at: &str) -> Option<NonZeroU64> {
         let Some(expires_at) = micros(time) else {
             self.violations.add(at, "must be between 1970 and 9999, with nanos below 10^9");
             return None;
@@ -140,7 +141,7 @@ impl Validator<'_> {
             self.violations.add(at, "must be in the future; to end a client now, delete it");
             return None;
         }
-        Some(expires_at)
+        NonZeroU64::new(expires_at)
     }
 
     fn labels(
@@ -186,7 +187,7 @@ impl Validator<'_> {
         Ok(Some(Arc::new(map)))
     }
 
-    fn limits(&mut self, limits: &[pb::Limit], at: &str) -> Option<Box<[ClientLimit]>> {
+    fn limits(&mut self, limits: &[pb::Limit], at: &str) -> Option<Limits> {
         if limits.is_empty() || limits.len() > MOST_LIMITS {
             let found = limits.len();
             let hint = "; for no limit write {\"unlimited\": true}";
@@ -277,8 +278,8 @@ impl Validator<'_> {
             unit: unit?,
             unit_multiplier: multiplier?,
             algorithm: algorithm?,
-            burst: (limit.burst != 0).then_some(limit.burst),
-            slots: (limit.slots != 0).then_some(limit.slots),
+            burst: NonZeroU32::new(limit.burst),
+            slots: NonZeroU32::new(limit.slots),
             always: always?,
             max_debt: limit.max_debt,
             on_store_failure: match failure? {

@@ -185,9 +185,9 @@ impl Resolver {
 
     /// The keys of the counters of `client`, as requests use them under the policies of `snapshot`.
     pub fn client_keys(&self, client: &Client, snapshot: &Snapshot) -> Vec<Key> {
-        let entry = |(key, value): &(Box<str>, Box<str>)| Entry {
-            key: key.as_bytes().to_vec().into(),
-            value: value.as_bytes().to_vec().into(),
+        let entry = |(key, value): (&[u8], &[u8])| Entry {
+            key: key.to_vec().into(),
+            value: value.to_vec().into(),
         };
         let entries: Vec<Entry> = client.name.entries.iter().map(entry).collect();
         let domain = client.name.domain.as_bytes();

@@ -197,17 +197,11 @@ fn client(number: usize) -> Client {
         max_debt: None,
         on_store_failure: None,
     };
-    let entry = |key: &str, value: &str| (Box::from(key), Box::from(value));
+    let id = format!("client-{number:06}");
+    let entries = [("service", "s73"), ("path", "/api/v1/orders"), ("client", &id)];
     Client {
-        name: ClientName {
-            domain: "bench".into(),
-            entries: Box::new([
-                entry("service", "s73"),
-                entry("path", "/api/v1/orders"),
-                entry("client", &format!("client-{number:06}")),
-            ]),
-        },
-        limits: Box::new([ClientLimit { name: None, rate: Some(rate) }]),
+        name: ClientName { domain: "bench".into(), entries: entries.into_iter().collect() },
+        limits: [ClientLimit { name: None, rate: Some(rate) }].into_iter().collect(),
         shadow: None,
         quota: None,
         metadata: None,

@@ -1,0 +1,213 @@
+//! Limits of clients, and how they are written to the registry.
+//!
+//! A million clients have one each, so they are kept small: one limit lies within its client, and numbers that are never
+//! zero leave it to stand for none.
+
+use std::num::NonZeroU32;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::domain::{Algorithm, Charge, Limit, LimitError, Unit};
+use crate::policy::{AlgorithmName, OnStoreFailure};
+
+/// The limits of a client; one is no allocation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits(Few);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Few {
+    One(ClientLimit),
+    Other(Box<[ClientLimit]>),
+}
+
+impl Deref for Limits {
+    type Target = [ClientLimit];
+
+    fn deref(&self) -> &[ClientLimit] {
+        match &self.0 {
+            Few::One(limit) => std::slice::from_ref(limit),
+            Few::Other(limits) => limits,
+        }
+    }
+}
+
+impl FromIterator<ClientLimit> for Limits {
+    fn from_iter<I: IntoIterator<Item = ClientLimit>>(limits: I) -> Self {
+        let mut limits: Vec<ClientLimit> = limits.into_iter().collect();
+        Self(match limits.pop() {
+            Some(only) if limits.is_empty() => Few::One(only),
+            last => {
+                limits.extend(last);
+                Few::Other(limits.into())
+            }
+        })
+    }
+}
+
+impl Serialize for Limits {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Limits {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(Vec::deserialize(from)?.into_iter().collect())
+    }
+}
+
+/// One limit of a client. What is none is as the rule has it, else as the defaults.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct ClientLimit {
+    /// Reported with the limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Arc<str>>,
+    /// None: unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+}
+
+/// The numbers of a limit that counts.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Rate {
+    /// Requests per period; 0 blocks.
+    pub requests_per_unit: u32,
+    /// The unit of the period, by name.
+    #[serde(with = "unit_name")]
+    pub unit: Unit,
+    /// How many units the period has, at least 1.
+    pub unit_multiplier: u32,
+    /// The algorithm, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "algorithm_name")]
+    pub algorithm: Option<AlgorithmName>,
+    /// Of a token bucket; none: as many as requests per unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<NonZeroU32>,
+    /// Of a sliding window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<NonZeroU32>,
+    /// Whether hits are charged in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub always: Option<bool>,
+    /// Of a token bucket that always charges; none: ten times the burst.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_debt: Option<u64>,
+    /// What to answer while the store does not: allow, or deny.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "failure_name")]
+    pub on_store_failure: Option<OnStoreFailure>,
+}
+
+/// What a rate takes from the rule it goes before.
+#[derive(Clone, Copy, Debug)]
+pub struct Model {
+    /// The rule's limit; none: no rule matches, or it counts nothing.
+    pub limit: Option<Limit>,
+    /// Where no rule says it.
+    pub default_algorithm: AlgorithmName,
+}
+
+impl Rate {
+    /// The limit it makes, with what it leaves open taken from `model`.
+    ///
+    /// # Errors
+    /// Numbers that no limit can be made of.
+    pub fn limit(&self, model: &Model) -> Result<Limit, LimitError> {
+        let period = self.unit.period(self.unit_multiplier).ok_or(LimitError::Period)?;
+        let theirs = model.limit.map(|limit| limit.algorithm());
+        let name = self.algorithm.unwrap_or(match theirs {
+            Some(Algorithm::TokenBucket { .. }) => AlgorithmName::TokenBucket,
+            Some(Algorithm::SlidingWindow { .. }) => AlgorithmName::SlidingWindow,
+            Some(Algorithm::FixedWindow) => AlgorithmName::FixedWindow,
+            None => model.default_algorithm,
+        });
+        let burst = self.burst.map_or(self.requests_per_unit, NonZeroU32::get);
+        let algorithm = match name {
+            AlgorithmName::TokenBucket => Algorithm::TokenBucket { burst },
+            AlgorithmName::FixedWindow => Algorithm::FixedWindow,
+            AlgorithmName::SlidingWindow => Algorithm::SlidingWindow {
+                slots: self.slots.map_or_else(
+                    || match theirs {
+                        Some(Algorithm::SlidingWindow { slots }) => slots,
+                        _ => Algorithm::DEFAULT_SLOTS,
+                    },
+                    NonZeroU32::get,
+                ),
+            },
+        };
+        let always = model.limit.is_some_and(|limit| limit.always_charges());
+        let charge = if self.always.unwrap_or(always) {
+            Charge::Always { max_debt: Some(self.max_debt.unwrap_or(u64::from(burst) * 10)) }
+        } else {
+            Charge::Admitted
+        };
+        Limit::new(self.requests_per_unit, period, algorithm, charge)
+    }
+}
+
+mod unit_name {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::domain::Unit;
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(unit: &Unit, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(unit.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Unit, D::Error> {
+        let name = String::deserialize(from)?;
+        Unit::from_name(&name).ok_or_else(|| D::Error::custom(format!("unknown unit {name:?}")))
+    }
+}
+
+mod algorithm_name {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::policy::AlgorithmName;
+
+    #[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(
+        name: &Option<AlgorithmName>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match name {
+            None => to.serialize_none(),
+            Some(name) => to.serialize_str(name.name()),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<AlgorithmName>, D::Error> {
+        String::deserialize(from)?.parse().map(Some).map_err(D::Error::custom)
+    }
+}
+
+mod failure_name {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::policy::OnStoreFailure;
+
+    #[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(
+        mode: &Option<OnStoreFailure>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match mode {
+            None => to.serialize_none(),
+            Some(OnStoreFailure::Allow) => to.serialize_str("allow"),
+            Some(OnStoreFailure::Deny) => to.serialize_str("deny"),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<OnStoreFailure>, D::Error> {
+        String::deserialize(from)?.parse().map(Some).map_err(D::Error::custom)
+    }
+}
