@@ -221,6 +221,12 @@ impl Process {
         self.metrics.unreadable_states.inner().store(unreadable, Ordering::Relaxed);
         let counters = i64::try_from(self.memory.len()).unwrap_or(i64::MAX);
         self.metrics.memory_counters.set(counters);
+        let progress = self.follower.progress();
+        self.metrics.registry_up.set(progress.reached.into());
+        let revision = i64::try_from(progress.revision).unwrap_or(i64::MAX);
+        self.metrics.registry_revision.set(revision);
+        let clients = self.shared.resolver.clients.directory().len();
+        self.metrics.clients.set(i64::try_from(clients).unwrap_or(i64::MAX));
     }
 }
 

@@ -19,6 +19,9 @@ use super::{Change, Delta, Entry, Record, Registry, RegistryError, Written};
 /// How long to wait for news before looking without: a lost notice costs less than the second in which replicas follow.
 pub const DEFAULT_POLL: Duration = Duration::from_millis(500);
 
+/// How many records are read between two lines of the log.
+const SAY_EVERY: usize = 100_000;
+
 /// What is in memory of the registry.
 ///
 /// # Concurrency
@@ -227,6 +230,7 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
             self.progress.send_modify(|progress| progress.revision = 0);
             std::mem::replace(&mut state.told, true)
         };
+        let (mut records, mut said) = (0, 0);
         let mut keys = Keys::default();
         let mut ahead: HashMap<Bytes, u64> = HashMap::new();
         let before = self.registry.write(Vec::new()).await?.revision;
@@ -239,9 +243,17 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
                     ahead.insert(key.clone(), record.revision);
                 }
             }
+            records += entries.len();
             self.mirror.apply(entries);
+            if records >= said + SAY_EVERY {
+                said = records;
+                tracing::info!(records, "reading the registry");
+            }
         });
         let revision = scan.await?;
+        if said > 0 {
+            tracing::info!(records, revision, "the registry is read");
+        }
         ahead.retain(|_, of_record| *of_record > revision);
         let mut state = self.state.lock();
         if again {

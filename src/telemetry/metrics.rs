@@ -111,6 +111,12 @@ pub struct Metrics {
     pub faulty_policies: Gauge,
     /// Records of the registry that could not be read and were skipped.
     pub unreadable_records: Counter,
+    /// The revision of the registry that is in force; 0 while everything is read.
+    pub registry_revision: Gauge,
+    /// 1 while the registry can be reached.
+    pub registry_up: Gauge,
+    /// Clients in force, and those that expired a moment ago.
+    pub clients: Gauge,
 }
 
 impl Metrics {
@@ -143,10 +149,14 @@ impl Metrics {
             connections: Counter::default(),
             faulty_policies: Gauge::default(),
             unreadable_records: Counter::default(),
+            registry_revision: Gauge::default(),
+            registry_up: Gauge::default(),
+            clients: Gauge::default(),
         };
         made.register_decisions();
         made.register_store();
         made.register_process();
+        made.register_registry();
         made
     }
 
@@ -239,17 +249,32 @@ impl Metrics {
             "Policies applied at run time that do not compile and are left out",
             self.faulty_policies.clone(),
         );
-        registry.register(
-            "unreadable_records",
-            "Records of the registry that could not be read and were skipped",
-            self.unreadable_records.clone(),
-        );
         registry.register("connections", "gRPC connections accepted", self.connections.clone());
         registry.register(
             "build",
             "The version that is running",
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
+    }
+
+    fn register_registry(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "registry_up",
+            "1 while the registry of what operators change can be reached",
+            self.registry_up.clone(),
+        );
+        registry.register(
+            "registry_revision",
+            "The revision of the registry that is in force; 0 while everything is read",
+            self.registry_revision.clone(),
+        );
+        registry.register(
+            "unreadable_records",
+            "Records of the registry that could not be read and were skipped",
+            self.unreadable_records.clone(),
+        );
+        registry.register("clients", "Clients with limits of their own", self.clients.clone());
     }
 
     /// The counters of the rule `rule` of `domain`.

@@ -11,6 +11,7 @@ use crate::support::grpc::{Client, ask, codes, with_hits};
 use crate::support::operator::{Operator, daily, ending_in};
 use crate::support::redis::RedisServer;
 use crate::support::tollgate::{Options, request};
+use crate::support::wait::until;
 
 const POLICY: &str =
     "domain: d\ndescriptors:\n  - {key: k, rate_limit: {unit: day, requests_per_unit: 100}}\n";
@@ -148,6 +149,30 @@ async fn changes_reach_the_other_replica_within_a_second() {
     for tollgate in [&here, &there, &late] {
         assert_eq!(tollgate.errors(), Vec::<String>::new());
     }
+}
+
+#[tokio::test]
+async fn replica_tells_how_far_it_follows_and_when_it_is_cut_off() {
+    let Some(mut redis) = RedisServer::start_with(&["--appendonly", "yes"]) else { return };
+    let start = || Options::serving(POLICY).redis(redis.url()).start();
+    let (here, there) = (start(), start());
+    let operator = Operator::of(&here).await;
+    operator.upsert(daily("a", 1)).await.unwrap();
+    operator.upsert(daily("b", 1)).await.unwrap();
+    for tollgate in [&here, &there] {
+        tollgate.wait_for_metric("tollgate_registry_revision", 2.0);
+        assert_eq!(tollgate.metric("tollgate_registry_up"), Some(1.0));
+        assert_eq!(tollgate.metric("tollgate_clients"), Some(2.0));
+    }
+    redis.stop();
+    there.wait_for_log("until the registry is back");
+    let cut_off = async || (there.metric("tollgate_registry_up") == Some(0.0)).then_some(());
+    until("the metric says so too", cut_off).await;
+    assert_eq!(limit(&mut there.client().await, &asked("a")).await, 1, "what was known is kept");
+    redis.restart();
+    there.wait_for_log(r#""message":"the registry is back""#);
+    there.wait_for_metric("tollgate_registry_up", 1.0);
+    assert_eq!(there.metric("tollgate_registry_revision"), Some(2.0));
 }
 
 #[tokio::test]
