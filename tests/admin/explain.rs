@@ -1,71 +1,19 @@
 //! Explain agrees with the decision that another replica then makes, and charges nothing.
 
-use tollgate::admin::pb::{
-    Algorithm, Client, ExplainRequest, ExplainResponse, Limit, explain_response,
-};
+use tollgate::admin::pb::{ExplainRequest, ExplainResponse, explain_response};
 use tollgate::domain::Verdict;
 use tollgate::limiter::status::{Outcome, Status};
 use tollgate::transport::convert::from_pb;
-use tollgate::transport::pb::rate_limit_descriptor::{Entry, RateLimitOverride};
+use tollgate::transport::pb::rate_limit_descriptor::Entry;
 use tollgate::transport::pb::rate_limit_response::Code;
 use tollgate::transport::pb::{RateLimitDescriptor, RateLimitRequest};
 
-use crate::random::Random;
 use crate::replica::{Replica, World, client, per_minute};
-
-const KEYS: [&str; 8] =
-    ["api_key", "bucket", "secret", "shadowed", "file", "quota", "general", "unheard"];
-const VALUES: [&str; 4] = ["a", "b", "f/1", "c"];
+use crate::traffic::Traffic;
 
 async fn explain(replica: &Replica, request: RateLimitRequest) -> ExplainResponse {
     let request = ExplainRequest { request: Some(request) };
     replica.policies.clone().explain(request).await.unwrap().into_inner()
-}
-
-fn pairs(random: &mut Random) -> Vec<(&'static str, &'static str)> {
-    let mut pairs = vec![(random.pick(&KEYS), random.pick(&VALUES))];
-    if random.chance(20) {
-        pairs.push(("path", random.pick(&VALUES)));
-    }
-    pairs
-}
-
-fn random_client(random: &mut Random) -> Client {
-    let algorithms = [
-        Algorithm::Unspecified,
-        Algorithm::SlidingWindow,
-        Algorithm::TokenBucket,
-        Algorithm::FixedWindow,
-    ];
-    let limit = if random.chance(10) {
-        Limit { unlimited: true, ..Limit::default() }
-    } else {
-        let algorithm = random.pick(&algorithms).into();
-        Limit { algorithm, ..per_minute(random.up_to(5) as u32) }
-    };
-    let mut made = client(&pairs(random), vec![limit]);
-    made.shadow_mode = random.chance(30).then(|| random.chance(50));
-    made.quota_mode = random.chance(30).then(|| random.chance(50));
-    made
-}
-
-fn random_descriptor(random: &mut Random) -> RateLimitDescriptor {
-    let entry = |(key, value): (&'static str, &'static str)| Entry {
-        key: key.as_bytes().into(),
-        value: value.as_bytes().into(),
-    };
-    let unit = random.pick(&[0, 1, 2, 9]);
-    let over = RateLimitOverride {
-        requests_per_unit: random.up_to(3) as u32,
-        unit,
-        unit_multiplier: None,
-    };
-    RateLimitDescriptor {
-        entries: pairs(random).into_iter().map(entry).collect(),
-        limit: random.chance(15).then_some(over),
-        hits_addend: random.chance(30).then(|| random.up_to(3)),
-        is_negative_hits: random.chance(5),
-    }
 }
 
 fn assert_agree(told: &explain_response::Descriptor, status: &Status, request: &RateLimitRequest) {
@@ -95,22 +43,17 @@ fn assert_agree(told: &explain_response::Descriptor, status: &Status, request: &
 async fn explain_agrees_with_what_another_replica_decides_a_thousand_times() {
     let world = World::new();
     let (here, there) = (world.replica().await, world.replica().await);
-    let mut random = Random::new(7);
+    let mut traffic = Traffic::quick(7);
     let (mut by_client, mut denied) = (0, 0);
     for _ in 0..1_000 {
-        if random.chance(10) {
-            here.upsert(vec![random_client(&mut random)]).await.unwrap();
+        if traffic.random.chance(10) {
+            here.upsert(vec![traffic.client()]).await.unwrap();
             there.follow().await;
         }
-        if random.chance(10) {
-            world.advance(random.up_to(30));
+        if traffic.random.chance(10) {
+            world.advance(traffic.random.up_to(30));
         }
-        let count = 1 + random.up_to(2);
-        let request = RateLimitRequest {
-            domain: "edge".as_bytes().into(),
-            descriptors: (0..count).map(|_| random_descriptor(&mut random)).collect(),
-            hits_addend: 0,
-        };
+        let request = traffic.request();
         let told = explain(&here, request.clone()).await;
         assert_eq!(told, explain(&here, request.clone()).await, "explaining changes nothing");
         let decision = there.decide(&from_pb(request.clone()).unwrap()).await;

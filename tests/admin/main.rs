@@ -23,3 +23,6 @@ mod replica;
 mod random;
 #[path = "../support/registry.rs"]
 mod registry;
+#[path = "../support/traffic.rs"]
+#[allow(dead_code, reason = "shared by test binaries that use a part each")]
+mod traffic;

@@ -8,7 +8,8 @@ use tollgate::domain::Verdict;
 use tollgate::policy::{Files, Source};
 use tonic::Code;
 
-use crate::replica::{POLICY, Replica, World, code, request};
+use crate::replica::{Replica, World, code, request};
+use crate::traffic::POLICY;
 
 fn orders(requests: u32) -> String {
     format!(

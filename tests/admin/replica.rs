@@ -37,25 +37,7 @@ use tonic::{Code, Status};
 use tonic_health::server::HealthReporter;
 
 use crate::registry::MapRegistry;
-
-pub const POLICY: &str = "
-domain: edge
-descriptors:
-  - key: api_key
-    rate_limit: {unit: minute, requests_per_unit: 3, algorithm: fixed_window}
-    metadata: {tier: free}
-    descriptors:
-      - key: path
-        rate_limit: {unit: minute, requests_per_unit: 2}
-  - {key: bucket, rate_limit: {unit: minute, requests_per_unit: 4, algorithm: token_bucket}}
-  - {key: secret, sensitive: true, rate_limit: {unit: minute, requests_per_unit: 3}}
-  - {key: shadowed, shadow_mode: true, rate_limit: {unit: minute, requests_per_unit: 1}}
-  - {key: file, value: 'f/*', share_threshold: true, rate_limit: {unit: minute, requests_per_unit: 1}}
-  - {key: quota, quota_mode: true, rate_limit: {unit: minute, requests_per_unit: 2}}
-  - key: special
-    rate_limit: {unit: minute, requests_per_unit: 5, name: special, replaces: [{name: general}]}
-  - {key: general, rate_limit: {unit: minute, requests_per_unit: 1, name: general}}
-";
+use crate::traffic::POLICY;
 
 pub type Store = Arc<MemoryStore<Arc<ManualClock>>>;
 

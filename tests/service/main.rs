@@ -24,6 +24,7 @@ mod conformance;
 mod decisions;
 mod durability;
 mod edge;
+mod explain;
 mod hostile;
 mod load;
 mod outage;
@@ -34,3 +35,6 @@ mod snippets;
 mod random;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/traffic.rs"]
+#[allow(dead_code, reason = "shared by test binaries that use a part each")]
+mod traffic;

@@ -8,10 +8,11 @@ use tollgate::admin::pb::client_service_client::ClientServiceClient;
 use tollgate::admin::pb::manage_clients_request::{Action, Delete, Get, List, Upsert};
 use tollgate::admin::pb::policy_service_client::PolicyServiceClient;
 use tollgate::admin::pb::{
-    self, ApplyPolicyRequest, Client, DeletePolicyRequest, ManageClientsRequest, Mode,
-    SetModeRequest,
+    self, ApplyPolicyRequest, Client, DeletePolicyRequest, ExplainRequest, ExplainResponse,
+    ManageClientsRequest, Mode, SetModeRequest,
 };
 use tollgate::domain::clock::{Clock as _, SystemClock};
+use tollgate::transport::pb::RateLimitRequest;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
@@ -100,6 +101,12 @@ impl Operator {
         let message = SetModeRequest { domain: domain.to_owned(), mode: mode.into() };
         let mut service = PolicyServiceClient::new(self.channel.clone());
         service.set_mode(self.call(message)).await.unwrap().into_inner().mode()
+    }
+
+    pub async fn explain(&self, request: RateLimitRequest) -> ExplainResponse {
+        let message = ExplainRequest { request: Some(request) };
+        let mut service = PolicyServiceClient::new(self.channel.clone());
+        service.explain(self.call(message)).await.unwrap().into_inner()
     }
 
     pub async fn apply(&self, yaml: &str) -> pb::Policy {
