@@ -4,9 +4,9 @@
 //! is deleted.
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hashbrown::hash_table::Entry as Slot;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
@@ -25,6 +25,8 @@ pub struct Directory {
     ordered: RwLock<BTreeSet<InOrder>>,
     /// How many clients each domain has; a domain without any is not in it.
     domains: RwLock<HashMap<Arc<str>, usize>>,
+    /// The bits of [`bit`] of all `domains`. Changes under their lock.
+    bits: AtomicU64,
     len: AtomicUsize,
 }
 
@@ -35,6 +37,7 @@ impl Default for Directory {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             ordered: RwLock::default(),
             domains: RwLock::default(),
+            bits: AtomicU64::new(0),
             len: AtomicUsize::new(0),
         }
     }
@@ -105,6 +108,11 @@ impl Directory {
                 .is_ok_and(|domain| self.domains.read().contains_key(domain))
     }
 
+    /// False: `domain` has no clients. Quicker than [`Self::has_domain`], and now and then true all the same.
+    pub fn may_have_domain(&self, domain: &[u8]) -> bool {
+        self.bits.load(Ordering::Relaxed) & bit(domain) != 0
+    }
+
     /// The client of this descriptor, expired or not.
     pub fn find<'e>(
         &self,
@@ -142,7 +150,9 @@ impl Directory {
             Slot::Vacant(place) => {
                 place.insert(Arc::clone(&client));
                 self.len.fetch_add(1, Ordering::Relaxed);
-                *self.domains.write().entry(Arc::clone(&client.name.domain)).or_default() += 1;
+                let mut domains = self.domains.write();
+                *domains.entry(Arc::clone(&client.name.domain)).or_default() += 1;
+                self.bits.fetch_or(bit(client.name.domain.as_bytes()), Ordering::Relaxed);
             }
         }
         // Under the shard's lock, so that both indexes see the writes of one client in one order.
@@ -163,6 +173,8 @@ impl Directory {
             *count -= 1;
             if *count == 0 {
                 domains.remove(&name.domain);
+                let bits = domains.keys().fold(0, |bits, domain| bits | bit(domain.as_bytes()));
+                self.bits.store(bits, Ordering::Relaxed);
             }
         }
     }
@@ -217,13 +229,20 @@ impl Directory {
 
     fn hash<'e>(&self, domain: &[u8], entries: impl Iterator<Item = (&'e [u8], &'e [u8])>) -> u64 {
         let mut hasher = self.hasher.build_hasher();
-        domain.hash(&mut hasher);
+        // Parts that run into each other are told apart by comparing.
+        hasher.write(domain);
         for (key, value) in entries {
-            key.hash(&mut hasher);
-            value.hash(&mut hasher);
+            hasher.write(key);
+            hasher.write(value);
         }
         hasher.finish()
     }
+}
+
+/// One of 64 bits, by the length and the ends of a domain.
+fn bit(domain: &[u8]) -> u64 {
+    let end = |byte: Option<&u8>| byte.map_or(0, |byte| usize::from(*byte));
+    1 << ((domain.len() + 7 * end(domain.first()) + 31 * end(domain.last())) % 64)
 }
 
 #[cfg(test)]
@@ -254,10 +273,12 @@ mod tests {
         let directory = Directory::default();
         directory.put(client("d", "a", 5));
         directory.put(client("d", "a", 4));
+        assert!(directory.may_have_domain(b"d") && !directory.may_have_domain(b"e"));
         assert_eq!(directory.get(&name("d", "a")).unwrap().revision, 4);
         assert_eq!(directory.len(), 1);
         directory.remove(&name("d", "a"));
         assert!(directory.is_empty() && !directory.has_domain(b"d"));
+        assert!(!directory.may_have_domain(b"d"));
     }
 
     #[test]

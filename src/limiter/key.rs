@@ -26,6 +26,9 @@ const FORMAT: &str = "1";
 const LONGEST_TAG: usize = 256;
 const KEPT_OF_LONG_TAG: usize = 128;
 
+/// A sliding window of ten years, in a thousand slots.
+const LONGEST_TAIL: usize = ":sliding_window:315360000s:1000".len();
+
 /// Whether a counter may be that of several descriptors.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Sharing {
@@ -108,15 +111,43 @@ pub(super) fn shared_pattern(path: &PathEntry) -> Option<&str> {
 }
 
 /// The part of a key after the hash tag: what kind of counter it is.
-pub fn tail(limit: &Limit) -> Box<[u8]> {
-    let period = limit.period().as_secs();
-    match limit.algorithm() {
-        Algorithm::TokenBucket { .. } => format!(":token_bucket:{period}s"),
-        Algorithm::SlidingWindow { slots } => format!(":sliding_window:{period}s:{slots}"),
-        Algorithm::FixedWindow => format!(":fixed_window:{period}s"),
+///
+/// Without the formatting machinery: every decision about a client makes one.
+pub fn tail(limit: &Limit) -> Vec<u8> {
+    let mut tail = Vec::with_capacity(LONGEST_TAIL);
+    let (name, slots) = match limit.algorithm() {
+        Algorithm::TokenBucket { .. } => (&b":token_bucket:"[..], None),
+        Algorithm::SlidingWindow { slots } => (&b":sliding_window:"[..], Some(slots)),
+        Algorithm::FixedWindow => (&b":fixed_window:"[..], None),
+    };
+    tail.extend_from_slice(name);
+    write_number(&mut tail, limit.period().as_secs());
+    tail.push(b's');
+    if let Some(slots) = slots {
+        tail.push(b':');
+        write_number(&mut tail, slots.into());
     }
-    .into_bytes()
-    .into()
+    tail
+}
+
+/// Whether [`tail`] is the same of both.
+pub fn is_alike(one: &Limit, other: &Limit) -> bool {
+    let algorithms = match (one.algorithm(), other.algorithm()) {
+        (Algorithm::SlidingWindow { slots: one }, Algorithm::SlidingWindow { slots: other }) => {
+            one == other
+        }
+        (Algorithm::TokenBucket { .. }, Algorithm::TokenBucket { .. })
+        | (Algorithm::FixedWindow, Algorithm::FixedWindow) => true,
+        _ => false,
+    };
+    algorithms && one.period_micros() == other.period_micros()
+}
+
+fn write_number(text: &mut Vec<u8>, number: u64) {
+    if number >= 10 {
+        write_number(text, number / 10);
+    }
+    text.push(b'0' + (number % 10) as u8);
 }
 
 /// Hides values that must be readable nowhere, the same way on every replica.

@@ -139,7 +139,8 @@ impl Resolver {
         policy: Option<&Domain>,
         mode: Mode,
     ) -> Resolution {
-        let clients = self.clients.has_domain(&request.domain).then_some(&self.clients);
+        let may_be_client = self.clients.directory.may_have_domain(&request.domain);
+        let clients = may_be_client.then_some(&self.clients);
         let matches: Vec<Match<'_>> = request
             .descriptors
             .iter()
@@ -194,38 +195,37 @@ impl Resolver {
         let policy = snapshot.policies.domain(domain).map(AsRef::as_ref);
         let rule = rule_of(policy, &entries);
         let path = path_of(policy, rule, &entries);
-        let limits = self.client_limits(client, rule).unwrap_or_default();
+        let limits: Result<Vec<Ready>, _> = self.client_limits(client, rule).collect();
         let key = |(limit, _, _): &Ready| {
             self.keys.key(domain, &entries, &path, Sharing::Own, &key::tail(limit))
         };
-        limits.iter().map(key).collect()
+        limits.unwrap_or_default().iter().map(key).collect()
     }
 
-    /// The limits of a client that counts, with what it leaves open taken from `rule`; none: unlimited.
-    fn client_limits(
+    /// The limits of a client, with what it leaves open taken from `rule`; empty: unlimited. An error: the rule makes it
+    /// impossible.
+    fn client_limits<'a>(
         &self,
-        client: &Client,
-        rule: Option<&Rule>,
-    ) -> Result<Vec<Ready>, LimitError> {
+        client: &'a Client,
+        rule: Option<&'a Rule>,
+    ) -> impl Iterator<Item = Result<Ready, LimitError>> + use<'a> {
         let model = rule.and_then(|rule| rule.limits.iter().find_map(counted));
         let of_rule = Model {
             limit: model.map(|(limit, _)| *limit),
             default_algorithm: self.default_algorithm,
         };
-        let rates = client.limits.iter().filter_map(|limit| limit.rate.map(|rate| (limit, rate)));
-        rates
-            .map(|(limit, rate)| {
-                let report = Report {
-                    requests_per_unit: rate.requests_per_unit,
-                    unit: rate.unit,
-                    unit_multiplier: rate.unit_multiplier,
-                    name: limit.name.clone(),
-                };
-                let on_store_failure =
-                    rate.on_store_failure.or_else(|| model.and_then(|(_, failure)| failure));
-                Ok((rate.limit(&of_rule)?, report, Traits { on_store_failure, lease: None }))
-            })
-            .collect()
+        let rates = client.limits.iter().filter_map(|limit| Some((limit, limit.rate.as_ref()?)));
+        rates.map(move |(limit, rate)| {
+            let report = Report {
+                requests_per_unit: rate.requests_per_unit,
+                unit: rate.unit,
+                unit_multiplier: rate.unit_multiplier,
+                name: limit.name.clone(),
+            };
+            let on_store_failure =
+                rate.on_store_failure.or_else(|| model.and_then(|(_, failure)| failure));
+            Ok((rate.limit(&of_rule)?, report, Traits { on_store_failure, lease: None }))
+        })
     }
 
     /// The limit of an override: its numbers, the rest from the rule it stands in for.

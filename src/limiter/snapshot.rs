@@ -52,7 +52,7 @@ impl Snapshot {
 fn tail(limit: &RuleLimit) -> Box<[u8]> {
     match &limit.kind {
         LimitKind::Unlimited => Box::default(),
-        LimitKind::Counted { limit, .. } => key::tail(limit),
+        LimitKind::Counted { limit, .. } => key::tail(limit).into(),
     }
 }
 

@@ -7,13 +7,7 @@ use super::status::{Decision, Outcome, Status};
 use crate::domain::Verdict;
 use crate::policy::{How, PathEntry, Rule};
 use crate::telemetry::escape::escape;
-use crate::telemetry::metrics::{Metrics, RuleMetrics};
-
-/// The rule label of a descriptor that only its override limits.
-const OVERRIDE: &str = "(override)";
-
-/// The rule label of a client that no rule matches.
-const CLIENT: &str = "(client)";
+use crate::telemetry::metrics::{Metrics, RuleMetrics, Unruled};
 
 /// Counts `decision`, the answer to `request`.
 pub(super) fn tally(
@@ -41,9 +35,9 @@ pub(super) fn tally(
             }
             Some(rule) => count_rule(&decision.snapshot, rule, status),
             None => {
-                let domain = escape(&request.domain).to_string();
-                let label = if status.client.is_some() { CLIENT } else { OVERRIDE };
-                count(&metrics.rule(&domain, label), status);
+                let client = status.client.is_some();
+                let unruled = if client { Unruled::Client } else { Unruled::Override };
+                count(&metrics.unruled(&request.domain, unruled), status);
             }
         }
     }

@@ -3,10 +3,11 @@
 //! Labels take their values from policies and settings, never from requests; the one exception, rules that ask
 //! for it by `detailed_metric` or `value_to_metric`, is bounded by [`Metrics::detailed_rule`].
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -16,6 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::escape::escape;
 use crate::store::StoreError;
 
 /// What the registry's text is, for the HTTP answer.
@@ -62,11 +64,32 @@ pub struct RuleMetrics {
     pub shadowed: Counter,
 }
 
+/// What limits a descriptor that no rule matches.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Unruled {
+    /// The override that it brings along.
+    Override,
+    /// The client that it is.
+    Client,
+}
+
+impl Unruled {
+    /// What stands in the place of a rule.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Override => "(override)",
+            Self::Client => "(client)",
+        }
+    }
+}
+
 /// Every instrument of the process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     decisions: Family<DecisionLabels, Counter>,
+    /// By domain, as requests call it: policies or clients name each.
+    unruled: [RwLock<HashMap<Box<[u8]>, RuleMetrics>>; 2],
     /// Series that requests have made, and how many there may be.
     detailed: Mutex<usize>,
     max_detailed: usize,
@@ -125,6 +148,7 @@ impl Metrics {
         let mut made = Self {
             registry: Registry::with_prefix("tollgate"),
             decisions: Family::default(),
+            unruled: Default::default(),
             detailed: Mutex::new(0),
             max_detailed,
             requests_ok: Counter::default(),
@@ -288,6 +312,18 @@ impl Metrics {
             over_limit: counter("over_limit"),
             shadowed: counter("shadowed"),
         }
+    }
+
+    /// The counters of descriptors of `domain` that no rule matches.
+    pub fn unruled(&self, domain: &[u8], unruled: Unruled) -> RuleMetrics {
+        let [overrides, clients] = &self.unruled;
+        let known = if unruled == Unruled::Override { overrides } else { clients };
+        if let Some(metrics) = known.read().get(domain) {
+            return metrics.clone();
+        }
+        let metrics = self.rule(&escape(domain).to_string(), unruled.label());
+        known.write().insert(domain.into(), metrics.clone());
+        metrics
     }
 
     /// The counters of a label made of a request's values; none when there are as many such labels as there may be.

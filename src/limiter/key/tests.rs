@@ -93,7 +93,22 @@ fn tail_names_algorithm_window_and_slots_but_never_the_number() {
         Limit::new(requests, Duration::from_secs(seconds), algorithm, Charge::Admitted).unwrap()
     };
     let sliding = Algorithm::SlidingWindow { slots: 10 };
+    let limits = [
+        limit(5, 3_600, sliding),
+        limit(9, 3_600, sliding),
+        limit(5, 60, sliding),
+        limit(5, 60, Algorithm::SlidingWindow { slots: 20 }),
+        limit(5, 60, Algorithm::TokenBucket { burst: 1 }),
+        limit(5, 60, Algorithm::TokenBucket { burst: 2 }),
+        limit(5, 60, Algorithm::FixedWindow),
+    ];
+    for (one, other) in limits.iter().flat_map(|one| limits.iter().map(move |other| (one, other))) {
+        assert_eq!(is_alike(one, other), tail(one) == tail(other), "{one:?} {other:?}");
+    }
     assert_eq!(&*tail(&limit(5, 3_600, sliding)), b":sliding_window:3600s:10");
+    let fixed = Algorithm::FixedWindow;
+    assert_eq!(tail(&limit(5, 315_360_000, fixed)), b":fixed_window:315360000s");
+    assert_eq!(tail(&limit(5, 1, fixed)), b":fixed_window:1s");
     assert_eq!(tail(&limit(5, 3_600, sliding)), tail(&limit(9, 3_600, sliding)));
     assert_ne!(tail(&limit(5, 3_600, sliding)), tail(&limit(5, 86_400, sliding)));
     assert_eq!(

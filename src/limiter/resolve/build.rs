@@ -1,16 +1,17 @@
 //! Puts a resolution together, descriptor by descriptor: which of client, override and rule limits it, and the claims
 //! and the part that follow. Which of them match is found before.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Ready, Report, Resolution, Resolved, Resolver, Target, path_of};
+use super::{Ready, Report, Resolution, Resolved, Resolver, Target, counted, path_of};
 use crate::clients::Client;
-use crate::domain::{Algorithm, Charge, Claim, Limit, Part, Unit};
+use crate::domain::{Algorithm, Charge, Claim, Limit, LimitError, Part, Unit};
 use crate::limiter::ask::Traits;
 use crate::limiter::key::{self, Sharing};
 use crate::limiter::request::{Descriptor, Request};
 use crate::limiter::snapshot::Snapshot;
-use crate::policy::{Domain, LimitKind, Rule};
+use crate::policy::{Domain, LimitKind, Rule, RuleLimit};
 
 /// A resolution in the making.
 pub(super) struct Building<'a> {
@@ -23,7 +24,7 @@ pub(super) struct Building<'a> {
     pub(super) resolution: Resolution,
 }
 
-impl Building<'_> {
+impl<'a> Building<'a> {
     /// Resolves the `i`-th descriptor and adds what it claims.
     pub(super) fn resolved(
         &mut self,
@@ -34,11 +35,12 @@ impl Building<'_> {
     ) -> Resolved {
         let index = rule.map(|rule| rule.index);
         // Limits were checked when the client was stored; if the rule has made them impossible since, it goes by the rule.
-        if let Some(client) = client
-            && let Ok(limits) = self.resolver.client_limits(&client, rule)
-        {
-            let target = self.by_client(i, descriptor, rule, &client, limits);
-            return Resolved { rule: index, client: Some(client), overridden: false, target };
+        let of_client = client.as_deref().and_then(|client| {
+            let limits = self.resolver.client_limits(client, rule);
+            self.by_client(i, descriptor, rule, client, limits)
+        });
+        if let Some(target) = of_client {
+            return Resolved { rule: index, client, overridden: false, target };
         }
         let brought = descriptor.limit.map(|over| self.resolver.override_limit(over, rule));
         let overridden = matches!(brought, Some(Some(_)));
@@ -53,33 +55,54 @@ impl Building<'_> {
         Resolved { rule: index, client: None, overridden, target }
     }
 
-    /// A client is not replaced by its own rule: that stands for the client's limits.
+    /// A client is not replaced by its own rule: that stands for the client's limits. None: one of them is impossible.
     fn by_client(
         &mut self,
         i: usize,
         descriptor: &Descriptor,
         rule: Option<&Rule>,
         client: &Client,
-        limits: Vec<Ready>,
-    ) -> Target {
-        if limits.is_empty() {
-            return Target::Unlimited;
+        limits: impl Iterator<Item = Result<Ready, LimitError>>,
+    ) -> Option<Target> {
+        if client.limits.iter().all(|limit| limit.rate.is_none()) {
+            return Some(Target::Unlimited);
         }
         let start = self.resolution.ask.group.claims.len();
-        for (limit, report, traits) in limits {
+        for limit in limits {
+            let Ok((limit, report, traits)) = limit else {
+                self.take_back(start);
+                return None;
+            };
             let named =
                 |&(by, name): &(usize, &str)| by != i && report.name.as_deref() == Some(name);
             if !self.replaced.iter().any(named) {
-                let counter = Counted { rule, sharing: Sharing::Own, tail: &key::tail(&limit) };
+                let tail = self.tail_of_rule(rule, &limit);
+                let tail = tail.map_or_else(|| key::tail(&limit).into(), Cow::Borrowed);
+                let counter = Counted { rule, sharing: Sharing::Own, tail: &tail };
                 self.claim(descriptor, counter, limit, traits, report);
             }
         }
         if self.resolution.ask.group.claims.len() == start {
-            return Target::Nothing;
+            return Some(Target::Nothing);
         }
         let quota = client.quota.unwrap_or_else(|| rule.is_some_and(|rule| rule.quota));
         let shadow = client.shadow.unwrap_or_else(|| rule.is_some_and(|rule| rule.shadow));
-        Target::Part(self.part(start, quota, shadow))
+        Some(Target::Part(self.part(start, quota, shadow)))
+    }
+
+    /// The end of a key that has been made for the rule, if its limit counts as this one does.
+    fn tail_of_rule(&self, rule: Option<&Rule>, limit: &Limit) -> Option<&'a [u8]> {
+        let rule = rule?;
+        let alike =
+            |own: &RuleLimit| counted(own).is_some_and(|(own, _)| key::is_alike(own, limit));
+        Some(self.snapshot.tail(rule, rule.limits.iter().position(alike)?))
+    }
+
+    /// Forgets the claims from `start` on.
+    fn take_back(&mut self, start: usize) {
+        self.resolution.ask.group.claims.truncate(start);
+        self.resolution.ask.traits.truncate(start);
+        self.resolution.reports.truncate(start);
     }
 
     fn by_rule(&mut self, descriptor: &Descriptor, rule: Option<&Rule>) -> Target {

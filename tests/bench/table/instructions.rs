@@ -72,13 +72,13 @@ pub fn lines(wanted: impl Fn(&str) -> bool) -> Vec<Line> {
         counted
     };
     let few = counted(0, 1, 0);
-    let line = |(asking, who)| {
-        let many = few.clone().and_then(|few| Ok((few, counted(CLIENTS, RULES, asking)?)));
+    let line = |rules, asking, who| {
+        let many = few.clone().and_then(|few| Ok((few, counted(CLIENTS, rules, asking)?)));
         let shown = |(few, many): &(f64, f64)| format!("{} against {}", short(*many), short(*few));
         Line {
             name: NAME.to_owned(),
             what: format!(
-                "{RULES} rules of 3 levels and {CLIENTS} clients, {who} / one rule, \
+                "{rules} rules of 3 levels and {CLIENTS} clients, {who} / one rule, \
                  instructions per decision"
             ),
             absolute: many.as_ref().map(shown).unwrap_or_default(),
@@ -86,7 +86,12 @@ pub fn lines(wanted: impl Fn(&str) -> bool) -> Vec<Line> {
             target: Target::AtMost(1.1),
         }
     };
-    vec![line((0, "asked by others")), line((CALLERS, "asked by those clients"))]
+    vec![
+        line(RULES, 0, "asked by others"),
+        line(RULES, CALLERS, "asked by those clients"),
+        // What the clients add by themselves.
+        line(1, CALLERS, "asked by those clients"),
+    ]
 }
 
 /// Instructions of one decision.
