@@ -47,6 +47,7 @@ pub struct Options {
     policy_text: Option<String>,
     config_text: Option<String>,
     data: Option<PathBuf>,
+    unheard: bool,
 }
 
 impl Options {
@@ -74,6 +75,12 @@ impl Options {
     /// Keeps what operators change in this directory, instead of one that ends with the process.
     pub fn data(mut self, path: impl AsRef<Path>) -> Self {
         self.data = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Nobody reads its log, which may be long.
+    pub fn unheard(mut self) -> Self {
+        self.unheard = true;
         self
     }
 
@@ -111,8 +118,9 @@ impl Options {
         self.redis.iter().for_each(|url| _ = command.arg("--redis-url").arg(url));
         self.set.iter().for_each(|setting| _ = command.args(["--set", setting]));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        let stderr = if self.unheard { Stdio::null() } else { Stdio::piped() };
         let mut child =
-            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("tollgate starts");
+            command.stdout(Stdio::null()).stderr(stderr).spawn().expect("tollgate starts");
         let log = follow(&mut child);
         let deadline = Instant::now() + PATIENCE;
         let at = loop {
@@ -141,7 +149,8 @@ pub fn command() -> Command {
 
 fn follow(child: &mut Child) -> Arc<Mutex<Vec<String>>> {
     let lines = Arc::new(Mutex::new(Vec::new()));
-    let (stderr, seen) = (child.stderr.take().unwrap(), Arc::clone(&lines));
+    let Some(stderr) = child.stderr.take() else { return lines };
+    let seen = Arc::clone(&lines);
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             seen.lock().unwrap().push(line);

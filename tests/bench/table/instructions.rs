@@ -74,11 +74,12 @@ pub fn lines(wanted: impl Fn(&str) -> bool) -> Vec<Line> {
     let few = counted(0, 1, 0);
     let line = |rules, asking, who| {
         let many = few.clone().and_then(|few| Ok((few, counted(CLIENTS, rules, asking)?)));
+        let rules = if rules == 1 { "one rule".to_owned() } else { format!("{rules} rules") };
         let shown = |(few, many): &(f64, f64)| format!("{} against {}", short(*many), short(*few));
         Line {
             name: NAME.to_owned(),
             what: format!(
-                "{rules} rules of 3 levels and {CLIENTS} clients, {who} / one rule, \
+                "{rules} of 3 levels and {CLIENTS} clients, {who} / one rule, \
                  instructions per decision"
             ),
             absolute: many.as_ref().map(shown).unwrap_or_default(),
