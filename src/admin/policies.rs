@@ -11,6 +11,7 @@ use super::record::{StoredPolicy, policy_key};
 use super::validate::Validator;
 use super::violations::{Violations, violation};
 use super::{Admin, audit, convert, corrupt, explain, failed, mode, pb};
+use crate::limiter::key::OPEN_SECRETS;
 use crate::policy::{Faults, Standing, Warning, check_text};
 use crate::registry::{Change, Expect, Record, Registry, RegistryError};
 use crate::store::LimitStore;
@@ -130,6 +131,7 @@ impl<R: Registry, S: LimitStore> Policies<R, S> {
         };
         let stored = StoredPolicy { yaml: request.yaml, updated_at: self.0.now() };
         let key = policy_key(&domain);
+        let open_secrets = checked.sensitive && self.0.shared().resolver.keys.hasher().is_open();
         let outcome = Ok(checked.warnings);
         if request.validate_only {
             if let Expect::Revision(wanted) = expect {
@@ -138,7 +140,7 @@ impl<R: Registry, S: LimitStore> Policies<R, S> {
                     return Err(stale(found, "etag"));
                 }
             }
-            return Ok(self.policy(&domain, stored, 0, &outcome));
+            return Ok(warned(self.policy(&domain, stored, 0, &outcome), open_secrets));
         }
         let value = Some(stored.write().map_err(|error| corrupt(&error))?);
         let written = self.0.write(vec![Change { key, expect, value }]).await;
@@ -147,7 +149,10 @@ impl<R: Registry, S: LimitStore> Policies<R, S> {
             error => failed(&error),
         })?;
         log(who, "apply_policy", &domain, written.before.first(), Some(&stored));
-        Ok(self.policy(&domain, stored, written.revision, &outcome))
+        if open_secrets {
+            tracing::warn!(%domain, "{OPEN_SECRETS}");
+        }
+        Ok(warned(self.policy(&domain, stored, written.revision, &outcome), open_secrets))
     }
 
     fn validator(&self) -> Validator<'_> {
@@ -201,6 +206,12 @@ fn faulty(mut violations: Violations, faults: &Faults) -> Status {
         message.push_str("\n...; `tollgate check` tells all of them");
     }
     violations.into_status_saying(message)
+}
+
+/// The policy with a warning that its secrets are open, if they are.
+fn warned(mut policy: pb::Policy, open_secrets: bool) -> pb::Policy {
+    policy.warnings.extend(open_secrets.then(|| format!("warning: {OPEN_SECRETS}")));
+    policy
 }
 
 fn missing() -> Status {

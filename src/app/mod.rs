@@ -22,9 +22,10 @@ use self::listen::Listeners;
 use self::process::Process;
 pub use self::ready::ReadyFile;
 use crate::config::{self, Settings};
+use crate::limiter::key::OPEN_SECRETS;
 use crate::ops::{self, Ops};
 use crate::policy::reload::Watcher;
-use crate::policy::{Compiled, Faults, Files, Layered, Rule, Source};
+use crate::policy::{Compiled, Faults, Files, Layered, Source};
 use crate::store::redis::BadUrl;
 use crate::telemetry::logs::LogHandle;
 use crate::transport::server::ServeError;
@@ -118,18 +119,11 @@ pub async fn run(
     Ok(())
 }
 
-/// Hashes with a key that everybody knows hide a value only from those who do not try.
 fn warn_of_open_secrets(settings: &Settings, compiled: &Compiled) {
-    let sensitive = |rule: &Rule| rule.path.iter().any(|entry| entry.sensitive);
     let configured = settings.policies.path.is_some();
-    if configured
-        && settings.general.sensitive_key.is_none()
-        && compiled.set.rules().iter().any(|rule| sensitive(rule))
-    {
-        tracing::warn!(
-            "policies mark values as sensitive, and sensitive_key is not set: whoever guesses a value can confirm it by \
-             its hash; set the same random sensitive_key on every replica"
-        );
+    let open = settings.general.sensitive_key.is_none();
+    if configured && open && compiled.set.marks_sensitive() {
+        tracing::warn!("{OPEN_SECRETS}");
     }
 }
 

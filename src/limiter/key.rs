@@ -152,7 +152,14 @@ fn write_number(text: &mut Vec<u8>, number: u64) {
 
 /// Hides values that must be readable nowhere, the same way on every replica.
 #[derive(Clone)]
-pub struct SensitiveHasher(Hmac<Sha256>);
+pub struct SensitiveHasher {
+    keyed: Hmac<Sha256>,
+    open: bool,
+}
+
+/// What to say of policies that mark values as sensitive where [`SensitiveHasher::is_open`].
+pub const OPEN_SECRETS: &str = "policies mark values as sensitive, and sensitive_key is not set: whoever guesses a value can \
+    confirm it by its hash; set the same random sensitive_key on every replica";
 
 impl std::fmt::Debug for SensitiveHasher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -164,12 +171,17 @@ impl SensitiveHasher {
     /// Hashes keyed with `secret`, which replicas that share counters must share.
     pub fn new(secret: &[u8]) -> Self {
         let key = Sha256::digest(secret);
-        Self(<Hmac<Sha256> as KeyInit>::new(&pad(&key).into()))
+        Self { keyed: <Hmac<Sha256> as KeyInit>::new(&pad(&key).into()), open: secret.is_empty() }
+    }
+
+    /// Whether it hashes with a key that everybody knows, which hides a value only from those who do not try.
+    pub const fn is_open(&self) -> bool {
+        self.open
     }
 
     /// 32 hexadecimal digits, the first half of an HMAC-SHA-256.
     pub fn hash(&self, value: &[u8]) -> String {
-        let mut mac = self.0.clone();
+        let mut mac = self.keyed.clone();
         mac.update(value);
         hex(&mac.finalize().into_bytes())
     }

@@ -37,6 +37,8 @@ pub struct Standing {
 pub struct Checked {
     /// Whose policy it is.
     pub domain: Arc<str>,
+    /// Whether it marks values as sensitive.
+    pub sensitive: bool,
     /// What is odd about it.
     pub warnings: Vec<Warning>,
 }
@@ -48,7 +50,8 @@ pub struct Checked {
 pub fn check_text(name: &str, yaml: &str, options: &Options) -> Result<Checked, Faults> {
     let Compiled { set, warnings } = compile(&[Source::new(name, yaml)], options)?;
     let domain = set.domains().first().map(|domain| Arc::clone(domain.name()));
-    Ok(Checked { domain: domain.unwrap_or_default(), warnings })
+    let sensitive = set.marks_sensitive();
+    Ok(Checked { domain: domain.unwrap_or_default(), sensitive, warnings })
 }
 
 /// What is in force, by where it comes from.

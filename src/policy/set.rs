@@ -40,6 +40,11 @@ impl PolicySet {
         &self.rules
     }
 
+    /// Whether a rule marks values as sensitive.
+    pub fn marks_sensitive(&self) -> bool {
+        self.rules.iter().any(|rule| rule.path.iter().any(|entry| entry.sensitive))
+    }
+
     /// Twelve hexadecimal digits that two sets share when they were made of the same files' contents; empty
     /// for the default.
     pub fn version(&self) -> &str {

@@ -176,6 +176,20 @@ async fn replica_tells_how_far_it_follows_and_when_it_is_cut_off() {
 }
 
 #[tokio::test]
+async fn applied_policy_with_open_secrets_is_warned_of() {
+    const SENSITIVE: &str = "{domain: e, descriptors: [{key: k, sensitive: true, rate_limit: \
+        {unit: day, requests_per_unit: 7}}]}";
+    const WARNING: &str = "sensitive_key is not set";
+    let open = Options::serving(POLICY).start();
+    let policy = Operator::of(&open).await.apply(SENSITIVE).await;
+    assert!(policy.warnings.iter().any(|warning| warning.contains(WARNING)), "{policy:?}");
+    open.wait_for_log(WARNING);
+    let keyed = Options::serving(POLICY).config("sensitive_key: 0123456789abcdef\n").start();
+    let policy = Operator::of(&keyed).await.apply(SENSITIVE).await;
+    assert_eq!(policy.warnings, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn token_opens_the_listener_beyond_loopback_and_nothing_else_does() {
     let tollgate = Options::serving(POLICY)
         .env("TOLLGATE__ADMIN__TOKEN", "s3cret")

@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench --bench clients              a million, with Redis
 //! cargo bench --bench clients -- 100000    so many
+//! cargo bench --bench clients -- 1000000 100    in batches of so many rather than 1000
 //! ```
 //! Two tollgates share a Redis; one is told, the other follows. It prints figures and asserts what must hold on any
 //! machine: nothing is lost, pages are complete. It is no criterion benchmark, as each step happens once.
@@ -40,6 +41,7 @@ use self::support::tollgate::{Options, Tollgate};
 
 pub const DOMAIN: &str = "api";
 const POLICY: &str = "domain: api\ndescriptors:\n  - {key: client_id, rate_limit: {unit: minute, requests_per_unit: 100}}\n";
+/// The most clients in a batch and on a page.
 const MOST: usize = 1_000;
 
 /// The value that names the `i`-th client.
@@ -48,7 +50,8 @@ pub fn id(i: usize) -> String {
 }
 
 fn main() {
-    let count = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(1_000_000);
+    let mut numbers = std::env::args().filter_map(|arg| arg.parse().ok());
+    let (count, batch) = (numbers.next().unwrap_or(1_000_000), numbers.next().unwrap_or(MOST));
     let Some(redis) = RedisServer::start() else { return };
     let start = || Options::serving(POLICY).redis(redis.url()).unheard().start();
     let runtime = Runtime::new().unwrap();
@@ -61,10 +64,10 @@ fn main() {
     let empty = (memory(&told), memory(&follower));
     let pace = Pace::begin(told.at.grpc, count);
     let begin = Instant::now();
-    let revision = runtime.block_on(load(&told, count));
+    let revision = runtime.block_on(load(&told, count, batch));
     let took = begin.elapsed();
     println!("decisions meanwhile:   {}", pace.end());
-    println!("{count} clients loaded in {took:.1?}");
+    println!("{count} clients loaded in {took:.1?}, {batch} at a time");
     runtime.block_on(followed(&follower, revision));
     println!("followed {:.1?} after the last answer", begin.elapsed().saturating_sub(took));
     println!("bytes for each, told:  {:.0}", per_client(empty.0, memory(&told), count));
@@ -120,11 +123,11 @@ fn client(i: usize, requests_per_unit: u32) -> Client {
 }
 
 /// Loads them in batches, one after the other; the revision of the last.
-async fn load(tollgate: &Tollgate, count: usize) -> u64 {
+async fn load(tollgate: &Tollgate, count: usize, batch: usize) -> u64 {
     let mut service = service(tollgate).await;
     let mut revision = 0;
-    for begin in (0..count).step_by(MOST) {
-        let clients = (begin..count.min(begin + MOST)).map(|i| client(i, 60)).collect();
+    for begin in (0..count).step_by(batch) {
+        let clients = (begin..count.min(begin + batch)).map(|i| client(i, 60)).collect();
         revision = manage(&mut service, Action::Upsert(Upsert { clients })).await.revision;
     }
     revision
