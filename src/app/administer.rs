@@ -19,7 +19,7 @@ use crate::transport::server::serve_admin;
 const STORE_DEADLINE: Duration = Duration::from_secs(1);
 /// How often the records of clients that have expired are deleted.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
-/// How long the start waits for the registry.
+/// How long the start waits for the registry to say something.
 const START_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Starts following the registry and serving operators, until the process stops.
@@ -49,13 +49,10 @@ pub(super) fn spawn(
     Ok(())
 }
 
-/// Waits until the registry was read once, so that the first requests meet what operators changed; not long, as it may be
-/// away.
+/// Waits until the registry was read once, so that the first requests meet what operators changed: as long as there is
+/// more to read, but not long when nothing comes, as it may be away.
 pub(super) async fn wait_for_registry(process: &Process) {
-    let tried = tokio::time::timeout(START_PATIENCE, process.follower.tried()).await;
-    if tried.is_err() {
-        tracing::warn!(
-            "what operators changed is not all in force yet: the registry takes long to read"
-        );
+    if !process.follower.tried(START_PATIENCE).await {
+        tracing::warn!("what operators changed is not all in force yet: the registry is silent");
     }
 }

@@ -42,6 +42,8 @@ pub struct Progress {
     pub revision: u64,
     /// Whether the mirror has been complete once; before that it holds a part at most.
     pub synced: bool,
+    /// How many records have come while everything is read.
+    pub records: usize,
     /// Whether a first attempt has ended, well or not.
     pub tried: bool,
     /// Whether the last attempt reached the registry.
@@ -107,9 +109,19 @@ impl<R, M> Follower<R, M> {
         *self.progress.borrow()
     }
 
-    /// Resolves once a first attempt to read the registry has ended, well or not.
-    pub async fn tried(&self) -> Progress {
-        self.until(|progress| progress.tried).await
+    /// Resolves to true once a first attempt to read the registry has ended, well or not; to false when nothing more of
+    /// it came within `patience`.
+    pub async fn tried(&self, patience: Duration) -> bool {
+        let mut progress = self.progress.subscribe();
+        loop {
+            if progress.borrow_and_update().tried {
+                return true;
+            }
+            // The sender is in self, so this ends by a change or late.
+            if tokio::time::timeout(patience, progress.changed()).await.is_err() {
+                return false;
+            }
+        }
     }
 
     /// Resolves once the mirror has been complete.
@@ -227,7 +239,7 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
             let mut state = self.state.lock();
             state.revision = None;
             state.ahead.clear();
-            self.progress.send_modify(|progress| progress.revision = 0);
+            self.progress.send_modify(|progress| (progress.revision, progress.records) = (0, 0));
             std::mem::replace(&mut state.told, true)
         };
         let (mut records, mut said) = (0, 0);
@@ -245,6 +257,7 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
             }
             records += entries.len();
             self.mirror.apply(entries);
+            self.progress.send_modify(|progress| progress.records = records);
             if records >= said + SAY_EVERY {
                 said = records;
                 tracing::info!(records, "reading the registry");

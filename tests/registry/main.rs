@@ -15,4 +15,5 @@ mod file;
 mod follow;
 mod map;
 mod outage;
+mod start;
 mod suite;

@@ -20,7 +20,8 @@ async fn starts_without_redis_and_follows_once_it_is_there() {
     let settings = RedisRegistrySettings::new(format!("redis://127.0.0.1:{port}"), "test:");
     let registry = Arc::new(RedisRegistry::connect(&settings).unwrap());
     let following = follow(&registry, DEFAULT_POLL);
-    let tried = following.follower.tried().await;
+    assert!(following.follower.tried(SOON).await);
+    let tried = following.follower.progress();
     assert!(tried.tried && !tried.synced && !tried.reached, "{tried:?}");
     let refused = registry.write(vec![put("a", "1")]).await;
     let Err(RegistryError::Unavailable(reason)) = refused else { panic!("{refused:?}") };
