@@ -95,7 +95,9 @@ impl DenyCache {
 
     /// Forgets what it knows of `keys`.
     pub(super) fn forget(&self, keys: &[Key]) {
-        keys.iter().for_each(|key| self.table.remove(key));
+        for key in keys {
+            self.table.remove(key);
+        }
     }
 
     fn recall(&self, claim: &Claim, now: Instant) -> Option<Ruling> {

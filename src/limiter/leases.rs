@@ -69,13 +69,13 @@ impl Leases {
         let claims = &ask.group.claims;
         let mut rulings = Vec::with_capacity(claims.len());
         for claim in claims {
-            match self.spend(claim, now) {
-                Some(reading) => rulings.push(Ruling { reading, degraded: false }),
-                None => {
-                    claims.iter().take(rulings.len()).for_each(|claim| self.unspend(claim, now));
-                    return None;
+            let Some(reading) = self.spend(claim, now) else {
+                for spent in claims.iter().take(rulings.len()) {
+                    self.unspend(spent, now);
                 }
-            }
+                return None;
+            };
+            rulings.push(Ruling { reading, degraded: false });
         }
         self.metrics.leased_hits.inc_by(claims.iter().map(|claim| claim.hits.needed()).sum());
         Some(rulings)
@@ -159,7 +159,9 @@ impl Leases {
 
     /// Forgets what is held of `keys`.
     pub(super) fn forget(&self, keys: &[Key]) {
-        keys.iter().for_each(|key| self.table.remove(key));
+        for key in keys {
+            self.table.remove(key);
+        }
     }
 }
 
