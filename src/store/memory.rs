@@ -3,14 +3,15 @@
 //! It runs [`Group::decide`] under the locks of the shards that a group touches, and never waits. Counters live
 //! as long as the process and are seen by no other replica.
 
+mod entries;
+mod fingerprint;
+mod held;
 mod shard;
 
-use std::hash::BuildHasher as _;
-
-use hashbrown::DefaultHashBuilder;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
+use self::fingerprint::{Fingerprint, Fingerprints};
 use self::shard::{Place, Shard};
 use super::{Answer, LimitStore, StoreError};
 use crate::domain::{Claim, Clock, Commit, Group, Key, Reading};
@@ -25,8 +26,8 @@ const KEYS_PER_SHARD: usize = 64;
 #[derive(Debug)]
 pub struct MemoryStore<C> {
     clock: C,
-    /// Seeded at random, so that nobody can choose keys that meet in one shard.
-    hasher: DefaultHashBuilder,
+    /// Under a secret, so that nobody can choose keys that share a counter, or meet in one shard.
+    prints: Fingerprints,
     shards: Box<[Mutex<Shard>]>,
 }
 
@@ -37,7 +38,7 @@ impl<C: Clock> MemoryStore<C> {
         let max = max_keys.div_ceil(shards);
         Self {
             clock,
-            hasher: DefaultHashBuilder::default(),
+            prints: Fingerprints::new(),
             shards: (0..shards).map(|_| Mutex::new(Shard::new(max, shards))).collect(),
         }
     }
@@ -53,23 +54,20 @@ impl<C: Clock> MemoryStore<C> {
     }
 
     fn decide_now(&self, group: &Group, commit: Commit) -> Answer {
-        let hashes: Vec<u64> =
-            group.claims.iter().map(|claim| self.hasher.hash_one(claim.key.as_bytes())).collect();
-        let mut locked = Locked::lock(&self.shards, &hashes);
+        let prints: Vec<Fingerprint> =
+            group.claims.iter().map(|claim| self.prints.of(&claim.key)).collect();
+        let mut locked = Locked::lock(&self.shards, &prints);
         // Read under the locks: decisions on one key are in the order of their times.
         let now = self.clock.now();
         let mut places: Vec<(Place, usize)> = Vec::with_capacity(group.claims.len());
         let mut counters = Vec::with_capacity(group.claims.len());
         let mut slots = Vec::with_capacity(group.claims.len());
-        for (i, (claim, &hash)) in group.claims.iter().zip(&hashes).enumerate() {
-            let place = locked.shard(hash).place(hash, claim, now);
-            let known = places.iter().position(|(p, first)| {
-                *p == place
-                    && (!place.is_own()
-                        || group.claims.get(*first).is_some_and(|c| c.key == claim.key))
-            });
+        for (i, (claim, &print)) in group.claims.iter().zip(&prints).enumerate() {
+            let shard = locked.shard(print);
+            let place = shard.place(print, claim, now);
+            let known = places.iter().position(|(taken, _)| *taken == place);
             slots.push(known.unwrap_or_else(|| {
-                counters.push(locked.shard(hash).take(&place, hash, claim));
+                counters.push(shard.take(&place, claim));
                 places.push((place, i));
                 places.len() - 1
             }));
@@ -77,25 +75,30 @@ impl<C: Clock> MemoryStore<C> {
         let readings = group.decide(commit, now, &slots, &mut counters);
         let mut lost = vec![false; places.len()];
         for (((place, first), counter), lost) in places.into_iter().zip(counters).zip(&mut lost) {
-            if let (Some(claim), Some(&hash)) = (group.claims.get(first), hashes.get(first)) {
-                *lost = !locked.shard(hash).put(&place, hash, claim, counter, now);
+            if let (Some(claim), Some(&print)) = (group.claims.get(first), prints.get(first)) {
+                *lost = !locked.shard(print).put(&place, claim, counter, now);
             }
         }
         answer(&slots, readings, &lost)
     }
 
-    /// The common case, a group of one claim, without the bookkeeping of several.
+    /// The common case, a group of one claim, without the bookkeeping of several: allocates the answer alone.
     fn decide_one(&self, claim: &Claim, group: &Group, commit: Commit) -> Answer {
-        let hash = self.hasher.hash_one(claim.key.as_bytes());
-        let mut locked = Locked::lock(&self.shards, &[hash]);
+        let print = self.prints.of(&claim.key);
+        let mut shard = self.shard(print);
         let now = self.clock.now();
-        let shard = locked.shard(hash);
-        let place = shard.place(hash, claim, now);
-        let mut counters = [shard.take(&place, hash, claim)];
+        let place = shard.place(print, claim, now);
+        let mut counters = [shard.take(&place, claim)];
         let readings = group.decide(commit, now, &[0], &mut counters);
         let [counter] = counters;
-        let lost = !shard.put(&place, hash, claim, counter, now);
+        let lost = !shard.put(&place, claim, counter, now);
+        drop(shard);
         answer(&[0], readings, &[lost])
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "`shard_of` is below the number of shards")]
+    fn shard(&self, print: Fingerprint) -> MutexGuard<'_, Shard> {
+        self.shards[shard_of(print, self.shards.len())].lock()
     }
 }
 
@@ -111,10 +114,10 @@ impl<C: Clock> LimitStore for MemoryStore<C> {
     /// A counter that is shared for want of room stays: it is not the key's alone.
     async fn forget(&self, keys: &[Key], _deadline: Instant) -> Result<u32, StoreError> {
         let forget = |key: &&Key| {
-            let hash = self.hasher.hash_one(key.as_bytes());
-            let mut locked = Locked::lock(&self.shards, &[hash]);
+            let print = self.prints.of(key);
+            let mut shard = self.shard(print);
             let now = self.clock.now();
-            locked.shard(hash).forget(hash, key, now)
+            shard.forget(print, now)
         };
         Ok(keys.iter().filter(forget).count() as u32)
     }
@@ -140,26 +143,25 @@ struct Locked<'a> {
 }
 
 impl<'a> Locked<'a> {
-    fn lock(shards: &'a [Mutex<Shard>], hashes: &[u64]) -> Self {
+    fn lock(shards: &'a [Mutex<Shard>], prints: &[Fingerprint]) -> Self {
         let mut touched: Vec<usize> =
-            hashes.iter().map(|hash| shard_of(*hash, shards.len())).collect();
+            prints.iter().map(|print| shard_of(*print, shards.len())).collect();
         touched.sort_unstable();
         touched.dedup();
         let lock = |i: usize| shards.get(i).map(|shard| (i, shard.lock()));
         Self { shards: shards.len(), guards: touched.into_iter().filter_map(lock).collect() }
     }
 
-    #[expect(clippy::indexing_slicing, reason = "every hash was given to `lock`")]
-    fn shard(&mut self, hash: u64) -> &mut Shard {
-        let shard = shard_of(hash, self.shards);
+    #[expect(clippy::indexing_slicing, reason = "every fingerprint was given to `lock`")]
+    fn shard(&mut self, print: Fingerprint) -> &mut Shard {
+        let shard = shard_of(print, self.shards);
         let at = self.guards.partition_point(|(i, _)| *i < shard);
         &mut self.guards[at].1
     }
 }
 
-/// By the high bits: the table inside a shard uses the low ones.
-fn shard_of(hash: u64, shards: usize) -> usize {
-    ((hash >> 32) as usize) % shards
+fn shard_of(print: Fingerprint, shards: usize) -> usize {
+    print.spread as usize % shards
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@
 
 use hashbrown::{HashMap, HashTable, hash_table::Entry as Slot};
 
-use crate::domain::{Algorithm, Claim, Counter, Key, Timestamp};
+use super::entries::{Entries, Entry};
+use super::fingerprint::Fingerprint;
+use super::held::{Held, Spare};
+use crate::domain::{Algorithm, Claim, Counter, Timestamp};
 
 /// Overflow counters per limit, over all shards.
 const OVERFLOW_PER_LIMIT: usize = 4_096;
@@ -23,18 +26,9 @@ const SWEEP_WHEN_FULL: usize = 64;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Place {
     /// The one of its key.
-    Own {
-        /// Distinguishes keys; equal hashes still compare keys.
-        hash: u64,
-    },
+    Own(Fingerprint),
     /// A shared one.
     Overflow(OverflowKey),
-}
-
-impl Place {
-    pub(super) const fn is_own(self) -> bool {
-        matches!(self, Self::Own { .. })
-    }
 }
 
 /// A shared counter: the numbers of the limit and which of its overflow counters.
@@ -46,21 +40,16 @@ pub(super) struct OverflowKey {
     slot: usize,
 }
 
-#[derive(Debug)]
-struct Entry {
-    key: Key,
-    hash: u64,
-    counter: Counter,
-    empty_at: Timestamp,
-}
-
 /// A part of the store's counters.
 #[derive(Debug)]
 pub(super) struct Shard {
     /// Dense, so that sweeping walks it with a cursor.
-    entries: Vec<Entry>,
-    /// Hash -> position in `entries`.
+    entries: Entries,
+    /// Fingerprint -> position in `entries`.
     index: HashTable<u32>,
+    /// Where the counter was that was looked for last: a step looks for the same one several times.
+    found: usize,
+    spare: Spare,
     overflow: HashMap<OverflowKey, (Counter, Timestamp)>,
     overflow_slots: usize,
     max: usize,
@@ -73,8 +62,10 @@ impl Shard {
     /// A shard for at most `max` keys, one of `shards`.
     pub(super) fn new(max: usize, shards: usize) -> Self {
         Self {
-            entries: Vec::new(),
+            entries: Entries::default(),
             index: HashTable::new(),
+            found: 0,
+            spare: Spare::default(),
             overflow: HashMap::new(),
             overflow_slots: OVERFLOW_PER_LIMIT.div_ceil(shards),
             max: max.max(1),
@@ -88,25 +79,23 @@ impl Shard {
     }
 
     /// Where the counter of `claim` is, or will be.
-    pub(super) fn place(&mut self, hash: u64, claim: &Claim, now: Timestamp) -> Place {
-        let own = Place::Own { hash };
-        if self.find(hash, &claim.key).is_some() || self.has_room(now) {
-            return own;
+    pub(super) fn place(&mut self, print: Fingerprint, claim: &Claim, now: Timestamp) -> Place {
+        if self.find(print).is_some() || self.has_room(now) {
+            return Place::Own(print);
         }
-        Place::Overflow(self.overflow_key(hash, claim))
+        Place::Overflow(self.overflow_key(print, claim))
     }
 
-    /// Takes the counter out; [`Self::put`] must bring it back.
-    pub(super) fn take(&mut self, place: &Place, hash: u64, claim: &Claim) -> Counter {
+    /// The counter, which stays where it is until [`Self::put`] brings it back; that must follow.
+    pub(super) fn take(&mut self, place: &Place, claim: &Claim) -> Counter {
         match place {
-            Place::Own { .. } => match self.find(hash, &claim.key) {
-                Some(at) => self
-                    .entries
-                    .get_mut(at)
-                    .map(|e| std::mem::take(&mut e.counter))
-                    .unwrap_or_default(),
-                None => self.inherited(hash, claim),
-            },
+            Place::Own(print) => {
+                let Some(at) = self.find(*print) else { return self.inherited(*print, claim) };
+                let Some(entry) = self.entries.get_mut(at) else { return Counter::Empty };
+                // Until it is back no sweep may drop it.
+                entry.empty_at = Timestamp::from_micros(u64::MAX);
+                entry.held.counter(&mut self.spare)
+            }
             Place::Overflow(key) => {
                 self.overflow.get_mut(key).map(|(c, _)| std::mem::take(c)).unwrap_or_default()
             }
@@ -117,43 +106,47 @@ impl Shard {
     pub(super) fn put(
         &mut self,
         place: &Place,
-        hash: u64,
         claim: &Claim,
         counter: Counter,
         now: Timestamp,
     ) -> bool {
         let empty_at = counter.empty_at(&claim.limit);
         match place {
-            Place::Own { .. } => self.put_own(hash, claim, counter, empty_at),
+            Place::Own(print) => {
+                self.put_own(*print, counter, empty_at);
+                true
+            }
             Place::Overflow(key) => self.put_overflow(*key, counter, empty_at, now),
         }
     }
 
-    /// Drops the counter of `key`; whether it held something.
-    pub(super) fn forget(&mut self, hash: u64, key: &Key, now: Timestamp) -> bool {
-        let Some(at) = self.find(hash, key) else { return false };
+    /// Drops the counter of a key; whether it held something.
+    pub(super) fn forget(&mut self, print: Fingerprint, now: Timestamp) -> bool {
+        let Some(at) = self.find(print) else { return false };
         let held = self.entries.get(at).is_some_and(|entry| entry.empty_at > now);
         self.remove(at);
         held
     }
 
-    fn put_own(&mut self, hash: u64, claim: &Claim, counter: Counter, empty_at: Timestamp) -> bool {
-        match (self.find(hash, &claim.key), counter) {
-            (Some(at), Counter::Empty) => self.remove(at),
-            (Some(at), counter) => {
-                if let Some(entry) = self.entries.get_mut(at) {
-                    (entry.counter, entry.empty_at) = (counter, empty_at);
-                }
+    fn put_own(&mut self, print: Fingerprint, counter: Counter, empty_at: Timestamp) {
+        let Some(at) = self.find(print) else {
+            if let Some(held) = Held::new(counter, &mut self.spare) {
+                self.insert(Entry { print, empty_at, held });
             }
-            (None, Counter::Empty) => {}
-            (None, counter) => {
-                let at = self.entries.len() as u32;
-                let entries = &self.entries;
-                self.index.insert_unique(hash, at, |&i| hash_of(entries, i));
-                self.entries.push(Entry { key: claim.key.clone(), hash, counter, empty_at });
-            }
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(at) else { return };
+        entry.empty_at = empty_at;
+        if !entry.held.replace(counter, &mut self.spare) {
+            self.remove(at);
         }
-        true
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let at = self.entries.len();
+        let entries = &self.entries;
+        self.index.insert_unique(entry.print.index, at as u32, |&i| hash_of(entries, i));
+        self.entries.push(entry);
     }
 
     fn put_overflow(
@@ -183,20 +176,20 @@ impl Shard {
     }
 
     /// What a key that gets a counter of its own owes to the shared one it may have used.
-    fn inherited(&self, hash: u64, claim: &Claim) -> Counter {
+    fn inherited(&self, print: Fingerprint, claim: &Claim) -> Counter {
         if self.overflow.is_empty() {
             return Counter::Empty;
         }
-        let shared = self.overflow.get(&self.overflow_key(hash, claim));
+        let shared = self.overflow.get(&self.overflow_key(print, claim));
         shared.map(|(counter, _)| counter.clone()).unwrap_or_default()
     }
 
-    fn overflow_key(&self, hash: u64, claim: &Claim) -> OverflowKey {
+    fn overflow_key(&self, print: Fingerprint, claim: &Claim) -> OverflowKey {
         OverflowKey {
             algorithm: claim.limit.algorithm(),
             requests: claim.limit.requests(),
             period: claim.limit.period_micros(),
-            slot: (hash as usize) % self.overflow_slots,
+            slot: (print.index as usize) % self.overflow_slots,
         }
     }
 
@@ -214,11 +207,7 @@ impl Shard {
             if self.cursor >= self.entries.len() {
                 self.cursor = 0;
             }
-            if self
-                .entries
-                .get(self.cursor)
-                .is_some_and(|e| e.counter != Counter::Empty && e.empty_at <= now)
-            {
+            if self.entries.get(self.cursor).is_some_and(|entry| entry.empty_at <= now) {
                 self.remove(self.cursor);
             } else {
                 self.cursor += 1;
@@ -226,13 +215,17 @@ impl Shard {
         }
     }
 
-    fn find(&self, hash: u64, key: &Key) -> Option<usize> {
-        let is_it = |&i: &u32| self.entries.get(i as usize).is_some_and(|e| e.key == *key);
-        self.index.find(hash, is_it).map(|&i| i as usize)
+    fn find(&mut self, print: Fingerprint) -> Option<usize> {
+        let entries = &self.entries;
+        let is_it = |at: usize| entries.get(at).is_some_and(|entry| entry.print == print);
+        if !is_it(self.found) {
+            self.found = *self.index.find(print.index, |&i| is_it(i as usize))? as usize;
+        }
+        Some(self.found)
     }
 
     fn remove(&mut self, at: usize) {
-        let Some(hash) = self.entries.get(at).map(|e| e.hash) else { return };
+        let Some(hash) = self.entries.get(at).map(|entry| entry.print.index) else { return };
         let entries = &self.entries;
         if let Slot::Occupied(slot) =
             self.index.entry(hash, |&i| i as usize == at, |&i| hash_of(entries, i))
@@ -242,13 +235,13 @@ impl Shard {
         self.entries.swap_remove(at);
         if let Some(moved) = self.entries.get(at) {
             let last = self.entries.len();
-            if let Some(i) = self.index.find_mut(moved.hash, |&i| i as usize == last) {
+            if let Some(i) = self.index.find_mut(moved.print.index, |&i| i as usize == last) {
                 *i = at as u32;
             }
         }
     }
 }
 
-fn hash_of(entries: &[Entry], at: u32) -> u64 {
-    entries.get(at as usize).map_or(0, |entry| entry.hash)
+fn hash_of(entries: &Entries, at: u32) -> u64 {
+    entries.get(at as usize).map_or(0, |entry| entry.print.index)
 }
