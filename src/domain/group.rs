@@ -121,7 +121,8 @@ impl Group {
         slots: &[usize],
         counters: &mut [Counter],
     ) -> Vec<Reading> {
-        let before = vec![None; counters.len()];
+        let may_go_back = commit == Commit::Never || self.parts.len() > 1;
+        let before = vec![None; if may_go_back { counters.len() } else { 0 }];
         let readings = Vec::with_capacity(self.claims.len());
         let mut trial = Trial { group: self, commit, now, slots, counters, before, readings };
         self.parts.iter().for_each(|part| trial.decide_part(part));
@@ -144,7 +145,7 @@ struct Trial<'a> {
     now: Timestamp,
     slots: &'a [usize],
     counters: &'a mut [Counter],
-    /// What each touched counter goes back to when nothing of the group is charged.
+    /// What each touched counter goes back to when nothing of the group is charged; empty where that cannot be.
     before: Vec<Option<Counter>>,
     readings: Vec<Reading>,
 }
@@ -177,18 +178,17 @@ impl Trial<'_> {
     /// Settles the counter for a claim, and remembers it at the first touch. Settling outlives a denial; only a
     /// trial leaves no trace at all.
     fn touch(&mut self, claim: &Claim, slot: usize) {
-        let (Some(counter), Some(before)) =
-            (self.counters.get_mut(slot), self.before.get_mut(slot))
-        else {
-            return;
+        let Some(counter) = self.counters.get_mut(slot) else { return };
+        let mut keep = |counter: &Counter| {
+            if let Some(before) = self.before.get_mut(slot) {
+                before.get_or_insert_with(|| counter.clone());
+            }
         };
         if self.commit == Commit::Never {
-            before.get_or_insert_with(|| counter.clone());
+            keep(counter);
         }
         counter.settle(&claim.limit, self.now);
-        if self.group.parts.len() > 1 {
-            before.get_or_insert_with(|| counter.clone());
-        }
+        keep(counter);
     }
 
     fn undo(&mut self) {
