@@ -2,6 +2,9 @@
 //!
 //! It runs [`Group::decide`] under the locks of the shards that a group touches, and never waits. Counters live
 //! as long as the process and are seen by no other replica.
+//!
+//! A counter is known by a fingerprint of its key and does not hold the key: about 65 bytes of memory each, and for a
+//! window of several runs more, up to about 140 in all for 10 slots.
 
 mod entries;
 mod fingerprint;

@@ -27,6 +27,7 @@ mod edge;
 mod explain;
 mod hostile;
 mod load;
+mod memory;
 mod outage;
 mod reload;
 mod snippets;

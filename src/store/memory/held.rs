@@ -1,9 +1,14 @@
 //! A counter as the memory store holds it: 24 bytes, and for a window of several runs as many more as they need.
 //!
-//! Not a format: nothing here leaves the process. Several runs are one allocation of just their length, the oldest first:
-//! per run the microseconds since the run before (for the oldest: since 1970) and the hits, each as a number of seven bits
-//! per byte, the lowest first, the high bit set in all bytes but the last. A run of fewer than 128 hits that begins
-//! less than four minutes after the run before takes five bytes, where a [`Run`] takes sixteen.
+//! Not a format: nothing here leaves the process. Several runs are one allocation of just their length, little-endian:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | s * 16 + h: the bytes that the longest step and the most hits of these runs need |
+//! | 8 | the newest hit of the oldest run, in microseconds since 1970 |
+//! | s + h per run, the oldest first | the microseconds since the run before; the hits |
+//!
+//! Runs of at most 255 hits with at most 16 seconds between them take four bytes each, where a [`Run`] takes sixteen.
 
 use crate::domain::sliding_window::{self, Run};
 use crate::domain::{Counter, fixed_window, token_bucket};
@@ -90,54 +95,74 @@ impl Held {
             }
             Self::Runs(bytes) => {
                 let mut runs = std::mem::take(&mut spare.runs);
-                unpack(bytes, &mut runs);
+                unpack(bytes, &mut spare.bytes, &mut runs);
                 Counter::SlidingWindow(sliding_window::State { runs })
             }
         }
     }
 }
 
+/// The bytes before the runs.
+const HEAD: usize = 9;
+/// A run is read and written as so many bytes, whatever it needs.
+const WIDE: usize = 16;
+
 /// Writes `runs` into `bytes`, over what was in there.
 fn pack<'a>(runs: &[Run], bytes: &'a mut Vec<u8>) -> &'a [u8] {
-    bytes.clear();
-    let mut before = 0;
+    let first = runs.first().map_or(0, |run| run.newest);
+    let (mut steps, mut hits, mut before) = (0, 0, first);
     for run in runs {
-        // Wraps for runs out of order, and `unpack` wraps back.
-        write(run.newest.wrapping_sub(before), bytes);
-        write(run.hits, bytes);
+        steps |= run.newest.wrapping_sub(before);
+        hits |= run.hits;
         before = run.newest;
     }
+    let (step, stride) = (width(steps), width(steps) + width(hits).max(1));
+    let len = HEAD + runs.len() * stride;
+    bytes.clear();
+    bytes.push((step * 16 + stride - step) as u8);
+    bytes.extend_from_slice(&first.to_le_bytes());
+    bytes.resize(len + WIDE, 0);
+    before = first;
+    for (i, run) in runs.iter().enumerate() {
+        // Wraps for runs out of order, and `unpack` wraps back.
+        let since = run.newest.wrapping_sub(before);
+        let both = u128::from(since) | u128::from(run.hits) << (8 * step);
+        let at = HEAD + i * stride;
+        if let Some(place) = bytes.get_mut(at..at + WIDE) {
+            place.copy_from_slice(&both.to_le_bytes());
+        }
+        before = run.newest;
+    }
+    bytes.truncate(len);
     bytes
 }
 
-fn write(mut number: u64, bytes: &mut Vec<u8>) {
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
+/// Appends the runs in `packed` to `runs`; `bytes` is room to work in.
+fn unpack(packed: &[u8], bytes: &mut Vec<u8>, runs: &mut Vec<Run>) {
+    let Some((head, body)) = packed.split_first_chunk::<HEAD>() else { return };
+    let [widths, first @ ..] = *head;
+    let (step, hits) = (usize::from(widths >> 4), usize::from(widths & 15));
+    bytes.clear();
+    bytes.extend_from_slice(body);
+    bytes.resize(body.len() + WIDE, 0);
+    let mut newest = u64::from_le_bytes(first);
+    let stride = (step + hits).max(1);
+    let wide = bytes.windows(WIDE).step_by(stride).take(body.len() / stride);
+    runs.extend(wide.filter_map(|wide| wide.first_chunk()).map(|wide| {
+        let both = u128::from_le_bytes(*wide);
+        newest = newest.wrapping_add(both as u64 & mask(step));
+        Run { newest, hits: (both >> (8 * step)) as u64 & mask(hits) }
+    }));
 }
 
-/// Appends the runs in `bytes` to `runs`.
-fn unpack(mut bytes: &[u8], runs: &mut Vec<Run>) {
-    let mut newest = 0_u64;
-    while !bytes.is_empty() {
-        newest = newest.wrapping_add(read(&mut bytes));
-        runs.push(Run { newest, hits: read(&mut bytes) });
-    }
+/// The bytes that `number` needs.
+const fn width(number: u64) -> usize {
+    (u64::BITS - number.leading_zeros()).div_ceil(8) as usize
 }
 
-fn read(bytes: &mut &[u8]) -> u64 {
-    let (mut number, mut shift) = (0, 0);
-    while let Some((&byte, rest)) = bytes.split_first() {
-        *bytes = rest;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            break;
-        }
-        shift += 7;
-    }
-    number
+/// The lowest `bytes` of a number.
+const fn mask(bytes: usize) -> u64 {
+    if bytes < 8 { (1 << (8 * bytes)) - 1 } else { u64::MAX }
 }
 
 #[cfg(test)]
@@ -193,7 +218,7 @@ mod tests {
         let Some(Held::Runs(bytes)) = Held::new(window(&runs), &mut Spare::default()) else {
             panic!("several runs are packed")
         };
-        assert_eq!(bytes.len(), 8 + 1 + 10 * 5);
+        assert_eq!(bytes.len(), HEAD + 11 * 4);
         assert_eq!(size_of::<Held>(), 24);
     }
 }
