@@ -9,6 +9,7 @@
 mod entries;
 mod fingerprint;
 mod held;
+mod index;
 mod shard;
 
 use parking_lot::{Mutex, MutexGuard};

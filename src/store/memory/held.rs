@@ -104,8 +104,8 @@ impl Held {
 
 /// The bytes before the runs.
 const HEAD: usize = 9;
-/// A run is read and written as so many bytes, whatever it needs.
-const WIDE: usize = 16;
+/// A number is read and written as so many bytes, whatever it needs: what follows it is masked, or written after it.
+const WIDE: usize = size_of::<u64>();
 
 /// Writes `runs` into `bytes`, over what was in there.
 fn pack<'a>(runs: &[Run], bytes: &'a mut Vec<u8>) -> &'a [u8] {
@@ -125,12 +125,8 @@ fn pack<'a>(runs: &[Run], bytes: &'a mut Vec<u8>) -> &'a [u8] {
     before = first;
     for (i, run) in runs.iter().enumerate() {
         // Wraps for runs out of order, and `unpack` wraps back.
-        let since = run.newest.wrapping_sub(before);
-        let both = u128::from(since) | u128::from(run.hits) << (8 * step);
-        let at = HEAD + i * stride;
-        if let Some(place) = bytes.get_mut(at..at + WIDE) {
-            place.copy_from_slice(&both.to_le_bytes());
-        }
+        write(bytes, HEAD + i * stride, run.newest.wrapping_sub(before));
+        write(bytes, HEAD + i * stride + step, run.hits);
         before = run.newest;
     }
     bytes.truncate(len);
@@ -147,12 +143,21 @@ fn unpack(packed: &[u8], bytes: &mut Vec<u8>, runs: &mut Vec<Run>) {
     bytes.resize(body.len() + WIDE, 0);
     let mut newest = u64::from_le_bytes(first);
     let stride = (step + hits).max(1);
-    let wide = bytes.windows(WIDE).step_by(stride).take(body.len() / stride);
-    runs.extend(wide.filter_map(|wide| wide.first_chunk()).map(|wide| {
-        let both = u128::from_le_bytes(*wide);
-        newest = newest.wrapping_add(both as u64 & mask(step));
-        Run { newest, hits: (both >> (8 * step)) as u64 & mask(hits) }
+    runs.extend((0..body.len() / stride).map(|i| {
+        newest = newest.wrapping_add(read(bytes, i * stride) & mask(step));
+        Run { newest, hits: read(bytes, i * stride + step) & mask(hits) }
     }));
+}
+
+fn write(bytes: &mut [u8], at: usize, number: u64) {
+    if let Some(place) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = number.to_le_bytes();
+    }
+}
+
+fn read(bytes: &[u8], at: usize) -> u64 {
+    let place = bytes.get(at..).and_then(<[u8]>::first_chunk);
+    place.map_or(0, |place| u64::from_le_bytes(*place))
 }
 
 /// The bytes that `number` needs.

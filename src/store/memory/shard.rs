@@ -5,11 +5,12 @@
 //! inheriting what the shared one holds. So a flood of keys neither exhausts memory nor resets anybody's limit: it
 //! can only make newcomers share.
 
-use hashbrown::{HashMap, HashTable, hash_table::Entry as Slot};
+use hashbrown::{HashMap, hash_table::Entry as Slot};
 
 use super::entries::{Entries, Entry};
 use super::fingerprint::Fingerprint;
 use super::held::{Held, Spare};
+use super::index::Index;
 use crate::domain::{Algorithm, Claim, Counter, Timestamp};
 
 /// Overflow counters per limit, over all shards.
@@ -46,7 +47,7 @@ pub(super) struct Shard {
     /// Dense, so that sweeping walks it with a cursor.
     entries: Entries,
     /// Fingerprint -> position in `entries`.
-    index: HashTable<u32>,
+    index: Index,
     /// Where the counter was that was looked for last: a step looks for the same one several times.
     found: usize,
     spare: Spare,
@@ -63,7 +64,7 @@ impl Shard {
     pub(super) fn new(max: usize, shards: usize) -> Self {
         Self {
             entries: Entries::default(),
-            index: HashTable::new(),
+            index: Index::default(),
             found: 0,
             spare: Spare::default(),
             overflow: HashMap::new(),
@@ -145,7 +146,8 @@ impl Shard {
     fn insert(&mut self, entry: Entry) {
         let at = self.entries.len();
         let entries = &self.entries;
-        self.index.insert_unique(entry.print.index, at as u32, |&i| hash_of(entries, i));
+        let index = self.index.of_mut(entry.print);
+        index.insert_unique(entry.print.index, at as u32, |&i| hash_of(entries, i));
         self.entries.push(entry);
     }
 
@@ -219,23 +221,25 @@ impl Shard {
         let entries = &self.entries;
         let is_it = |at: usize| entries.get(at).is_some_and(|entry| entry.print == print);
         if !is_it(self.found) {
-            self.found = *self.index.find(print.index, |&i| is_it(i as usize))? as usize;
+            let index = self.index.of(print);
+            self.found = *index.find(print.index, |&i| is_it(i as usize))? as usize;
         }
         Some(self.found)
     }
 
     fn remove(&mut self, at: usize) {
-        let Some(hash) = self.entries.get(at).map(|entry| entry.print.index) else { return };
+        let Some(print) = self.entries.get(at).map(|entry| entry.print) else { return };
         let entries = &self.entries;
-        if let Slot::Occupied(slot) =
-            self.index.entry(hash, |&i| i as usize == at, |&i| hash_of(entries, i))
-        {
+        let is_it = |&i: &u32| i as usize == at;
+        let index = self.index.of_mut(print);
+        if let Slot::Occupied(slot) = index.entry(print.index, is_it, |&i| hash_of(entries, i)) {
             slot.remove();
         }
         self.entries.swap_remove(at);
-        if let Some(moved) = self.entries.get(at) {
+        if let Some(moved) = self.entries.get(at).map(|entry| entry.print) {
             let last = self.entries.len();
-            if let Some(i) = self.index.find_mut(moved.print.index, |&i| i as usize == last) {
+            let index = self.index.of_mut(moved);
+            if let Some(i) = index.find_mut(moved.index, |&i| i as usize == last) {
                 *i = at as u32;
             }
         }
