@@ -77,10 +77,21 @@ fn names(trace: &Trace) -> Vec<&[u8]> {
 fn call(script: &Script, step: &Step) -> redis::Cmd {
     let mut frame = Frame::default();
     for (group, commit) in &step.groups {
-        frame.push(Encoded::new(group, *commit).unwrap()).unwrap();
+        frame.push(&Encoded::new(group, *commit).unwrap()).unwrap();
     }
-    let mut command = script.call(&frame);
+    let mut command = command(script, &frame);
     command.arg(step.now.as_micros()).arg(KEEP_MS);
+    command
+}
+
+/// Runs the script on `frame`; the time, as further arguments, is to be added.
+pub fn command(script: &Script, frame: &Frame) -> redis::Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(script.hash()).arg(frame.keys().len());
+    for key in frame.keys() {
+        command.arg(key);
+    }
+    command.arg(frame.args());
     command
 }
 
@@ -107,7 +118,8 @@ impl Model {
         limits: &HashMap<&Key, &Limit>,
     ) -> Result<(), String> {
         let before = self.counters.clone();
-        let mut reply = Reply::new(replies[0].clone()).map_err(|error| error.to_string())?;
+        let integers: Vec<i64> = redis::from_redis_value(replies[0].clone()).unwrap();
+        let mut reply = Reply::new(integers).map_err(|error| error.to_string())?;
         if reply.unreadable > 0 {
             return Err("it could not read its own state".into());
         }

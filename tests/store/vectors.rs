@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use redis::Value;
 use serde::Deserialize;
 use tollgate::domain::{
     Algorithm, Charge, Claim, Commit, Counter, Group, Hits, Key, Limit, Part, Reading, Timestamp,
 };
 use tollgate::store::redis::script::{Encoded, Frame, Reply, Script, readings};
 
-use super::compare::load;
+use super::compare::{command, load};
 use super::redis_server::RedisServer;
 
 /// The doubles of the script count microseconds exactly to here, which is the year 2255.
@@ -131,14 +130,14 @@ fn script_gives_the_exact_answers() {
         let mut pipeline = redis::pipe();
         for (group, step) in groups.iter().zip(steps) {
             let mut frame = Frame::default();
-            frame.push(Encoded::new(group, Commit::Together).unwrap()).unwrap();
-            let mut command = script.call(&frame);
+            frame.push(&Encoded::new(group, Commit::Together).unwrap()).unwrap();
+            let mut command = command(&script, &frame);
             command.arg(step.t_us).arg(3_600_000);
             pipeline.add_command(command);
         }
-        let replies: Vec<Value> = pipeline.query(&mut connection).unwrap();
-        for (j, ((group, step), value)) in groups.iter().zip(steps).zip(replies).enumerate() {
-            let mut reply = Reply::new(value).unwrap();
+        let replies: Vec<Vec<i64>> = pipeline.query(&mut connection).unwrap();
+        for (j, ((group, step), integers)) in groups.iter().zip(steps).zip(replies).enumerate() {
+            let mut reply = Reply::new(integers).unwrap();
             let found = readings(group, &reply.next_group(3)).unwrap();
             assert_eq!(found, [step.reading()], "trace {i} step {j}");
         }

@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{
-    AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError,
-    Value,
+    AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, ProtocolVersion,
+    RedisConnectionInfo, RedisError, Value,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::BadUrl;
+use super::lend::lend;
 use super::script::Script;
+use super::wire::Wire;
 
 /// The work of a connection: reads and writes its socket as long as it is polled, and ends when the socket is closed.
 pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -56,13 +58,17 @@ impl Connector {
         Ok(Self { address: info.addr().clone(), login, timeout })
     }
 
-    /// Connects, logs in and loads `script`.
+    /// Connects, logs in and loads `script`. The client library does it; the socket is the store's afterwards.
     ///
     /// # Errors
     /// The reason, for an operator.
-    pub(super) async fn connect_with(&self, script: &Script) -> Result<Link, String> {
+    pub(super) async fn connect_with(&self, script: &Script) -> Result<Wire, String> {
+        // What comes unasked in later versions of the protocol, and its further kinds of replies, the store cannot read.
+        let login = self.login.clone().set_protocol(ProtocolVersion::RESP2);
         let attempt = async {
-            let Link { mut connection, mut driver } = self.log_in().await?;
+            let socket = self.open().await.map_err(|error| error.to_string())?;
+            let (lent, borrowed) = lend(socket);
+            let Link { mut connection, mut driver } = log_in(&login, borrowed).await?;
             let load = script.load();
             tokio::select! {
                 loaded = load.query_async::<Value>(&mut connection) => {
@@ -70,7 +76,9 @@ impl Connector {
                 }
                 () = &mut driver => return Err("closed while the script was loaded".to_owned()),
             }
-            Ok(Link { connection, driver })
+            drop(driver);
+            let socket = lent.take_back().ok_or("the socket is still in use")?;
+            Ok(Wire::new(socket))
         };
         self.in_time(attempt).await
     }
@@ -80,7 +88,11 @@ impl Connector {
     /// # Errors
     /// The reason, for an operator.
     pub(crate) async fn connect(&self) -> Result<Link, String> {
-        self.in_time(self.log_in()).await
+        let attempt = async {
+            let socket = self.open().await.map_err(|error| error.to_string())?;
+            log_in(&self.login, socket).await
+        };
+        self.in_time(attempt).await
     }
 
     /// Connects, logs in and subscribes to `channel`.
@@ -120,17 +132,18 @@ impl Connector {
             _ => Err(std::io::Error::other("this kind of address is not supported")),
         }
     }
+}
 
-    async fn log_in(&self) -> Result<Link, String> {
-        let stream = self.open().await.map_err(|error| error.to_string())?;
-        // Deadlines are ours: the library's would leave a connection in use that no longer answers.
-        let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let (connection, driver) =
-            MultiplexedConnection::new_with_config(&self.login, stream, config)
-                .await
-                .map_err(|error| error.to_string())?;
-        Ok(Link { connection, driver: Box::pin(driver) })
-    }
+async fn log_in(
+    login: &RedisConnectionInfo,
+    socket: impl Socket + 'static,
+) -> Result<Link, String> {
+    // Deadlines are ours: the library's would leave a connection in use that no longer answers.
+    let config = AsyncConnectionConfig::new().set_response_timeout(None);
+    let (connection, driver) = MultiplexedConnection::new_with_config(login, socket, config)
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(Link { connection, driver: Box::pin(driver) })
 }
 
 impl fmt::Display for Connector {

@@ -4,16 +4,23 @@
 //! same time share a call. What becomes of a request while Redis is away is not decided here.
 //!
 //! * `script`: arguments and reply as typed values.
-//! * `batch`: the task that forms calls and owns the connection.
-//! * `connect`: how a connection is made; the registry uses it too.
+//! * `queue`: where requests wait.
+//! * `batch`: the task that takes them and owns the connection; `flights`: the calls it has under way.
+//! * `resp`: commands and replies as bytes; `wire`: the socket they pass.
+//! * `connect`: how a connection is made; the registry uses it too. `lend`: how the Redis client logs in for us.
 //! * `notices`: what the log says of it.
 //!
 //! Needs Redis 5 or later (scripts that read the time before they write).
 
 mod batch;
 pub(crate) mod connect;
+mod flights;
+mod lend;
 mod notices;
+mod queue;
+mod resp;
 pub mod script;
+mod wire;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,9 +32,11 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use self::batch::{Batcher, Call, Forget};
+use self::batch::Batcher;
 use self::connect::Connector;
+use self::flights::Forget;
 pub use self::notices::Notices;
+use self::queue::{Call, NotTaken, Queue, Waiter};
 use self::script::{Encoded, known, readings};
 use super::{Answer, LimitStore, StoreError};
 use crate::domain::{Commit, Group, Key, Reading};
@@ -124,7 +133,8 @@ impl Health {
 /// One connection and one task, which clones share; make one store per runtime.
 #[derive(Clone, Debug)]
 pub struct RedisStore {
-    calls: mpsc::Sender<Call>,
+    calls: Arc<Queue>,
+    /// The task ends when the last of these is dropped.
     forgets: mpsc::Sender<Forget>,
     health: Arc<Health>,
 }
@@ -139,12 +149,12 @@ impl RedisStore {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn connect(settings: &RedisSettings) -> Result<Self, BadUrl> {
-        let (sender, calls) = mpsc::channel(settings.queue.max(1));
+        let calls = Arc::new(Queue::new(settings.queue.max(1)));
         let (forgets, to_forget) = mpsc::channel(FORGETS);
         let health = Arc::new(Health::new());
         let batcher = Batcher {
             connector: Connector::new(&settings.url, settings.connect_timeout)?,
-            calls,
+            calls: Arc::clone(&calls),
             forgets: to_forget,
             health: Arc::clone(&health),
             frames_in_flight: settings.frames_in_flight.max(1),
@@ -153,7 +163,7 @@ impl RedisStore {
             notices: settings.notices.clone(),
         };
         tokio::spawn(batcher.run());
-        Ok(Self { calls: sender, forgets, health })
+        Ok(Self { calls, forgets, health })
     }
 
     /// Whether an attempt to connect has ended, well or not.
@@ -189,26 +199,18 @@ impl RedisStore {
         if let Some(reason) = self.health.down() {
             return Err(StoreError::Unavailable(reason));
         }
-        let (answer, integers) = oneshot::channel();
+        let (waiter, answer) = Waiter::new(deadline);
         self.calls
-            .try_send(Call { group: encoded, deadline, answer })
-            .map_err(|error| not_sent(&error))?;
-        readings(group, &self.answer(integers, deadline).await?)
+            .push(Call { group: encoded, waiter })
+            .map_err(|refusal| not_sent(matches!(refusal, NotTaken::Full)))?;
+        // The task answers before the deadline.
+        readings(group, &answer.await.unwrap_or_else(|_| Err(self.lost()))?)
     }
 
-    async fn answer<T>(
-        &self,
-        answer: oneshot::Receiver<Result<T, StoreError>>,
-        deadline: Instant,
-    ) -> Result<T, StoreError> {
-        match tokio::time::timeout_at(deadline, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => {
-                let reason = self.health.down().unwrap_or_else(|| "connection lost".to_owned());
-                Err(StoreError::Unavailable(reason))
-            }
-            Err(_) => Err(StoreError::Timeout),
-        }
+    /// Why the task answers no more.
+    fn lost(&self) -> StoreError {
+        let reason = self.health.down().unwrap_or_else(|| "connection lost".to_owned());
+        StoreError::Unavailable(reason)
     }
 }
 
@@ -232,14 +234,18 @@ impl LimitStore for RedisStore {
         }
         let (answer, count) = oneshot::channel();
         let forget = Forget { keys: keys.to_vec(), deadline, answer };
-        self.forgets.try_send(forget).map_err(|error| not_sent(&error))?;
-        self.answer(count, deadline).await
+        self.forgets
+            .try_send(forget)
+            .map_err(|error| not_sent(matches!(error, TrySendError::Full(_))))?;
+        match tokio::time::timeout_at(deadline, count).await {
+            Ok(count) => count.unwrap_or_else(|_| Err(self.lost())),
+            Err(_) => Err(StoreError::Timeout),
+        }
     }
 }
 
-fn not_sent<T>(error: &TrySendError<T>) -> StoreError {
-    StoreError::Unavailable(match error {
-        TrySendError::Full(_) => "too many requests wait for Redis".to_owned(),
-        TrySendError::Closed(_) => "the connection task has ended".to_owned(),
-    })
+fn not_sent(full: bool) -> StoreError {
+    let reason =
+        if full { "too many requests wait for Redis" } else { "the connection task has ended" };
+    StoreError::Unavailable(reason.to_owned())
 }

@@ -4,9 +4,14 @@
 //! ([`Encoded::new`]), joined with others to a [`Frame`], and its share of the reply becomes readings again in
 //! [`readings`]. Products that need 128 bits are worked out here: the script only adds, compares and carries.
 
-use hashbrown::HashMap;
+use std::hash::BuildHasher as _;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 use redis::Cmd;
 
+use super::resp;
 use crate::domain::limit::Span;
 use crate::domain::{
     Algorithm, Claim, Commit, Counter, Group, Hits, Key, Lease, LeaseAsk, Limit, Part, Reading,
@@ -57,14 +62,19 @@ impl Script {
         command
     }
 
-    /// Runs the script, already loaded, on `frame`.
-    pub fn call(&self, frame: &Frame) -> Cmd {
-        frame.command("EVALSHA", &self.hash)
+    /// The name under which Redis keeps the script.
+    pub fn hash(&self) -> &str {
+        &self.hash
     }
 
-    /// Loads and runs the script on `frame`.
-    pub fn call_with_text(&self, frame: &Frame) -> Cmd {
-        frame.command("EVAL", &self.text)
+    /// Writes the command that runs the script, already loaded, on `frame`.
+    pub(super) fn call(&self, frame: &Frame, out: &mut Vec<u8>) {
+        frame.write(b"EVALSHA", self.hash.as_bytes(), out);
+    }
+
+    /// Writes the command that loads the script and runs it on `frame`.
+    pub(super) fn call_with_text(&self, frame: &Frame, out: &mut Vec<u8>) {
+        frame.write(b"EVAL", self.text.as_bytes(), out);
     }
 }
 
@@ -209,52 +219,92 @@ impl Encoded {
 #[derive(Debug, Default)]
 pub struct Frame {
     args: Vec<u8>,
-    keys: Vec<Key>,
-    slots: HashMap<Key, u16>,
+    /// The distinct keys of the groups, in the order of their slots, one after the other.
+    names: Vec<u8>,
+    /// Where in `names` each key is.
+    keys: Vec<Range<usize>>,
+    /// The slots, found by their keys.
+    slots: HashTable<u16>,
+    hasher: DefaultHashBuilder,
+    /// How many integers of the reply each group has.
+    integers: Vec<usize>,
 }
 
 impl Frame {
     /// Adds a group.
     ///
     /// # Errors
-    /// More than 65 535 keys.
-    pub fn push(&mut self, group: Encoded) -> Result<(), StoreError> {
+    /// More than 65 535 keys; the group is not added then.
+    pub fn push(&mut self, group: &Encoded) -> Result<(), StoreError> {
         let offset = self.args.len();
-        self.args.extend(group.bytes);
-        for (at, key) in group.slots {
-            let slot = match self.slots.get(&key) {
-                Some(slot) => *slot,
-                None => self.add_key(key)?,
+        self.args.extend_from_slice(&group.bytes);
+        for (at, key) in &group.slots {
+            let Some(slot) = self.slot(key.as_bytes()) else {
+                self.args.truncate(offset);
+                let reason = "more than 65535 counters in one call".to_owned();
+                return Err(StoreError::Rejected(reason));
             };
             if let Some(place) = self.args.get_mut(offset + at..offset + at + 2) {
                 place.copy_from_slice(&slot.to_le_bytes());
             }
         }
+        self.integers.push(group.integers);
         Ok(())
     }
 
+    /// Removes all groups.
+    pub fn clear(&mut self) {
+        self.args.clear();
+        self.names.clear();
+        self.keys.clear();
+        self.slots.clear();
+        self.integers.clear();
+    }
+
     /// The distinct keys of the groups, in the order of their slots.
-    pub fn keys(&self) -> &[Key] {
-        &self.keys
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.keys.iter().map(|place| name(&self.names, place))
     }
 
-    fn add_key(&mut self, key: Key) -> Result<u16, StoreError> {
-        self.keys.push(key.clone());
-        let slot = u16::try_from(self.keys.len())
-            .map_err(|_| StoreError::Rejected("more than 65535 counters in one call".into()))?;
-        self.slots.insert(key, slot);
-        Ok(slot)
+    /// The groups as the script reads them.
+    pub fn args(&self) -> &[u8] {
+        &self.args
     }
 
-    fn command(&self, name: &str, script: &str) -> Cmd {
-        let mut command = redis::cmd(name);
-        command.arg(script).arg(self.keys.len());
-        for key in &self.keys {
-            command.arg(key.as_bytes());
+    /// How many integers of the reply each group has.
+    pub fn integers(&self) -> &[usize] {
+        &self.integers
+    }
+
+    /// The slot of `key`, a new one if it has none yet; none if there are too many.
+    fn slot(&mut self, key: &[u8]) -> Option<u16> {
+        let Self { names, keys, slots, hasher, .. } = self;
+        let of = |slot: u16| keys.get(usize::from(slot) - 1).map_or(&[][..], |at| name(names, at));
+        let hash = hasher.hash_one(key);
+        if let Some(slot) = slots.find(hash, |slot| of(*slot) == key) {
+            return Some(*slot);
         }
-        command.arg(self.args.as_slice());
-        command
+        let slot = u16::try_from(keys.len() + 1).ok()?;
+        slots.insert_unique(hash, slot, |slot| hasher.hash_one(of(*slot)));
+        keys.push(names.len()..names.len() + key.len());
+        names.extend_from_slice(key);
+        Some(slot)
     }
+
+    fn write(&self, command: &[u8], script: &[u8], out: &mut Vec<u8>) {
+        resp::put_count(out, 4 + self.keys.len());
+        resp::put_string(out, command);
+        resp::put_string(out, script);
+        resp::put_number(out, self.keys.len());
+        for key in self.keys() {
+            resp::put_string(out, key);
+        }
+        resp::put_string(out, &self.args);
+    }
+}
+
+fn name<'a>(names: &'a [u8], place: &Range<usize>) -> &'a [u8] {
+    names.get(place.clone()).unwrap_or_default()
 }
 
 /// What the script answered to a frame.
@@ -262,27 +312,43 @@ impl Frame {
 pub struct Reply {
     /// How many states could not be read and counted as empty.
     pub unreadable: u64,
-    integers: std::vec::IntoIter<i64>,
+    integers: Arc<[i64]>,
+    /// Where the next group begins.
+    at: usize,
 }
 
 impl Reply {
-    /// Reads the list of integers.
+    /// The list of integers of which the script's answer consists.
     ///
     /// # Errors
-    /// [`StoreError::Protocol`] for anything else.
-    pub fn new(value: redis::Value) -> Result<Self, StoreError> {
-        let integers: Vec<i64> = redis::from_redis_value(value)
-            .map_err(|error| StoreError::Protocol(error.to_string()))?;
-        let mut integers = integers.into_iter();
-        let unreadable = integers.next().and_then(|count| u64::try_from(count).ok());
+    /// [`StoreError::Protocol`] for an empty list, or one that begins with a negative number.
+    pub fn new(integers: Vec<i64>) -> Result<Self, StoreError> {
+        let unreadable = integers.first().and_then(|count| u64::try_from(*count).ok());
         let unreadable = unreadable
             .ok_or_else(|| StoreError::Protocol("the reply has no count of states".into()))?;
-        Ok(Self { unreadable, integers })
+        Ok(Self { unreadable, integers: integers.into(), at: 1 })
     }
 
     /// The integers of the next group, which has `count` of them; fewer if the reply is short.
-    pub fn next_group(&mut self, count: usize) -> Vec<i64> {
-        self.integers.by_ref().take(count).collect()
+    pub fn next_group(&mut self, count: usize) -> Integers {
+        let start = self.at.min(self.integers.len());
+        self.at = (start + count).min(self.integers.len());
+        Integers { all: Arc::clone(&self.integers), own: start..self.at }
+    }
+}
+
+/// One group's share of a reply.
+#[derive(Debug)]
+pub struct Integers {
+    all: Arc<[i64]>,
+    own: Range<usize>,
+}
+
+impl Deref for Integers {
+    type Target = [i64];
+
+    fn deref(&self) -> &[i64] {
+        self.all.get(self.own.clone()).unwrap_or_default()
     }
 }
 
