@@ -16,7 +16,10 @@ use crate::domain::{Counter, fixed_window, token_bucket};
 /// The state of a counter that is not empty.
 #[derive(Debug)]
 pub(super) enum Held {
-    TokenBucket(token_bucket::State),
+    /// A bucket of which nobody holds tokens: when it is full, the rest, the rate.
+    TokenBucket(u64, u32, u32),
+    /// A bucket with tokens outstanding, which is rare.
+    Leased(Box<token_bucket::State>),
     FixedWindow(fixed_window::State),
     /// A sliding window of one run.
     Run(Run),
@@ -46,7 +49,12 @@ impl Held {
     pub(super) fn new(counter: Counter, spare: &mut Spare) -> Option<Self> {
         Some(match counter {
             Counter::Empty => return None,
-            Counter::TokenBucket(state) => Self::TokenBucket(state),
+            Counter::TokenBucket(state) if state.outstanding.is_some() => {
+                Self::Leased(Box::new(state))
+            }
+            Counter::TokenBucket(state) => {
+                Self::TokenBucket(state.full_at, state.remainder, state.rate)
+            }
             Counter::FixedWindow(state) => Self::FixedWindow(state),
             Counter::SlidingWindow(state) => {
                 let held = if let &[run] = state.runs.as_slice() {
@@ -86,7 +94,11 @@ impl Held {
     /// The counter, for a step; it stays held as it is.
     pub(super) fn counter(&self, spare: &mut Spare) -> Counter {
         match self {
-            Self::TokenBucket(state) => Counter::TokenBucket(*state),
+            &Self::TokenBucket(full_at, remainder, rate) => {
+                let outstanding = None;
+                Counter::TokenBucket(token_bucket::State { full_at, remainder, rate, outstanding })
+            }
+            Self::Leased(state) => Counter::TokenBucket((**state).clone()),
             Self::FixedWindow(state) => Counter::FixedWindow(*state),
             Self::Run(run) => {
                 let mut runs = std::mem::take(&mut spare.runs);
@@ -186,9 +198,17 @@ mod tests {
         let number = || prop_oneof![any::<u64>(), 0..300_u64, Just(u64::MAX)];
         prop_oneof![
             Just(Counter::Empty),
-            (any::<u64>(), any::<u32>(), any::<u32>()).prop_map(|(full_at, remainder, rate)| {
-                Counter::TokenBucket(token_bucket::State { full_at, remainder, rate })
-            }),
+            (any::<u64>(), any::<u32>(), any::<u32>(), any::<bool>()).prop_map(
+                |(full_at, remainder, rate, leased)| {
+                    let outstanding = leased.then(Box::default);
+                    Counter::TokenBucket(token_bucket::State {
+                        full_at,
+                        remainder,
+                        rate,
+                        outstanding,
+                    })
+                }
+            ),
             (any::<u64>(), any::<u64>()).prop_map(|(start, count)| {
                 Counter::FixedWindow(fixed_window::State { start, count })
             }),
