@@ -49,10 +49,8 @@ pub async fn serve<S: LimitStore>(
         others: add_common(Routes::default(), &[SERVICE_NAME], health)?.prepare(),
         message_bytes: connections.message_bytes,
     });
-    let answer = move |request| {
-        let edge = Arc::clone(&edge);
-        async move { edge.answer(request).await }
-    };
+    // hyper and tokio move the future of a call several times. Its box is all that moves then.
+    let answer = move |request| Box::pin(Arc::clone(&edge).answer(request));
     connections.serve(incoming, answer, stop).await;
     Ok(())
 }
@@ -66,7 +64,7 @@ struct Edge<S> {
 }
 
 impl<S: LimitStore> Edge<S> {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Reply> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Reply> {
         if request.uri().path() == SHOULD_RATE_LIMIT && request.method() == Method::POST {
             return self.rls.call(request, self.message_bytes).await;
         }
