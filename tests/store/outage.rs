@@ -119,6 +119,48 @@ async fn abandoned_calls_are_never_sent() {
 }
 
 #[tokio::test]
+async fn every_call_keeps_its_own_deadline() {
+    let Some(server) = RedisServer::start() else { return };
+    let patient = Duration::from_secs(20);
+    let settings = RedisSettings {
+        response_timeout: patient,
+        frames_in_flight: 1,
+        ..RedisSettings::new(server.url())
+    };
+    let store = Arc::new(connected(&settings).await);
+    server.pause();
+    // One is sent, the others wait; the first to come is the last to give up.
+    let mut calls = JoinSet::new();
+    let start = Instant::now();
+    for milliseconds in [400, 20, 200] {
+        let (store, patience) = (Arc::clone(&store), Duration::from_millis(milliseconds));
+        calls.spawn(async move {
+            let answer = store.decide(&one("key"), Commit::Together, start + patience).await;
+            assert_eq!(answer.failure, Some(StoreError::Timeout));
+            let taken = start.elapsed();
+            assert!(patience <= taken && taken < patience + IN_TIME, "{patience:?}: {taken:?}");
+        });
+    }
+    calls.join_all().await;
+    assert_eq!(store.frames(), 1);
+}
+
+#[test]
+fn store_whose_runtime_has_ended_answers_at_once() {
+    let Some(server) = RedisServer::start() else { return };
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let home = runtime();
+    let store = home.block_on(connected(&RedisSettings::new(server.url())));
+    drop(home);
+    let Some(StoreError::Unavailable(reason)) =
+        runtime().block_on(decide(&store, &one("key"))).failure
+    else {
+        panic!("an answer without a connection");
+    };
+    assert_eq!(reason, "the connection task has ended");
+}
+
+#[tokio::test]
 async fn full_queue_refuses_at_once() {
     let Some(server) = RedisServer::start() else { return };
     let settings =

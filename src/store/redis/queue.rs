@@ -194,3 +194,77 @@ impl Queue {
             state.calls.iter().filter_map(|call| call.waiter.due()).chain(elsewhere).min();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::domain::{Commit, Group};
+
+    type Answer = oneshot::Receiver<Result<Integers, StoreError>>;
+
+    fn push(queue: &Queue, deadline: Instant) -> Answer {
+        let group = Encoded::new(&Group { parts: vec![], claims: vec![] }, Commit::Together);
+        let (waiter, answer) = Waiter::new(deadline);
+        queue.push(Call { group: group.unwrap(), waiter }).unwrap();
+        answer
+    }
+
+    fn is_late(answer: &mut Answer) -> bool {
+        matches!(answer.try_recv(), Ok(Err(StoreError::Timeout)))
+    }
+
+    #[test]
+    fn task_hears_of_calls_it_wants_and_of_earlier_deadlines_alone() {
+        let (queue, now) = (Queue::new(8), Instant::now());
+        let (soon, later) = (now + Duration::from_secs(1), now + Duration::from_secs(2));
+        assert_eq!(queue.changed(true, None).now_or_never(), None);
+        let _first = push(&queue, later);
+        assert_eq!(queue.changed(false, None).now_or_never(), Some(()));
+        assert_eq!(queue.changed(false, Some(later)).now_or_never(), None);
+        assert_eq!(queue.changed(true, Some(later)).now_or_never(), Some(()));
+        let _second = push(&queue, soon);
+        assert_eq!(queue.alarm(), Some(soon));
+        assert_eq!(queue.changed(false, Some(later)).now_or_never(), Some(()));
+    }
+
+    #[test]
+    fn late_calls_are_answered_and_the_alarm_is_set_to_the_next() {
+        let (queue, now) = (Queue::new(8), Instant::now());
+        let [first, second, third] = [1, 2, 3].map(|ms| now + Duration::from_millis(ms));
+        let [mut a, mut b, mut c] = [first, third, first].map(|due| push(&queue, due));
+        queue.expire(first, None);
+        assert_eq!([&mut a, &mut b, &mut c].map(is_late), [true, false, true]);
+        assert_eq!(queue.alarm(), Some(third));
+        queue.expire(first, Some(second));
+        assert_eq!(queue.alarm(), Some(second));
+        queue.expire(third, None);
+        assert!(is_late(&mut b));
+        assert_eq!(queue.alarm(), None);
+    }
+
+    #[test]
+    fn what_is_late_or_abandoned_is_not_taken() {
+        let (queue, now) = (Queue::new(8), Instant::now());
+        let mut late = push(&queue, now);
+        drop(push(&queue, now + Duration::from_secs(60)));
+        let _waited_for = push(&queue, now + Duration::from_secs(60));
+        assert_eq!(queue.take(8).len(), 1);
+        assert!(is_late(&mut late));
+        assert!(queue.take(8).is_empty());
+    }
+
+    #[test]
+    fn closed_queue_drops_what_waits_and_takes_nothing() {
+        let (queue, now) = (Queue::new(8), Instant::now());
+        let mut answer = push(&queue, now);
+        queue.close();
+        assert!(matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+        let group = Encoded::new(&Group { parts: vec![], claims: vec![] }, Commit::Together);
+        let call = Call { group: group.unwrap(), waiter: Waiter::new(now).0 };
+        assert!(matches!(queue.push(call), Err(NotTaken::Closed)));
+    }
+}
