@@ -29,21 +29,24 @@ local VERSION = '\1'
 local HEADER = 9
 local LAST = '18446744073709551615'
 
+-- A global is looked up by its name each time, and the loops below use these for every change.
+local args, call, sub = ARGV, redis.call, string.sub
+
 local records, log = KEYS[1], KEYS[2]
-local kept, tag, channel = ARGV[1], ARGV[2], ARGV[3]
+local kept, tag, channel = args[1], args[2], args[3]
 local FIRST, WIDTH = 4, 3
 -- How many arguments are handed to a command at once, even: Lua's stack has an end.
 local MOST = 2000
-local changes = (#ARGV - FIRST + 1) / WIDTH
+local changes = (#args - FIRST + 1) / WIDTH
 
 local function revision_of(record)
-  if record and #record >= HEADER and string.sub(record, 1, 1) == VERSION then
+  if record and #record >= HEADER and sub(record, 1, 1) == VERSION then
     return (struct.unpack('<I8', record, 2))
   end
   return nil
 end
 
-local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+local newest = call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
 local revision = 1
 if newest then
   revision = tonumber(string.match(newest[1], '^%d+')) + 1
@@ -51,15 +54,15 @@ end
 
 local keys = {}
 for i = 1, changes do
-  keys[i] = ARGV[FIRST + WIDTH * (i - 1)]
+  keys[i] = args[FIRST + WIDTH * (i - 1)]
 end
 
 local reply = { 1, revision }
 for from = 1, changes, MOST do
-  local before = redis.call('HMGET', records, unpack(keys, from, math.min(from + MOST - 1, changes)))
+  local before = call('HMGET', records, unpack(keys, from, math.min(from + MOST - 1, changes)))
   for j = 1, #before do
     local i = from + j - 1
-    local expect = ARGV[FIRST + WIDTH * (i - 1) + 1]
+    local expect = args[FIRST + WIDTH * (i - 1) + 1]
     if expect ~= '' then
       local found = revision_of(before[j])
       if not found or (expect ~= '+' and found ~= tonumber(expect)) then
@@ -74,32 +77,32 @@ local written = string.format('%.0f', revision)
 local header = VERSION .. struct.pack('<I8', revision)
 local put, gone = {}, {}
 for i = 1, changes do
-  local key, value = keys[i], ARGV[FIRST + WIDTH * (i - 1) + 2]
+  local key, value = keys[i], args[FIRST + WIDTH * (i - 1) + 2]
   local id = written .. '-' .. (i == changes and LAST or i)
-  if string.sub(value, 1, 1) == '=' then
-    value = string.sub(value, 2)
+  if sub(value, 1, 1) == '=' then
+    value = sub(value, 2)
     put[#put + 1] = key
     put[#put + 1] = header .. value
     if i < changes then
-      redis.call('XADD', log, id, 'k', key, 'v', value)
+      call('XADD', log, id, 'k', key, 'v', value)
     else
-      redis.call('XADD', log, id, 'k', key, 'v', value, 't', tag, 'n', changes)
+      call('XADD', log, id, 'k', key, 'v', value, 't', tag, 'n', changes)
     end
   else
     gone[#gone + 1] = key
     if i < changes then
-      redis.call('XADD', log, id, 'k', key)
+      call('XADD', log, id, 'k', key)
     else
-      redis.call('XADD', log, id, 'k', key, 't', tag, 'n', changes)
+      call('XADD', log, id, 'k', key, 't', tag, 'n', changes)
     end
   end
 end
 for from = 1, #put, MOST do
-  redis.call('HSET', records, unpack(put, from, math.min(from + MOST - 1, #put)))
+  call('HSET', records, unpack(put, from, math.min(from + MOST - 1, #put)))
 end
 for from = 1, #gone, MOST do
-  redis.call('HDEL', records, unpack(gone, from, math.min(from + MOST - 1, #gone)))
+  call('HDEL', records, unpack(gone, from, math.min(from + MOST - 1, #gone)))
 end
-redis.call('XTRIM', log, 'MAXLEN', kept)
+call('XTRIM', log, 'MAXLEN', kept)
 redis.pcall('PUBLISH', channel, written)
 return reply
