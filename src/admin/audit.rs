@@ -3,6 +3,8 @@
 //! Values of descriptors that a rule marks `sensitive` are hashed; of a policy's text, which may hold such values, the line
 //! has the hash.
 
+use std::fmt::Display;
+
 use sha2::{Digest as _, Sha256};
 
 use super::auth::Who;
@@ -16,8 +18,11 @@ use crate::transport::metadata::client_text;
 /// What is written where there is nothing.
 pub(super) const NOTHING: &str = "none";
 
-/// Writes one line.
-pub(super) fn changed(who: &Who, action: &str, what: &str, before: &str, after: &str) {
+/// Who makes a change that nobody asked for, such as the end of a client's time.
+pub(super) const TOLLGATE: &str = "tollgate";
+
+/// Writes one line. `who`: a [`Who`], or [`TOLLGATE`].
+pub(super) fn changed(who: impl Display, action: &str, what: &str, before: &str, after: &str) {
     tracing::info!(target: "tollgate::audit", %who, action, what, before, after, "changed");
 }
 

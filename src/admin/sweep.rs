@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::audit;
-use super::auth::Who;
 use super::mirror::Mirror;
 use crate::clients::{Client, ClientName};
 use crate::registry::follower::Follower;
@@ -59,29 +58,9 @@ pub async fn sweep<R: Registry>(follower: &Follower<R, Mirror>) -> Result<usize,
     }
 }
 
-/// Deletes clients together; when one of them has changed, one by one.
+/// Deletes clients together. If one of them has changed, or another replica was faster, none: the next sweep sees what
+/// is left then, so replicas that sweep at the same time do not tread on each other's heels, client by client.
 async fn delete<R: Registry>(
-    follower: &Follower<R, Mirror>,
-    expired: &[&Arc<Client>],
-) -> Result<usize, RegistryError> {
-    match delete_all(follower, expired).await {
-        Err(RegistryError::Conflict { .. }) if expired.len() > 1 => {
-            let mut deleted = 0;
-            for client in expired {
-                match delete_all(follower, &[client]).await {
-                    Ok(count) => deleted += count,
-                    Err(RegistryError::Conflict { .. }) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(deleted)
-        }
-        Err(RegistryError::Conflict { .. }) => Ok(0),
-        outcome => outcome,
-    }
-}
-
-async fn delete_all<R: Registry>(
     follower: &Follower<R, Mirror>,
     expired: &[&Arc<Client>],
 ) -> Result<usize, RegistryError> {
@@ -90,11 +69,14 @@ async fn delete_all<R: Registry>(
         expect: Expect::Revision(client.revision),
         value: None,
     };
-    super::write(follower, expired.iter().map(change).collect()).await?;
+    match super::write(follower, expired.iter().map(change).collect()).await {
+        Err(RegistryError::Conflict { .. }) => return Ok(0),
+        outcome => outcome?,
+    };
     for client in expired {
         let title = audit::client_title(follower.mirror().shared(), &client.name);
         let before = audit::client_state(Some(client));
-        audit::changed(&Who::default(), "expire_client", &title, &before, audit::NOTHING);
+        audit::changed(audit::TOLLGATE, "expire_client", &title, &before, audit::NOTHING);
     }
     Ok(expired.len())
 }

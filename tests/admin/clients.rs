@@ -1,7 +1,8 @@
 //! Clients: which limit a request gets, and the life of a client from upsert to expiry.
 
+use futures_util::future::join_all;
 use tollgate::admin::pb::manage_clients_request::{Action, Delete, Get, List, ResetUsage};
-use tollgate::admin::pb::{Algorithm, Limit, ManageClientsRequest, Unit};
+use tollgate::admin::pb::{Algorithm, Client, Limit, ManageClientsRequest, Unit};
 use tollgate::admin::sweep::sweep;
 use tollgate::domain::Verdict;
 use tollgate::limiter::request::Override;
@@ -97,7 +98,7 @@ async fn client_keeps_the_rules_modes_unless_it_has_its_own() {
     let special: &[(&str, &str)] = &[("special", "x")];
     let open = |pairs, shadow| {
         let shadow_mode = shadow;
-        tollgate::admin::pb::Client { shadow_mode, ..client(pairs, vec![per_minute(1)]) }
+        Client { shadow_mode, ..client(pairs, vec![per_minute(1)]) }
     };
     replica.upsert(vec![open(shadowed, None), open(ACME, Some(true))]).await.unwrap();
     assert_eq!(replica.admitted(shadowed, 5).await, 5);
@@ -186,6 +187,31 @@ async fn expired_client_is_as_if_it_were_deleted_and_then_is() {
 }
 
 #[tokio::test]
+async fn replicas_that_sweep_at_once_delete_each_client_once_and_none_that_has_changed() {
+    let world = World::new();
+    let replicas = [world.replica().await, world.replica().await, world.replica().await];
+    let ending = |i: usize, seconds| {
+        let expires_at = Some(world.time_in(seconds));
+        Client { expires_at, ..client(&[("api_key", &format!("{i:04}"))], vec![per_minute(1)]) }
+    };
+    let all = |seconds| (0..700).map(|i| ending(i, seconds)).collect();
+    let written = replicas[0].upsert(all(60)).await.unwrap().revision;
+    for replica in &replicas {
+        replica.follow().await;
+    }
+    world.advance(60);
+    // Of this the last replica never hears.
+    replicas[2].stop_following();
+    replicas[0].upsert(vec![ending(3, 60)]).await.unwrap();
+    let counts = join_all(replicas.iter().map(|replica| sweep(&replica.follower))).await;
+    let deleted: usize = counts.into_iter().map(Result::unwrap).sum();
+    let left = sweep(&replicas[0].follower).await.unwrap();
+    assert_eq!((deleted + left, world.registry.len()), (699, 1));
+    let newest = replicas[0].upsert(vec![ending(3, 90)]).await.unwrap();
+    assert_eq!(newest.revision, written + 4, "two upserts, and a write for each of two pages");
+}
+
+#[tokio::test]
 async fn sixteen_writers_with_one_etag_have_one_winner() {
     let world = World::new();
     let mut replicas = Vec::new();
@@ -201,7 +227,7 @@ async fn sixteen_writers_with_one_etag_have_one_winner() {
             let replica = &replicas[i as usize % replicas.len()];
             async move { replica.upsert(vec![next]).await }
         };
-        let answers = futures_util::future::join_all((0..16).map(write)).await;
+        let answers = join_all((0..16).map(write)).await;
         let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
         assert_eq!((won.len(), lost.len()), (1, 15), "round {round}");
         for status in lost.into_iter().map(Result::unwrap_err) {
@@ -306,7 +332,7 @@ async fn pages_go_through_all_while_others_come_and_go() {
         let list = List { domain: "edge".to_owned(), page_size: 33, page_token };
         let page = replica.manage(Action::List(list)).await.unwrap();
         assert!(page.total >= 1_000);
-        let value = |client: &tollgate::admin::pb::Client| client.entries[0].value.clone();
+        let value = |client: &Client| client.entries[0].value.clone();
         seen.extend(page.clients.iter().map(value));
         let odd = format!("{:05}", seen.len() * 7 % 2_000 / 2 * 2 + 1);
         replica.upsert(vec![client(&[("api_key", &odd)], vec![per_minute(1)])]).await.unwrap();

@@ -1,12 +1,15 @@
 //! The audit log: every change is a line with who, what, before and after; what changes nothing is none.
 
+use std::time::Duration;
+
 use prost_types::{Struct, value::Kind};
 use serde_json::{Value, json};
 use tollgate::admin::pb::manage_clients_request::{Action, ResetUsage, Upsert};
 use tollgate::admin::pb::{self, Client, Mode};
+use tonic::Code;
 
 use crate::support::grpc::{ask, metadata};
-use crate::support::operator::{Operator, client, daily, limit, name};
+use crate::support::operator::{Operator, client, daily, ending_in, limit, name};
 use crate::support::tollgate::{Options, Tollgate, request};
 
 const POLICY: &str = "domain: d\ndescriptors:
@@ -79,6 +82,23 @@ async fn change_is_a_line_with_who_what_before_and_after() {
 
     operator.delete(acme(0)).await.unwrap();
     assert_eq!(last(&tollgate, 4), ["delete_client", "d|k=acme", &*then, "none"]);
+}
+
+#[tokio::test]
+async fn end_of_a_clients_time_is_a_line_by_tollgate_itself() {
+    let tollgate = Options::serving(POLICY).start();
+    let operator = Operator::of(&tollgate).await;
+    let (guest, end) = ending_in(Duration::from_secs(10), acme(5));
+    operator.upsert(guest).await.unwrap();
+    tokio::time::sleep_until(end.into()).await;
+    assert_eq!(lines(&tollgate).len(), 1, "only the upsert");
+    tollgate.wait_for_log("expire_client");
+    let lines = lines(&tollgate);
+    let [upsert, expiry] = lines.as_slice() else { panic!("{lines:#?}") };
+    let of = |field: &str| expiry[field].as_str().unwrap();
+    assert_eq!([of("who"), of("action"), of("what")], ["tollgate", "expire_client", "d|k=acme"]);
+    assert_eq!((&expiry["before"], of("after")), (&upsert["after"], "none"));
+    assert_eq!(operator.get(acme(0)).await.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]
