@@ -155,7 +155,7 @@ const MORE_MUTANTS: [(&str, &str, &str); 8] = [
     ("a trial that charges", "local undo = commit == NEVER or", "local undo ="),
     ("a trial that settles", "commit == NEVER and before or settled", "settled"),
     ("the state before the last touch", "and not undo_group[slot] then", "then"),
-    ("an expiry too early", "floor(ahead / 1000) + 2 + keep_ms", "floor(ahead / 1000) + keep_ms"),
+    ("an expiry too early", "ahead / 1000 + 2 + keep_ms", "ahead / 1000 + keep_ms"),
     (
         "a key written without need",
         "if state ~= stored[slot] then",

@@ -84,8 +84,8 @@ local function is_readable(raw)
 end
 
 local unreadable = 0
-local stored, states = {}, {}
--- How long after the first time in its state a key's counter is empty, in microseconds.
+local states = {}
+-- How long after the first time in its state a key's counter is empty, in microseconds; a bucket is at once.
 local spans = {}
 -- How much longer that of a bucket with leases may be.
 local lease_spans = {}
@@ -100,8 +100,12 @@ for first = 1, #KEYS, 1000 do
       unreadable = unreadable + 1
       state = EMPTY
     end
-    stored[first + i - 1], states[first + i - 1] = state, state
+    states[first + i - 1] = state
   end
+end
+local stored = { unpack(states, 1, min(#KEYS, 1000)) }
+for slot = 1001, #KEYS do
+  stored[slot] = states[slot]
 end
 
 -- Algorithms: (the fields of a claim) -> settled state, passed, integers of the reply.
@@ -297,7 +301,10 @@ local function token_bucket(
       state = EMPTY
     end
   end
-  states[slot], spans[slot], lease_spans[slot] = state, 1, LONGEST_LEASE + full
+  states[slot] = state
+  if leases then
+    lease_spans[slot] = LONGEST_LEASE + full
+  end
   if algorithm == LEASING then
     return settled, passed, lag, rest, until_us
   end
@@ -549,7 +556,7 @@ local at, last = 1, #args
 while at <= last do
   if byte(args, at) == SINGLE then
     local algorithm = byte(args, at + 3)
-    local _, passed, x, y, z = decide_claim(algorithm, at + 1)
+    local _, passed, x, y, z = algorithms[algorithm](unpack_at(CLAIM[algorithm], args, at + 1))
     answer(passed, x, y, z)
     at = at + 1 + CLAIM_SIZE[algorithm]
   else
@@ -564,11 +571,11 @@ for slot = 1, #KEYS do
     if state == EMPTY then
       emptied[#emptied + 1] = KEYS[slot]
     else
-      local ahead = unpack_at('<d', state, 3) - now + spans[slot]
+      local ahead = unpack_at('<d', state, 3) - now + (spans[slot] or 1)
       if #state == LEASED_BUCKET and byte(state, 2) == TOKEN_BUCKET then
         ahead = ahead + lease_spans[slot]
       end
-      call('PSETEX', KEYS[slot], format('%d', floor(ahead / 1000) + 2 + keep_ms), state)
+      call('PSETEX', KEYS[slot], format('%d', ahead / 1000 + 2 + keep_ms), state)
     end
   end
 end
