@@ -15,7 +15,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use crate::support::grpc::{SHOULD_RATE_LIMIT, ask, codes, frame, raw_call};
+use crate::support::grpc::{SHOULD_RATE_LIMIT, ask, codes, frame, raw_call, raw_call_in_pieces};
 use crate::support::http;
 use crate::support::redis::RedisServer;
 use crate::support::tollgate::{Options, Tollgate, request};
@@ -363,6 +363,28 @@ async fn nonsense_on_the_grpc_port_harms_nobody() {
     let announced = call(SHOULD_RATE_LIMIT, &[], announced).await;
     assert_eq!(announced.response().overall_code(), Code::OverLimit);
     is_sound(&tollgate, "after calls").await;
+}
+
+#[tokio::test]
+async fn message_may_come_in_pieces_but_only_one_in_a_call() {
+    let tollgate = Options::serving(POLICIES).start();
+    let call =
+        async |pieces| raw_call_in_pieces(tollgate.at.grpc, SHOULD_RATE_LIMIT, &[], pieces).await;
+    let whole = frame(false, &many().encode_to_vec());
+    let bytes: Vec<Bytes> = (0..whole.len()).map(|i| whole.slice(i..=i)).collect();
+    assert_eq!(call(bytes.clone()).await.response().overall_code(), Code::Ok);
+    let with_empty = bytes.iter().flat_map(|byte| [byte.clone(), Bytes::new()]).collect();
+    assert_eq!(call(with_empty).await.response().overall_code(), Code::Ok);
+    let twice: Bytes = [&whole[..], &whole[..]].concat().into();
+    for pieces in [vec![twice], vec![whole.clone(), whole.clone()], bytes[..whole.len() - 1].into()]
+    {
+        let refused = call(pieces).await;
+        assert_eq!(refused.status(), Some("13"), "{:?}", refused.headers);
+    }
+    let large = frame(false, &vec![0; 65_537]);
+    let large = (0..large.len()).step_by(9_999).map(|i| large.slice(i..large.len().min(i + 9_999)));
+    assert_eq!(call(large.collect()).await.response().overall_code(), Code::OverLimit);
+    is_sound(&tollgate, "after pieces").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

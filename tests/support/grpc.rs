@@ -1,10 +1,12 @@
 //! gRPC for tests: short ways to ask, and calls written by hand for what a well-behaved client would not send.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, Request};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
@@ -103,6 +105,16 @@ pub async fn raw_call(
     headers: &[(&str, &str)],
     body: Bytes,
 ) -> Raw {
+    raw_call_in_pieces(address, path, headers, vec![body]).await
+}
+
+/// Posts a body of these pieces, each in a frame of its own.
+pub async fn raw_call_in_pieces(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    pieces: Vec<Bytes>,
+) -> Raw {
     let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
     // Else the body would wait for an acknowledgement of the headers.
     stream.set_nodelay(true).unwrap();
@@ -116,7 +128,8 @@ pub async fn raw_call(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Full::new(body)).unwrap();
+    let pieces = pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
+    let request = request.body(StreamBody::new(tokio_stream::iter(pieces))).unwrap();
     let response = sender.send_request(request).await.expect("an answer");
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a body");
