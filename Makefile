@@ -24,7 +24,7 @@ lint: ## formatting, clippy and documentation, warnings are errors
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 
-bench: ## the table of ratios beside a bare tonic server; ARGS="--ablate", ARGS=--help
+bench: tools ## the table of ratios beside a bare tonic server; ARGS="--ablate", ARGS=--help
 	cargo build --release --bins --example bare-tonic
 	@cargo bench --bench table -- $(ARGS)
 
