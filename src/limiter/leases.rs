@@ -2,7 +2,8 @@
 //!
 //! Opt-in per rule, for token buckets. Tokens are charged in the store before anyone spends them, and spent until `ttl` after
 //! they were *asked* for, so the bucket's promise holds for any number of replicas, whatever becomes of them (see
-//! `domain/lease.rs`). The price is paid in tokens that nobody spends in time: they are stranded, and counted.
+//! `domain/lease.rs`); but for a machine that is suspended, whose clock sleeps with it: it may spend one lease too late. The
+//! price is paid in tokens that nobody spends in time: they are stranded, and counted.
 //!
 //! A lease is asked for by a request that goes to the store anyway, one request at a time for each counter. Its size
 //! follows demand: doubled when it is spent in less than half its time, cut down to what was spent when it ends unspent,
@@ -67,40 +68,46 @@ impl Leases {
             return None;
         }
         let claims = &ask.group.claims;
-        let mut rulings = Vec::with_capacity(claims.len());
+        let mut spent = Vec::with_capacity(claims.len());
         for claim in claims {
             let Some(reading) = self.spend(claim, now) else {
-                for spent in claims.iter().take(rulings.len()) {
-                    self.unspend(spent, now);
+                for (claim, (_, lease)) in claims.iter().zip(spent) {
+                    self.unspend(claim, lease);
                 }
                 return None;
             };
-            rulings.push(Ruling { reading, degraded: false });
+            spent.push(reading);
         }
+        let ruling = |(reading, _)| Ruling { reading, degraded: false };
         self.metrics.leased_hits.inc_by(claims.iter().map(|claim| claim.hits.needed()).sum());
-        Some(rulings)
+        Some(spent.into_iter().map(ruling).collect())
     }
 
-    fn spend(&self, claim: &Claim, now: Instant) -> Option<Reading> {
+    /// Spends the hits of `claim`, if they are held; also says of which lease, by when it ends.
+    fn spend(&self, claim: &Claim, now: Instant) -> Option<(Reading, Instant)> {
         let Hits::Take(hits) = claim.hits else { return None };
         let spend = |held: &mut Holding| {
             held.left = held.left.checked_sub(hits).filter(|_| now < held.until)?;
-            Some(Reading {
+            let reading = Reading {
                 passed: true,
                 remaining: held.left + held.beside,
                 retry_after: Some(Duration::ZERO),
                 reset_after: held.full_at - now,
                 leased_until: None,
-            })
+            };
+            Some((reading, held.until))
         };
         self.table.with(&claim.key, &claim.limit, spend)?
     }
 
-    fn unspend(&self, claim: &Claim, now: Instant) {
+    /// Gives the hits of `claim` back to the lease that ends at `lease`. If that was reported as finished, or another has taken
+    /// its place, they are stranded: nobody may spend them beside it.
+    fn unspend(&self, claim: &Claim, lease: Instant) {
         let give_back = |held: &mut Holding| {
-            // Of another lease by now? Then they are stranded: nobody may spend them beside it.
-            if let Some(lease) = held.lease.filter(|_| now < held.until) {
-                held.left = (held.left + claim.hits.needed()).min(lease.tokens);
+            if held.lease.is_some() && held.until == lease {
+                held.left += claim.hits.needed();
+            } else {
+                self.metrics.stranded_hits.inc_by(claim.hits.needed());
             }
         };
         self.table.with(&claim.key, &claim.limit, give_back);
@@ -251,5 +258,43 @@ impl Holding {
                 self.quiet_until = sent + terms.ttl;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Algorithm, Charge, Limit};
+
+    #[test]
+    fn tokens_go_back_to_their_own_lease_alone() {
+        let leases = Leases::new(Arc::new(Metrics::new(0)));
+        let algorithm = Algorithm::TokenBucket { burst: 100 };
+        let limit = Limit::new(100, Duration::from_secs(1), algorithm, Charge::Admitted).unwrap();
+        let key = Key::new(&b"k"[..]);
+        let claim = Claim { key: key.clone(), limit, hits: Hits::Take(3), lease: None };
+        let now = Instant::now();
+        let hold = |until: u64| {
+            let lease = Some(Lease { tokens: 10, until });
+            let ends = now + Duration::from_secs(until);
+            let holding = Holding { left: 10, until: ends, lease, ..Holding::new(now) };
+            leases.table.put(&key, &limit, holding);
+        };
+        let left = || leases.table.with(&key, &limit, |held| held.left).unwrap();
+        hold(1);
+        let (_, first) = leases.spend(&claim, now).unwrap();
+        assert_eq!(left(), 7);
+        leases.unspend(&claim, first);
+        assert_eq!(left(), 10);
+        let (_, first) = leases.spend(&claim, now).unwrap();
+        hold(2);
+        leases.spend(&claim, now).unwrap();
+        leases.unspend(&claim, first);
+        assert_eq!(
+            left(),
+            7,
+            "the second lease has three tokens fewer, whatever became of the first"
+        );
+        assert_eq!(leases.metrics.stranded_hits.get(), 3);
     }
 }
