@@ -129,3 +129,36 @@ async fn greeted(stream: &TcpStream) -> io::Result<()> {
         tokio::time::sleep(PREFACE_PAUSE).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// How long a peer that sends `bytes` and no more is waited for; it must be let go then.
+    async fn patience_with(bytes: &[u8]) -> Duration {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        peer.write_all(bytes).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let refuse = |_| async { Response::new(Reply::Sent) };
+        let builder = Builder::new(TokioExecutor::new());
+        let begin = Instant::now();
+        connection(stream, builder, refuse, None, CancellationToken::new()).await;
+        let waited = begin.elapsed();
+        // The end, or a reset where something of what was sent had not been read.
+        assert!(!matches!(peer.read(&mut [0]).await, Ok(1..)));
+        waited
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn peers_that_do_not_send_the_preface_are_let_go() {
+        for beginning in [0, 1, PREFACE.len() - 1] {
+            let waited = patience_with(&PREFACE[..beginning]).await;
+            assert!((PREFACE_TIMEOUT..PREFACE_TIMEOUT * 2).contains(&waited), "{waited:?}");
+        }
+    }
+}

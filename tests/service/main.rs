@@ -30,6 +30,7 @@ mod load;
 mod memory;
 mod outage;
 mod reload;
+mod remembered;
 mod snippets;
 
 #[path = "../store/random.rs"]
