@@ -162,7 +162,8 @@ fn current_limit(limit: &RateLimit) -> Value {
     Value::Object(map)
 }
 
-fn from_struct(fields: &Struct) -> Value {
+/// A `google.protobuf.Struct` as JSON.
+pub(crate) fn from_struct(fields: &Struct) -> Value {
     fields.fields.iter().map(|(key, value)| (key.clone(), from_value(value))).collect()
 }
 

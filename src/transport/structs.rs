@@ -131,26 +131,11 @@ impl fmt::Write for Text<'_> {
 #[cfg(test)]
 mod tests {
     use prost::Message as _;
-    use prost_types::value::Kind;
-    use prost_types::{Struct, Value};
+    use prost_types::Struct;
     use serde_json::json;
 
     use super::*;
-
-    fn of_struct(fields: &Struct) -> Json {
-        fields.fields.iter().map(|(name, value)| (name.clone(), of_value(value))).collect()
-    }
-
-    fn of_value(value: &Value) -> Json {
-        match value.kind.as_ref().unwrap() {
-            Kind::NullValue(_) => Json::Null,
-            Kind::NumberValue(number) => json!(number),
-            Kind::StringValue(text) => json!(text),
-            Kind::BoolValue(value) => json!(value),
-            Kind::StructValue(fields) => of_struct(fields),
-            Kind::ListValue(list) => list.values.iter().map(of_value).collect(),
-        }
-    }
+    use crate::ops::json::from_struct;
 
     #[test]
     fn any_json_is_read_back_by_prost() {
@@ -163,7 +148,7 @@ mod tests {
             let mut fields = Fields::default();
             fields.field("value", |at| at.json(&value));
             let read = Struct::decode(fields.into_bytes().as_slice()).unwrap();
-            assert_eq!(of_struct(&read), json!({ "value": value }), "{length}");
+            assert_eq!(from_struct(&read), json!({ "value": value }), "{length}");
         }
     }
 }

@@ -1,5 +1,5 @@
 -- Decides a frame of whole requests in one atomic step: the twin of src/domain/group.rs and of the three
--- algorithms beside it. src/store/redis/script.rs writes the arguments and reads the reply.
+-- algorithms beside it. src/store/redis/script/ writes the arguments and reads the reply.
 --
 -- This file is the body. The head comes before it and sets two locals; nothing else differs between heads:
 --   now       the time, microseconds since 1970; production: TIME of this server

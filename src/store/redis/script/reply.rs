@@ -1,0 +1,99 @@
+//! The script's list of integers, shared out among the groups, and what it says of their claims.
+
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use crate::domain::limit::Span;
+use crate::domain::{
+    Algorithm, Claim, Counter, Group, Reading, Timestamp, fixed_window, sliding_window,
+    token_bucket,
+};
+use crate::store::StoreError;
+
+/// What the script answered to a frame.
+#[derive(Debug)]
+pub struct Reply {
+    /// How many states could not be read and counted as empty.
+    pub unreadable: u64,
+    integers: Arc<[i64]>,
+    /// Where the next group begins.
+    at: usize,
+}
+
+impl Reply {
+    /// The list of integers of which the script's answer consists.
+    ///
+    /// # Errors
+    /// [`StoreError::Protocol`] for an empty list, or one that begins with a negative number.
+    pub fn new(integers: Vec<i64>) -> Result<Self, StoreError> {
+        let unreadable = integers.first().and_then(|count| u64::try_from(*count).ok());
+        let unreadable = unreadable
+            .ok_or_else(|| StoreError::Protocol("the reply has no count of states".into()))?;
+        Ok(Self { unreadable, integers: integers.into(), at: 1 })
+    }
+
+    /// The integers of the next group, which has `count` of them; fewer if the reply is short.
+    pub fn next_group(&mut self, count: usize) -> Integers {
+        let start = self.at.min(self.integers.len());
+        self.at = (start + count).min(self.integers.len());
+        Integers { all: Arc::clone(&self.integers), own: start..self.at }
+    }
+}
+
+/// One group's share of a reply.
+#[derive(Debug)]
+pub struct Integers {
+    all: Arc<[i64]>,
+    own: Range<usize>,
+}
+
+impl Deref for Integers {
+    type Target = [i64];
+
+    fn deref(&self) -> &[i64] {
+        self.all.get(self.own.clone()).unwrap_or_default()
+    }
+}
+
+/// The readings of `group`, one per claim, from its integers.
+///
+/// # Errors
+/// [`StoreError::Protocol`] when integers are missing or negative.
+pub fn readings(group: &Group, integers: &[i64]) -> Result<Vec<Reading>, StoreError> {
+    let mut integers = integers.iter().copied();
+    group
+        .claims
+        .iter()
+        .map(|claim| known(claim).or_else(|| reading(claim, &mut integers)))
+        .collect::<Option<_>>()
+        .ok_or_else(|| StoreError::Protocol("the reply is too short or negative".into()))
+}
+
+/// What is certain of a claim without its counter: the outcome of a blocked limit.
+pub fn known(claim: &Claim) -> Option<Reading> {
+    claim
+        .limit
+        .is_blocked()
+        .then(|| Counter::Empty.step(&claim.limit, claim.hits, Timestamp::default()))
+}
+
+fn reading(claim: &Claim, integers: &mut impl Iterator<Item = i64>) -> Option<Reading> {
+    let Claim { limit, hits, lease, .. } = claim;
+    let first = integers.next()?;
+    let passed = first >= 0;
+    let first = if passed { first } else { !first } as u64;
+    let mut next = || u64::try_from(integers.next()?).ok();
+    Some(match limit.algorithm() {
+        Algorithm::TokenBucket { .. } => {
+            let lag = Span { micros: first, remainder: next()? };
+            let leased_until =
+                if lease.is_some() { Some(next()?).filter(|at| *at > 0) } else { None };
+            Reading { leased_until, ..token_bucket::reading(limit, *hits, passed, lag) }
+        }
+        Algorithm::SlidingWindow { .. } => {
+            let (fits_in, empty_in) = (next()?, next()?);
+            sliding_window::reading(limit, *hits, passed, first, fits_in, empty_in)
+        }
+        Algorithm::FixedWindow => fixed_window::reading(limit, *hits, passed, first, next()?),
+    })
+}
