@@ -90,7 +90,7 @@ impl Counter {
     pub fn empty_at(&self, limit: &Limit) -> Timestamp {
         Timestamp::from_micros(match self {
             Self::Empty => 0,
-            Self::TokenBucket(state) => state.empty_at(limit),
+            Self::TokenBucket(state) => state.empty_at(),
             Self::SlidingWindow(state) => state.empty_at(limit),
             Self::FixedWindow(state) => state.empty_at(limit),
         })

@@ -17,7 +17,7 @@ use super::limit::Span;
 pub const LONGEST_TTL: u64 = 1_000_000;
 
 /// As far ahead of now as a lease may be outstanding.
-pub(super) const LONGEST: u64 = 2 * LONGEST_TTL;
+const LONGEST: u64 = 2 * LONGEST_TTL;
 
 /// What a claim wants beside its hits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -120,11 +120,18 @@ impl Outstanding {
         self.late.until > now + LONGEST
     }
 
-    /// Pulls back what [is beyond](Self::is_beyond).
-    pub(super) fn settle(&mut self, now: u64) {
+    /// The same, with what [is beyond](Self::is_beyond) pulled back.
+    pub(super) fn settled(mut self, now: u64) -> Self {
         let latest = now + LONGEST;
         self.early.until = self.early.until.min(latest);
         self.late.until = self.late.until.min(latest);
+        self
+    }
+
+    /// The whole microsecond by which all that is outstanding has expired and refilled, nothing else being taken.
+    pub(super) fn full_at(&self, rate: u32) -> u64 {
+        let ends = |slot: Slot, tokens: Span| slot.until.saturating_add(tokens.micros);
+        ends(self.early, self.total(rate)).max(ends(self.late, self.late.tokens))
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use super::lease::{LONGEST, LeaseAsk, Outstanding};
+use super::lease::{LeaseAsk, Outstanding};
 use super::limit::{Limit, Span};
 use super::reading::{Hits, Reading};
 
@@ -29,42 +29,43 @@ pub struct State {
 
 impl State {
     pub(super) fn settle(&mut self, limit: &Limit, now: u64) {
-        let ahead = self.ahead(limit, now);
-        let ceiling = limit.ceiling();
+        let (lag, leased) = self.view(limit, now);
         let leased_beyond = self.outstanding.as_ref().is_some_and(|leased| leased.is_beyond(now));
-        if ahead > ceiling || leased_beyond {
-            let lag = ahead.min(ceiling);
-            self.outstanding = self.outstanding(limit).map(|mut leased| {
-                leased.settle(now);
-                Box::new(leased)
-            });
-            self.full_at = now + lag.micros;
-            self.remainder = lag.remainder as u32;
-            self.rate = limit.requests();
+        if lag > limit.ceiling() || leased_beyond {
+            *self = Self::at(lag.min(limit.ceiling()), leased, limit, now);
+        }
+    }
+
+    /// A bucket that will be full `lag` from now.
+    fn at(lag: Span, leased: Outstanding, limit: &Limit, now: u64) -> Self {
+        Self {
+            full_at: now + lag.micros,
+            remainder: lag.remainder as u32,
+            rate: limit.requests(),
+            outstanding: (!leased.is_empty()).then(|| Box::new(leased)),
         }
     }
 
     /// None: a bucket that is full and of which nobody holds tokens.
     fn full_in(lag: Span, leased: Outstanding, limit: &Limit, now: u64) -> Option<Self> {
-        let outstanding = (!leased.is_empty()).then(|| Box::new(leased));
-        (lag != Span::default() || outstanding.is_some()).then(|| Self {
-            full_at: now + lag.micros,
-            remainder: lag.remainder as u32,
-            rate: limit.requests(),
-            outstanding,
-        })
+        (lag != Span::default() || !leased.is_empty()).then(|| Self::at(lag, leased, limit, now))
     }
 
-    /// How far ahead of now the bucket will be full, at the rate of `limit`; leases apart.
-    fn ahead(&self, limit: &Limit, now: u64) -> Span {
-        let Some(micros) = self.full_at.checked_sub(now) else { return Span::default() };
-        self.converted(Span { micros, remainder: self.remainder.into() }, limit)
-    }
-
-    /// What is outstanding, at the rate of `limit`. More than it can hold counts as all it can.
-    fn outstanding(&self, limit: &Limit) -> Option<Outstanding> {
-        let leased = self.outstanding.as_deref()?;
-        Some(leased.map(|tokens| self.converted(tokens, limit).min(limit.ceiling())))
+    /// How far ahead of now the bucket will be full, and what is outstanding, at the rate of `limit`. What went before went at
+    /// the rate this was written with; tokens outstanding that the limit cannot hold count as all it can.
+    fn view(&self, limit: &Limit, now: u64) -> (Span, Outstanding) {
+        let ahead = self.full_at.checked_sub(now);
+        let ahead = ahead.map(|micros| Span { micros, remainder: self.remainder.into() });
+        let Some(outstanding) = &self.outstanding else {
+            let lag = ahead.map_or_else(Span::default, |ahead| self.converted(ahead, limit));
+            return (lag, Outstanding::default());
+        };
+        let mut leased = outstanding.settled(now);
+        let mut lag = leased.expire(ahead.unwrap_or_default(), self.rate, now);
+        if ahead.is_some() || lag != Span::default() {
+            lag = self.converted(lag, limit);
+        }
+        (lag, leased.map(|tokens| self.converted(tokens, limit).min(limit.ceiling())))
     }
 
     /// A span of this state at the rate of `limit`.
@@ -75,18 +76,11 @@ impl State {
         Span { micros: at_new_rate(span, self.rate, limit.requests()), remainder: 0 }
     }
 
-    /// How far ahead of now the bucket will be full, and what is outstanding then.
-    fn view(&self, limit: &Limit, now: u64) -> (Span, Outstanding) {
-        let mut leased = self.outstanding(limit).unwrap_or_default();
-        let lag = leased.expire(self.ahead(limit, now), limit.requests(), now);
-        (lag.min(limit.ceiling()), leased)
-    }
-
-    /// The first whole microsecond at which the bucket is full and no lease counts any more; with leases, as much later as
-    /// they may be worth.
-    pub(super) fn empty_at(&self, limit: &Limit) -> u64 {
-        let leased = self.outstanding.as_ref().map_or(0, |_| LONGEST + limit.full().micros);
-        self.full_at.saturating_add(u64::from(self.remainder > 0)).saturating_add(leased)
+    /// The first whole microsecond at which the bucket is full at every rate and no lease counts any more.
+    pub(super) fn empty_at(&self) -> u64 {
+        let leased = self.outstanding.as_ref().map_or(0, |leased| leased.full_at(self.rate));
+        // At `full_at` itself another rate still rounds up what is left, were it nothing.
+        self.full_at.max(leased).saturating_add(1)
     }
 }
 
@@ -100,6 +94,7 @@ pub(super) fn step(
 ) -> Reading {
     let (mut lag, mut leased) =
         state.as_ref().map_or_else(Default::default, |state| state.view(limit, now));
+    lag = lag.min(limit.ceiling());
     let rate = limit.requests();
     let (mut passed, mut until) = (true, None);
     match hits {

@@ -212,7 +212,8 @@ proptest! {
             };
             let wait = u64::try_from(reading.reset_after.as_micros()).unwrap();
             prop_assert_eq!(left_in(wait), limit.capacity());
-            prop_assert!(counter.empty_at(&limit).as_micros() <= now + wait);
+            // A bucket that is just full is kept for a microsecond more: at another rate it might round to less.
+            prop_assert!(counter.empty_at(&limit).as_micros() <= now + wait + 1);
             prop_assert!(reading.remaining <= limit.capacity());
         }
     }

@@ -1,8 +1,10 @@
 //! The embedded registry and its file: killed while it writes, used twice, absent, not writable, something else.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tollgate::registry::embedded::EmbeddedRegistry;
 use tollgate::registry::{Registry, RegistryError};
@@ -15,6 +17,18 @@ const GROUP: u64 = 7;
 
 fn open(path: &Path) -> EmbeddedRegistry {
     EmbeddedRegistry::new(path, 50)
+}
+
+/// Waits until nobody holds the file: a process that another test has just forked holds all that was open here until it
+/// executes its program.
+fn let_go(path: &Path) {
+    let Ok(file) = File::open(path) else { return };
+    let start = Instant::now();
+    while file.try_lock().is_err() {
+        assert!(start.elapsed() < Duration::from_secs(10), "{} stays locked", path.display());
+        std::thread::yield_now();
+    }
+    file.unlock().unwrap();
 }
 
 /// The child of the test below: writes until it is killed, and says what was acknowledged.
@@ -38,6 +52,7 @@ async fn kill_at_any_point_loses_nothing_acknowledged_and_halves_nothing() {
     let path = directory.path().join("deep/down/registry.redb");
     let mut acknowledged = 0;
     for round in 0..12 {
+        let_go(&path);
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "file::child_that_writes", "--nocapture"])
             .env(FILE, &path)
@@ -60,6 +75,7 @@ async fn kill_at_any_point_loses_nothing_acknowledged_and_halves_nothing() {
         for line in lines {
             note(&line.unwrap());
         }
+        let_go(&path);
         let (records, revision) = scanned(&open(&path)).await;
         // At most the one write that was under way is there without having been acknowledged.
         assert!((acknowledged..=acknowledged + 1).contains(&revision), "{revision}");
@@ -89,6 +105,7 @@ async fn second_user_of_a_file_is_told_so() {
         assert!(reason.ends_with("registry.redb is in use by another process"), "{reason}");
     }
     drop(first);
+    let_go(&path);
     assert_eq!(second.write(vec![put("a", "2")]).await.unwrap().revision, 2);
     // Only the file itself is left.
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
@@ -121,8 +138,9 @@ async fn file_of_something_else_is_refused_and_left_alone() {
     let path = directory.path().join("registry.redb");
     std::fs::write(&path, "some other text, certainly longer than any header").unwrap();
     let registry = open(&path);
-    for refused in [registry.write(vec![put("a", "2")]).await.err(), registry.since(0).await.err()]
-    {
+    let written = registry.write(vec![put("a", "2")]).await.err();
+    let_go(&path);
+    for refused in [written, registry.since(0).await.err()] {
         let Some(RegistryError::Corrupt(reason)) = refused else { panic!("{refused:?}") };
         assert!(reason.ends_with("registry.redb is no registry"), "{reason}");
     }

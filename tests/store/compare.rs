@@ -195,10 +195,8 @@ fn check_expiry(pttl: i64, due: Expiry, now: Timestamp, slack_ms: u64) -> Result
         Expiry::Untouched => -1..=-1,
         Expiry::At(empty_at) => {
             let left = empty_at.as_micros().saturating_sub(now.as_micros());
-            // The core counts a bucket as empty at the first whole microsecond, the script at the one after the
-            // state's own: at most a microsecond apart.
-            let longest = (left + 1) / 1_000 + 2 + KEEP_MS;
-            let shortest = left / 1_000 + 2 + KEEP_MS - slack_ms;
+            let longest = left / 1_000 + 2 + KEEP_MS;
+            let shortest = longest - slack_ms;
             shortest.cast_signed()..=longest.cast_signed()
         }
     };

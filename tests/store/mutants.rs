@@ -28,7 +28,7 @@ const MUTANTS: [(&str, &str, &str); 24] = [
     ),
     ("a bucket of one less", "rest_after <= full_rest", "rest_after < full_rest"),
     ("a new rate rounded down", "* (1 + 2 ^ -50)) + 1", "* (1 + 2 ^ -50))"),
-    ("a new rate ignored", "if rate ~= written_rate then", "if rate == 0 then"),
+    ("a new rate ignored", "if rate ~= written_rate and", "if rate == 0 and"),
     ("a full bucket forgotten late", "if full_at >= now then", "if full_at > now then"),
     (
         "a debt without bound",
@@ -90,7 +90,7 @@ const MUTANTS: [(&str, &str, &str); 24] = [
 ];
 
 /// The same, for leases.
-const LEASE_MUTANTS: [(&str, &str, &str); 14] = [
+const LEASE_MUTANTS: [(&str, &str, &str); 15] = [
     (
         "the floor of what is outstanding now forgotten",
         "local total, total_rest = outstanding(leases, rate)\n  if exceeds(total, total_rest, lag, rest) then",
@@ -132,15 +132,20 @@ const LEASE_MUTANTS: [(&str, &str, &str); 14] = [
     ),
     (
         "a lease beyond the clock not pulled back",
-        "local beyond = leases.late_until > latest",
-        "local beyond = false",
+        "return leases, late_until > latest",
+        "return leases, false",
     ),
     (
         "leases not converted to a new rate",
         "if written_rate ~= rate and (span > 0 or rest > 0) then",
         "if false then",
     ),
-    ("an expiry without leases", "ahead = ahead + lease_spans[slot]", "ahead = ahead"),
+    ("an expiry without leases", "last = max(last, leased_until(state))", "last = last"),
+    (
+        "leases that expire at the new rate",
+        "expire(leases, lag, rest, written_rate)",
+        "expire(leases, lag, rest, rate)",
+    ),
 ];
 
 /// The same, for the decision of whole requests and the writing.

@@ -146,13 +146,14 @@ fn moved(random: &mut Random, now: u64, subjects: &[Subject], era: Era) -> u64 {
     let latest = if era == Era::End { (1 << 53) - (1 << 39) } else { (1 << 52) - 1 };
     let subject = &subjects[random.up_to(subjects.len() as u64 - 1) as usize];
     let period = subject.period;
-    let later = match random.up_to(9) {
+    let later = match random.up_to(10) {
         0..=1 => now,
         2 => now + random.up_to(3),
         3..=4 => now + random.up_to(period / 5),
-        5 => now + random.up_to(3 * subject.ttl),
-        6 => now + period,
-        7..=8 => now + random.up_to(3 * period),
+        // To the end of a lease, or a little after.
+        5..=6 => now - now % subject.ttl + subject.ttl * (1 + random.up_to(2)) + random.up_to(2),
+        7 => now + period,
+        8..=9 => now + random.up_to(3 * period),
         _ => now.saturating_sub(random.up_to(2 * period)),
     };
     later.min(latest)

@@ -87,8 +87,6 @@ local unreadable = 0
 local states = {}
 -- How long after the first time in its state a key's counter is empty, in microseconds; a bucket is at once.
 local spans = {}
--- How much longer that of a bucket with leases may be.
-local lease_spans = {}
 
 -- In steps, because the stack of Lua takes some thousand values at once.
 for first = 1, #KEYS, 1000 do
@@ -149,33 +147,16 @@ local function pack_bucket(lag, rest, rate, leases)
   return state
 end
 
--- Tokens outstanding, at the rate of the claim and at most what its limit can hold.
-local function leased_tokens(span, rest, written_rate, rate, ceiling, ceiling_rest)
-  if written_rate ~= rate and (span > 0 or rest > 0) then
-    span, rest = at_new_rate(span, rest, written_rate, rate), 0
-  end
-  if exceeds(span, rest, ceiling, ceiling_rest) then
-    return ceiling, ceiling_rest
-  end
-  return span, rest
-end
-
--- Leases of a bucket, as src/domain/lease.rs has them. How long they last is pulled back if that lies further ahead
--- than it could be written now. -> leases, whether it was.
-local function leases_of(state, written_rate, rate, ceiling, ceiling_rest)
+-- Leases of a bucket, as src/domain/lease.rs has them, at the rate they were written with. How long they last is pulled
+-- back if that lies further ahead than it could be written now. -> leases, whether it was.
+local function leases_of(state)
   local early_until, early, early_rest, late_until, late, late_rest = unpack_at('<ddI4ddI4', state, 19)
-  early, early_rest = leased_tokens(early, early_rest, written_rate, rate, ceiling, ceiling_rest)
-  late, late_rest = leased_tokens(late, late_rest, written_rate, rate, ceiling, ceiling_rest)
-  local leases = {
-    early_until = early_until, early = early, early_rest = early_rest,
-    late_until = late_until, late = late, late_rest = late_rest,
-  }
   local latest = now + LONGEST_LEASE
-  local beyond = leases.late_until > latest
-  if beyond then
-    leases.early_until, leases.late_until = min(leases.early_until, latest), latest
-  end
-  return leases, beyond
+  local leases = {
+    early_until = min(early_until, latest), early = early, early_rest = early_rest,
+    late_until = min(late_until, latest), late = late, late_rest = late_rest,
+  }
+  return leases, late_until > latest
 end
 
 local function outstanding(leases, rate)
@@ -205,6 +186,23 @@ local function expire(leases, lag, rest, rate)
     lag, rest = total, total_rest
   end
   return lag, rest
+end
+
+-- Tokens outstanding, at the rate of the claim and at most what its limit can hold.
+local function leased_tokens(span, rest, written_rate, rate, ceiling, ceiling_rest)
+  if written_rate ~= rate and (span > 0 or rest > 0) then
+    span, rest = at_new_rate(span, rest, written_rate, rate), 0
+  end
+  if exceeds(span, rest, ceiling, ceiling_rest) then
+    return ceiling, ceiling_rest
+  end
+  return span, rest
+end
+
+-- When all that is outstanding will have expired and refilled, nothing else being taken.
+local function leased_until(state)
+  local _, rate, early_until, early, early_rest, late_until, late, late_rest = unpack_at('<I4I4ddI4ddI4', state, 11)
+  return max(early_until + plus(early, early_rest, late, late_rest, rate), late_until + late)
 end
 
 -- Forgets a finished lease, and grants another. -> lag, rest, until (0: none)
@@ -247,13 +245,18 @@ local function token_bucket(
     local full_at, written_rest, written_rate = unpack_at('<dI4I4', state, 3)
     if full_at >= now then
       lag, rest = full_at - now, written_rest
-      if rate ~= written_rate then
-        lag, rest = at_new_rate(lag, rest, written_rate, rate), 0
-      end
     end
     local beyond
     if #state > BUCKET then
-      leases, beyond = leases_of(state, written_rate, rate, ceiling, ceiling_rest)
+      leases, beyond = leases_of(state)
+      lag, rest = expire(leases, lag, rest, written_rate)
+      leases.early, leases.early_rest =
+        leased_tokens(leases.early, leases.early_rest, written_rate, rate, ceiling, ceiling_rest)
+      leases.late, leases.late_rest =
+        leased_tokens(leases.late, leases.late_rest, written_rate, rate, ceiling, ceiling_rest)
+    end
+    if rate ~= written_rate and (full_at >= now or lag > 0 or rest > 0) then
+      lag, rest = at_new_rate(lag, rest, written_rate, rate), 0
     end
     local pulled_back = exceeds(lag, rest, ceiling, ceiling_rest)
     if pulled_back then
@@ -261,12 +264,6 @@ local function token_bucket(
     end
     if beyond or pulled_back then
       state = pack_bucket(lag, rest, rate, leases)
-    end
-    if leases then
-      lag, rest = expire(leases, lag, rest, rate)
-      if exceeds(lag, rest, ceiling, ceiling_rest) then
-        lag, rest = ceiling, ceiling_rest
-      end
     end
   end
 
@@ -302,9 +299,6 @@ local function token_bucket(
     end
   end
   states[slot] = state
-  if leases then
-    lease_spans[slot] = LONGEST_LEASE + full
-  end
   if algorithm == LEASING then
     return settled, passed, lag, rest, until_us
   end
@@ -571,10 +565,11 @@ for slot = 1, #KEYS do
     if state == EMPTY then
       emptied[#emptied + 1] = KEYS[slot]
     else
-      local ahead = unpack_at('<d', state, 3) - now + (spans[slot] or 1)
+      local last = unpack_at('<d', state, 3)
       if #state == LEASED_BUCKET and byte(state, 2) == TOKEN_BUCKET then
-        ahead = ahead + lease_spans[slot]
+        last = max(last, leased_until(state))
       end
+      local ahead = last - now + (spans[slot] or 1)
       call('PSETEX', KEYS[slot], format('%d', ahead / 1000 + 2 + keep_ms), state)
     end
   end
