@@ -14,6 +14,9 @@ use super::traces::{Step, Trace};
 /// By how much keys outlive their state while a trace plays: its clock is not the server's.
 const KEEP_MS: u64 = 3_600_000;
 
+/// The script rounds expiries up to multiples of this.
+const STEP_US: u64 = 1_048_576;
+
 #[test]
 fn script_and_core_agree_on_ten_thousand_traces() {
     let Some(server) = RedisServer::start() else { return };
@@ -49,7 +52,7 @@ pub fn compare(connection: &mut Connection, script: &Script, seed: u64) -> Resul
         pipeline.cmd("MGET").arg(names(&trace));
         for key in &trace.keys {
             pipeline.cmd("PTTL").arg(key.as_bytes());
-            // So that a later expiry shows that the key was written again.
+            // So that a later expiry shows that the key got another one.
             pipeline.cmd("PERSIST").arg(key.as_bytes()).ignore();
         }
     }
@@ -149,12 +152,13 @@ impl Model {
                 return Err(format!("{key:?}: other bytes for the same state"));
             }
             let expiry: i64 = redis::from_redis_value(expiry.clone()).unwrap();
+            let before = before.get(key).unwrap_or(&empty);
             let due = match limits.get(key) {
                 _ if raw.is_none() => Expiry::Gone,
-                Some(limit) if !unchanged => Expiry::At(counter.empty_at(limit)),
+                Some(limit) if !unchanged => Expiry::of(before, counter, limit),
                 _ => Expiry::Untouched,
             };
-            check_expiry(expiry, due, step.now, self.slack_ms)
+            due.check(expiry, step.now, self.slack_ms)
                 .map_err(|text| format!("{key:?}: {text}"))?;
             self.raw.insert(key.clone(), raw);
         }
@@ -182,27 +186,38 @@ impl Model {
 enum Expiry {
     /// It is not there.
     Gone,
-    /// It was not written, so it has none.
+    /// It was not written, or keeps the expiry that it has.
     Untouched,
-    /// It was written, and its counter is empty at this time.
-    At(Timestamp),
+    /// It was written, and expires at this time.
+    At(u64),
+    /// The same, or it keeps the expiry that it has, which is this.
+    Kept(u64),
 }
 
-/// Whether PTTL says so.
-fn check_expiry(pttl: i64, due: Expiry, now: Timestamp, slack_ms: u64) -> Result<(), String> {
-    let range = match due {
-        Expiry::Gone => -2..=-2,
-        Expiry::Untouched => -1..=-1,
-        Expiry::At(empty_at) => {
-            let left = empty_at.as_micros().saturating_sub(now.as_micros());
-            let longest = left / 1_000 + 2 + KEEP_MS;
-            let shortest = longest - slack_ms;
-            shortest.cast_signed()..=longest.cast_signed()
+impl Expiry {
+    /// Of a counter that changed.
+    fn of(before: &Counter, counter: &Counter, limit: &Limit) -> Self {
+        let step = |counter: &Counter| (counter.empty_at(limit).as_micros() - 1) / STEP_US;
+        let at = (step(counter) + 1) * STEP_US;
+        if *before != Counter::Empty && step(before) == step(counter) {
+            Self::Kept(at)
+        } else {
+            Self::At(at)
         }
-    };
-    if range.contains(&pttl) {
-        Ok(())
-    } else {
-        Err(format!("PTTL says {pttl}, expected {range:?}: {due:?}"))
+    }
+
+    /// Whether PTTL says so.
+    fn check(self, pttl: i64, now: Timestamp, slack_ms: u64) -> Result<(), String> {
+        let expires = |at: u64| {
+            let longest = at.saturating_sub(now.as_micros()) / 1_000 + 2 + KEEP_MS;
+            (longest - slack_ms).cast_signed()..=longest.cast_signed()
+        };
+        let fits = match self {
+            Self::Gone => pttl == -2,
+            Self::Untouched => pttl == -1,
+            Self::At(at) => expires(at).contains(&pttl),
+            Self::Kept(at) => pttl == -1 || expires(at).contains(&pttl),
+        };
+        if fits { Ok(()) } else { Err(format!("PTTL says {pttl} at {now:?} instead of {self:?}")) }
     }
 }

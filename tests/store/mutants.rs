@@ -140,7 +140,7 @@ const LEASE_MUTANTS: [(&str, &str, &str); 15] = [
         "if written_rate ~= rate and (span > 0 or rest > 0) then",
         "if false then",
     ),
-    ("an expiry without leases", "last = max(last, leased_until(state))", "last = last"),
+    ("an expiry without leases", "return max(last, leased_until(state))", "return last"),
     (
         "leases that expire at the new rate",
         "expire(leases, lag, rest, written_rate)",
@@ -149,7 +149,7 @@ const LEASE_MUTANTS: [(&str, &str, &str); 15] = [
 ];
 
 /// The same, for the decision of whole requests and the writing.
-const MORE_MUTANTS: [(&str, &str, &str); 8] = [
+const MORE_MUTANTS: [(&str, &str, &str); 7] = [
     ("a shadow that denies", "local harmless = passed or roles >= 2", "local harmless = passed"),
     (
         "one quota enough to deny",
@@ -160,11 +160,60 @@ const MORE_MUTANTS: [(&str, &str, &str); 8] = [
     ("a trial that charges", "local undo = commit == NEVER or", "local undo ="),
     ("a trial that settles", "commit == NEVER and before or settled", "settled"),
     ("the state before the last touch", "and not undo_group[slot] then", "then"),
-    ("an expiry too early", "ahead / 1000 + 2 + keep_ms", "ahead / 1000 + keep_ms"),
     (
         "a key written without need",
-        "if state ~= stored[slot] then",
-        "if state ~= stored[slot] or state ~= EMPTY then",
+        "if state ~= before then",
+        "renewed[slot] = renewed[slot] or state == before\n  if state ~= before or state ~= EMPTY then",
+    ),
+];
+
+/// The same, for expiries and for what keeps them.
+const EXPIRY_MUTANTS: [(&str, &str, &str); 10] = [
+    (
+        "an expiry too early",
+        "(expiry - now) / 1000 + 2 + keep_ms",
+        "(expiry - now) / 1000 + keep_ms",
+    ),
+    (
+        "an expiry rounded down",
+        "last - last % EXPIRY_STEP + EXPIRY_STEP",
+        "last - last % EXPIRY_STEP",
+    ),
+    (
+        "a bucket that outlives its expiry",
+        "full_at - full_at % EXPIRY_STEP ~= full_after - full_after % EXPIRY_STEP",
+        "false",
+    ),
+    (
+        "a bucket with leases that outlives its expiry",
+        "if leases or not full_at or",
+        "if not full_at or",
+    ),
+    (
+        "a bucket pulled back that keeps its expiry",
+        "state, renewed[slot] = pack_bucket(lag, rest, rate, leases), true",
+        "state = pack_bucket(lag, rest, rate, leases)",
+    ),
+    (
+        "runs that outlive their expiry",
+        "last - last % EXPIRY_STEP ~= last_after - last_after % EXPIRY_STEP",
+        "false",
+    ),
+    (
+        "runs pulled back that keep their expiry",
+        "state, renewed[slot] = pull_runs_back(state), true",
+        "state = pull_runs_back(state)",
+    ),
+    ("a window that outlives its expiry", "renewed[slot] or not counted", "renewed[slot]"),
+    (
+        "a window pulled back that keeps its expiry",
+        "state, renewed[slot] = pack('<BBdd', VERSION, FIXED_WINDOW, written_start, written_count), true",
+        "state = pack('<BBdd', VERSION, FIXED_WINDOW, written_start, written_count)",
+    ),
+    (
+        "a shorter state written over a longer one",
+        "#state == #before and not renewed",
+        "not renewed",
     ),
 ];
 
@@ -173,7 +222,8 @@ fn every_mutant_is_convicted() {
     let Some(server) = RedisServer::start() else { return };
     let mut connection = server.connection();
     let mut survivors = Vec::new();
-    for (fault, text, instead) in MUTANTS.iter().chain(&LEASE_MUTANTS).chain(&MORE_MUTANTS) {
+    let all = MUTANTS.iter().chain(&LEASE_MUTANTS).chain(&MORE_MUTANTS).chain(&EXPIRY_MUTANTS);
+    for (fault, text, instead) in all {
         assert_eq!(Script::BODY.matches(text).count(), 1, "{fault}: the text must match once");
         let script = Script::with_manual_time(&Script::BODY.replace(text, instead));
         match convicted_at(&mut connection, &script) {

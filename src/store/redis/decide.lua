@@ -9,10 +9,10 @@
 -- KEYS      the distinct counter keys of the frame; none for a frame of blocked limits alone
 --
 -- ARGV[1]   little-endian, without padding: groups one after the other, each
---   group   commit u8 (0 together, 1 each, 2 never), parts u16, then its parts; or 3 and one claim: a group of
---           nothing else, whose failure needs no undoing
+--   group   commit u8 (0 together, 1 each, 2 never), parts u16, then its parts; or one claim whose algorithm has 16
+--           added: a group of nothing else, whose failure needs no undoing
 --   part    roles u8 (1 quota + 2 shadow), claims u16, then its claims
---   claim   slot u16 (index in KEYS; 0: none), algorithm u8, kind u8 (0 take, 1 peek, 2 refund),
+--   claim   algorithm u8, slot u16 (index in KEYS; 0: none), kind u8 (0 take, 1 peek, 2 refund),
 --           always u8 (1: charged whether it passes or not), then by algorithm
 --     0 blocked          nothing
 --     1 token bucket     rate u32 (requests per period); then three spans: the cost of the hits, the
@@ -46,21 +46,23 @@
 --
 -- Atomicity: each key is read once and written at most once, after every decision. PSETEX comes before DEL, so
 -- that a server without memory refuses the frame before anything of it is written.
--- Expiry: two to three milliseconds after the state counts as empty; a bucket with leases as much later as they
--- may be worth.
+-- Expiry: when the state counts as empty, rounded up to a multiple of EXPIRY_STEP, and two to three milliseconds. So a
+-- key that is in use keeps its expiry from step to step, and SETRANGE, which leaves it alone, is half as dear as PSETEX.
 -- Numbers: doubles, exact to 2^53. Nothing is multiplied by a rate except where a bucket changes its rate.
 
 local TAKE, REFUND = 0, 2
-local EACH, NEVER, SINGLE = 1, 2, 3
-local TOKEN_BUCKET, SLIDING_WINDOW, FIXED_WINDOW, LEASING = 1, 2, 3, 4
+local EACH, NEVER, SINGLE = 1, 2, 16
+local TOKEN_BUCKET, SLIDING_WINDOW, FIXED_WINDOW = 1, 2, 3
 -- The lengths of a bucket's state without leases, and with.
 local BUCKET, LEASED_BUCKET = 18, 58
 -- As far ahead of now as a lease may be outstanding; the same as in src/domain/lease.rs.
 local LONGEST_LEASE = 2000000
+-- In microseconds: how much longer than it is needed a key may stay.
+local EXPIRY_STEP = 1048576
 local SATURATION = 4503599627370496
 local VERSION = 1
--- The shape of a claim and its length, by algorithm.
-local CLAIM = { [0] = '<HBBB', '<HBBBI4dI4dI4dI4', '<HBBBdI4ddI4', '<HBBBdI4d', '<HBBBI4dI4dI4dI4dI4dI4dI4dd' }
+-- The shape of a claim after its algorithm, and the length of both.
+local CLAIM = { [0] = '<HBB', '<HBBI4dI4dI4dI4', '<HBBdI4ddI4', '<HBBdI4d', '<HBBI4dI4dI4dI4dI4dI4dI4dd' }
 local CLAIM_SIZE = { [0] = 5, 45, 37, 25, 97 }
 local EMPTY = ''
 
@@ -72,38 +74,36 @@ local floor, min, max = math.floor, math.min, math.max
 -- States of all keys, by slot: as read, and as they become. A state is an immutable string: keeping one is a
 -- snapshot, and an unchanged one needs no writing.
 
-local function is_readable(raw)
-  local version, algorithm = byte(raw, 1, 2)
-  if version ~= VERSION then
-    return false
-  elseif algorithm == SLIDING_WINDOW then
-    return #raw >= 26 and (#raw - 26) % 16 == 0
-  end
-  return #raw == BUCKET and (algorithm == TOKEN_BUCKET or algorithm == FIXED_WINDOW)
-    or #raw == LEASED_BUCKET and algorithm == TOKEN_BUCKET
+-- The length of a state, by algorithm; those of a sliding window and of a bucket with leases are longer.
+local LENGTH = { BUCKET, 26, BUCKET }
+
+local function is_readable_at_length(algorithm, length)
+  return algorithm == SLIDING_WINDOW and length > 26 and (length - 26) % 16 == 0
+    or algorithm == TOKEN_BUCKET and length == LEASED_BUCKET
 end
 
 local unreadable = 0
-local states = {}
--- How long after the first time in its state a key's counter is empty, in microseconds; a bucket is at once.
+local stored, states = {}, {}
+-- How long after the first time in its state a key's counter still counts, in microseconds; none for a bucket.
 local spans = {}
+-- By slot: whether the expiry that the key has may be another than that of its state.
+local renewed = {}
 
 -- In steps, because the stack of Lua takes some thousand values at once.
 for first = 1, #KEYS, 1000 do
-  local last = min(first + 999, #KEYS)
-  local raws = call('MGET', unpack(KEYS, first, last))
-  for i = 1, last - first + 1 do
-    local state = raws[i] or EMPTY
-    if state ~= EMPTY and not is_readable(state) then
-      unreadable = unreadable + 1
-      state = EMPTY
+  local raws = call('MGET', unpack(KEYS, first, min(first + 999, #KEYS)))
+  for i = 1, #raws do
+    local state = raws[i]
+    if state then
+      local version, algorithm = byte(state, 1, 2)
+      if version ~= VERSION or LENGTH[algorithm] ~= #state and not is_readable_at_length(algorithm, #state) then
+        unreadable = unreadable + 1
+        state = EMPTY
+      end
     end
-    states[first + i - 1] = state
+    state = state or EMPTY
+    stored[first + i - 1], states[first + i - 1] = state, state
   end
-end
-local stored = { unpack(states, 1, min(#KEYS, 1000)) }
-for slot = 1001, #KEYS do
-  stored[slot] = states[slot]
 end
 
 -- Algorithms: (the fields of a claim) -> settled state, passed, integers of the reply.
@@ -235,14 +235,14 @@ local function lease(
 end
 
 local function token_bucket(
-  slot, algorithm, kind, always, rate, cost, cost_rest, full, full_rest, ceiling, ceiling_rest,
+  slot, kind, always, rate, cost, cost_rest, full, full_rest, ceiling, ceiling_rest,
   tokens, tokens_rest, most, most_rest, finished, finished_rest, finished_until, ttl
 )
   local state = states[slot]
   local lag, rest = 0, 0
-  local leases
+  local full_at, written_rest, written_rate, leases
   if byte(state, 2) == TOKEN_BUCKET then
-    local full_at, written_rest, written_rate = unpack_at('<dI4I4', state, 3)
+    full_at, written_rest, written_rate = unpack_at('<dI4I4', state, 3)
     if full_at >= now then
       lag, rest = full_at - now, written_rest
     end
@@ -258,12 +258,12 @@ local function token_bucket(
     if rate ~= written_rate and (full_at >= now or lag > 0 or rest > 0) then
       lag, rest = at_new_rate(lag, rest, written_rate, rate), 0
     end
-    local pulled_back = exceeds(lag, rest, ceiling, ceiling_rest)
+    local pulled_back = lag > ceiling or (lag == ceiling and rest > ceiling_rest)
     if pulled_back then
       lag, rest = ceiling, ceiling_rest
     end
     if beyond or pulled_back then
-      state = pack_bucket(lag, rest, rate, leases)
+      state, renewed[slot] = pack_bucket(lag, rest, rate, leases), true
     end
   end
 
@@ -282,7 +282,7 @@ local function token_bucket(
       if lag > ceiling or (lag == ceiling and rest > ceiling_rest) then
         lag, rest = ceiling, ceiling_rest
       end
-      if algorithm == LEASING and passed then
+      if ttl and passed then
         leases = leases or { early_until = 0, early = 0, early_rest = 0, late_until = 0, late = 0, late_rest = 0 }
         lag, rest, until_us = lease(
           leases, lag, rest, rate, full, full_rest,
@@ -297,9 +297,13 @@ local function token_bucket(
     if lag == 0 and rest == 0 and #state == BUCKET then
       state = EMPTY
     end
+    local full_after = now + lag
+    if leases or not full_at or full_at - full_at % EXPIRY_STEP ~= full_after - full_after % EXPIRY_STEP then
+      renewed[slot] = true
+    end
   end
   states[slot] = state
-  if algorithm == LEASING then
+  if ttl then
     return settled, passed, lag, rest, until_us
   end
   return settled, passed, lag, rest
@@ -367,12 +371,13 @@ local function fits_in(hits, capacity, period, newest, total, older)
   return 0
 end
 
-local function sliding_window(slot, _, kind, always, hits, capacity, period, width, slots)
+local function sliding_window(slot, kind, always, hits, capacity, period, width, slots)
   local state = states[slot]
   if byte(state, 2) == SLIDING_WINDOW and unpack_at('<d', state, 3) > now then
-    state = pull_runs_back(state)
+    state, renewed[slot] = pull_runs_back(state), true
   end
   local newest, newest_hits, total, older = runs_in_window(state, period)
+  local last = newest + period - 1
 
   local settled, passed, charged = state, true, true
   if kind == REFUND then
@@ -403,6 +408,10 @@ local function sliding_window(slot, _, kind, always, hits, capacity, period, wid
     else
       state = pack('<BBddd', VERSION, SLIDING_WINDOW, newest, newest_hits, total) .. older
     end
+    local last_after = newest + period - 1
+    if last - last % EXPIRY_STEP ~= last_after - last_after % EXPIRY_STEP then
+      renewed[slot] = true
+    end
   end
   local retry_us, empty_us = 0, 0
   if not passed then
@@ -411,21 +420,22 @@ local function sliding_window(slot, _, kind, always, hits, capacity, period, wid
   if total > 0 then
     empty_us = period - (now - newest)
   end
-  states[slot], spans[slot] = state, period
+  states[slot], spans[slot] = state, period - 1
   return settled, passed, total, retry_us, empty_us
 end
 
-local function fixed_window(slot, _, kind, always, hits, capacity, period)
+local function fixed_window(slot, kind, always, hits, capacity, period)
   local state = states[slot]
   local start, count = now - now % period, 0
+  local counted = false
   if byte(state, 2) == FIXED_WINDOW then
     local written_start, written_count = unpack_at('<dd', state, 3)
     if written_start > start + period then
       written_start = start + period
-      state = pack('<BBdd', VERSION, FIXED_WINDOW, written_start, written_count)
+      state, renewed[slot] = pack('<BBdd', VERSION, FIXED_WINDOW, written_start, written_count), true
     end
     if written_start >= start then
-      start, count = written_start, written_count
+      start, count, counted = written_start, written_count, true
     end
   end
 
@@ -447,12 +457,13 @@ local function fixed_window(slot, _, kind, always, hits, capacity, period)
     else
       state = pack('<BBdd', VERSION, FIXED_WINDOW, start, count)
     end
+    renewed[slot] = renewed[slot] or not counted
   end
-  states[slot], spans[slot] = state, period
+  states[slot], spans[slot] = state, period - 1
   return settled, passed, count, period - (now - start)
 end
 
-local function blocked(_, _, kind)
+local function blocked(_, kind)
   return EMPTY, kind == REFUND
 end
 
@@ -463,7 +474,7 @@ local replied = 1
 
 -- Decides the claim of `algorithm` at `at`.
 local function decide_claim(algorithm, at)
-  return algorithms[algorithm](unpack_at(CLAIM[algorithm], args, at))
+  return algorithms[algorithm](unpack_at(CLAIM[algorithm], args, at + 1))
 end
 
 local function answer(passed, x, y, z)
@@ -487,7 +498,7 @@ local function decide_part(at, commit, undo_group, unconditional)
   local part_passed = true
   local undo = claims > 1 and {} or nil
   for _ = 1, claims do
-    local slot, algorithm, kind, always = unpack_at('<HBBB', args, at)
+    local algorithm, slot, kind, always = unpack_at('<BHBB', args, at)
     local before = states[slot]
     local settled, passed, x, y, z = decide_claim(algorithm, at)
     answer(passed, x, y, z)
@@ -539,7 +550,7 @@ local function decide_group(at)
     end
     if commit ~= NEVER then
       for i = 1, #unconditional do
-        decide_claim(byte(args, unconditional[i] + 2), unconditional[i])
+        decide_claim(byte(args, unconditional[i]), unconditional[i])
       end
     end
   end
@@ -548,29 +559,38 @@ end
 
 local at, last = 1, #args
 while at <= last do
-  if byte(args, at) == SINGLE then
-    local algorithm = byte(args, at + 3)
+  local algorithm = byte(args, at) - SINGLE
+  if algorithm >= 0 then
     local _, passed, x, y, z = algorithms[algorithm](unpack_at(CLAIM[algorithm], args, at + 1))
     answer(passed, x, y, z)
-    at = at + 1 + CLAIM_SIZE[algorithm]
+    at = at + CLAIM_SIZE[algorithm]
   else
     at = decide_group(at)
   end
 end
 
+-- The last microsecond at which `state`, that of `slot`, counts.
+local function counts_until(slot, state)
+  local last = unpack_at('<d', state, 3) + (spans[slot] or 0)
+  if #state == LEASED_BUCKET and byte(state, 2) == TOKEN_BUCKET then
+    return max(last, leased_until(state))
+  end
+  return last
+end
+
 local emptied = {}
 for slot = 1, #KEYS do
   local state = states[slot]
-  if state ~= stored[slot] then
+  local before = stored[slot]
+  if state ~= before then
     if state == EMPTY then
       emptied[#emptied + 1] = KEYS[slot]
+    elseif #state == #before and not renewed[slot] then
+      call('SETRANGE', KEYS[slot], '0', state)
     else
-      local last = unpack_at('<d', state, 3)
-      if #state == LEASED_BUCKET and byte(state, 2) == TOKEN_BUCKET then
-        last = max(last, leased_until(state))
-      end
-      local ahead = last - now + (spans[slot] or 1)
-      call('PSETEX', KEYS[slot], format('%d', ahead / 1000 + 2 + keep_ms), state)
+      local last = counts_until(slot, state)
+      local expiry = last - last % EXPIRY_STEP + EXPIRY_STEP
+      call('PSETEX', KEYS[slot], format('%d', (expiry - now) / 1000 + 2 + keep_ms), state)
     end
   end
 end

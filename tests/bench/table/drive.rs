@@ -150,7 +150,8 @@ fn incrby(args: &DriveArgs, duration: Duration) -> Told {
     let batches: Vec<String> = (0..KEYS)
         .collect::<Vec<_>>()
         .chunks_exact(BATCH)
-        .map(|chunk| chunk.iter().map(|index| command(name(*index))).collect())
+        // Names of its own, as long: those of the store hold no numbers.
+        .map(|chunk| chunk.iter().map(|i| command(name(*i).replace(":1s", ":+1"))).collect())
         .collect();
     let mut next = batches.iter().cycle();
     for batch in next.by_ref().take(FRAMES) {

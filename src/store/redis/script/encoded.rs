@@ -6,6 +6,9 @@ use crate::domain::{
 };
 use crate::store::StoreError;
 
+/// Added to the algorithm of a claim that is a group of its own.
+const SINGLE: u8 = 16;
+
 /// One group as bytes, its slots still open: they depend on the other groups of its frame.
 #[derive(Debug)]
 pub struct Encoded {
@@ -32,8 +35,10 @@ impl Encoded {
             (group.parts.as_slice(), group.claims.as_slice(), commit)
         {
             // No commit, no parts: a single claim that fails undoes itself.
-            encoded.bytes.push(3);
             encoded.claim(claim);
+            if let Some(algorithm) = encoded.bytes.first_mut() {
+                *algorithm += SINGLE;
+            }
             return Ok(encoded);
         }
         encoded.bytes.push(match commit {
@@ -74,9 +79,6 @@ impl Encoded {
 
     fn claim(&mut self, claim: &Claim) {
         let limit = &claim.limit;
-        if !limit.is_blocked() {
-            self.slots.push((self.bytes.len(), claim.key.clone()));
-        }
         let algorithm = match limit.algorithm() {
             _ if limit.is_blocked() => 0,
             Algorithm::TokenBucket { .. } if claim.lease.is_some() => 4,
@@ -89,10 +91,12 @@ impl Encoded {
             Hits::Peek => (1, 1),
             Hits::Refund(hits) => (2, hits),
         };
-        self.bytes.extend([0, 0, algorithm, kind, u8::from(limit.always_charges())]);
+        let slot = self.bytes.len() + 1;
+        self.bytes.extend([algorithm, 0, 0, kind, u8::from(limit.always_charges())]);
         if limit.is_blocked() {
             return;
         }
+        self.slots.push((slot, claim.key.clone()));
         if let Algorithm::TokenBucket { .. } = limit.algorithm() {
             self.small(limit.requests());
             for span in [limit.cost(hits), limit.full(), limit.ceiling()] {
