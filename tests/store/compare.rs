@@ -94,7 +94,7 @@ pub fn command(script: &Script, frame: &Frame) -> redis::Cmd {
     for key in frame.keys() {
         command.arg(key);
     }
-    command.arg(frame.args());
+    command.arg(&frame.args());
     command
 }
 

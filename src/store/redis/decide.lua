@@ -12,18 +12,22 @@
 --   group   commit u8 (0 together, 1 each, 2 never), parts u16, then its parts; or one claim whose algorithm has 16
 --           added: a group of nothing else, whose failure needs no undoing
 --   part    roles u8 (1 quota + 2 shadow), claims u16, then its claims
---   claim   algorithm u8, slot u16 (index in KEYS; 0: none), kind u8 (0 take, 1 peek, 2 refund),
---           always u8 (1: charged whether it passes or not), then by algorithm
+--   claim   algorithm u8, slot u16 (index in KEYS; 0: none), limit u16 (which of ARGV[2]; 0: none),
+--           kind u8 (0 take, 1 peek, 2 refund), then by algorithm
 --     0 blocked          nothing
---     1 token bucket     rate u32 (requests per period); then three spans: the cost of the hits, the
---                        capacity, the furthest ahead of now that state may lie. A span is f64 microseconds
---                        and u32 rate-ths of a microsecond
+--     1 token bucket     the cost of the hits, a span: f64 microseconds and u32 rate-ths of a microsecond
 --     4 token bucket     as 1, and a lease to grant once the hits are charged: three spans: its tokens, the most
 --       and a lease      that may be outstanding, those of a lease that is finished; then f64 until when that one
 --                        counts (us; 0: none), f64 its time to live (us)
---     2 sliding window   hits f64, capacity u32 (hits), period f64 (us), run width f64 (us), slots u32
---     3 fixed window     hits f64, capacity u32 (hits), period f64 (us)
+--     2, 3 windows       hits f64
 --           hits: those that must fit (a peek: 1), or those given back; at most 2^52
+--
+-- ARGV[2]   the limits of the claims, each once, in the same manner
+--   limit   algorithm u8, always u8 (1: charged whether it passes or not), then by algorithm
+--     1, 4 token bucket  rate u32 (requests per period); two spans: the capacity, the furthest ahead of now
+--                        that state may lie
+--     2 sliding window   capacity u32 (hits), period f64 (us), run width f64 (us), slots u32
+--     3 fixed window     capacity u32 (hits), period f64 (us)
 --
 -- Reply     one flat list of integers
 --   1       how many of the keys hold a state that cannot be read and counted as empty
@@ -61,9 +65,10 @@ local LONGEST_LEASE = 2000000
 local EXPIRY_STEP = 1048576
 local SATURATION = 4503599627370496
 local VERSION = 1
--- The shape of a claim after its algorithm, and the length of both.
-local CLAIM = { [0] = '<HBB', '<HBBI4dI4dI4dI4', '<HBBdI4ddI4', '<HBBdI4d', '<HBBI4dI4dI4dI4dI4dI4dI4dd' }
-local CLAIM_SIZE = { [0] = 5, 45, 37, 25, 97 }
+-- The shapes of a claim and of a limit after the algorithm, and the length of a claim with it.
+local CLAIM = { [0] = '<HHB', '<HHBdI4', '<HHBd', '<HHBd', '<HHBdI4dI4dI4dI4dd' }
+local CLAIM_SIZE = { [0] = 6, 18, 14, 14, 70 }
+local LIMIT = { '<BI4dI4dI4', '<BI4ddI4', '<BI4d', '<BI4dI4dI4' }
 local EMPTY = ''
 
 local args = ARGV[1]
@@ -106,8 +111,19 @@ for first = 1, #KEYS, 1000 do
   end
 end
 
--- Algorithms: (the fields of a claim) -> settled state, passed, integers of the reply.
--- Each puts the state after the step in `states`. Settled: as it was, but pulled back if it lies further ahead
+-- By number: what a limit has after its algorithm. A claim without one is never charged as one that always is.
+local limits = { [0] = { 0 } }
+local limit_at = 1
+while limit_at <= #ARGV[2] do
+  local limit = { unpack_at(LIMIT[byte(ARGV[2], limit_at)], ARGV[2], limit_at + 1) }
+  limits[#limits + 1], limit_at = limit, limit[#limit]
+end
+
+local reply = { unreadable }
+local replied = 1
+
+-- Algorithms: (the fields of a claim) -> settled state, passed.
+-- Each puts the state after the step in `states` and its integers in `reply`. Settled: as it was, but pulled back if it lies further ahead
 -- than it could be written now; that outlives a denial.
 
 -- Spans at one rate: whole microseconds, and rate-ths of one.
@@ -235,9 +251,11 @@ local function lease(
 end
 
 local function token_bucket(
-  slot, kind, always, rate, cost, cost_rest, full, full_rest, ceiling, ceiling_rest,
+  slot, limit, kind, cost, cost_rest,
   tokens, tokens_rest, most, most_rest, finished, finished_rest, finished_until, ttl
 )
+  limit = limits[limit]
+  local rate, full, full_rest, ceiling, ceiling_rest = limit[2], limit[3], limit[4], limit[5], limit[6]
   local state = states[slot]
   local lag, rest = 0, 0
   local full_at, written_rest, written_rate, leases
@@ -276,7 +294,7 @@ local function token_bucket(
       lag_after, rest_after = lag_after + 1, rest_after - rate
     end
     passed = lag_after < full or (lag_after == full and rest_after <= full_rest)
-    charged = kind == TAKE and (passed or always == 1)
+    charged = kind == TAKE and (passed or limit[1] == 1)
     if charged then
       lag, rest = lag_after, rest_after
       if lag > ceiling or (lag == ceiling and rest > ceiling_rest) then
@@ -303,10 +321,13 @@ local function token_bucket(
     end
   end
   states[slot] = state
+  reply[replied + 1], reply[replied + 2] = passed and lag or -lag - 1, rest
+  replied = replied + 2
   if ttl then
-    return settled, passed, lag, rest, until_us
+    replied = replied + 1
+    reply[replied] = until_us
   end
-  return settled, passed, lag, rest
+  return settled, passed
 end
 
 -- The runs keep their distances and the newest counts as of now.
@@ -371,7 +392,9 @@ local function fits_in(hits, capacity, period, newest, total, older)
   return 0
 end
 
-local function sliding_window(slot, kind, always, hits, capacity, period, width, slots)
+local function sliding_window(slot, limit, kind, hits)
+  limit = limits[limit]
+  local capacity, period, width, slots = limit[2], limit[3], limit[4], limit[5]
   local state = states[slot]
   if byte(state, 2) == SLIDING_WINDOW and unpack_at('<d', state, 3) > now then
     state, renewed[slot] = pull_runs_back(state), true
@@ -386,7 +409,7 @@ local function sliding_window(slot, kind, always, hits, capacity, period, width,
   else
     local total_after = min(total + hits, SATURATION)
     passed = total_after <= capacity
-    charged = kind == TAKE and (passed or always == 1) and total_after > total
+    charged = kind == TAKE and (passed or limit[1] == 1) and total_after > total
     if charged then
       local full = #older / 16 + 1 > slots
       local same_cell = newest - newest % width == now - now % width
@@ -421,10 +444,14 @@ local function sliding_window(slot, kind, always, hits, capacity, period, width,
     empty_us = period - (now - newest)
   end
   states[slot], spans[slot] = state, period - 1
-  return settled, passed, total, retry_us, empty_us
+  reply[replied + 1], reply[replied + 2], reply[replied + 3] = passed and total or -total - 1, retry_us, empty_us
+  replied = replied + 3
+  return settled, passed
 end
 
-local function fixed_window(slot, kind, always, hits, capacity, period)
+local function fixed_window(slot, limit, kind, hits)
+  limit = limits[limit]
+  local capacity, period = limit[2], limit[3]
   local state = states[slot]
   local start, count = now - now % period, 0
   local counted = false
@@ -445,7 +472,7 @@ local function fixed_window(slot, kind, always, hits, capacity, period)
   else
     local count_after = min(count + hits, SATURATION)
     passed = count_after <= capacity
-    charged = kind == TAKE and (passed or always == 1)
+    charged = kind == TAKE and (passed or limit[1] == 1)
     if charged then
       count = count_after
     end
@@ -460,33 +487,20 @@ local function fixed_window(slot, kind, always, hits, capacity, period)
     renewed[slot] = renewed[slot] or not counted
   end
   states[slot], spans[slot] = state, period - 1
-  return settled, passed, count, period - (now - start)
+  reply[replied + 1], reply[replied + 2] = passed and count or -count - 1, period - (now - start)
+  replied = replied + 2
+  return settled, passed
 end
 
-local function blocked(_, kind)
+local function blocked(_, _, kind)
   return EMPTY, kind == REFUND
 end
 
 local algorithms = { [0] = blocked, token_bucket, sliding_window, fixed_window, token_bucket }
 
-local reply = { unreadable }
-local replied = 1
-
 -- Decides the claim of `algorithm` at `at`.
 local function decide_claim(algorithm, at)
   return algorithms[algorithm](unpack_at(CLAIM[algorithm], args, at + 1))
-end
-
-local function answer(passed, x, y, z)
-  if x then
-    reply[replied + 1] = passed and x or -x - 1
-    reply[replied + 2] = y
-    replied = replied + 2
-  end
-  if z then
-    replied = replied + 1
-    reply[replied] = z
-  end
 end
 
 -- Decides the part at `at`. Where given, `undo_group` keeps what its states go back to: settled, unless nothing
@@ -498,12 +512,11 @@ local function decide_part(at, commit, undo_group, unconditional)
   local part_passed = true
   local undo = claims > 1 and {} or nil
   for _ = 1, claims do
-    local algorithm, slot, kind, always = unpack_at('<BHBB', args, at)
+    local algorithm, slot, limit, kind = unpack_at('<BHHB', args, at)
     local before = states[slot]
-    local settled, passed, x, y, z = decide_claim(algorithm, at)
-    answer(passed, x, y, z)
+    local settled, passed = decide_claim(algorithm, at)
     part_passed = part_passed and passed
-    local conditional = kind ~= REFUND and always == 0
+    local conditional = kind ~= REFUND and limits[limit][1] == 0
     if undo_group and slot > 0 and not undo_group[slot] then
       undo_group[slot] = commit == NEVER and before or settled
     end
@@ -549,9 +562,15 @@ local function decide_group(at)
       states[slot] = state
     end
     if commit ~= NEVER then
+      local answered = replied
       for i = 1, #unconditional do
         decide_claim(byte(args, unconditional[i]), unconditional[i])
       end
+      -- What they say of a second charge is not asked for.
+      for i = replied, answered + 1, -1 do
+        reply[i] = nil
+      end
+      replied = answered
     end
   end
   return at
@@ -561,8 +580,7 @@ local at, last = 1, #args
 while at <= last do
   local algorithm = byte(args, at) - SINGLE
   if algorithm >= 0 then
-    local _, passed, x, y, z = algorithms[algorithm](unpack_at(CLAIM[algorithm], args, at + 1))
-    answer(passed, x, y, z)
+    decide_claim(algorithm, at)
     at = at + CLAIM_SIZE[algorithm]
   else
     at = decide_group(at)

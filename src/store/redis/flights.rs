@@ -28,7 +28,7 @@ pub(super) struct Flights<'a> {
     under_way: VecDeque<Flight>,
     frames: usize,
     /// Empty, their memory kept for those to come.
-    spare: Vec<(Frame, Vec<Waiter>)>,
+    spare: Vec<(Box<Frame>, Vec<Waiter>)>,
 }
 
 struct Flight {
@@ -39,7 +39,7 @@ struct Flight {
 
 enum Cargo {
     Frame {
-        frame: Frame,
+        frame: Box<Frame>,
         waiters: Vec<Waiter>,
         /// Whether the text of the script went with it.
         with_text: bool,
@@ -120,7 +120,7 @@ impl<'a> Flights<'a> {
 
     fn land_frame(
         &mut self,
-        mut frame: Frame,
+        mut frame: Box<Frame>,
         mut waiters: Vec<Waiter>,
         message: Message,
     ) -> Result<u64, String> {

@@ -4,6 +4,7 @@
 //! ([`Encoded::new`]), joined with others to a [`Frame`], and its share of the reply becomes readings again in
 //! [`readings`]. Products that need 128 bits are worked out here: the script only adds, compares and carries.
 
+mod distinct;
 mod encoded;
 mod frame;
 mod reply;
@@ -18,7 +19,7 @@ pub use self::reply::{Integers, Reply, known, readings};
 const SERVER_TIME: &str = "local time = redis.call('TIME')\n\
      local now, keep_ms = time[1] * 1000000 + time[2], 0\n";
 /// Takes the time and `keep_ms` from two further arguments.
-const MANUAL_TIME: &str = "local now, keep_ms = tonumber(ARGV[2]), tonumber(ARGV[3])\n";
+const MANUAL_TIME: &str = "local now, keep_ms = tonumber(ARGV[3]), tonumber(ARGV[4])\n";
 
 /// The script: a head that sets the time, and `decide.lua`.
 #[derive(Debug)]

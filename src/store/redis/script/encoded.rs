@@ -9,14 +9,29 @@ use crate::store::StoreError;
 /// Added to the algorithm of a claim that is a group of its own.
 const SINGLE: u8 = 16;
 
-/// One group as bytes, its slots still open: they depend on the other groups of its frame.
+/// One group as bytes, with the numbers of its counters and limits still open: they depend on the other groups of its frame.
 #[derive(Debug)]
 pub struct Encoded {
     pub(super) bytes: Vec<u8>,
-    /// Where in `bytes` a slot belongs, and the key it stands for.
-    pub(super) slots: Vec<(usize, Key)>,
+    pub(super) open: Vec<Open>,
     claims: usize,
     integers: usize,
+}
+
+/// What a claim is still without.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// Where in the bytes of its group the numbers belong: that of the counter, then that of the limit.
+    pub(super) at: usize,
+    pub(super) key: Key,
+    pub(super) limit: EncodedLimit,
+}
+
+/// A limit as bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EncodedLimit {
+    bytes: [u8; Self::LONGEST],
+    len: usize,
 }
 
 impl Encoded {
@@ -26,8 +41,8 @@ impl Encoded {
     /// More than 65 535 parts, or claims in a part.
     pub fn new(group: &Group, commit: Commit) -> Result<Self, StoreError> {
         let mut encoded = Self {
-            bytes: Vec::with_capacity(8 + 48 * group.claims.len()),
-            slots: Vec::with_capacity(group.claims.len()),
+            bytes: Vec::with_capacity(8 + 24 * group.claims.len()),
+            open: Vec::with_capacity(group.claims.len()),
             claims: group.claims.len(),
             integers: group.claims.iter().map(integers).sum(),
         };
@@ -65,7 +80,7 @@ impl Encoded {
 
     /// Whether no claim needs a counter: the outcome is known without Redis.
     pub fn is_certain(&self) -> bool {
-        self.slots.is_empty()
+        self.open.is_empty()
     }
 
     fn part(&mut self, part: &Part, claims: &[Claim]) -> Result<(), StoreError> {
@@ -79,65 +94,36 @@ impl Encoded {
 
     fn claim(&mut self, claim: &Claim) {
         let limit = &claim.limit;
-        let algorithm = match limit.algorithm() {
-            _ if limit.is_blocked() => 0,
-            Algorithm::TokenBucket { .. } if claim.lease.is_some() => 4,
-            Algorithm::TokenBucket { .. } => 1,
-            Algorithm::SlidingWindow { .. } => 2,
-            Algorithm::FixedWindow => 3,
-        };
         let (kind, hits) = match claim.hits {
             Hits::Take(hits) => (0, hits),
             Hits::Peek => (1, 1),
             Hits::Refund(hits) => (2, hits),
         };
-        let slot = self.bytes.len() + 1;
-        self.bytes.extend([algorithm, 0, 0, kind, u8::from(limit.always_charges())]);
-        if limit.is_blocked() {
+        let algorithm = algorithm(claim);
+        let at = self.bytes.len() + 1;
+        self.bytes.extend([algorithm, 0, 0, 0, 0, kind]);
+        if algorithm == BLOCKED {
             return;
         }
-        self.slots.push((slot, claim.key.clone()));
+        let limit_bytes = EncodedLimit::new(limit, algorithm);
+        self.open.push(Open { at, key: claim.key.clone(), limit: limit_bytes });
         if let Algorithm::TokenBucket { .. } = limit.algorithm() {
-            self.small(limit.requests());
-            for span in [limit.cost(hits), limit.full(), limit.ceiling()] {
-                self.span(span);
-            }
-            if let Some(ask) = &claim.lease {
-                self.lease(limit, ask);
-            }
-            return;
+            self.bytes.extend(span(limit.cost(hits)));
+        } else {
+            self.bytes.extend(large(hits.min(SATURATION)));
         }
-        self.large(hits.min(SATURATION));
-        self.small(limit.requests());
-        self.large(limit.period_micros());
-        if let Algorithm::SlidingWindow { slots } = limit.algorithm() {
-            self.large(limit.run_width());
-            self.small(slots);
+        if let Some(ask) = &claim.lease {
+            self.lease(limit, ask);
         }
     }
 
     fn lease(&mut self, limit: &Limit, ask: &LeaseAsk) {
         let finished = ask.finished.unwrap_or(Lease { tokens: 0, until: 0 });
         for tokens in [ask.tokens, ask.most, finished.tokens] {
-            self.span(limit.cost(tokens));
+            self.bytes.extend(span(limit.cost(tokens)));
         }
-        self.large(finished.until);
-        self.large(ask.ttl);
-    }
-
-    fn span(&mut self, span: Span) {
-        self.large(span.micros);
-        // Less than the rate, which has 32 bits.
-        self.small(span.remainder as u32);
-    }
-
-    /// At most 2^53, which a double holds exactly.
-    fn large(&mut self, number: u64) {
-        self.bytes.extend((number as f64).to_le_bytes());
-    }
-
-    fn small(&mut self, number: u32) {
-        self.bytes.extend(number.to_le_bytes());
+        self.bytes.extend(large(finished.until));
+        self.bytes.extend(large(ask.ttl));
     }
 
     fn count(&mut self, count: usize) -> Result<(), StoreError> {
@@ -146,6 +132,67 @@ impl Encoded {
         self.bytes.extend(count.to_le_bytes());
         Ok(())
     }
+}
+
+impl EncodedLimit {
+    /// The length of a token bucket's.
+    const LONGEST: usize = 30;
+
+    fn new(limit: &Limit, algorithm: u8) -> Self {
+        let mut encoded = Self { bytes: [0; Self::LONGEST], len: 0 };
+        encoded.push([algorithm, u8::from(limit.always_charges())]);
+        encoded.push(limit.requests().to_le_bytes());
+        if let Algorithm::TokenBucket { .. } = limit.algorithm() {
+            encoded.push(span(limit.full()));
+            encoded.push(span(limit.ceiling()));
+            return encoded;
+        }
+        encoded.push(large(limit.period_micros()));
+        if let Algorithm::SlidingWindow { slots } = limit.algorithm() {
+            encoded.push(large(limit.run_width()));
+            encoded.push(slots.to_le_bytes());
+        }
+        encoded
+    }
+
+    fn push<const N: usize>(&mut self, bytes: [u8; N]) {
+        if let Some(place) = self.bytes.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut) {
+            *place = bytes;
+            self.len += N;
+        }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// The algorithm of a limit of no requests.
+const BLOCKED: u8 = 0;
+
+/// What the script does with `claim`.
+const fn algorithm(claim: &Claim) -> u8 {
+    match claim.limit.algorithm() {
+        _ if claim.limit.is_blocked() => BLOCKED,
+        Algorithm::TokenBucket { .. } if claim.lease.is_some() => 4,
+        Algorithm::TokenBucket { .. } => 1,
+        Algorithm::SlidingWindow { .. } => 2,
+        Algorithm::FixedWindow => 3,
+    }
+}
+
+/// Whole microseconds, at most 2^53 of them, and what is less than the rate, which has 32 bits.
+fn span(span: Span) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    let (micros, remainder) = bytes.split_at_mut(8);
+    micros.copy_from_slice(&large(span.micros));
+    remainder.copy_from_slice(&(span.remainder as u32).to_le_bytes());
+    bytes
+}
+
+/// At most 2^53, which a double holds exactly.
+const fn large(number: u64) -> [u8; 8] {
+    (number as f64).to_le_bytes()
 }
 
 /// How many integers of the reply `claim` has.

@@ -1,25 +1,17 @@
-//! Several groups as the arguments of one call, each counter named once.
-
-use std::hash::BuildHasher as _;
-use std::ops::Range;
-
-use hashbrown::{DefaultHashBuilder, HashTable};
+//! Several groups as the arguments of one call, each counter and each limit named once.
 
 use super::super::resp;
 use super::Encoded;
+use super::distinct::Distinct;
 use crate::store::StoreError;
 
 /// Groups that are decided by one call of the script, one after the other.
 #[derive(Debug, Default)]
 pub struct Frame {
-    args: Vec<u8>,
-    /// The distinct keys of the groups, in the order of their slots, one after the other.
-    names: Vec<u8>,
-    /// Where in `names` each key is.
-    keys: Vec<Range<usize>>,
-    /// The slots, found by their keys.
-    slots: HashTable<u16>,
-    hasher: DefaultHashBuilder,
+    groups: Vec<u8>,
+    /// The keys of the counters, by slot.
+    keys: Distinct,
+    limits: Distinct,
     /// How many integers of the reply each group has.
     integers: Vec<usize>,
 }
@@ -30,16 +22,20 @@ impl Frame {
     /// # Errors
     /// More than 65 535 keys; the group is not added then.
     pub fn push(&mut self, group: &Encoded) -> Result<(), StoreError> {
-        let offset = self.args.len();
-        self.args.extend_from_slice(&group.bytes);
-        for (at, key) in &group.slots {
-            let Some(slot) = self.slot(key.as_bytes()) else {
-                self.args.truncate(offset);
+        let offset = self.groups.len();
+        self.groups.extend_from_slice(&group.bytes);
+        for open in &group.open {
+            let slot = self.keys.number_of(open.key.as_bytes());
+            let limit = self.limits.number_of(open.limit.as_bytes());
+            let (Some(slot), Some(limit)) = (slot, limit) else {
+                self.groups.truncate(offset);
                 let reason = "more than 65535 counters in one call".to_owned();
                 return Err(StoreError::Rejected(reason));
             };
-            if let Some(place) = self.args.get_mut(offset + at..offset + at + 2) {
-                place.copy_from_slice(&slot.to_le_bytes());
+            let place = self.groups.get_mut(offset + open.at..).and_then(<[u8]>::first_chunk_mut);
+            if let Some([slot_low, slot_high, limit_low, limit_high]) = place {
+                [*slot_low, *slot_high] = slot.to_le_bytes();
+                [*limit_low, *limit_high] = limit.to_le_bytes();
             }
         }
         self.integers.push(group.integers());
@@ -48,21 +44,20 @@ impl Frame {
 
     /// Removes all groups.
     pub fn clear(&mut self) {
-        self.args.clear();
-        self.names.clear();
+        self.groups.clear();
         self.keys.clear();
-        self.slots.clear();
+        self.limits.clear();
         self.integers.clear();
     }
 
     /// The distinct keys of the groups, in the order of their slots.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.keys.iter().map(|place| name(&self.names, place))
+        self.keys.iter()
     }
 
-    /// The groups as the script reads them.
-    pub fn args(&self) -> &[u8] {
-        &self.args
+    /// The groups and their limits as the script reads them.
+    pub fn args(&self) -> [&[u8]; 2] {
+        [&self.groups, self.limits.joined()]
     }
 
     /// How many integers of the reply each group has.
@@ -70,34 +65,18 @@ impl Frame {
         &self.integers
     }
 
-    /// The slot of `key`, a new one if it has none yet; none if there are too many.
-    fn slot(&mut self, key: &[u8]) -> Option<u16> {
-        let Self { names, keys, slots, hasher, .. } = self;
-        let of = |slot: u16| keys.get(usize::from(slot) - 1).map_or(&[][..], |at| name(names, at));
-        let hash = hasher.hash_one(key);
-        if let Some(slot) = slots.find(hash, |slot| of(*slot) == key) {
-            return Some(*slot);
-        }
-        let slot = u16::try_from(keys.len() + 1).ok()?;
-        slots.insert_unique(hash, slot, |slot| hasher.hash_one(of(*slot)));
-        keys.push(names.len()..names.len() + key.len());
-        names.extend_from_slice(key);
-        Some(slot)
-    }
-
     /// Writes the command `command`, which runs `script` on the groups, to `out`.
     pub(super) fn write(&self, command: &[u8], script: &[u8], out: &mut Vec<u8>) {
-        resp::put_count(out, 4 + self.keys.len());
+        let args = self.args();
+        resp::put_count(out, 3 + self.keys.len() + args.len());
         resp::put_string(out, command);
         resp::put_string(out, script);
         resp::put_number(out, self.keys.len());
         for key in self.keys() {
             resp::put_string(out, key);
         }
-        resp::put_string(out, &self.args);
+        for arg in args {
+            resp::put_string(out, arg);
+        }
     }
-}
-
-fn name<'a>(names: &'a [u8], place: &Range<usize>) -> &'a [u8] {
-    names.get(place.clone()).unwrap_or_default()
 }
