@@ -162,7 +162,7 @@ const MORE_MUTANTS: [(&str, &str, &str); 7] = [
     ("the state before the last touch", "and not undo_group[slot] then", "then"),
     (
         "a key written without need",
-        "if state ~= before then",
+        "if state and state ~= before then",
         "renewed[slot] = renewed[slot] or state == before\n  if state ~= before or state ~= EMPTY then",
     ),
 ];
@@ -201,8 +201,8 @@ const EXPIRY_MUTANTS: [(&str, &str, &str); 10] = [
     ),
     (
         "runs pulled back that keep their expiry",
-        "state, renewed[slot] = pull_runs_back(state), true",
-        "state = pull_runs_back(state)",
+        "state, renewed[slot] = pull_runs_back(state, newest, newest_hits, total), true",
+        "state = pull_runs_back(state, newest, newest_hits, total)",
     ),
     ("a window that outlives its expiry", "renewed[slot] or not counted", "renewed[slot]"),
     (
@@ -212,8 +212,8 @@ const EXPIRY_MUTANTS: [(&str, &str, &str); 10] = [
     ),
     (
         "a shorter state written over a longer one",
-        "#state == #before and not renewed",
-        "not renewed",
+        "#state >= #before and before ~= EMPTY and not renewed",
+        "before ~= EMPTY and not renewed",
     ),
 ];
 

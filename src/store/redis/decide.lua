@@ -71,23 +71,13 @@ local CLAIM_SIZE = { [0] = 6, 18, 14, 14, 70 }
 local LIMIT = { '<BI4dI4dI4', '<BI4ddI4', '<BI4d', '<BI4dI4dI4' }
 local EMPTY = ''
 
-local args = ARGV[1]
+local keys, args, limit_args = KEYS, ARGV[1], ARGV[2]
 local pack, unpack_at = struct.pack, struct.unpack
 local byte, sub, format, call = string.byte, string.sub, string.format, redis.call
 local floor, min, max = math.floor, math.min, math.max
 
--- States of all keys, by slot: as read, and as they become. A state is an immutable string: keeping one is a
--- snapshot, and an unchanged one needs no writing.
-
--- The length of a state, by algorithm; those of a sliding window and of a bucket with leases are longer.
-local LENGTH = { BUCKET, 26, BUCKET }
-
-local function is_readable_at_length(algorithm, length)
-  return algorithm == SLIDING_WINDOW and length > 26 and (length - 26) % 16 == 0
-    or algorithm == TOKEN_BUCKET and length == LEASED_BUCKET
-end
-
-local unreadable = 0
+-- States by slot: as read, false where there is none; and as they become, from the first claim on. A state is an immutable
+-- string: keeping one is a snapshot, and an unchanged one needs no writing.
 local stored, states = {}, {}
 -- How long after the first time in its state a key's counter still counts, in microseconds; none for a bucket.
 local spans = {}
@@ -95,31 +85,50 @@ local spans = {}
 local renewed = {}
 
 -- In steps, because the stack of Lua takes some thousand values at once.
-for first = 1, #KEYS, 1000 do
-  local raws = call('MGET', unpack(KEYS, first, min(first + 999, #KEYS)))
-  for i = 1, #raws do
-    local state = raws[i]
-    if state then
-      local version, algorithm = byte(state, 1, 2)
-      if version ~= VERSION or LENGTH[algorithm] ~= #state and not is_readable_at_length(algorithm, #state) then
-        unreadable = unreadable + 1
-        state = EMPTY
-      end
+for first = 1, #keys, 1000 do
+  local raws = call('MGET', unpack(keys, first, min(first + 999, #keys)))
+  if first == 1 then
+    stored = raws
+  else
+    for i = 1, #raws do
+      stored[first + i - 1] = raws[i]
     end
-    state = state or EMPTY
-    stored[first + i - 1], states[first + i - 1] = state, state
   end
+end
+
+local function is_readable(raw)
+  local version, algorithm = byte(raw, 1, 2)
+  if version ~= VERSION then
+    return false
+  elseif algorithm == SLIDING_WINDOW then
+    return #raw >= 26 and (#raw - 26) % 16 == 0
+  end
+  return #raw == BUCKET and (algorithm == TOKEN_BUCKET or algorithm == FIXED_WINDOW)
+    or #raw == LEASED_BUCKET and algorithm == TOKEN_BUCKET
+end
+
+local unreadable = 0
+
+-- The state of `slot` before its first claim; one that cannot be read is counted, and is as none.
+local function first_state(slot)
+  local state = stored[slot] or EMPTY
+  if state ~= EMPTY and not is_readable(state) then
+    unreadable = unreadable + 1
+    state, stored[slot] = EMPTY, EMPTY
+  end
+  states[slot] = state
+  return state
 end
 
 -- By number: what a limit has after its algorithm. A claim without one is never charged as one that always is.
 local limits = { [0] = { 0 } }
 local limit_at = 1
-while limit_at <= #ARGV[2] do
-  local limit = { unpack_at(LIMIT[byte(ARGV[2], limit_at)], ARGV[2], limit_at + 1) }
+while limit_at <= #limit_args do
+  local limit = { unpack_at(LIMIT[byte(limit_args, limit_at)], limit_args, limit_at + 1) }
   limits[#limits + 1], limit_at = limit, limit[#limit]
 end
 
-local reply = { unreadable }
+local reply = { 0 }
 local replied = 1
 
 -- Algorithms: (the fields of a claim) -> settled state, passed.
@@ -256,11 +265,15 @@ local function token_bucket(
 )
   limit = limits[limit]
   local rate, full, full_rest, ceiling, ceiling_rest = limit[2], limit[3], limit[4], limit[5], limit[6]
-  local state = states[slot]
+  local state = states[slot] or stored[slot]
   local lag, rest = 0, 0
-  local full_at, written_rest, written_rate, leases
-  if byte(state, 2) == TOKEN_BUCKET then
-    full_at, written_rest, written_rate = unpack_at('<dI4I4', state, 3)
+  local version, algorithm, full_at, written_rest, written_rate, leases
+  if state and (#state == BUCKET or #state == LEASED_BUCKET) then
+    version, algorithm, full_at, written_rest, written_rate = unpack_at('<BBdI4I4', state)
+  end
+  if algorithm ~= TOKEN_BUCKET or version ~= VERSION then
+    state, full_at = states[slot] or first_state(slot), nil
+  else
     if full_at >= now then
       lag, rest = full_at - now, written_rest
     end
@@ -331,8 +344,7 @@ local function token_bucket(
 end
 
 -- The runs keep their distances and the newest counts as of now.
-local function pull_runs_back(state)
-  local newest, hits, total = unpack_at('<ddd', state, 3)
+local function pull_runs_back(state, newest, hits, total)
   local moved = { pack('<BBddd', VERSION, SLIDING_WINDOW, now, hits, total) }
   for run = 27, #state, 16 do
     local time, count = unpack_at('<dd', state, run)
@@ -342,11 +354,7 @@ local function pull_runs_back(state)
 end
 
 -- The runs that still count: newest, its hits, total, older runs (packed, oldest first).
-local function runs_in_window(state, period)
-  if byte(state, 2) ~= SLIDING_WINDOW then
-    return 0, 0, 0, EMPTY
-  end
-  local newest, hits, total = unpack_at('<ddd', state, 3)
+local function runs_in_window(state, period, newest, hits, total)
   if newest + period <= now then
     return 0, 0, 0, EMPTY
   end
@@ -395,11 +403,16 @@ end
 local function sliding_window(slot, limit, kind, hits)
   limit = limits[limit]
   local capacity, period, width, slots = limit[2], limit[3], limit[4], limit[5]
-  local state = states[slot]
-  if byte(state, 2) == SLIDING_WINDOW and unpack_at('<d', state, 3) > now then
-    state, renewed[slot] = pull_runs_back(state), true
+  local state = states[slot] or first_state(slot)
+  local newest, newest_hits, total, older = 0, 0, 0, EMPTY
+  if byte(state, 2) == SLIDING_WINDOW then
+    newest, newest_hits, total = unpack_at('<ddd', state, 3)
+    if newest > now then
+      state, renewed[slot] = pull_runs_back(state, newest, newest_hits, total), true
+      newest = now
+    end
+    newest, newest_hits, total, older = runs_in_window(state, period, newest, newest_hits, total)
   end
-  local newest, newest_hits, total, older = runs_in_window(state, period)
   local last = newest + period - 1
 
   local settled, passed, charged = state, true, true
@@ -452,7 +465,7 @@ end
 local function fixed_window(slot, limit, kind, hits)
   limit = limits[limit]
   local capacity, period = limit[2], limit[3]
-  local state = states[slot]
+  local state = states[slot] or first_state(slot)
   local start, count = now - now % period, 0
   local counted = false
   if byte(state, 2) == FIXED_WINDOW then
@@ -513,7 +526,7 @@ local function decide_part(at, commit, undo_group, unconditional)
   local undo = claims > 1 and {} or nil
   for _ = 1, claims do
     local algorithm, slot, limit, kind = unpack_at('<BHHB', args, at)
-    local before = states[slot]
+    local before = undo_group and (states[slot] or first_state(slot))
     local settled, passed = decide_claim(algorithm, at)
     part_passed = part_passed and passed
     local conditional = kind ~= REFUND and limits[limit][1] == 0
@@ -580,7 +593,7 @@ local at, last = 1, #args
 while at <= last do
   local algorithm = byte(args, at) - SINGLE
   if algorithm >= 0 then
-    decide_claim(algorithm, at)
+    algorithms[algorithm](unpack_at(CLAIM[algorithm], args, at + 1))
     at = at + CLAIM_SIZE[algorithm]
   else
     at = decide_group(at)
@@ -597,22 +610,23 @@ local function counts_until(slot, state)
 end
 
 local emptied = {}
-for slot = 1, #KEYS do
+for slot = 1, #keys do
   local state = states[slot]
-  local before = stored[slot]
-  if state ~= before then
+  local before = stored[slot] or EMPTY
+  if state and state ~= before then
     if state == EMPTY then
-      emptied[#emptied + 1] = KEYS[slot]
-    elseif #state == #before and not renewed[slot] then
-      call('SETRANGE', KEYS[slot], '0', state)
+      emptied[#emptied + 1] = keys[slot]
+    elseif #state >= #before and before ~= EMPTY and not renewed[slot] then
+      call('SETRANGE', keys[slot], '0', state)
     else
       local last = counts_until(slot, state)
       local expiry = last - last % EXPIRY_STEP + EXPIRY_STEP
-      call('PSETEX', KEYS[slot], format('%d', (expiry - now) / 1000 + 2 + keep_ms), state)
+      call('PSETEX', keys[slot], format('%d', (expiry - now) / 1000 + 2 + keep_ms), state)
     end
   end
 end
 for i = 1, #emptied do
   call('DEL', emptied[i])
 end
+reply[1] = unreadable
 return reply

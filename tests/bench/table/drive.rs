@@ -1,24 +1,20 @@
-//! Redis, driven as hard as it goes, from a process of its own: by plain INCRBY, pipelined over one connection, and by
-//! tollgate's store.
+//! Redis, driven as hard as it goes, from a process of its own: by plain INCRBY, and by the store's script.
 //!
-//! The store is driven without gRPC in front: a server, its callers and Redis on two cores leave Redis idle for a good
-//! part of the time, and what a decision costs Redis shows only when it is never idle. The calls of the script are those
-//! that a server sends: the same task forms them from the requests that wait.
+//! What a decision costs Redis shows only when Redis is never idle, and neither a server nor the store alone keeps it busy
+//! from one core beside it. So both are asked in the same way: by commands that were written before the clock starts, a
+//! batch at a time, several under way on one connection. The batches of the script are the frames that the store sends
+//! when more requests wait than a frame holds. Counters are drawn at random, which is a matter of Redis' memory caches.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Builder;
-use tokio::task::JoinSet;
 use tollgate::domain::{Algorithm, Charge, Claim, Commit, Group, Hits, Key, Limit, Part};
 use tollgate::load::CpuClock;
-use tollgate::store::LimitStore as _;
-use tollgate::store::redis::{RedisSettings, RedisStore};
+use tollgate::store::redis::script::{Encoded, Frame, Script};
 
 use crate::sample::Sample;
 use crate::servers::SERVER_CORE;
@@ -30,8 +26,8 @@ const KEYS: usize = 10_000;
 const FRAMES: usize = 4;
 /// Limits of a full frame, and commands that are written at once.
 const BATCH: usize = 64;
-/// Requests of the store under way: as many frames wait as are under way.
-const CALLERS: usize = 2 * FRAMES * BATCH;
+/// Different batches, so that counters recur as at random.
+const BATCHES: usize = 1_000;
 
 /// What Redis is asked.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -89,13 +85,15 @@ impl Driver {
 /// Drives, and prints what came of it.
 pub fn run(args: &DriveArgs) {
     let duration = Duration::from_millis(args.milliseconds);
-    let told = match args.what {
-        Driver::Incrby => incrby(args, duration),
-        Driver::TokenBucket => store(args, duration, Algorithm::TokenBucket { burst: 1_000_000 }),
-        Driver::SlidingWindow => {
-            store(args, duration, Algorithm::SlidingWindow { slots: Algorithm::DEFAULT_SLOTS })
+    let slots = Algorithm::DEFAULT_SLOTS;
+    let batches = match args.what {
+        Driver::Incrby => Batches::of_incrby(),
+        Driver::TokenBucket => {
+            Batches::of_script(args.port, Algorithm::TokenBucket { burst: 1_000_000 })
         }
+        Driver::SlidingWindow => Batches::of_script(args.port, Algorithm::SlidingWindow { slots }),
     };
+    let told = batches.drive(args, duration);
     println!("{}", serde_json::to_string(&told).unwrap());
 }
 
@@ -136,94 +134,96 @@ impl Watch {
     }
 }
 
-/// The name of a counter, as long as the store's.
-fn name(index: usize) -> String {
-    format!("tollgate:1:{{bench|client=load-{index}}}:token_bucket:1s")
+/// Commands for [`BATCH`] operations each.
+struct Batches {
+    commands: Vec<Vec<u8>>,
+    /// Lines of an answer to each.
+    lines: u64,
 }
 
-/// `INCRBY counter 1`, a batch at a time, several batches under way.
-fn incrby(args: &DriveArgs, duration: Duration) -> Told {
-    let mut redis = TcpStream::connect(("127.0.0.1", args.port)).unwrap();
-    redis.set_nodelay(true).unwrap();
-    let command =
-        |name: String| format!("*3\r\n$6\r\nINCRBY\r\n${}\r\n{name}\r\n$1\r\n1\r\n", name.len());
-    let batches: Vec<String> = (0..KEYS)
-        .collect::<Vec<_>>()
-        .chunks_exact(BATCH)
-        // Names of its own, as long: those of the store hold no numbers.
-        .map(|chunk| chunk.iter().map(|i| command(name(*i).replace(":1s", ":+1"))).collect())
-        .collect();
-    let mut next = batches.iter().cycle();
-    for batch in next.by_ref().take(FRAMES) {
-        redis.write_all(batch.as_bytes()).unwrap();
+impl Batches {
+    /// `INCRBY counter 1`.
+    fn of_incrby() -> Self {
+        let batch = || {
+            let mut pipeline = redis::pipe();
+            for counter in counters() {
+                pipeline.cmd("INCRBY").arg(name(counter, "plain_number:1s")).arg(1);
+            }
+            pipeline.get_packed_pipeline()
+        };
+        Self { commands: (0..BATCHES).map(|_| batch()).collect(), lines: BATCH as u64 }
     }
-    let mut watch = Watch::start(args.redis_pid, duration);
-    let (mut answered, mut to_refill) = (0_u64, BATCH as u64);
-    let mut buffer = vec![0; 1 << 16];
-    while watch.goes_on(answered) {
-        let read = redis.read(&mut buffer).unwrap();
-        let answers = &buffer[..read];
-        assert!(read > 0 && !answers.contains(&b'-'), "INCRBY failed");
-        answered += answers.iter().map(|byte| u64::from(*byte == b'\n')).sum::<u64>();
-        while answered >= to_refill {
-            redis.write_all(next.next().unwrap().as_bytes()).unwrap();
-            to_refill += BATCH as u64;
+
+    /// Requests of one descriptor, with a limit that nobody reaches.
+    fn of_script(port: u16, algorithm: Algorithm) -> Self {
+        let script = Script::with_server_time();
+        let client = redis::Client::open(("127.0.0.1", port)).unwrap();
+        script.load().exec(&mut client.get_connection().unwrap()).unwrap();
+        let mut lines = 0;
+        let mut batch = || {
+            let mut frame = Frame::default();
+            for counter in counters() {
+                frame.push(&request(counter, algorithm)).unwrap();
+            }
+            // The head of the list, and how many states could not be read.
+            lines = 2 + frame.integers().iter().sum::<usize>() as u64;
+            let mut command = redis::cmd("EVALSHA");
+            command.arg(script.hash()).arg(frame.keys().len());
+            for key in frame.keys() {
+                command.arg(key);
+            }
+            command.arg(&frame.args()).get_packed_command()
+        };
+        Self { commands: (0..BATCHES).map(|_| batch()).collect(), lines }
+    }
+
+    fn drive(&self, args: &DriveArgs, duration: Duration) -> Told {
+        let mut redis = TcpStream::connect(("127.0.0.1", args.port)).unwrap();
+        redis.set_nodelay(true).unwrap();
+        let mut next = self.commands.iter().cycle();
+        for batch in next.by_ref().take(FRAMES) {
+            redis.write_all(batch).unwrap();
         }
-    }
-    watch.told(answered)
-}
-
-/// The store with all its callers on one thread.
-fn store(args: &DriveArgs, duration: Duration, algorithm: Algorithm) -> Told {
-    let groups: Arc<Vec<Group>> =
-        Arc::new((0..KEYS).map(|index| group(&name(index), algorithm)).collect());
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let store = connected(args.port).await;
-        let watch = Watch::start(args.redis_pid, duration);
-        let shared = Arc::new(parking_lot::Mutex::new((watch, 0_u64)));
-        let mut callers = JoinSet::new();
-        for _ in 0..CALLERS {
-            let (store, groups, shared) = (store.clone(), Arc::clone(&groups), Arc::clone(&shared));
-            callers.spawn(async move {
-                let mut random = fastrand::Rng::new();
-                loop {
-                    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-                    let group = &groups[random.usize(..KEYS)];
-                    let answer = store.decide(group, Commit::Together, deadline).await;
-                    assert!(answer.readings[0].is_some_and(|reading| reading.passed));
-                    let (watch, decided) = &mut *shared.lock();
-                    *decided += 1;
-                    if !watch.goes_on(*decided) {
-                        return;
-                    }
-                }
-            });
+        let mut watch = Watch::start(args.redis_pid, duration);
+        let (mut lines, mut answered) = (0, 0);
+        let mut buffer = vec![0; 1 << 16];
+        while watch.goes_on(answered * BATCH as u64) {
+            let read = redis.read(&mut buffer).unwrap();
+            let answers = &buffer[..read];
+            // A refused command, or a denied request.
+            assert!(read > 0 && !answers.contains(&b'-'), "{}", String::from_utf8_lossy(answers));
+            lines += answers.iter().map(|byte| u64::from(*byte == b'\n')).sum::<u64>();
+            while lines >= (answered + 1) * self.lines {
+                redis.write_all(next.next().unwrap()).unwrap();
+                answered += 1;
+            }
         }
-        callers.join_all().await;
-        let (watch, decided) = Arc::into_inner(shared).unwrap().into_inner();
-        watch.told(decided)
-    })
-}
-
-async fn connected(port: u16) -> RedisStore {
-    let url = format!("redis://127.0.0.1:{port}");
-    let settings = RedisSettings { frames_in_flight: FRAMES, ..RedisSettings::new(url) };
-    let store = RedisStore::connect(&settings).unwrap();
-    while !store.is_connected() {
-        tokio::task::yield_now().await;
+        watch.told(answered * BATCH as u64)
     }
-    store
 }
 
-/// A request of one descriptor with a limit that nobody reaches.
-fn group(name: &str, algorithm: Algorithm) -> Group {
+/// The counters of one batch.
+fn counters() -> impl Iterator<Item = usize> {
+    std::iter::repeat_with(|| fastrand::usize(..KEYS)).take(BATCH)
+}
+
+/// The name of a counter as the store has it, and in the same way for INCRBY.
+fn name(index: usize, kind: &str) -> String {
+    format!("tollgate:1:{{bench|client=load-{index}}}:{kind}")
+}
+
+fn request(counter: usize, algorithm: Algorithm) -> Encoded {
     let limit = Limit::new(1_000_000, Duration::from_secs(1), algorithm, Charge::Admitted).unwrap();
-    let kind = if let Algorithm::TokenBucket { .. } = algorithm { "" } else { ":sliding" };
-    let key = Key::new(format!("{name}{kind}").into_bytes());
+    let kind = if let Algorithm::TokenBucket { .. } = algorithm {
+        "token_bucket:1s"
+    } else {
+        "sliding_window:1s:10"
+    };
+    let key = Key::new(name(counter, kind).into_bytes());
     let part = Part { quota: false, shadow: false, claims: 0..1 };
-    Group {
+    let group = Group {
         parts: vec![part],
         claims: vec![Claim { key, limit, hits: Hits::Take(1), lease: None }],
-    }
+    };
+    Encoded::new(&group, Commit::Together).unwrap()
 }
