@@ -167,8 +167,8 @@ const MORE_MUTANTS: [(&str, &str, &str); 7] = [
     ),
 ];
 
-/// The same, for expiries and for what keeps them.
-const EXPIRY_MUTANTS: [(&str, &str, &str); 10] = [
+/// The same, for expiries and for writing over a state.
+const EXPIRY_MUTANTS: [(&str, &str, &str); 12] = [
     (
         "an expiry too early",
         "(expiry - now) / 1000 + 2 + keep_ms",
@@ -210,6 +210,8 @@ const EXPIRY_MUTANTS: [(&str, &str, &str); 10] = [
         "state, renewed[slot] = pack('<BBdd', VERSION, FIXED_WINDOW, written_start, written_count), true",
         "state = pack('<BBdd', VERSION, FIXED_WINDOW, written_start, written_count)",
     ),
+    ("runs of no hits that stay", "pack('<dd', -2 * SATURATION, 0)", "pack('<dd', now, 0)"),
+    ("runs of no hits pulled back", "if count > 0 then", "if true then"),
     (
         "a shorter state written over a longer one",
         "#state >= #before and before ~= EMPTY and not renewed",

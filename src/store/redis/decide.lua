@@ -44,7 +44,8 @@
 --   token bucket     full at f64 (us), rest u32 (rate-ths of a us), rate u32 it was written with; where replicas
 --                    hold tokens, two slots: until f64 (us), span f64 (us) and u32 (rate-ths of a us), early then late
 --   sliding window   newest run: time of its newest hit f64 (us), hits f64; hits in all runs f64; then the
---                    older runs, oldest first, each time f64 and hits f64
+--                    older runs, oldest first, each time f64 and hits f64. Runs of no hits, long past, may precede
+--                    them: a state that does not become shorter can be written by SETRANGE
 --   fixed window     start f64 (us), hits f64
 --   No key: nothing used.
 --
@@ -73,7 +74,7 @@ local EMPTY = ''
 
 local keys, args, limit_args = KEYS, ARGV[1], ARGV[2]
 local pack, unpack_at = struct.pack, struct.unpack
-local byte, sub, format, call = string.byte, string.sub, string.format, redis.call
+local byte, sub, rep, format, call = string.byte, string.sub, string.rep, string.format, redis.call
 local floor, min, max = math.floor, math.min, math.max
 
 -- States by slot: as read, false where there is none; and as they become, from the first claim on. A state is an immutable
@@ -343,12 +344,17 @@ local function token_bucket(
   return settled, passed
 end
 
+-- A run that never counts: no window reaches back so far.
+local NO_RUN = pack('<dd', -2 * SATURATION, 0)
+
 -- The runs keep their distances and the newest counts as of now.
 local function pull_runs_back(state, newest, hits, total)
   local moved = { pack('<BBddd', VERSION, SLIDING_WINDOW, now, hits, total) }
   for run = 27, #state, 16 do
     local time, count = unpack_at('<dd', state, run)
-    moved[#moved + 1] = pack('<dd', max(time - (newest - now), 0), count)
+    if count > 0 then
+      moved[#moved + 1] = pack('<dd', max(time - (newest - now), 0), count)
+    end
   end
   return table.concat(moved)
 end
@@ -442,7 +448,8 @@ local function sliding_window(slot, limit, kind, hits)
     if total == 0 then
       state = EMPTY
     else
-      state = pack('<BBddd', VERSION, SLIDING_WINDOW, newest, newest_hits, total) .. older
+      local gone = max((#state - 26 - #older) / 16, 0)
+      state = pack('<BBddd', VERSION, SLIDING_WINDOW, newest, newest_hits, total) .. rep(NO_RUN, gone) .. older
     end
     local last_after = newest + period - 1
     if last - last % EXPIRY_STEP ~= last_after - last_after % EXPIRY_STEP then
