@@ -133,8 +133,8 @@ local reply = { 0 }
 local replied = 1
 
 -- Algorithms: (the fields of a claim) -> settled state, passed.
--- Each puts the state after the step in `states` and its integers in `reply`. Settled: as it was, but pulled back if it lies further ahead
--- than it could be written now; that outlives a denial.
+-- Each puts the state after the step in `states` and its integers in `reply`. Settled: as it was, but pulled back if it
+-- lies further ahead than it could be written now; that outlives a denial.
 
 -- Spans at one rate: whole microseconds, and rate-ths of one.
 
@@ -346,6 +346,8 @@ end
 
 -- A run that never counts: no window reaches back so far.
 local NO_RUN = pack('<dd', -2 * SATURATION, 0)
+-- As many of them as a state may have. In use, one run goes when another comes, or a little earlier.
+local MOST_GONE = 2
 
 -- The runs keep their distances and the newest counts as of now.
 local function pull_runs_back(state, newest, hits, total)
@@ -445,15 +447,17 @@ local function sliding_window(slot, limit, kind, hits)
   end
 
   if charged then
-    if total == 0 then
-      state = EMPTY
-    else
-      local gone = max((#state - 26 - #older) / 16, 0)
-      state = pack('<BBddd', VERSION, SLIDING_WINDOW, newest, newest_hits, total) .. rep(NO_RUN, gone) .. older
-    end
     local last_after = newest + period - 1
     if last - last % EXPIRY_STEP ~= last_after - last_after % EXPIRY_STEP then
       renewed[slot] = true
+    end
+    local gone = (#state - 26 - #older) / 16
+    if total == 0 then
+      state = EMPTY
+    elseif gone > 0 and gone <= MOST_GONE and not renewed[slot] then
+      state = pack('<BBddd', VERSION, SLIDING_WINDOW, newest, newest_hits, total) .. rep(NO_RUN, gone) .. older
+    else
+      state = pack('<BBddd', VERSION, SLIDING_WINDOW, newest, newest_hits, total) .. older
     end
   end
   local retry_us, empty_us = 0, 0
