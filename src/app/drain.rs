@@ -77,9 +77,9 @@ pub(super) async fn drain(
     signals: Signals,
 ) {
     let settings = &process.settings.grpc;
-    tracing::info!(delay = ?settings.drain_delay, timeout = ?settings.drain_timeout, "draining");
     process.ready.store(false, Ordering::Relaxed);
     set(process, ServingStatus::NotServing).await;
+    tracing::info!(delay = ?settings.drain_delay, timeout = ?settings.drain_timeout, "draining");
     let finish = async {
         tokio::time::sleep(settings.drain_delay).await;
         forget(process).await;

@@ -160,8 +160,8 @@ fn has_go() -> bool {
 async fn calls_under_way_are_answered_when_a_signal_ends_the_process() {
     let Some(redis) = RedisServer::start() else { return };
     for signal in ["TERM", "INT"] {
-        let options = Options::serving(POLICIES).redis(redis.url()).set("store.deadline=1s");
-        let options = options.set("redis.response_timeout=30s").set("grpc.drain_delay=500ms");
+        let options = Options::serving(POLICIES).redis(redis.url()).set("store.deadline=3s");
+        let options = options.set("redis.response_timeout=30s").set("grpc.drain_delay=1500ms");
         let mut tollgate = options.start();
         let mut clients = Vec::new();
         for _ in 0..8 {
