@@ -43,11 +43,13 @@ impl Counter {
     /// Decides `hits` at `now` and charges them if they pass, or if the limit always charges. What is
     /// denied leaves the [settled](Self::settle) state as it was, to the bit.
     pub fn step(&mut self, limit: &Limit, hits: Hits, now: Timestamp) -> Reading {
-        self.step_and_lease(limit, hits, None, now)
+        self.settle(limit, now);
+        self.step_settled(limit, hits, None, now)
     }
 
-    /// The same, and a lease of a token bucket's tokens if the hits pass and are charged.
-    pub fn step_and_lease(
+    /// The same for a counter that has been settled at `now`; and a lease of a token bucket's tokens if the hits pass and are
+    /// charged.
+    pub(super) fn step_settled(
         &mut self,
         limit: &Limit,
         hits: Hits,
@@ -57,7 +59,6 @@ impl Counter {
         if limit.is_blocked() {
             return blocked(hits);
         }
-        self.settle(limit, now);
         let now = now.as_micros();
         let reading;
         *self = match (limit.algorithm(), std::mem::take(self)) {

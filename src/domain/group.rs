@@ -164,7 +164,7 @@ impl Trial<'_> {
                 undo.push((slot, counter.clone()));
             }
             let reading =
-                counter.step_and_lease(&claim.limit, claim.hits, claim.lease.as_deref(), self.now);
+                counter.step_settled(&claim.limit, claim.hits, claim.lease.as_deref(), self.now);
             passed &= reading.passed;
             self.readings.push(reading);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tollgate::domain::{
-    Algorithm, Charge, Claim, Commit, Group, Hits, Key, Limit, Part, Reading, Verdict,
+    Algorithm, Charge, Claim, Commit, Group, Hits, Key, LeaseAsk, Limit, Part, Reading, Verdict,
 };
 use tollgate::store::redis::{RedisSettings, RedisStore};
 use tollgate::store::{Answer, LimitStore, StoreError};
@@ -232,6 +232,20 @@ async fn state_of_another_version_counts_as_empty_and_is_counted() {
     assert_eq!(store.unreadable_states(), 3);
     decide(&store, &group).await;
     assert_eq!(store.unreadable_states(), 3, "both are written anew");
+}
+
+#[tokio::test]
+async fn windows_lease_nothing_and_are_decided_as_without() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = connected(&RedisSettings::new(server.url())).await;
+    let lease = LeaseAsk { tokens: 5, most: 10, ttl: 1_000, finished: None };
+    let asking = |algorithm| Claim {
+        lease: Some(Box::new(lease)),
+        ..claim(&format!("{algorithm:?}"), limit(algorithm), Hits::Take(1))
+    };
+    let answer = decide(&store, &request(ALGORITHMS.map(asking).to_vec())).await;
+    let told = |i| (reading(&answer, i).remaining, reading(&answer, i).leased_until.is_some());
+    assert_eq!([0, 1, 2].map(told), [(294, true), (299, false), (299, false)], "{answer:?}");
 }
 
 #[tokio::test]

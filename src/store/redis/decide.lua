@@ -24,7 +24,7 @@
 --
 -- ARGV[2]   the limits of the claims, each once, in the same manner
 --   limit   algorithm u8, always u8 (1: charged whether it passes or not), then by algorithm
---     1, 4 token bucket  rate u32 (requests per period); two spans: the capacity, the furthest ahead of now
+--     1 token bucket     rate u32 (requests per period); two spans: the capacity, the furthest ahead of now
 --                        that state may lie
 --     2 sliding window   capacity u32 (hits), period f64 (us), run width f64 (us), slots u32
 --     3 fixed window     capacity u32 (hits), period f64 (us)
@@ -69,7 +69,7 @@ local VERSION = 1
 -- The shapes of a claim and of a limit after the algorithm, and the length of a claim with it.
 local CLAIM = { [0] = '<HHB', '<HHBdI4', '<HHBd', '<HHBd', '<HHBdI4dI4dI4dI4dd' }
 local CLAIM_SIZE = { [0] = 6, 18, 14, 14, 70 }
-local LIMIT = { '<BI4dI4dI4', '<BI4ddI4', '<BI4d', '<BI4dI4dI4' }
+local LIMIT = { '<BI4dI4dI4', '<BI4ddI4', '<BI4d' }
 local EMPTY = ''
 
 local keys, args, limit_args = KEYS, ARGV[1], ARGV[2]
@@ -451,13 +451,12 @@ local function sliding_window(slot, limit, kind, hits)
     if last - last % EXPIRY_STEP ~= last_after - last_after % EXPIRY_STEP then
       renewed[slot] = true
     end
-    local gone = (#state - 26 - #older) / 16
     if total == 0 then
       state = EMPTY
-    elseif gone > 0 and gone <= MOST_GONE and not renewed[slot] then
-      state = pack('<BBddd', VERSION, SLIDING_WINDOW, newest, newest_hits, total) .. rep(NO_RUN, gone) .. older
     else
-      state = pack('<BBddd', VERSION, SLIDING_WINDOW, newest, newest_hits, total) .. older
+      local gone = (#state - 26 - #older) / 16
+      local padding = gone > 0 and gone <= MOST_GONE and not renewed[slot] and rep(NO_RUN, gone) or EMPTY
+      state = pack('<BBddd', VERSION, SLIDING_WINDOW, newest, newest_hits, total) .. padding .. older
     end
   end
   local retry_us, empty_us = 0, 0

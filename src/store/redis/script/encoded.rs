@@ -105,15 +105,14 @@ impl Encoded {
         if algorithm == BLOCKED {
             return;
         }
-        let limit_bytes = EncodedLimit::new(limit, algorithm);
-        self.open.push(Open { at, key: claim.key.clone(), limit: limit_bytes });
+        self.open.push(Open { at, key: claim.key.clone(), limit: EncodedLimit::new(limit) });
         if let Algorithm::TokenBucket { .. } = limit.algorithm() {
             self.bytes.extend(span(limit.cost(hits)));
+            if let Some(ask) = &claim.lease {
+                self.lease(limit, ask);
+            }
         } else {
             self.bytes.extend(large(hits.min(SATURATION)));
-        }
-        if let Some(ask) = &claim.lease {
-            self.lease(limit, ask);
         }
     }
 
@@ -138,9 +137,9 @@ impl EncodedLimit {
     /// The length of a token bucket's.
     const LONGEST: usize = 30;
 
-    fn new(limit: &Limit, algorithm: u8) -> Self {
+    fn new(limit: &Limit) -> Self {
         let mut encoded = Self { bytes: [0; Self::LONGEST], len: 0 };
-        encoded.push([algorithm, u8::from(limit.always_charges())]);
+        encoded.push([number(limit.algorithm()), u8::from(limit.always_charges())]);
         encoded.push(limit.requests().to_le_bytes());
         if let Algorithm::TokenBucket { .. } = limit.algorithm() {
             encoded.push(span(limit.full()));
@@ -175,6 +174,12 @@ const fn algorithm(claim: &Claim) -> u8 {
     match claim.limit.algorithm() {
         _ if claim.limit.is_blocked() => BLOCKED,
         Algorithm::TokenBucket { .. } if claim.lease.is_some() => 4,
+        algorithm => number(algorithm),
+    }
+}
+
+const fn number(algorithm: Algorithm) -> u8 {
+    match algorithm {
         Algorithm::TokenBucket { .. } => 1,
         Algorithm::SlidingWindow { .. } => 2,
         Algorithm::FixedWindow => 3,
