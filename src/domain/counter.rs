@@ -25,8 +25,9 @@ pub enum Counter {
 }
 
 impl Counter {
-    /// Pulls a state back that lies further ahead than `limit` could have written it at `now`: the clock has
-    /// stepped back since, or the limit holds less than it did. Anything else stays as it is, to the bit.
+    /// Pulls a state back that lies further ahead than any limit could have written it at `now`: the clock has
+    /// stepped back since. Anything else stays as it is, to the bit; a smaller limit forgives nothing of what a
+    /// larger one has used.
     ///
     /// This is written even when the request is denied: the wait that a denial reports counts from it.
     pub fn settle(&mut self, limit: &Limit, now: Timestamp) {

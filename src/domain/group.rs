@@ -160,7 +160,8 @@ impl Trial<'_> {
         for (claim, &slot) in self.group.claims_of(part).iter().zip(slots) {
             self.touch(claim, slot);
             let Some(counter) = self.counters.get_mut(slot) else { continue };
-            if several && claim.is_conditional() {
+            // A limit of zero changes nothing that would have to be undone.
+            if several && claim.is_conditional() && !claim.limit.is_blocked() {
                 undo.push((slot, counter.clone()));
             }
             let reading =
@@ -178,6 +179,9 @@ impl Trial<'_> {
     /// Settles the counter for a claim, and remembers it at the first touch. Settling outlives a denial; only a
     /// trial leaves no trace at all.
     fn touch(&mut self, claim: &Claim, slot: usize) {
+        if claim.limit.is_blocked() {
+            return;
+        }
         let Some(counter) = self.counters.get_mut(slot) else { return };
         let mut keep = |counter: &Counter| {
             if let Some(before) = self.before.get_mut(slot) {

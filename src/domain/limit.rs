@@ -153,6 +153,9 @@ pub struct Span {
 }
 
 impl Span {
+    /// The longest span that anything writes.
+    pub(super) const SATURATED: Self = Self { micros: SATURATION, remainder: 0 };
+
     /// The sum of two spans of the rate `rate`.
     pub(super) fn plus(self, other: Self, rate: u32) -> Self {
         let rate = u64::from(rate);
@@ -181,8 +184,37 @@ pub struct Limit {
     charge: Charge,
     /// The time a full bucket takes to drain at the rate.
     full: Span,
-    /// As far ahead of now as a bucket's state may lie: `full` and the debt allowed.
+    /// As far ahead of now as this limit writes a bucket's state: `full` and the debt allowed.
     ceiling: Span,
+    /// The same in hits.
+    reach: Reach,
+}
+
+/// The most hits by which the limit that wrote a bucket's state lets it lag: burst and debt.
+///
+/// A state carries the reach of its writer. A state further ahead than that was left behind by a clock that
+/// stepped back; a state within it was written by a larger limit and must stay as it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Reach(u32);
+
+impl Reach {
+    /// No bound but 2^52 microseconds: debt without a bound, or at least 2^32 - 1 hits.
+    pub const UNBOUNDED: Self = Self(u32::MAX);
+
+    /// Burst and debt of `hits`.
+    pub const fn of_hits(hits: u64) -> Self {
+        Self(if hits < u32::MAX as u64 { hits as u32 } else { u32::MAX })
+    }
+
+    /// The number of hits as states store it.
+    pub const fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// The reverse of [`to_bits`](Self::to_bits).
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
 }
 
 impl Limit {
@@ -200,8 +232,9 @@ impl Limit {
         if period == 0 || period > LONGEST {
             return Err(LimitError::Period);
         }
-        let blank = Span::default();
-        let mut limit = Self { requests, period, algorithm, charge, full: blank, ceiling: blank };
+        let (blank, reach) = (Span::default(), Reach::of_hits(0));
+        let mut limit =
+            Self { requests, period, algorithm, charge, full: blank, ceiling: blank, reach };
         match algorithm {
             Algorithm::TokenBucket { burst } => limit.fill_bucket(burst)?,
             Algorithm::SlidingWindow { slots } if slots == 0 || slots > Self::MAX_SLOTS => {
@@ -220,11 +253,12 @@ impl Limit {
         if self.full.micros > LONGEST {
             return Err(LimitError::Fill);
         }
-        self.ceiling = match self.charge {
-            Charge::Admitted => self.full,
-            Charge::Always { max_debt: None } => Span { micros: SATURATION, remainder: 0 },
+        (self.ceiling, self.reach) = match self.charge {
+            Charge::Admitted => (self.full, Reach::of_hits(burst.into())),
+            Charge::Always { max_debt: None } => (Span::SATURATED, Reach::UNBOUNDED),
             Charge::Always { max_debt: Some(debt) } => {
-                self.cost(u64::from(burst).saturating_add(debt))
+                let hits = u64::from(burst).saturating_add(debt);
+                (self.cost(hits), Reach::of_hits(hits))
             }
         };
         Ok(())
@@ -279,7 +313,7 @@ impl Limit {
         let total = u128::from(hits) * u128::from(self.period);
         match u64::try_from(total / rate) {
             Ok(micros) if micros < SATURATION => Span { micros, remainder: (total % rate) as u64 },
-            _ => Span { micros: SATURATION, remainder: 0 },
+            _ => Span::SATURATED,
         }
     }
 
@@ -288,9 +322,30 @@ impl Limit {
         self.full
     }
 
-    /// How far ahead of the clock a bucket's state may lie.
+    /// How far ahead of the clock this limit writes a bucket's state.
     pub const fn ceiling(&self) -> Span {
         self.ceiling
+    }
+
+    /// The same in hits, as the states that this limit writes carry it.
+    pub const fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// The furthest ahead of the clock, at the rate `written`, that a limit of `reach` and of this period
+    /// writes a bucket's state; rounded up for any limit but this one.
+    ///
+    /// In doubles and in this order, because the script does the same.
+    pub(super) fn furthest(&self, reach: Reach, written: u32) -> Span {
+        if reach == Reach::UNBOUNDED {
+            return Span::SATURATED;
+        }
+        if reach == self.reach && written == self.requests {
+            return self.ceiling;
+        }
+        let micros = f64::from(reach.0) * self.period as f64 / f64::from(written);
+        let micros = (micros * (1.0 + f64::EPSILON * 4.0)).floor() as u64;
+        Span { micros: micros.saturating_add(1).min(SATURATION), remainder: 0 }
     }
 
     /// The width in microseconds of the cells in which a sliding window gathers hits into one run. A limit of

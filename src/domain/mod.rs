@@ -4,6 +4,12 @@
 //! time go in, a [`Reading`] and the next state come out. `store/redis/decide.lua` is the twin of this
 //! module; both are held to the same vectors and traces.
 //!
+//! # Several limits on one counter
+//!
+//! A counter's key has no numbers, so limits of different numbers may act on one counter: a roll-out, a client that is
+//! changed back and forth. The largest of them bounds all admissions together, and in windows each limit bounds what it
+//! admits itself. Once every request comes under one limit, its own bound holds from then on.
+//!
 //! * [`limit`]: a limit and its exact arithmetic constants.
 //! * [`token_bucket`], [`sliding_window`], [`fixed_window`]: one algorithm each.
 //! * [`lease`]: tokens of a bucket that replicas take before they spend them.

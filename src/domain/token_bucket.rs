@@ -2,16 +2,22 @@
 //!
 //! Promise: in any interval of length t, admitted <= burst + rate * t.
 //!
-//! The state is the time at which the bucket will be full, `full_at + remainder / rate` microseconds, and the rate
-//! it was written with. Letters: n requests per period P, burst B, c hits, now in microseconds. A hit costs P/n; c hits
+//! Several limits on one bucket, as during a roll-out: the bucket drains at the rate it was last written with, so
+//! the largest of them bounds all admissions together (largest burst + largest rate * t). A smaller limit decides
+//! by at most its own ceiling, and never pulls the state back: only a clock that stepped back does. Once all
+//! requests come under one limit, its own bound holds from then on.
+//!
+//! The state is the time at which the bucket will be full, `full_at + remainder / rate` microseconds, the rate it
+//! was written with, and the reach of the limit that wrote it. Letters: n requests per period P, burst B, c hits, now in microseconds. A hit costs P/n; c hits
 //! fit when the bucket, charged with them, is full no later than now + B*P/n.
 //!
 //! Source: the generic cell rate algorithm of ITU-T I.371; the remainder and the rate change are ours.
 
 use std::time::Duration;
 
+use super::SATURATION;
 use super::lease::{LeaseAsk, Outstanding};
-use super::limit::{Limit, Span};
+use super::limit::{Limit, Reach, Span};
 use super::reading::{Hits, Reading};
 
 /// The time at which the bucket is full.
@@ -23,39 +29,60 @@ pub struct State {
     pub remainder: u32,
     /// The requests per period this was written with; at least 1.
     pub rate: u32,
+    /// As far ahead as it could have been written.
+    pub reach: Reach,
     /// Tokens that replicas hold; boxed, for few buckets have any.
     pub outstanding: Option<Box<Outstanding>>,
 }
 
 impl State {
+    /// Pulls back what lies further ahead than it could have been written: the clock has stepped back since.
+    /// The limit at hand has no say in that, except that it knows its own ceiling exactly.
     pub(super) fn settle(&mut self, limit: &Limit, now: u64) {
-        let (lag, leased) = self.view(limit, now);
-        let leased_beyond = self.outstanding.as_ref().is_some_and(|leased| leased.is_beyond(now));
-        if lag > limit.ceiling() || leased_beyond {
-            *self = Self::at(lag.min(limit.ceiling()), leased, limit, now);
+        let furthest = limit.furthest(self.reach, self.rate);
+        if self.ahead(now).is_some_and(|ahead| ahead > furthest) {
+            (self.full_at, self.remainder) = (now + furthest.micros, furthest.remainder as u32);
+        }
+        if let Some(outstanding) = self.outstanding.as_mut().filter(|leased| leased.is_beyond(now))
+        {
+            **outstanding = outstanding.settled(now);
         }
     }
 
-    /// A bucket that will be full `lag` from now.
-    fn at(lag: Span, leased: Outstanding, limit: &Limit, now: u64) -> Self {
+    /// A bucket that will be full `lag` from now. Beyond the ceiling of `limit` lies only what a larger one
+    /// wrote, with the reach `before`.
+    fn at(lag: Span, leased: Outstanding, before: Reach, limit: &Limit, now: u64) -> Self {
         Self {
             full_at: now + lag.micros,
             remainder: lag.remainder as u32,
             rate: limit.requests(),
+            reach: if lag > limit.ceiling() { before } else { limit.reach() },
             outstanding: (!leased.is_empty()).then(|| Box::new(leased)),
         }
     }
 
     /// None: a bucket that is full and of which nobody holds tokens.
-    fn full_in(lag: Span, leased: Outstanding, limit: &Limit, now: u64) -> Option<Self> {
-        (lag != Span::default() || !leased.is_empty()).then(|| Self::at(lag, leased, limit, now))
+    fn full_in(
+        lag: Span,
+        leased: Outstanding,
+        before: Reach,
+        limit: &Limit,
+        now: u64,
+    ) -> Option<Self> {
+        let used = lag != Span::default() || !leased.is_empty();
+        used.then(|| Self::at(lag, leased, before, limit, now))
     }
 
-    /// How far ahead of now the bucket will be full, and what is outstanding, at the rate of `limit`. What went before went at
-    /// the rate this was written with; tokens outstanding that the limit cannot hold count as all it can.
+    /// The span from now until the bucket is full, at the rate it was written with; none: it is full.
+    fn ahead(&self, now: u64) -> Option<Span> {
+        let micros = self.full_at.checked_sub(now)?;
+        Some(Span { micros, remainder: self.remainder.into() })
+    }
+
+    /// How far ahead of now the bucket will be full, and what is outstanding, at the rate of `limit`. Until now it
+    /// went at the rate this was written with.
     fn view(&self, limit: &Limit, now: u64) -> (Span, Outstanding) {
-        let ahead = self.full_at.checked_sub(now);
-        let ahead = ahead.map(|micros| Span { micros, remainder: self.remainder.into() });
+        let ahead = self.ahead(now);
         let Some(outstanding) = &self.outstanding else {
             let lag = ahead.map_or_else(Span::default, |ahead| self.converted(ahead, limit));
             return (lag, Outstanding::default());
@@ -65,10 +92,10 @@ impl State {
         if ahead.is_some() || lag != Span::default() {
             lag = self.converted(lag, limit);
         }
-        (lag, leased.map(|tokens| self.converted(tokens, limit).min(limit.ceiling())))
+        (lag, leased.map(|tokens| self.converted(tokens, limit)))
     }
 
-    /// A span of this state at the rate of `limit`.
+    /// A span of this state at the rate of `limit`, at most [`SATURATION`] unless it is the state's own.
     fn converted(&self, span: Span, limit: &Limit) -> Span {
         if self.rate == limit.requests() {
             return span;
@@ -94,14 +121,16 @@ pub(super) fn step(
 ) -> Reading {
     let (mut lag, mut leased) =
         state.as_ref().map_or_else(Default::default, |state| state.view(limit, now));
-    lag = lag.min(limit.ceiling());
+    let before = state.as_ref().map_or_else(|| limit.reach(), |state| state.reach);
     let rate = limit.requests();
     let (mut passed, mut until) = (true, None);
     match hits {
         Hits::Refund(given) => {
             lag = lag.minus(limit.cost(given), rate);
-            *state = State::full_in(lag, leased, limit, now);
+            *state = State::full_in(lag, leased, before, limit, now);
         }
+        // A larger limit has used more than this one can hold: nothing fits, and debt grows no further.
+        Hits::Take(_) | Hits::Peek if lag > limit.ceiling() => passed = false,
         Hits::Take(_) | Hits::Peek => {
             let charged = lag.plus(limit.cost(hits.needed()), rate);
             passed = charged <= limit.full();
@@ -111,11 +140,11 @@ pub(super) fn step(
                 if let Some(ask) = ask.filter(|_| passed) {
                     until = lease(&mut lag, &mut leased, limit, ask, now);
                 }
-                *state = State::full_in(lag, leased, limit, now);
+                *state = State::full_in(lag, leased, before, limit, now);
             }
         }
     }
-    Reading { leased_until: until, ..reading(limit, hits, passed, lag) }
+    Reading { leased_until: until, ..reading(limit, hits, passed, lag.min(limit.ceiling())) }
 }
 
 /// Reports one lease as finished and grants another, if the bucket has the tokens and not too many are outstanding.
@@ -171,5 +200,5 @@ pub fn reading(limit: &Limit, hits: Hits, passed: bool, lag: Span) -> Reading {
 fn at_new_rate(span: Span, written: u32, rate: u32) -> u64 {
     let deficit = span.micros as f64 * f64::from(written) + span.remainder as f64;
     let micros = deficit / f64::from(rate) * (1.0 + f64::EPSILON * 4.0);
-    (micros.floor() as u64).saturating_add(1)
+    (micros.floor() as u64).saturating_add(1).min(SATURATION)
 }

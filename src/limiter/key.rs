@@ -9,7 +9,8 @@
 //! Domain and entries are the hash tag of a Redis Cluster. The marks between key and value say how the entry counts: `=` by
 //! its value, `~` by the pattern that all its values share, `#` by a keyed hash of a sensitive value. Bytes that could be
 //! taken for a mark, and any that do not print, are percent-escaped, so that different descriptors have different keys.
-//! Neither the limit's number nor where the limit came from is in the key: hits used stay used when they change.
+//! Neither the limit's number nor where the limit came from is in the key: hits used stay used when they change. The one
+//! exception is a token bucket that a request brings along: its key ends in its number, as a bucket drains at one rate.
 
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac as _};
@@ -26,8 +27,8 @@ const FORMAT: &str = "1";
 const LONGEST_TAG: usize = 256;
 const KEPT_OF_LONG_TAG: usize = 128;
 
-/// A sliding window of ten years, in a thousand slots.
-const LONGEST_TAIL: usize = ":sliding_window:315360000s:1000".len();
+/// A bucket of ten years and the largest number.
+const LONGEST_TAIL: usize = ":token_bucket:315360000s:4294967295".len();
 
 /// Whether a counter may be that of several descriptors.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -126,6 +127,17 @@ pub fn tail(limit: &Limit) -> Vec<u8> {
     if let Some(slots) = slots {
         tail.push(b':');
         write_number(&mut tail, slots.into());
+    }
+    tail
+}
+
+/// The same of a limit that a request brings along: a bucket counts apart from buckets of other numbers, those of rules
+/// included, so that its limit holds by itself. A window's counts know no rate, and are exact for every number.
+pub fn override_tail(limit: &Limit) -> Vec<u8> {
+    let mut tail = tail(limit);
+    if let Algorithm::TokenBucket { .. } = limit.algorithm() {
+        tail.push(b':');
+        write_number(&mut tail, limit.requests().into());
     }
     tail
 }

@@ -32,6 +32,7 @@ mod outage;
 mod reload;
 mod remembered;
 mod snippets;
+mod turns;
 
 #[path = "../store/random.rs"]
 mod random;

@@ -45,18 +45,26 @@ pub fn load(connection: &mut Connection, script: &Script) {
 
 /// Plays the trace of `seed` in one pipeline and compares every step.
 pub fn compare(connection: &mut Connection, script: &Script, seed: u64) -> Result<(), Difference> {
-    let trace = Trace::of_seed(seed);
+    compare_trace(connection, script, &Trace::of_seed(seed))
+}
+
+/// The same for any trace.
+pub fn compare_trace(
+    connection: &mut Connection,
+    script: &Script,
+    trace: &Trace,
+) -> Result<(), Difference> {
     let mut pipeline = redis::pipe();
     for step in &trace.steps {
         pipeline.add_command(call(script, step));
-        pipeline.cmd("MGET").arg(names(&trace));
+        pipeline.cmd("MGET").arg(names(trace));
         for key in &trace.keys {
             pipeline.cmd("PTTL").arg(key.as_bytes());
             // So that a later expiry shows that the key got another one.
             pipeline.cmd("PERSIST").arg(key.as_bytes()).ignore();
         }
     }
-    pipeline.cmd("DEL").arg(names(&trace)).ignore();
+    pipeline.cmd("DEL").arg(names(trace)).ignore();
     let sent = Instant::now();
     let replies: Vec<Value> =
         pipeline.query(connection).map_err(|error| Difference::Failed(error.to_string()))?;
@@ -67,7 +75,7 @@ pub fn compare(connection: &mut Connection, script: &Script, seed: u64) -> Resul
     for (step, replies) in trace.steps.iter().zip(replies.chunks(2 + trace.keys.len())) {
         let limits = limits_of(step);
         model
-            .compare_step(&trace, step, replies, &limits)
+            .compare_step(trace, step, replies, &limits)
             .map_err(|text| Difference::Wrong(format!("at {}: {text}", step.now.as_micros())))?;
     }
     Ok(())

@@ -13,6 +13,8 @@ use tollgate::store::{Answer, LimitStore, StoreError};
 
 use super::redis_server::RedisServer;
 
+const HOUR: Duration = Duration::from_secs(3_600);
+
 const ALGORITHMS: [Algorithm; 3] = [
     Algorithm::TokenBucket { burst: 300 },
     Algorithm::SlidingWindow { slots: 10 },
@@ -214,7 +216,7 @@ async fn state_of_another_version_counts_as_empty_and_is_counted() {
     let store = connected(&RedisSettings::new(server.url())).await;
     let mut connection = server.connection();
     for (key, state) in
-        [("later", &b"\x02\x03garbage of the next version"[..]), ("cut", b"\x01\x03")]
+        [("later", &b"\x03\x03garbage of a later version"[..]), ("cut", b"\x01\x03")]
     {
         redis::cmd("SET").arg(key).arg(state).exec(&mut connection).unwrap();
     }
@@ -225,13 +227,98 @@ async fn state_of_another_version_counts_as_empty_and_is_counted() {
     ]);
     decide(&store, &denied).await;
     let kept: Vec<u8> = redis::cmd("GET").arg("later").query(&mut connection).unwrap();
-    assert_eq!((kept[0], store.unreadable_states()), (2, 1));
+    assert_eq!((kept[0], store.unreadable_states()), (3, 1));
 
     let answer = decide(&store, &group).await;
     assert!((0..3).all(|claim| reading(&answer, claim).remaining == 299), "{answer:?}");
     assert_eq!(store.unreadable_states(), 3);
     decide(&store, &group).await;
     assert_eq!(store.unreadable_states(), 3, "both are written anew");
+}
+
+/// Bytes of a state: little-endian doubles and 32-bit numbers.
+fn state(version: u8, algorithm: u8, doubles: &[f64], numbers: &[u32]) -> Vec<u8> {
+    let mut bytes = vec![version, algorithm];
+    bytes.extend(doubles.iter().flat_map(|number| number.to_le_bytes()));
+    bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+    bytes
+}
+
+#[tokio::test]
+async fn senseless_numbers_in_a_state_count_as_empty_disturb_nobody_and_heal() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = connected(&RedisSettings::new(server.url())).await;
+    let mut connection = server.connection();
+    let now = now_of(&mut connection) as f64;
+    let mut bad = Vec::new();
+    for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e308, -1.0, 2f64.powi(60)] {
+        bad.push((0, state(2, 1, &[number], &[0, 300, 300])));
+        bad.push((
+            0,
+            [state(2, 1, &[now], &[0, 300, 300]), state(0, 0, &[number; 4], &[0, 0])[2..].to_vec()]
+                .concat(),
+        ));
+        bad.push((1, state(1, 2, &[number, 1.0, 1.0], &[])));
+        bad.push((1, state(1, 2, &[now, number, 1.0], &[])));
+        bad.push((1, state(1, 2, &[now, 1.0, number], &[])));
+        bad.push((2, state(1, 3, &[number, 1.0], &[])));
+        bad.push((2, state(1, 3, &[now, number], &[])));
+    }
+    // Older runs that no window can hold, seen when they are counted.
+    bad.push((1, state(1, 2, &[now, 1.0, 2.0, 1.0, f64::NAN], &[])));
+    bad.push((1, state(1, 2, &[now, 1.0, 300.0, now + 1e9, 299.0], &[])));
+    for (count, (algorithm, raw)) in bad.into_iter().enumerate() {
+        let (broken, neighbour) = (format!("broken:{count}"), format!("neighbour:{count}"));
+        redis::cmd("SET").arg(&broken).arg(&raw).exec(&mut connection).unwrap();
+        let take = |key: &str| claim(key, limit(ALGORITHMS[algorithm]), Hits::Take(1));
+        let group = request(vec![take(&broken), take(&neighbour)]);
+        let before = store.unreadable_states();
+        for left in [299, 298] {
+            let answer = decide(&store, &group).await;
+            assert_eq!(answer.failure, None, "{}", raw.escape_ascii());
+            let remaining = [0, 1].map(|claim| reading(&answer, claim).remaining);
+            assert_eq!(remaining, [left; 2], "{}", raw.escape_ascii());
+        }
+        assert_eq!(store.unreadable_states(), before + 1, "{}", raw.escape_ascii());
+    }
+}
+
+#[tokio::test]
+async fn buckets_of_the_format_before_are_read_and_written_in_this_one() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = connected(&RedisSettings::new(server.url())).await;
+    let mut connection = server.connection();
+    // 100 of 300 an hour are used: the bucket is full in 20 minutes.
+    let bucket = Algorithm::TokenBucket { burst: 300 };
+    let of = |requests| Limit::new(requests, HOUR, bucket, Charge::Admitted).unwrap();
+    let full_at = now_of(&mut connection) as f64 + 1_200e6;
+    let plain = state(1, 1, &[full_at], &[0, 300]);
+    // Ten tokens that a replica holds for another second, early; none late.
+    let (until, tokens) = (full_at - 1_199e6, 120e6);
+    let slots = [state(0, 0, &[until, tokens], &[0]), state(0, 0, &[0.0, 0.0], &[0])];
+    let leased = [&plain[..], &slots[0][2..], &slots[1][2..]].concat();
+    for (key, raw) in [("plain", &plain), ("leased", &leased)] {
+        redis::cmd("SET").arg(key).arg(raw).exec(&mut connection).unwrap();
+        let ask = |limit, hits| request(vec![claim(key, limit, hits)]);
+        let get = |connection: &mut redis::Connection| -> Vec<u8> {
+            redis::cmd("GET").arg(key).query(connection).unwrap()
+        };
+        let smaller = Limit::new(1, HOUR, Algorithm::TokenBucket { burst: 1 }, Charge::Admitted);
+        let denied = decide(&store, &ask(smaller.unwrap(), Hits::Take(1))).await;
+        assert!(!reading(&denied, 0).passed);
+        assert_eq!(get(&mut connection), *raw, "a denial writes nothing");
+        let answer = decide(&store, &ask(of(300), Hits::Take(1))).await;
+        assert_eq!(reading(&answer, 0).remaining, 199, "{key}: {answer:?}");
+        let written = get(&mut connection);
+        assert_eq!((written[0], written.len()), (2, raw.len() + 4), "{key}");
+    }
+    assert_eq!(store.unreadable_states(), 0);
+}
+
+/// The clock of Redis in microseconds since 1970.
+fn now_of(connection: &mut redis::Connection) -> u64 {
+    let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(connection).unwrap();
+    seconds * 1_000_000 + micros
 }
 
 #[tokio::test]

@@ -18,4 +18,5 @@ mod outage;
 mod random;
 mod state;
 mod traces;
+mod turns;
 mod vectors;

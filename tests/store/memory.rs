@@ -49,6 +49,18 @@ fn memory_store_gives_the_exact_answers() {
     }
 }
 
+/// Plays `trace`, whose clock goes forwards, on a memory store and on the core.
+pub fn memory_agrees(trace: &Trace, seed: u64) {
+    let (memory, mut model) = (Memory::small(), Model::default());
+    for step in &trace.steps {
+        for (group, commit) in &step.groups {
+            let expected = model.decide(group, *commit, step.now);
+            let found = memory.decide(group, *commit, step.now);
+            assert_eq!(found, expected, "seed {seed} at {:?}", step.now);
+        }
+    }
+}
+
 #[test]
 fn memory_store_and_core_agree_on_random_traces() {
     let mut played = 0;
@@ -59,14 +71,7 @@ fn memory_store_and_core_agree_on_random_traces() {
             continue;
         }
         played += 1;
-        let (memory, mut model) = (Memory::small(), Model::default());
-        for step in &trace.steps {
-            for (group, commit) in &step.groups {
-                let expected = model.decide(group, *commit, step.now);
-                let found = memory.decide(group, *commit, step.now);
-                assert_eq!(found, expected, "seed {seed} at {:?}", step.now);
-            }
-        }
+        memory_agrees(&trace, seed);
     }
     assert!(played > 30_000, "only {played} traces have a forward clock");
 }

@@ -27,7 +27,11 @@ const MUTANTS: [(&str, &str, &str); 24] = [
         "lag_after == full",
     ),
     ("a bucket of one less", "rest_after <= full_rest", "rest_after < full_rest"),
-    ("a new rate rounded down", "* (1 + 2 ^ -50)) + 1", "* (1 + 2 ^ -50))"),
+    (
+        "a new rate rounded down",
+        "written_rate + rest) / rate * (1 + 2 ^ -50)) + 1",
+        "written_rate + rest) / rate * (1 + 2 ^ -50))",
+    ),
     ("a new rate ignored", "if rate ~= written_rate and", "if rate == 0 and"),
     ("a full bucket forgotten late", "if full_at >= now then", "if full_at > now then"),
     (
@@ -167,6 +171,36 @@ const MORE_MUTANTS: [(&str, &str, &str); 7] = [
     ),
 ];
 
+/// The same, for several limits in turn on one bucket.
+const REACH_MUTANTS: [(&str, &str, &str); 6] = [
+    (
+        "a state pulled back by a smaller limit",
+        "local furthest_us, furthest_rest = furthest(limit, written_reach, written_rate)",
+        "local furthest_us, furthest_rest = ceiling, ceiling_rest",
+    ),
+    (
+        "a state that no clock pulls back",
+        "pulled_back = lag > furthest_us or (lag == furthest_us and rest > furthest_rest)",
+        "pulled_back = false",
+    ),
+    (
+        "a debt cut by a smaller limit",
+        "passed, charged = false, false",
+        "passed, charged = false, kind == TAKE and limit[1] == 1",
+    ),
+    ("a reach lost by a refund", "reach = written_reach", "reach = limit[7]"),
+    (
+        "a reach rounded down",
+        "/ written_rate * (1 + 2 ^ -50)) + 1, SATURATION), 0",
+        "/ written_rate * (1 + 2 ^ -50)), SATURATION), 0",
+    ),
+    (
+        "a larger limit's lag reported",
+        "if used_up and exceeds(lag, rest, ceiling, ceiling_rest) then\n    lag, rest = ceiling, ceiling_rest",
+        "if false then\n    lag, rest = ceiling, ceiling_rest",
+    ),
+];
+
 /// The same, for expiries and for writing over a state.
 const EXPIRY_MUTANTS: [(&str, &str, &str); 12] = [
     (
@@ -191,8 +225,8 @@ const EXPIRY_MUTANTS: [(&str, &str, &str); 12] = [
     ),
     (
         "a bucket pulled back that keeps its expiry",
-        "state, renewed[slot] = pack_bucket(lag, rest, rate, leases), true",
-        "state = pack_bucket(lag, rest, rate, leases)",
+        "state, renewed[slot] = pack_bucket(lag, rest, written_rate, written_reach, leases), true",
+        "state = pack_bucket(lag, rest, written_rate, written_reach, leases)",
     ),
     (
         "runs that outlive their expiry",
@@ -224,7 +258,12 @@ fn every_mutant_is_convicted() {
     let Some(server) = RedisServer::start() else { return };
     let mut connection = server.connection();
     let mut survivors = Vec::new();
-    let all = MUTANTS.iter().chain(&LEASE_MUTANTS).chain(&MORE_MUTANTS).chain(&EXPIRY_MUTANTS);
+    let all = MUTANTS
+        .iter()
+        .chain(&LEASE_MUTANTS)
+        .chain(&MORE_MUTANTS)
+        .chain(&EXPIRY_MUTANTS)
+        .chain(&REACH_MUTANTS);
     for (fault, text, instead) in all {
         assert_eq!(Script::BODY.matches(text).count(), 1, "{fault}: the text must match once");
         let script = Script::with_manual_time(&Script::BODY.replace(text, instead));

@@ -1,7 +1,7 @@
 //! Reads the states that the script writes, by the layout in its header and by nothing of its code.
 
 use tollgate::domain::lease::{Outstanding, Slot};
-use tollgate::domain::limit::Span;
+use tollgate::domain::limit::{Reach, Span};
 use tollgate::domain::{Counter, fixed_window, sliding_window, token_bucket};
 
 /// The counter in `raw`; nothing stored is an empty counter.
@@ -12,11 +12,11 @@ pub fn decode(raw: Option<&[u8]>) -> Result<Counter, String> {
         [version, algorithm, body @ ..] => (*version, *algorithm, body),
         _ => return Err(fault()),
     };
-    if version != 1 {
+    if version != if algorithm == 1 { 2 } else { 1 } {
         return Err(fault());
     }
     match (algorithm, body.len()) {
-        (1, 16 | 56) => bucket(body),
+        (1, 20 | 60) => bucket(body),
         (2, 24..) if body.len() % 16 == 8 => sliding(body),
         (3, 16) => Ok(Counter::FixedWindow(fixed_window::State {
             start: whole(&body[..8])?,
@@ -33,14 +33,14 @@ fn bucket(body: &[u8]) -> Result<Counter, String> {
         let tokens = Span { micros, remainder: small(at + 16).into() };
         Ok(Slot { until: whole(&body[at..at + 8])?, tokens })
     };
-    let outstanding = if body.len() > 16 {
-        Some(Box::new(Outstanding { early: slot(16)?, late: slot(36)? }))
+    let outstanding = if body.len() > 20 {
+        Some(Box::new(Outstanding { early: slot(20)?, late: slot(40)? }))
     } else {
         None
     };
     let full_at = whole(&body[..8])?;
-    let (remainder, rate) = (small(8), small(12));
-    Ok(Counter::TokenBucket(token_bucket::State { full_at, remainder, rate, outstanding }))
+    let (remainder, rate, reach) = (small(8), small(12), Reach::from_bits(small(16)));
+    Ok(Counter::TokenBucket(token_bucket::State { full_at, remainder, rate, reach, outstanding }))
 }
 
 fn sliding(body: &[u8]) -> Result<Counter, String> {

@@ -149,7 +149,8 @@ impl<'a> Building<'a> {
         (limit, report, traits): Ready,
     ) -> Target {
         let start = self.resolution.ask.group.claims.len();
-        let counter = Counted { rule, sharing: Sharing::Rule, tail: &key::tail(&limit) };
+        let tail = &key::override_tail(&limit);
+        let counter = Counted { rule, sharing: Sharing::Rule, tail };
         self.claim(descriptor, counter, limit, traits, report);
         Target::Part(self.part(start, false, false))
     }

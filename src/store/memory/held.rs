@@ -10,14 +10,15 @@
 //!
 //! Runs of at most 255 hits with at most 16 seconds between them take four bytes each, where a [`Run`] takes sixteen.
 
+use crate::domain::limit::Reach;
 use crate::domain::sliding_window::{self, Run};
 use crate::domain::{Counter, fixed_window, token_bucket};
 
 /// The state of a counter that is not empty.
 #[derive(Debug)]
 pub(super) enum Held {
-    /// A bucket of which nobody holds tokens: when it is full, the rest, the rate.
-    TokenBucket(u64, u32, u32),
+    /// A bucket of which nobody holds tokens: when it is full, the rest, the rate, the reach.
+    TokenBucket(u64, u32, u32, Reach),
     /// A bucket with tokens outstanding, which is rare.
     Leased(Box<token_bucket::State>),
     FixedWindow(fixed_window::State),
@@ -53,7 +54,7 @@ impl Held {
                 Self::Leased(Box::new(state))
             }
             Counter::TokenBucket(state) => {
-                Self::TokenBucket(state.full_at, state.remainder, state.rate)
+                Self::TokenBucket(state.full_at, state.remainder, state.rate, state.reach)
             }
             Counter::FixedWindow(state) => Self::FixedWindow(state),
             Counter::SlidingWindow(state) => {
@@ -94,9 +95,14 @@ impl Held {
     /// The counter, for a step; it stays held as it is.
     pub(super) fn counter(&self, spare: &mut Spare) -> Counter {
         match self {
-            &Self::TokenBucket(full_at, remainder, rate) => {
-                let outstanding = None;
-                Counter::TokenBucket(token_bucket::State { full_at, remainder, rate, outstanding })
+            &Self::TokenBucket(full_at, remainder, rate, reach) => {
+                Counter::TokenBucket(token_bucket::State {
+                    full_at,
+                    remainder,
+                    rate,
+                    reach,
+                    outstanding: None,
+                })
             }
             Self::Leased(state) => Counter::TokenBucket((**state).clone()),
             Self::FixedWindow(state) => Counter::FixedWindow(*state),
@@ -198,13 +204,14 @@ mod tests {
         let number = || prop_oneof![any::<u64>(), 0..300_u64, Just(u64::MAX)];
         prop_oneof![
             Just(Counter::Empty),
-            (any::<u64>(), any::<u32>(), any::<u32>(), any::<bool>()).prop_map(
-                |(full_at, remainder, rate, leased)| {
+            (any::<u64>(), any::<[u32; 3]>(), any::<bool>()).prop_map(
+                |(full_at, [remainder, rate, reach], leased)| {
                     let outstanding = leased.then(Box::default);
                     Counter::TokenBucket(token_bucket::State {
                         full_at,
                         remainder,
                         rate,
+                        reach: Reach::from_bits(reach),
                         outstanding,
                     })
                 }

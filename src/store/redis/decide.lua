@@ -25,7 +25,7 @@
 -- ARGV[2]   the limits of the claims, each once, in the same manner
 --   limit   algorithm u8, always u8 (1: charged whether it passes or not), then by algorithm
 --     1 token bucket     rate u32 (requests per period); two spans: the capacity, the furthest ahead of now
---                        that state may lie
+--                        that this limit writes; the same in hits u32 (UNBOUNDED: at least as many), period f64 (us)
 --     2 sliding window   capacity u32 (hits), period f64 (us), run width f64 (us), slots u32
 --     3 fixed window     capacity u32 (hits), period f64 (us)
 --
@@ -40,9 +40,11 @@
 --                        never), us until the window is empty
 --     fixed window       x = hits in the window; then us until it ends
 --
--- State     one string per key; first byte: format version (1), second byte: algorithm as above
---   token bucket     full at f64 (us), rest u32 (rate-ths of a us), rate u32 it was written with; where replicas
---                    hold tokens, two slots: until f64 (us), span f64 (us) and u32 (rate-ths of a us), early then late
+-- State     one string per key; first byte: format version (token bucket: 2; windows: 1), second byte: algorithm as above
+--   token bucket     full at f64 (us), rest u32 (rate-ths of a us), rate u32 it was written with, reach u32: the most
+--                    hits by which the limit that wrote it lets a bucket lag; where replicas hold tokens, two slots:
+--                    until f64 (us), span f64 (us) and u32 (rate-ths of a us), early then late
+--                    Format 1, which is read: the same without the reach, which counts as UNBOUNDED
 --   sliding window   newest run: time of its newest hit f64 (us), hits f64; hits in all runs f64; then the
 --                    older runs, oldest first, each time f64 and hits f64. Runs of no hits, long past, may precede
 --                    them: a state that does not become shorter can be written by SETRANGE
@@ -58,18 +60,20 @@
 local TAKE, REFUND = 0, 2
 local EACH, NEVER, SINGLE = 1, 2, 16
 local TOKEN_BUCKET, SLIDING_WINDOW, FIXED_WINDOW = 1, 2, 3
--- The lengths of a bucket's state without leases, and with.
-local BUCKET, LEASED_BUCKET = 18, 58
+-- The lengths of a bucket's state without leases, and with; and what format 1 has less.
+local BUCKET, LEASED_BUCKET, NO_REACH = 22, 62, 4
 -- As far ahead of now as a lease may be outstanding; the same as in src/domain/lease.rs.
 local LONGEST_LEASE = 2000000
 -- In microseconds: how much longer than it is needed a key may stay.
 local EXPIRY_STEP = 1048576
 local SATURATION = 4503599627370496
-local VERSION = 1
+-- The reach of limits whose burst and debt have no bound in 32 bits.
+local UNBOUNDED = 4294967295
+local BUCKET_VERSION, VERSION = 2, 1
 -- The shapes of a claim and of a limit after the algorithm, and the length of a claim with it.
 local CLAIM = { [0] = '<HHB', '<HHBdI4', '<HHBd', '<HHBd', '<HHBdI4dI4dI4dI4dd' }
 local CLAIM_SIZE = { [0] = 6, 18, 14, 14, 70 }
-local LIMIT = { '<BI4dI4dI4', '<BI4ddI4', '<BI4d' }
+local LIMIT = { '<BI4dI4dI4I4d', '<BI4ddI4', '<BI4d' }
 local EMPTY = ''
 
 local keys, args, limit_args = KEYS, ARGV[1], ARGV[2]
@@ -97,27 +101,71 @@ for first = 1, #keys, 1000 do
   end
 end
 
+-- A time or a number of hits; false for what no clock and no count can be, and for what is no number.
+local function is_sane(number)
+  return number >= 0 and number <= 2 * SATURATION
+end
+
+local function is_readable_bucket(raw)
+  if #raw ~= BUCKET and #raw ~= LEASED_BUCKET then
+    return false
+  end
+  local full_at, rest, rate = unpack_at('<dI4I4', raw, 3)
+  if not is_sane(full_at) or rest >= rate then
+    return false
+  elseif #raw == BUCKET then
+    return true
+  end
+  local early_until, early, early_rest, late_until, late, late_rest = unpack_at('<ddI4ddI4', raw, 23)
+  return is_sane(early_until) and is_sane(early) and early_rest < rate
+    and is_sane(late_until) and is_sane(late) and late_rest < rate
+end
+
+-- Older runs are looked at when they are counted.
 local function is_readable(raw)
   local version, algorithm = byte(raw, 1, 2)
-  if version ~= VERSION then
+  if version == BUCKET_VERSION and algorithm == TOKEN_BUCKET then
+    return is_readable_bucket(raw)
+  elseif version ~= VERSION then
     return false
   elseif algorithm == SLIDING_WINDOW then
-    return #raw >= 26 and (#raw - 26) % 16 == 0
+    if #raw < 26 or (#raw - 26) % 16 ~= 0 then
+      return false
+    end
+    local newest, hits, total = unpack_at('<ddd', raw, 3)
+    return is_sane(newest) and is_sane(hits) and is_sane(total)
+  elseif algorithm == FIXED_WINDOW and #raw == 18 then
+    local start, count = unpack_at('<dd', raw, 3)
+    return is_sane(start) and is_sane(count)
   end
-  return #raw == BUCKET and (algorithm == TOKEN_BUCKET or algorithm == FIXED_WINDOW)
-    or #raw == LEASED_BUCKET and algorithm == TOKEN_BUCKET
+  return false
+end
+
+-- A bucket of format 1 in format 2; anything else as it is.
+local function in_this_format(raw)
+  local version, algorithm = byte(raw, 1, 2)
+  if version == 1 and algorithm == TOKEN_BUCKET and (#raw + NO_REACH == BUCKET or #raw + NO_REACH == LEASED_BUCKET) then
+    return pack('<BB', BUCKET_VERSION, TOKEN_BUCKET) .. sub(raw, 3, 18) .. pack('<I4', UNBOUNDED) .. sub(raw, 19)
+  end
+  return raw
 end
 
 local unreadable = 0
 
--- The state of `slot` before its first claim; one that cannot be read is counted, and is as none.
+-- Counts a state that cannot be read; it is as none, and the next that is written takes its place.
+local function drop_unreadable(slot)
+  unreadable = unreadable + 1
+  stored[slot], states[slot] = EMPTY, EMPTY
+  return EMPTY
+end
+
+-- The state of `slot` before its first claim.
 local function first_state(slot)
-  local state = stored[slot] or EMPTY
+  local state = in_this_format(stored[slot] or EMPTY)
   if state ~= EMPTY and not is_readable(state) then
-    unreadable = unreadable + 1
-    state, stored[slot] = EMPTY, EMPTY
+    return drop_unreadable(slot)
   end
-  states[slot] = state
+  stored[slot], states[slot] = state, state
   return state
 end
 
@@ -161,11 +209,22 @@ end
 
 -- The same number of hits in time at another rate, rounded up.
 local function at_new_rate(span, rest, written_rate, rate)
-  return floor((span * written_rate + rest) / rate * (1 + 2 ^ -50)) + 1
+  return min(floor((span * written_rate + rest) / rate * (1 + 2 ^ -50)) + 1, SATURATION)
 end
 
-local function pack_bucket(lag, rest, rate, leases)
-  local state = pack('<BBdI4I4', VERSION, TOKEN_BUCKET, now + lag, rest, rate)
+-- The furthest ahead of now, at `written_rate`, that a limit of `reach` and of this period writes; rounded up for any
+-- limit but this one.
+local function furthest(limit, reach, written_rate)
+  if reach == UNBOUNDED then
+    return SATURATION, 0
+  elseif reach == limit[7] and written_rate == limit[2] then
+    return limit[5], limit[6]
+  end
+  return min(floor(reach * limit[8] / written_rate * (1 + 2 ^ -50)) + 1, SATURATION), 0
+end
+
+local function pack_bucket(lag, rest, rate, reach, leases)
+  local state = pack('<BBdI4I4I4', BUCKET_VERSION, TOKEN_BUCKET, now + lag, rest, rate, reach)
   if leases and (leases.early > 0 or leases.early_rest > 0 or leases.late > 0 or leases.late_rest > 0) then
     return state
       .. pack('<ddI4ddI4', leases.early_until, leases.early, leases.early_rest, leases.late_until, leases.late, leases.late_rest)
@@ -176,7 +235,7 @@ end
 -- Leases of a bucket, as src/domain/lease.rs has them, at the rate they were written with. How long they last is pulled
 -- back if that lies further ahead than it could be written now. -> leases, whether it was.
 local function leases_of(state)
-  local early_until, early, early_rest, late_until, late, late_rest = unpack_at('<ddI4ddI4', state, 19)
+  local early_until, early, early_rest, late_until, late, late_rest = unpack_at('<ddI4ddI4', state, 23)
   local latest = now + LONGEST_LEASE
   local leases = {
     early_until = min(early_until, latest), early = early, early_rest = early_rest,
@@ -214,20 +273,17 @@ local function expire(leases, lag, rest, rate)
   return lag, rest
 end
 
--- Tokens outstanding, at the rate of the claim and at most what its limit can hold.
-local function leased_tokens(span, rest, written_rate, rate, ceiling, ceiling_rest)
+-- Tokens outstanding, at the rate of the claim.
+local function leased_tokens(span, rest, written_rate, rate)
   if written_rate ~= rate and (span > 0 or rest > 0) then
-    span, rest = at_new_rate(span, rest, written_rate, rate), 0
-  end
-  if exceeds(span, rest, ceiling, ceiling_rest) then
-    return ceiling, ceiling_rest
+    return at_new_rate(span, rest, written_rate, rate), 0
   end
   return span, rest
 end
 
 -- When all that is outstanding will have expired and refilled, nothing else being taken.
 local function leased_until(state)
-  local _, rate, early_until, early, early_rest, late_until, late, late_rest = unpack_at('<I4I4ddI4ddI4', state, 11)
+  local rate, _, early_until, early, early_rest, late_until, late, late_rest = unpack_at('<I4I4ddI4ddI4', state, 15)
   return max(early_until + plus(early, early_rest, late, late_rest, rate), late_until + late)
 end
 
@@ -265,43 +321,61 @@ local function token_bucket(
   tokens, tokens_rest, most, most_rest, finished, finished_rest, finished_until, ttl
 )
   limit = limits[limit]
-  local rate, full, full_rest, ceiling, ceiling_rest = limit[2], limit[3], limit[4], limit[5], limit[6]
+  local rate, full, full_rest, ceiling, ceiling_rest, reach = limit[2], limit[3], limit[4], limit[5], limit[6], limit[7]
   local state = states[slot] or stored[slot]
   local lag, rest = 0, 0
-  local version, algorithm, full_at, written_rest, written_rate, leases
-  if state and (#state == BUCKET or #state == LEASED_BUCKET) then
-    version, algorithm, full_at, written_rest, written_rate = unpack_at('<BBdI4I4', state)
+  local version, algorithm, full_at, written_rest, written_rate, written_reach, leases
+  if state and #state == BUCKET then
+    version, algorithm, full_at, written_rest, written_rate, written_reach = unpack_at('<BBdI4I4I4', state)
   end
-  if algorithm ~= TOKEN_BUCKET or version ~= VERSION then
-    state, full_at = states[slot] or first_state(slot), nil
-  else
+  if algorithm ~= TOKEN_BUCKET or version ~= BUCKET_VERSION
+    or not is_sane(full_at) or written_rest >= written_rate
+  then
+    -- None, one with leases, of format 1 or of another algorithm, or one that cannot be read.
+    state, full_at, written_reach = states[slot] or first_state(slot), nil, reach
+    if (#state == BUCKET or #state == LEASED_BUCKET) and byte(state, 2) == TOKEN_BUCKET then
+      full_at, written_rest, written_rate, written_reach = unpack_at('<dI4I4I4', state, 3)
+    end
+  end
+  if full_at then
+    -- Pulled back when it lies further ahead than it could have been written: the clock has stepped back since.
+    local furthest_us, furthest_rest = furthest(limit, written_reach, written_rate)
+    local pulled_back, beyond
     if full_at >= now then
       lag, rest = full_at - now, written_rest
+      pulled_back = lag > furthest_us or (lag == furthest_us and rest > furthest_rest)
+      if pulled_back then
+        lag, rest = furthest_us, furthest_rest
+      end
     end
-    local beyond
     if #state > BUCKET then
       leases, beyond = leases_of(state)
+    end
+    if pulled_back then
+      state, renewed[slot] = pack_bucket(lag, rest, written_rate, written_reach, leases), true
+    elseif beyond then
+      state, renewed[slot] = pack_bucket(full_at - now, written_rest, written_rate, written_reach, leases), true
+    end
+    if leases then
       lag, rest = expire(leases, lag, rest, written_rate)
-      leases.early, leases.early_rest =
-        leased_tokens(leases.early, leases.early_rest, written_rate, rate, ceiling, ceiling_rest)
-      leases.late, leases.late_rest =
-        leased_tokens(leases.late, leases.late_rest, written_rate, rate, ceiling, ceiling_rest)
+      leases.early, leases.early_rest = leased_tokens(leases.early, leases.early_rest, written_rate, rate)
+      leases.late, leases.late_rest = leased_tokens(leases.late, leases.late_rest, written_rate, rate)
     end
     if rate ~= written_rate and (full_at >= now or lag > 0 or rest > 0) then
       lag, rest = at_new_rate(lag, rest, written_rate, rate), 0
     end
-    local pulled_back = lag > ceiling or (lag == ceiling and rest > ceiling_rest)
-    if pulled_back then
-      lag, rest = ceiling, ceiling_rest
-    end
-    if beyond or pulled_back then
-      state, renewed[slot] = pack_bucket(lag, rest, rate, leases), true
-    end
   end
 
+  -- A larger limit has used more than this one can hold: nothing fits, and debt grows no further.
+  local used_up = lag > ceiling or (lag == ceiling and rest > ceiling_rest)
   local settled, passed, charged, until_us = state, true, true, 0
   if kind == REFUND then
     lag, rest = minus(lag, rest, cost, cost_rest, rate)
+    if used_up and exceeds(lag, rest, ceiling, ceiling_rest) then
+      reach = written_reach
+    end
+  elseif used_up then
+    passed, charged = false, false
   else
     local lag_after, rest_after = lag + cost, rest + cost_rest
     if rest_after >= rate then
@@ -325,7 +399,7 @@ local function token_bucket(
   end
 
   if charged then
-    state = pack_bucket(lag, rest, rate, leases)
+    state = pack_bucket(lag, rest, rate, reach, leases)
     if lag == 0 and rest == 0 and #state == BUCKET then
       state = EMPTY
     end
@@ -335,6 +409,10 @@ local function token_bucket(
     end
   end
   states[slot] = state
+  -- It decides, and reports, by at most its own ceiling.
+  if used_up and exceeds(lag, rest, ceiling, ceiling_rest) then
+    lag, rest = ceiling, ceiling_rest
+  end
   reply[replied + 1], reply[replied + 2] = passed and lag or -lag - 1, rest
   replied = replied + 2
   if ttl then
@@ -408,8 +486,16 @@ local function fits_in(hits, capacity, period, newest, total, older)
   return 0
 end
 
-local function sliding_window(slot, limit, kind, hits)
-  limit = limits[limit]
+local sliding_window
+
+-- Decides again, from nothing, what came out of runs that no window can hold.
+local function without_runs(slot, limit, kind, hits)
+  drop_unreadable(slot)
+  return sliding_window(slot, limit, kind, hits)
+end
+
+sliding_window = function(slot, limit_number, kind, hits)
+  local limit = limits[limit_number]
   local capacity, period, width, slots = limit[2], limit[3], limit[4], limit[5]
   local state = states[slot] or first_state(slot)
   local newest, newest_hits, total, older = 0, 0, 0, EMPTY
@@ -465,6 +551,9 @@ local function sliding_window(slot, limit, kind, hits)
   end
   if total > 0 then
     empty_us = period - (now - newest)
+  end
+  if not (total >= 0 and total <= 2 * SATURATION and retry_us >= 0 and retry_us <= period) then
+    return without_runs(slot, limit_number, kind, hits)
   end
   states[slot], spans[slot] = state, period - 1
   reply[replied + 1], reply[replied + 2], reply[replied + 3] = passed and total or -total - 1, retry_us, empty_us

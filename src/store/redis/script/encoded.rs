@@ -135,7 +135,7 @@ impl Encoded {
 
 impl EncodedLimit {
     /// The length of a token bucket's.
-    const LONGEST: usize = 30;
+    const LONGEST: usize = 42;
 
     fn new(limit: &Limit) -> Self {
         let mut encoded = Self { bytes: [0; Self::LONGEST], len: 0 };
@@ -144,6 +144,8 @@ impl EncodedLimit {
         if let Algorithm::TokenBucket { .. } = limit.algorithm() {
             encoded.push(span(limit.full()));
             encoded.push(span(limit.ceiling()));
+            encoded.push(limit.reach().to_bits().to_le_bytes());
+            encoded.push(large(limit.period_micros()));
             return encoded;
         }
         encoded.push(large(limit.period_micros()));
