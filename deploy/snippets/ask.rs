@@ -13,9 +13,9 @@ use std::time::Duration;
 use prost::Message as _;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
-use tollgate::transport::pb::rate_limit_response::Code;
-use tollgate::transport::pb::rate_limit_service_client::RateLimitServiceClient;
-use tollgate::transport::pb::{
+use tollgate::edge::pb::rate_limit_response::Code;
+use tollgate::edge::pb::rate_limit_service_client::RateLimitServiceClient;
+use tollgate::edge::pb::{
     RateLimitDescriptor, RateLimitRequest, RateLimitResponse, rate_limit_descriptor::Entry,
 };
 use tonic::Request;

@@ -10,10 +10,11 @@ use tokio_util::task::TaskTracker;
 
 use super::AppError;
 use super::process::Process;
-use crate::admin::auth::Guard;
-use crate::admin::{self, Admin, SERVICE_NAMES, sweep};
 use crate::config::Secret;
-use crate::transport::server::serve_admin;
+use crate::control::sweep;
+use crate::edge::admin::auth::Guard;
+use crate::edge::admin::{self, Admin, SERVICE_NAMES};
+use crate::edge::grpc::server::serve_admin;
 
 /// How long the store may take for an operator, who waits rather than hear that it is busy.
 const STORE_DEADLINE: Duration = Duration::from_secs(1);

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::AppError;
 use super::process::Process;
 use crate::config::{Grpc, RuntimeShape};
-use crate::transport::server::{ServeError, serve};
+use crate::edge::grpc::server::{ServeError, serve};
 
 /// The running cores.
 #[derive(Debug)]

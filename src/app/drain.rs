@@ -13,8 +13,8 @@ use tonic_health::ServingStatus;
 use super::AppError;
 use super::cores::Cores;
 use super::process::Process;
-use crate::admin;
-use crate::transport::server::HEALTH_NAMES;
+use crate::edge::admin;
+use crate::edge::grpc::server::HEALTH_NAMES;
 
 /// SIGTERM and SIGINT.
 #[derive(Debug)]

@@ -22,13 +22,14 @@ use self::listen::Listeners;
 use self::process::Process;
 pub use self::ready::ReadyFile;
 use crate::config::{self, Settings};
+use crate::control::feeds::files::Watcher;
+use crate::control::layered::Layered;
+use crate::edge::grpc::server::ServeError;
+use crate::edge::http::{self, Ops};
 use crate::limiter::key::OPEN_SECRETS;
-use crate::ops::{self, Ops};
-use crate::policy::reload::Watcher;
-use crate::policy::{Compiled, Faults, Files, Layered, Source};
-use crate::store::redis::BadUrl;
+use crate::policy::{Compiled, Faults, Files, Source};
+use crate::redis::BadUrl;
 use crate::telemetry::logs::LogHandle;
-use crate::transport::server::ServeError;
 
 /// Served when no policies are configured.
 const EXAMPLE: &str = include_str!("../../deploy/policies/example.yaml");
@@ -147,7 +148,7 @@ fn ops(process: &Arc<Process>) -> Result<Ops<process::Store>, AppError> {
 }
 
 async fn http(listener: TcpListener, ops: Ops<process::Store>, process: Arc<Process>) {
-    let routes = ops::router(Arc::new(ops), process.settings.bounds.message_bytes);
+    let routes = http::router(Arc::new(ops), process.settings.bounds.message_bytes);
     let stop = process.stop.clone().cancelled_owned();
     if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stop).await {
         tracing::error!(%error, "the HTTP listener stopped");

@@ -10,8 +10,8 @@ use tokio_util::task::TaskTracker;
 use super::process::Process;
 use super::{AppError, drain};
 use crate::config::{self, Settings};
+use crate::control::feeds::files::Watcher;
 use crate::policy::Files;
-use crate::policy::reload::Watcher;
 use crate::telemetry::logs::LogHandle;
 
 /// Starts the task that reloads until the process stops.

@@ -38,10 +38,10 @@ pub use self::section::{Key, Section};
 use self::read::Reader;
 use self::section::section;
 use self::value::Setting;
+use crate::edge::grpc::headers::HeaderStyle;
 use crate::limiter::mode::{Mode, ModeLayer};
 use crate::policy::{AlgorithmName, OnStoreFailure, Options};
 use crate::telemetry::logs::{Format, Level};
-use crate::transport::headers::HeaderStyle;
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]

@@ -13,10 +13,10 @@ use http::HeaderName;
 use super::RuntimeShape;
 use super::read::Reader;
 use super::secret::{RedisUrl, Secret};
+use crate::edge::grpc::headers::HeaderStyle;
 use crate::limiter::mode::Mode;
 use crate::policy::{AlgorithmName, OnStoreFailure};
 use crate::telemetry::logs::{Format, Level};
-use crate::transport::headers::HeaderStyle;
 
 /// The longest duration a setting may have; timers far beyond it would overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);

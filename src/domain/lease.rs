@@ -9,7 +9,7 @@
 //! ahead, so that two counts per bucket are enough for any number of replicas, and those of a crashed one end by
 //! themselves. The holder stops spending `ttl` after it *asked*, on its own clock, which is earlier.
 //!
-//! This is arithmetic only: who asks for a lease, and how large, is decided in `limiter/leases.rs`.
+//! This is arithmetic only: who asks for a lease, and how large, is decided in `limiter/layers/leases.rs`.
 
 use super::limit::Span;
 

@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::ask::Traits;
-use super::failover::Ruling;
+use super::layers::failover::Ruling;
 use super::resolve::{Report, Resolution, Resolved, Target};
 use super::status::Decision;
-use crate::clients::Client;
 use crate::domain::{Key, Limit, Part};
+use crate::limits::Client;
 
 /// A decision that was not made, with its reasons.
 #[derive(Clone, Debug)]

@@ -4,13 +4,9 @@
 //! is told. No protocol here, and never an error: whatever is asked gets a decision, in time.
 
 pub mod ask;
-pub mod deny_cache;
 pub mod explain;
-pub mod failover;
 pub mod key;
-mod key_table;
 pub mod layers;
-pub mod leases;
 pub mod mode;
 pub mod request;
 pub mod resolve;
@@ -23,8 +19,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use self::explain::{Explanation, explain};
-use self::failover::Ruling;
 use self::layers::Layers;
+use self::layers::failover::Ruling;
 use self::mode::{KillSwitch, Mode};
 use self::request::{Bounds, Request};
 use self::resolve::{Resolution, Resolver};

@@ -14,9 +14,9 @@ use super::key::{self, KeyMaker, Sharing};
 use super::mode::Mode;
 use super::request::{Entry, Override, Request};
 use super::snapshot::Snapshot;
-use crate::clients::directory::Directory;
-use crate::clients::{Client, Model};
 use crate::domain::{Algorithm, Charge, Clock, Key, Limit, LimitError, Unit};
+use crate::limits::directory::Directory;
+use crate::limits::{Client, Model};
 use crate::policy::{
     AlgorithmName, Domain, How, LimitKind, OnStoreFailure, PathEntry, Rule, RuleLimit,
 };

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::failover::Ruling;
+use super::layers::failover::Ruling;
 use super::mode::Mode;
 use super::resolve::{Report, Resolution, Resolved, Target};
 use super::snapshot::Snapshot;
-use crate::clients::Client;
 use crate::domain::{Limit, Part, Verdict};
+use crate::limits::Client;
 
 /// The answer to one request.
 #[derive(Clone, Debug)]

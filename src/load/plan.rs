@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::{LoadArgs, Spread};
-use crate::transport::pb::rate_limit_descriptor::Entry;
-use crate::transport::pb::{RateLimitDescriptor, RateLimitRequest};
+use crate::edge::pb::rate_limit_descriptor::Entry;
+use crate::edge::pb::{RateLimitDescriptor, RateLimitRequest};
 
 /// Makes requests.
 #[derive(Clone, Debug)]

@@ -80,7 +80,7 @@ pub struct Fault {
 
 impl Fault {
     /// A fault of a whole file.
-    pub(super) fn of_file(file: Arc<str>, message: String) -> Self {
+    pub(crate) fn of_file(file: Arc<str>, message: String) -> Self {
         let place = Place { file, line: 0, column: 0 };
         Self { place, message, snippet: None, hint: None }
     }
@@ -121,7 +121,7 @@ pub struct Faults {
 
 impl Faults {
     /// `faults` is not empty.
-    pub(super) fn new(faults: Vec<Fault>, warnings: Vec<Warning>) -> Self {
+    pub(crate) fn new(faults: Vec<Fault>, warnings: Vec<Warning>) -> Self {
         Self { faults, warnings }
     }
 

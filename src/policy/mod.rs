@@ -11,18 +11,13 @@
 //!
 //! * [`compile()`], [`load`], [`check()`]: from files to a set, or to [`Faults`].
 //! * [`PolicySet`], [`Domain`], [`Rule`]: what a request is looked up in, and what it gets.
-//! * [`Layered`]: files, and policies applied at run time, in force together.
-//! * [`reload`]: when to load again.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub mod reload;
-
 mod check;
 mod compile;
 mod fault;
-mod layered;
 mod matcher;
 mod node;
 mod parse;
@@ -37,14 +32,13 @@ pub use self::check::{CheckReport, check};
 pub use self::compile::compile;
 pub(crate) use self::compile::{LONGEST_NAME, fits_header};
 pub use self::fault::{Fault, Faults, Place, Snippet, Warning};
-pub use self::layered::{Applied, Checked, Layered, Standing, check_text};
 pub use self::rule::{How, LeaseTerms, LimitKind, PathEntry, Rule, RuleLimit};
 pub use self::schema::KEYS;
 pub use self::set::{Domain, PolicySet};
 pub use self::source::Source;
 pub use self::words::{AlgorithmName, OnStoreFailure, UnknownWord};
 
-use self::source::Listing;
+pub(crate) use self::source::Listing;
 
 /// What the files leave open.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

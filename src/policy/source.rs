@@ -31,18 +31,18 @@ impl Source {
 
 /// What a path means.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     /// Policy files, sorted within each directory.
-    pub(super) files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// The directories they were looked for in.
-    pub(super) directories: Vec<PathBuf>,
+    pub(crate) directories: Vec<PathBuf>,
     /// What could not be looked at.
-    pub(super) faults: Vec<Fault>,
+    pub(crate) faults: Vec<Fault>,
 }
 
 impl Listing {
     /// The file at `path`, or every `*.yaml` and `*.yml` in and below that directory.
-    pub(super) fn of(path: &Path) -> Self {
+    pub(crate) fn of(path: &Path) -> Self {
         let mut listing = Self::default();
         if path.is_dir() {
             listing.descend(path, &mut Vec::new());
@@ -76,7 +76,7 @@ impl Listing {
     }
 
     /// Reads the files; those that cannot be read are faults.
-    pub(super) fn read(self) -> (Vec<Source>, Vec<Fault>) {
+    pub(crate) fn read(self) -> (Vec<Source>, Vec<Fault>) {
         let Self { files, mut faults, .. } = self;
         let mut sources = Vec::with_capacity(files.len());
         for path in files {

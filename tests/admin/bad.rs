@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use prost_types::Timestamp;
-use tollgate::admin::pb::manage_clients_request::{Action, Delete, Get, List, ResetUsage, Upsert};
-use tollgate::admin::pb::{
+use tollgate::edge::admin::pb::manage_clients_request::{
+    Action, Delete, Get, List, ResetUsage, Upsert,
+};
+use tollgate::edge::admin::pb::{
     Algorithm, ApplyPolicyRequest, Charge, Client, ClientName, DeletePolicyRequest, ExplainRequest,
     GetPolicyRequest, Limit, ManageClientsRequest, Mode, SetModeRequest, Unit,
 };
-use tollgate::transport::pb::RateLimitRequest;
+use tollgate::edge::pb::RateLimitRequest;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 

@@ -1,10 +1,10 @@
 //! Clients: which limit a request gets, and the life of a client from upsert to expiry.
 
 use futures_util::future::join_all;
-use tollgate::admin::pb::manage_clients_request::{Action, Delete, Get, List, ResetUsage};
-use tollgate::admin::pb::{Algorithm, Client, Limit, ManageClientsRequest, Unit};
-use tollgate::admin::sweep::sweep;
+use tollgate::control::sweep::sweep;
 use tollgate::domain::Verdict;
+use tollgate::edge::admin::pb::manage_clients_request::{Action, Delete, Get, List, ResetUsage};
+use tollgate::edge::admin::pb::{Algorithm, Client, Limit, ManageClientsRequest, Unit};
 use tollgate::limiter::request::Override;
 use tonic::Code;
 
@@ -249,7 +249,8 @@ async fn stale_etag_of_one_client_stores_none_of_the_batch() {
     stale.etag = "7".to_owned();
     let batch = vec![client(&[("api_key", "b")], vec![per_minute(1)]), stale];
     for validate_only in [true, false] {
-        let upsert = tollgate::admin::pb::manage_clients_request::Upsert { clients: batch.clone() };
+        let upsert =
+            tollgate::edge::admin::pb::manage_clients_request::Upsert { clients: batch.clone() };
         let action = Some(Action::Upsert(upsert));
         let request = ManageClientsRequest { action, validate_only };
         let status = replica.clients.clone().manage_clients(request).await.unwrap_err();
@@ -268,7 +269,8 @@ async fn validate_only_answers_as_if_and_does_nothing() {
     let world = World::new();
     let replica = world.replica().await;
     let wanted = client(ACME, vec![per_minute(9)]);
-    let upsert = tollgate::admin::pb::manage_clients_request::Upsert { clients: vec![wanted] };
+    let upsert =
+        tollgate::edge::admin::pb::manage_clients_request::Upsert { clients: vec![wanted] };
     let action = Some(Action::Upsert(upsert));
     let request = ManageClientsRequest { action, validate_only: true };
     let answer = replica.clients.clone().manage_clients(request).await.unwrap().into_inner();
@@ -297,9 +299,9 @@ async fn what_was_written_is_read_back_whole() {
             name: "acme".to_owned(),
             algorithm: Algorithm::TokenBucket.into(),
             burst: 9,
-            charge: tollgate::admin::pb::Charge::Always.into(),
+            charge: tollgate::edge::admin::pb::Charge::Always.into(),
             max_debt: Some(11),
-            on_store_failure: tollgate::admin::pb::OnStoreFailure::Deny.into(),
+            on_store_failure: tollgate::edge::admin::pb::OnStoreFailure::Deny.into(),
             ..Limit::default()
         }],
     );

@@ -1,12 +1,12 @@
 //! Explain agrees with the decision that another replica then makes, and charges nothing.
 
-use tollgate::admin::pb::{ExplainRequest, ExplainResponse, explain_response};
 use tollgate::domain::Verdict;
+use tollgate::edge::admin::pb::{ExplainRequest, ExplainResponse, explain_response};
+use tollgate::edge::grpc::convert::from_pb;
+use tollgate::edge::pb::rate_limit_descriptor::Entry;
+use tollgate::edge::pb::rate_limit_response::Code;
+use tollgate::edge::pb::{RateLimitDescriptor, RateLimitRequest};
 use tollgate::limiter::status::{Outcome, Status};
-use tollgate::transport::convert::from_pb;
-use tollgate::transport::pb::rate_limit_descriptor::Entry;
-use tollgate::transport::pb::rate_limit_response::Code;
-use tollgate::transport::pb::{RateLimitDescriptor, RateLimitRequest};
 
 use crate::replica::{Replica, World, client, per_minute};
 use crate::traffic::Traffic;

@@ -1,10 +1,10 @@
 //! Policies at run time and the kill switch.
 
-use tollgate::admin::pb::{
+use tollgate::domain::Verdict;
+use tollgate::edge::admin::pb::{
     ApplyPolicyRequest, DeletePolicyRequest, GetPolicyRequest, ListPoliciesRequest, Mode,
     SetModeRequest,
 };
-use tollgate::domain::Verdict;
 use tollgate::policy::{Files, Source};
 use tonic::Code;
 
@@ -70,7 +70,7 @@ async fn policy_of_a_domain_in_the_files_waits_until_the_file_goes() {
 #[tokio::test]
 async fn late_replica_skips_what_it_cannot_read() {
     use bytes::Bytes;
-    use tollgate::registry::{Change, Expect, Registry as _};
+    use tollgate::control::registry::{Change, Expect, Registry as _};
 
     let world = World::new();
     let replica = world.replica().await;
@@ -122,8 +122,8 @@ async fn kill_switch_turns_everywhere_and_back() {
 
 #[tokio::test]
 async fn what_was_deleted_while_nobody_followed_is_forgotten_by_a_scan() {
-    use tollgate::registry::Registry as _;
-    use tollgate::registry::follower::Mirror as _;
+    use tollgate::control::follower::Mirror as _;
+    use tollgate::control::registry::Registry as _;
 
     let world = World::new();
     let (here, there) = (world.replica().await, world.replica().await);

@@ -10,11 +10,9 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tollgate::transport::pb::rate_limit_response::{Code, DescriptorStatus};
-use tollgate::transport::pb::rate_limit_service_server::{
-    RateLimitService, RateLimitServiceServer,
-};
-use tollgate::transport::pb::{RateLimitRequest, RateLimitResponse};
+use tollgate::edge::pb::rate_limit_response::{Code, DescriptorStatus};
+use tollgate::edge::pb::rate_limit_service_server::{RateLimitService, RateLimitServiceServer};
+use tollgate::edge::pb::{RateLimitRequest, RateLimitResponse};
 use tonic::{Request, Response, Status};
 
 struct AlwaysOk;

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(missing_docs, reason = "nothing is public in a test")]
 
-use tollgate::clients::Client;
-use tollgate::clients::directory::Directory;
+use tollgate::limits::Client;
+use tollgate::limits::directory::Directory;
 
 const COUNT: usize = 200_000;
 /// Of memory that is resident, for each client: what is promised is 400.

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tollgate::transport::pb::rate_limit_service_client::RateLimitServiceClient;
+use tollgate::edge::pb::rate_limit_service_client::RateLimitServiceClient;
 
 use crate::stack::alone;
 use crate::support::envoy;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use tollgate::admin::pb::{self, Client, Mode, Unit};
+use tollgate::edge::admin::pb::{self, Client, Mode, Unit};
 
 use crate::stack::Stack;
 use crate::support::caller::{Answer, Caller};

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tollgate::registry::embedded::EmbeddedRegistry;
-use tollgate::registry::{Registry, RegistryError};
+use tollgate::control::registry::embedded::EmbeddedRegistry;
+use tollgate::control::registry::{Registry, RegistryError};
 
 use super::map::{put, scanned};
 

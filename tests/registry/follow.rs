@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tollgate::registry::follower::DEFAULT_POLL;
-use tollgate::registry::redis::RedisRegistry;
-use tollgate::registry::{Change, Delta, Entry, Record, Registry, RegistryError, Written};
+use tollgate::control::follower::DEFAULT_POLL;
+use tollgate::control::registry::redis::RedisRegistry;
+use tollgate::control::registry::{Change, Delta, Entry, Record, Registry, RegistryError, Written};
 
 use super::map::{SOON, delete, follow, key, put, redis_registry, scanned, until};
 use super::redis_server::RedisServer;

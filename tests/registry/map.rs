@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tollgate::registry::follower::{Follower, Mirror};
-use tollgate::registry::redis::{RedisRegistry, RedisRegistrySettings};
-use tollgate::registry::{Change, Entry, Expect, Record, Registry};
+use tollgate::control::follower::{Follower, Mirror};
+use tollgate::control::registry::redis::{RedisRegistry, RedisRegistrySettings};
+use tollgate::control::registry::{Change, Entry, Expect, Record, Registry};
 
 use super::redis_server::RedisServer;
 

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use tollgate::registry::follower::DEFAULT_POLL;
-use tollgate::registry::redis::{RedisRegistry, RedisRegistrySettings};
-use tollgate::registry::{Registry, RegistryError};
+use tollgate::control::follower::DEFAULT_POLL;
+use tollgate::control::registry::redis::{RedisRegistry, RedisRegistrySettings};
+use tollgate::control::registry::{Registry, RegistryError};
 
 use super::map::{SOON, delete, follow, put, redis_registry, scanned, until};
 use super::redis_server::{RedisServer, free_port};

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate::registry::follower::DEFAULT_POLL;
-use tollgate::registry::{Change, Delta, Entry, Record, Registry, RegistryError, Written};
+use tollgate::control::follower::DEFAULT_POLL;
+use tollgate::control::registry::{Change, Delta, Entry, Record, Registry, RegistryError, Written};
 
 use super::map::{follow, key};
 

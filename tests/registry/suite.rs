@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use tollgate::registry::{Change, Delta, Entry, Expect, Record, Registry, RegistryError};
+use tollgate::control::registry::{Change, Delta, Entry, Expect, Record, Registry, RegistryError};
 
 use super::map::{Records, delete, follow, key, put, redis_registry, scanned};
 
@@ -24,7 +24,7 @@ macro_rules! suite {
             async fn $name() {
                 let directory = tempfile::tempdir().unwrap();
                 let path = directory.path().join("data/registry.redb");
-                let registry = tollgate::registry::embedded::EmbeddedRegistry::new(path, $log);
+                let registry = tollgate::control::registry::embedded::EmbeddedRegistry::new(path, $log);
                 super::$name(std::sync::Arc::new(registry)).await;
             })*
         }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tollgate::transport::pb;
-use tollgate::transport::pb::rate_limit_response::Code;
-use tollgate::transport::pb::rate_limit_service_client::RateLimitServiceClient;
+use tollgate::edge::pb;
+use tollgate::edge::pb::rate_limit_response::Code;
+use tollgate::edge::pb::rate_limit_service_client::RateLimitServiceClient;
 use tonic::transport::Channel;
 
 use crate::checker::{Admitted, Promise};

@@ -2,8 +2,8 @@
 //! kill switch. Sensitive values are in none of them, nor in Redis, nor in the log.
 
 use serde_json::json;
-use tollgate::transport::pb;
-use tollgate::transport::pb::rate_limit_response::Code;
+use tollgate::edge::pb;
+use tollgate::edge::pb::rate_limit_response::Code;
 
 use crate::support::grpc::{ask, codes, metadata, with_hits};
 use crate::support::http;

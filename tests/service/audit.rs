@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use prost_types::{Struct, value::Kind};
 use serde_json::{Value, json};
-use tollgate::admin::pb::manage_clients_request::{Action, ResetUsage, Upsert};
-use tollgate::admin::pb::{self, Client, Mode};
+use tollgate::edge::admin::pb::manage_clients_request::{Action, ResetUsage, Upsert};
+use tollgate::edge::admin::pb::{self, Client, Mode};
 use tonic::Code;
 
 use crate::support::grpc::{ask, metadata};

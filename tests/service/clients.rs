@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use tollgate::admin::pb::Mode;
-use tollgate::transport::pb::RateLimitRequest;
-use tollgate::transport::pb::rate_limit_response::Code;
+use tollgate::edge::admin::pb::Mode;
+use tollgate::edge::pb::RateLimitRequest;
+use tollgate::edge::pb::rate_limit_response::Code;
 
 use crate::support::grpc::{Client, ask, codes, with_hits};
 use crate::support::operator::{Operator, daily, ending_in};

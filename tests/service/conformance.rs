@@ -6,9 +6,9 @@ use std::{fs, thread};
 
 use serde::Deserialize;
 use serde_json::Value;
-use tollgate::transport::pb;
-use tollgate::transport::pb::rate_limit_response::rate_limit::Unit;
-use tollgate::transport::pb::rate_limit_response::{Code, DescriptorStatus};
+use tollgate::edge::pb;
+use tollgate::edge::pb::rate_limit_response::rate_limit::Unit;
+use tollgate::edge::pb::rate_limit_response::{Code, DescriptorStatus};
 
 use crate::support::redis::RedisServer;
 use crate::support::tollgate::{Options, entry};

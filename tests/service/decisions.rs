@@ -1,9 +1,9 @@
 //! What a request gets: verdicts, charges and statuses, over gRPC and with counters in memory.
 
-use tollgate::transport::pb;
-use tollgate::transport::pb::rate_limit_descriptor::RateLimitOverride;
-use tollgate::transport::pb::rate_limit_response::rate_limit::Unit;
-use tollgate::transport::pb::rate_limit_response::{Code, DescriptorStatus};
+use tollgate::edge::pb;
+use tollgate::edge::pb::rate_limit_descriptor::RateLimitOverride;
+use tollgate::edge::pb::rate_limit_response::rate_limit::Unit;
+use tollgate::edge::pb::rate_limit_response::{Code, DescriptorStatus};
 
 use crate::support::grpc::{Client, ask, codes, metadata, refund, with_hits};
 use crate::support::tollgate::{Options, Tollgate, request};

@@ -2,9 +2,9 @@
 
 use redis::Commands as _;
 use serde_json::Value;
-use tollgate::admin::pb::explain_response::Descriptor;
-use tollgate::transport::pb::rate_limit_response::{Code, DescriptorStatus};
-use tollgate::transport::pb::{RateLimitDescriptor, RateLimitRequest};
+use tollgate::edge::admin::pb::explain_response::Descriptor;
+use tollgate::edge::pb::rate_limit_response::{Code, DescriptorStatus};
+use tollgate::edge::pb::{RateLimitDescriptor, RateLimitRequest};
 
 use crate::support::grpc::{ask, metadata};
 use crate::support::operator::Operator;

@@ -1,9 +1,9 @@
 //! Requests that nobody should send get a decision: never an error, a bypass or a crash.
 
-use tollgate::transport::pb;
-use tollgate::transport::pb::rate_limit_descriptor::RateLimitOverride;
-use tollgate::transport::pb::rate_limit_response::Code;
-use tollgate::transport::pb::rate_limit_service_client::RateLimitServiceClient;
+use tollgate::edge::pb;
+use tollgate::edge::pb::rate_limit_descriptor::RateLimitOverride;
+use tollgate::edge::pb::rate_limit_response::Code;
+use tollgate::edge::pb::rate_limit_service_client::RateLimitServiceClient;
 use tonic::transport::Channel;
 
 use crate::support::grpc::{ask, codes};

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use futures_util::stream::{self, StreamExt as _};
 use tokio::runtime::Builder;
-use tollgate::transport::pb::{RateLimitRequest, rate_limit_response::Code};
+use tollgate::edge::pb::{RateLimitRequest, rate_limit_response::Code};
 
 use crate::support::tollgate::{Options, Tollgate, descriptor};
 

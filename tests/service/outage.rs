@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
-use tollgate::transport::pb;
-use tollgate::transport::pb::rate_limit_response::{Code, DescriptorStatus};
+use tollgate::edge::pb;
+use tollgate::edge::pb::rate_limit_response::{Code, DescriptorStatus};
 
 use crate::support::grpc::{
     Client, SHOULD_RATE_LIMIT, ask, codes, frame, is_degraded, metadata, raw_call,

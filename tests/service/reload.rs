@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tollgate::transport::pb::rate_limit_response::Code;
+use tollgate::edge::pb::rate_limit_response::Code;
 
 use crate::support::grpc::{Client, ask, codes, with_hits};
 use crate::support::tollgate::{Options, Tollgate, request};

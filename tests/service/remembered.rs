@@ -1,6 +1,6 @@
 //! Denials that are remembered: they spare Redis, can be switched off, and a refund on the same tollgate ends them.
 
-use tollgate::transport::pb::rate_limit_response::Code;
+use tollgate::edge::pb::rate_limit_response::Code;
 
 use crate::support::grpc::{ask, codes, refund};
 use crate::support::redis::RedisServer;

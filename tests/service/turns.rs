@@ -1,9 +1,9 @@
 //! Several limits in turn on one counter: what a smaller one asks forgives nothing of what a larger one has used.
 
-use tollgate::transport::pb::RateLimitRequest;
-use tollgate::transport::pb::rate_limit_descriptor::RateLimitOverride;
-use tollgate::transport::pb::rate_limit_response::Code;
-use tollgate::transport::pb::rate_limit_response::rate_limit::Unit;
+use tollgate::edge::pb::RateLimitRequest;
+use tollgate::edge::pb::rate_limit_descriptor::RateLimitOverride;
+use tollgate::edge::pb::rate_limit_response::Code;
+use tollgate::edge::pb::rate_limit_response::rate_limit::Unit;
 
 use crate::support::grpc::{Client, ask, with_hits};
 use crate::support::operator::{Operator, client, limit};
@@ -62,7 +62,8 @@ async fn client_set_down_and_up_again_forgives_nothing(tollgate: &Tollgate) {
     let (operator, mut caller) = (Operator::of(tollgate).await, tollgate.client().await);
     let mut counts = Vec::new();
     for requests in [500, 5, 500, 5, 500] {
-        let hourly = client("d", ("k", "b"), limit(requests, tollgate::admin::pb::Unit::Hour));
+        let hourly =
+            client("d", ("k", "b"), limit(requests, tollgate::edge::admin::pb::Unit::Hour));
         operator.upsert(hourly).await.unwrap();
         counts.push(passed(&mut caller, &asked("b"), 510).await);
     }

@@ -12,9 +12,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
 use prost_types::value::Kind;
 use serde_json::{Value, json};
-use tollgate::transport::pb;
-use tollgate::transport::pb::rate_limit_response::Code;
-use tollgate::transport::pb::rate_limit_service_client::RateLimitServiceClient;
+use tollgate::edge::pb;
+use tollgate::edge::pb::rate_limit_response::Code;
+use tollgate::edge::pb::rate_limit_service_client::RateLimitServiceClient;
 use tonic::transport::Channel;
 
 /// The method of the protocol.

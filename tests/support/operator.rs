@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use prost_types::Timestamp;
-use tollgate::admin::pb::client_service_client::ClientServiceClient;
-use tollgate::admin::pb::manage_clients_request::{Action, Delete, Get, List, Upsert};
-use tollgate::admin::pb::policy_service_client::PolicyServiceClient;
-use tollgate::admin::pb::{
+use tollgate::domain::clock::{Clock as _, SystemClock};
+use tollgate::edge::admin::pb::client_service_client::ClientServiceClient;
+use tollgate::edge::admin::pb::manage_clients_request::{Action, Delete, Get, List, Upsert};
+use tollgate::edge::admin::pb::policy_service_client::PolicyServiceClient;
+use tollgate::edge::admin::pb::{
     self, ApplyPolicyRequest, Client, DeletePolicyRequest, ExplainRequest, ExplainResponse,
     ManageClientsRequest, Mode, SetModeRequest,
 };
-use tollgate::domain::clock::{Clock as _, SystemClock};
-use tollgate::transport::pb::RateLimitRequest;
+use tollgate::edge::pb::RateLimitRequest;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tollgate::registry::{Change, Delta, Entry, Expect, Record, Registry, RegistryError, Written};
+use tollgate::control::registry::{
+    Change, Delta, Entry, Expect, Record, Registry, RegistryError, Written,
+};
 
 /// Records in memory.
 #[derive(Debug, Default)]

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use tempfile::TempDir;
-use tollgate::transport::pb;
-use tollgate::transport::pb::rate_limit_service_client::RateLimitServiceClient;
+use tollgate::edge::pb;
+use tollgate::edge::pb::rate_limit_service_client::RateLimitServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
 use super::http;

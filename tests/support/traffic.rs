@@ -1,8 +1,8 @@
 //! The policy `edge`, with a rule of every kind, and random clients and requests of it: the same seed gives the same ones.
 
-use tollgate::admin::pb::{Algorithm, Client, Entry, Limit, Unit};
-use tollgate::transport::pb::rate_limit_descriptor::{self, RateLimitOverride};
-use tollgate::transport::pb::{RateLimitDescriptor, RateLimitRequest};
+use tollgate::edge::admin::pb::{Algorithm, Client, Entry, Limit, Unit};
+use tollgate::edge::pb::rate_limit_descriptor::{self, RateLimitOverride};
+use tollgate::edge::pb::{RateLimitDescriptor, RateLimitRequest};
 
 use crate::random::Random;
 

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{Ready, Report, Resolution, Resolved, Resolver, Target, counted, path_of};
-use crate::clients::Client;
 use crate::domain::{Algorithm, Charge, Claim, Limit, LimitError, Part, Unit};
 use crate::limiter::ask::Traits;
 use crate::limiter::key::{self, Sharing};
 use crate::limiter::request::{Descriptor, Request};
 use crate::limiter::snapshot::Snapshot;
+use crate::limits::Client;
 use crate::policy::{Domain, LimitKind, Rule, RuleLimit};
 
 /// A resolution in the making.

@@ -13,12 +13,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Health;
-use super::connect::{Backoff, Connector};
 use super::flights::{Flights, Forget};
 use super::notices::Notices;
 use super::queue::Queue;
 use super::script::Script;
-use super::wire::Wire;
+use crate::redis::connect::{Backoff, Connector};
+use crate::redis::wire::Wire;
 use crate::store::StoreError;
 
 /// The task behind a store. It ends when the store is dropped.

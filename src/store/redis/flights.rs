@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::queue::{Call, Waiter};
-use super::resp::{self, Message};
 use super::script::{Frame, Reply, Script};
+use crate::redis::resp::{self, Message};
 
 use crate::domain::Key;
 use crate::store::StoreError;

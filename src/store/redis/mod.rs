@@ -6,21 +6,15 @@
 //! * `script`: arguments and reply as typed values.
 //! * `queue`: where requests wait.
 //! * `batch`: the task that takes them and owns the connection; `flights`: the calls it has under way.
-//! * `resp`: commands and replies as bytes; `wire`: the socket they pass.
-//! * `connect`: how a connection is made; the registry uses it too. `lend`: how the Redis client logs in for us.
 //! * `notices`: what the log says of it.
 //!
 //! Needs Redis 5 or later (scripts that read the time before they write).
 
 mod batch;
-pub(crate) mod connect;
 mod flights;
-mod lend;
 mod notices;
 mod queue;
-mod resp;
 pub mod script;
-mod wire;
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,13 +27,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::batch::Batcher;
-use self::connect::Connector;
 use self::flights::Forget;
 pub use self::notices::Notices;
 use self::queue::{Call, NotTaken, Queue, Waiter};
 use self::script::{Encoded, known, readings};
 use super::{Answer, LimitStore, StoreError};
 use crate::domain::{Commit, Group, Key, Reading};
+use crate::redis::BadUrl;
+use crate::redis::connect::Connector;
 
 /// How many calls that empty counters may wait; operators make them, not requests.
 const FORGETS: usize = 64;
@@ -90,11 +85,6 @@ impl fmt::Debug for RedisSettings {
             .finish_non_exhaustive()
     }
 }
-
-/// The URL names no Redis that can be connected to.
-#[derive(Debug, thiserror::Error)]
-#[error("the Redis URL cannot be used: {0}; write redis://[user[:password]@]host[:port][/db]")]
-pub struct BadUrl(String);
 
 /// What the batch task tells the store.
 #[derive(Debug, Default)]

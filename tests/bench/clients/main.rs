@@ -28,9 +28,9 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use tollgate::admin::pb::client_service_client::ClientServiceClient;
-use tollgate::admin::pb::manage_clients_request::{Action, List, Upsert};
-use tollgate::admin::pb::{
+use tollgate::edge::admin::pb::client_service_client::ClientServiceClient;
+use tollgate::edge::admin::pb::manage_clients_request::{Action, List, Upsert};
+use tollgate::edge::admin::pb::{
     Client, Entry, Limit, ManageClientsRequest, ManageClientsResponse, Unit,
 };
 use tonic::transport::Channel;

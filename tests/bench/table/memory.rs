@@ -6,8 +6,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self};
 use tokio::runtime::Builder;
-use tollgate::transport::pb::rate_limit_descriptor::Entry;
-use tollgate::transport::pb::{RateLimitDescriptor, RateLimitRequest};
+use tollgate::edge::pb::rate_limit_descriptor::Entry;
+use tollgate::edge::pb::{RateLimitDescriptor, RateLimitRequest};
 
 use crate::servers::{DOMAIN, Gate, KEY};
 use crate::support::tollgate::Tollgate;

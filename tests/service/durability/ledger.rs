@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
-use tollgate::admin::pb::Client;
+use tollgate::edge::admin::pb::Client;
 
 /// A write that was begun.
 #[derive(Debug)]

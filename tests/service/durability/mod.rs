@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
 use tokio::runtime::Builder;
-use tollgate::admin::pb;
+use tollgate::edge::admin::pb;
 use tonic::{Code, Status};
 
 use self::ledger::{Ledger, Outcome, Write};

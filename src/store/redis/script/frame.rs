@@ -1,8 +1,8 @@
 //! Several groups as the arguments of one call, each counter and each limit named once.
 
-use super::super::resp;
 use super::Encoded;
 use super::distinct::Distinct;
+use crate::redis::resp;
 use crate::store::StoreError;
 
 /// Groups that are decided by one call of the script, one after the other.

@@ -1,0 +1,147 @@
+//! What the registry's records of the administration are called and hold. Clients say it of themselves, in
+//! [`crate::limits`].
+//!
+//! | key | value, JSON |
+//! |---|---|
+//! | `client/...` | [`crate::limits::Client`] |
+//! | `policy/<domain>` | [`StoredPolicy`] |
+//! | `mode/<domain>`, `mode/` for all | [`StoredMode`] |
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::limiter::mode::Mode;
+use crate::limits::ClientName;
+
+const POLICY: &[u8] = b"policy/";
+const MODE: &[u8] = b"mode/";
+
+/// What a record is about.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Name {
+    /// A client.
+    Client(ClientName),
+    /// The policy of a domain.
+    Policy(Arc<str>),
+    /// The mode of a domain; empty: of all.
+    Mode(Bytes),
+}
+
+impl Name {
+    /// What the record of `key` is about; none: nothing that is known here.
+    pub fn from_key(key: &[u8]) -> Option<Self> {
+        if let Some(domain) = key.strip_prefix(POLICY) {
+            return Some(Self::Policy(std::str::from_utf8(domain).ok()?.into()));
+        }
+        if let Some(domain) = key.strip_prefix(MODE) {
+            return Some(Self::Mode(Bytes::copy_from_slice(domain)));
+        }
+        ClientName::from_record_key(key).map(Self::Client)
+    }
+}
+
+/// The key of the policy of `domain`.
+pub fn policy_key(domain: &str) -> Bytes {
+    [POLICY, domain.as_bytes()].concat().into()
+}
+
+/// The key of the mode of `domain`; empty: of all.
+pub fn mode_key(domain: &[u8]) -> Bytes {
+    [MODE, domain].concat().into()
+}
+
+/// A record that is not what its key says.
+#[derive(Debug, thiserror::Error)]
+#[error("the record cannot be read: {0}")]
+pub struct BadRecord(#[from] serde_json::Error);
+
+/// A policy as it is kept.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct StoredPolicy {
+    /// Its text.
+    pub yaml: String,
+    /// When it was applied, in microseconds since 1970.
+    pub updated_at: u64,
+}
+
+impl StoredPolicy {
+    /// From a record's value.
+    pub fn read(value: &[u8]) -> Result<Self, BadRecord> {
+        Ok(serde_json::from_slice(value)?)
+    }
+
+    /// As a record's value.
+    pub fn write(&self) -> Result<Bytes, BadRecord> {
+        Ok(serde_json::to_vec(self)?.into())
+    }
+}
+
+/// A mode as it is kept.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct StoredMode {
+    /// The mode, by name.
+    #[serde(with = "mode_name")]
+    pub mode: Mode,
+    /// When it was set, in microseconds since 1970.
+    pub updated_at: u64,
+}
+
+impl StoredMode {
+    /// From a record's value.
+    pub fn read(value: &[u8]) -> Result<Self, BadRecord> {
+        Ok(serde_json::from_slice(value)?)
+    }
+
+    /// As a record's value.
+    pub fn write(&self) -> Result<Bytes, BadRecord> {
+        Ok(serde_json::to_vec(self)?.into())
+    }
+}
+
+mod mode_name {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::limiter::mode::Mode;
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(mode: &Mode, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(mode.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Mode, D::Error> {
+        let name = String::deserialize(from)?;
+        Mode::from_name(&name).ok_or_else(|| D::Error::custom(format!("unknown mode {name:?}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_values_are_read_back() {
+        let client =
+            ClientName { domain: "d".into(), entries: [("key", "value")].into_iter().collect() };
+        for (key, name) in [
+            (client.record_key(), Name::Client(client.clone())),
+            (policy_key("d/e"), Name::Policy("d/e".into())),
+            (mode_key(b""), Name::Mode(Bytes::new())),
+            (mode_key(b"d\xff"), Name::Mode(Bytes::from_static(b"d\xff"))),
+        ] {
+            assert_eq!(Name::from_key(&key), Some(name));
+        }
+        for key in [&b"other/x"[..], b"", b"policy/\xff", b"client/x"] {
+            assert_eq!(Name::from_key(key), None, "{key:?}");
+        }
+        let policy = StoredPolicy { yaml: "domain: d\n".to_owned(), updated_at: 7 };
+        assert_eq!(StoredPolicy::read(&policy.write().unwrap()).unwrap(), policy);
+        for mode in Mode::ALL {
+            let stored = StoredMode { mode, updated_at: 7 };
+            assert_eq!(StoredMode::read(&stored.write().unwrap()).unwrap(), stored);
+        }
+        assert!(StoredMode::read(br#"{"mode":"loud","updated_at":1}"#).is_err());
+    }
+}

@@ -1,0 +1,138 @@
+//! What operators change while traffic flows, kept where every replica finds it: one map of records, with a revision
+//! that counts up by one with every write.
+//!
+//! A record is a key and bytes; what they mean (a client, a policy, a mode) is for whoever writes them. Counters are not
+//! here. The port is [`Registry`].
+//!
+//! * [`redis`]: the form that replicas share.
+//! * [`embedded`]: the form for a single process, a file.
+//! * [`any`]: either, as the settings say.
+
+pub mod any;
+pub mod embedded;
+pub mod redis;
+
+use std::future::Future;
+
+use bytes::Bytes;
+
+/// A record as it is kept.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Record {
+    /// What was written.
+    pub value: Bytes,
+    /// The revision of the write: the record's etag.
+    pub revision: u64,
+}
+
+/// One change of a write.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Change {
+    /// Which record; any bytes. A write names a key once.
+    pub key: Bytes,
+    /// What must be there for the write to happen.
+    pub expect: Expect,
+    /// What is there afterwards; none: nothing.
+    pub value: Option<Bytes>,
+}
+
+/// What must be there for a write to happen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Expect {
+    /// Whatever.
+    Anything,
+    /// A record.
+    Present,
+    /// The record of this revision.
+    Revision(u64),
+}
+
+/// A write that happened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Written {
+    /// The revision it made.
+    pub revision: u64,
+    /// What was there before, one per change, same order.
+    pub before: Vec<Option<Record>>,
+}
+
+/// A key and what is there now; none: nothing.
+pub type Entry = (Bytes, Option<Record>);
+
+/// What has happened since a revision.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Delta {
+    /// Every change since, oldest first; a key may be there more than once.
+    Changes {
+        /// The revision after them.
+        revision: u64,
+        /// The changes.
+        entries: Vec<Entry>,
+    },
+    /// The log no longer reaches back that far: scan.
+    TooOld,
+}
+
+/// Why the registry did not do it.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RegistryError {
+    /// What was expected of this change is not so; nothing was written.
+    #[error("change {index} of the write expects {expected:?}, but there is {found:?}")]
+    Conflict {
+        /// Which change.
+        index: usize,
+        /// What it expects.
+        expected: Expect,
+        /// The revision of the record that is there, if one is.
+        found: Option<u64>,
+    },
+    /// It cannot be reached, or answers too late. A write may have happened.
+    #[error("the registry cannot be reached: {0}")]
+    Unavailable(String),
+    /// What it holds cannot be read.
+    #[error("the registry holds what cannot be read: {0}")]
+    Corrupt(String),
+}
+
+/// Where records are kept.
+///
+/// # Concurrency
+/// Writes happen one after the other, each as a whole, whoever writes. What was acknowledged outlives the process.
+pub trait Registry: Send + Sync + 'static {
+    /// Does all `changes` or, if one expects what is not so, none. No changes are no write: the newest revision
+    /// is told.
+    fn write(
+        &self,
+        changes: Vec<Change>,
+    ) -> impl Future<Output = Result<Written, RegistryError>> + Send;
+
+    /// The record of `key`.
+    fn read(
+        &self,
+        key: &[u8],
+    ) -> impl Future<Output = Result<Option<Record>, RegistryError>> + Send;
+
+    /// What has happened since `revision`: all of it or, if that is much, the oldest writes of it, so whoever
+    /// wants all asks until the revision is the one it asked for.
+    fn since(&self, revision: u64) -> impl Future<Output = Result<Delta, RegistryError>> + Send;
+
+    /// Every record, some thousand at a time, in no order, and the revision from which [`Self::since`]
+    /// goes on. A record that changes meanwhile is told as it was or as it is.
+    fn scan(
+        &self,
+        tell: impl FnMut(Vec<Entry>) + Send,
+    ) -> impl Future<Output = Result<u64, RegistryError>> + Send;
+
+    /// Resolves when there may be something new; may be late or never, so whoever waits looks now and then.
+    ///
+    /// # Cancel safety
+    /// A dropped wait loses at most a notice.
+    fn news(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// How many changes the log keeps where nothing else is said.
+pub const DEFAULT_LOG_CHANGES: usize = 20_000;
+/// About how many records a scan tells at a time.
+const SCAN_BATCH: usize = 1_000;
+/// About how many changes [`Registry::since`] gives at a time; a write is never divided.
+const DELTA_PAGE: usize = 4_096;

@@ -1,0 +1,124 @@
+//! The registry's connection: made when it is first needed, and again after it is lost.
+//!
+//! It repeats no command: what was sent may have been done. All its work is on one runtime, whoever asks.
+
+use std::fmt;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, RedisError, ScriptInvocation, Value};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::control::registry::RegistryError;
+use crate::redis::connect::{Backoff, Connector};
+
+/// A connection that comes back.
+pub(super) struct Link {
+    connector: Connector,
+    home: Handle,
+    patience: Duration,
+    state: Mutex<State>,
+}
+
+struct State {
+    open: Option<Open>,
+    backoff: Backoff,
+    /// Why the last attempt failed, and when the next may be.
+    failed: Option<(String, Instant)>,
+}
+
+struct Open {
+    connection: MultiplexedConnection,
+    driver: JoinHandle<()>,
+    since: Instant,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("redis", &self.connector.to_string()).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// `patience`: how long an answer may take.
+    pub(super) fn new(connector: Connector, home: Handle, patience: Duration) -> Self {
+        let state = Mutex::new(State { open: None, backoff: Backoff::new(), failed: None });
+        Self { connector, home, patience, state }
+    }
+
+    pub(super) async fn query(&self, command: &Cmd) -> Result<Value, RegistryError> {
+        let (mut connection, since) = self.connection().await?;
+        self.answer(command.query_async(&mut connection), since).await
+    }
+
+    pub(super) async fn invoke(&self, call: &ScriptInvocation<'_>) -> Result<Value, RegistryError> {
+        let (mut connection, since) = self.connection().await?;
+        self.answer(call.invoke_async(&mut connection), since).await
+    }
+
+    async fn answer(
+        &self,
+        answer: impl Future<Output = Result<Value, RedisError>>,
+        since: Instant,
+    ) -> Result<Value, RegistryError> {
+        let reason = match tokio::time::timeout(self.patience, answer).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) if error.code() == Some("WRONGTYPE") => {
+                return Err(RegistryError::Corrupt(error.to_string()));
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {:?}", self.patience),
+        };
+        // Also when the server refused: it may have become a replica, and its name lead elsewhere now.
+        let mut state = self.state.lock().await;
+        if state.open.as_ref().is_some_and(|open| open.since == since) {
+            state.open = None;
+        }
+        Err(RegistryError::Unavailable(reason))
+    }
+
+    async fn connection(&self) -> Result<(MultiplexedConnection, Instant), RegistryError> {
+        let mut state = self.state.lock().await;
+        if let Some(open) = state.open.as_ref().filter(|open| !open.driver.is_finished()) {
+            return Ok((open.connection.clone(), open.since));
+        }
+        if let Some((reason, retry)) = &state.failed
+            && *retry > Instant::now()
+        {
+            return Err(RegistryError::Unavailable(reason.clone()));
+        }
+        match self.connect().await {
+            Ok(open) => {
+                state.failed = None;
+                state.backoff.reset();
+                let open = state.open.insert(open);
+                Ok((open.connection.clone(), open.since))
+            }
+            Err(reason) => {
+                let retry = Instant::now() + state.backoff.wait();
+                state.failed = Some((reason.clone(), retry));
+                Err(RegistryError::Unavailable(reason))
+            }
+        }
+    }
+
+    /// On its home runtime: a socket belongs to the runtime it was opened on, which must not be one that ends first.
+    async fn connect(&self) -> Result<Open, String> {
+        let (connector, home) = (self.connector.clone(), self.home.clone());
+        let attempt = self.home.spawn(async move {
+            let link = connector.connect().await?;
+            let driver = home.spawn(link.driver);
+            Ok(Open { connection: link.connection, driver, since: Instant::now() })
+        });
+        attempt.await.unwrap_or_else(|_| Err("the runtime has ended".to_owned()))
+    }
+}

@@ -1,0 +1,249 @@
+//! The registry in Redis, shared by every replica that uses it.
+//!
+//! A write is one call of a script (`write.lua`), which also adds it to a bounded log; readers that know a revision read
+//! the log from there. A write is acknowledged when Redis has it: for no loss when Redis itself crashes it needs
+//! `appendonly yes` and `appendfsync always`, and no failover to a replica that is behind. Nothing here expires: Redis must
+//! not evict it, so its `maxmemory-policy` must be `noeviction` or one that begins with `volatile`.
+//!
+//! * `wire`: arguments and replies as typed values.
+//! * `link`: the connection.
+//! * `news`: the subscription to notices.
+//!
+//! Needs Redis 5 or later, and from a user with an ACL: `EVAL`, `EVALSHA`, `SCRIPT LOAD`, `HGET`, `HSET`, `HDEL`, `HSCAN`, `XADD`,
+//! `XRANGE`, `XREVRANGE`, `XTRIM`, `PUBLISH`, `SUBSCRIBE`, and its keys and channel.
+
+mod link;
+mod news;
+mod wire;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use self::link::Link;
+use self::wire::{Names, Run, Writer};
+use super::{
+    Change, DEFAULT_LOG_CHANGES, DELTA_PAGE, Delta, Entry, Record, Registry, RegistryError,
+    SCAN_BATCH, Written,
+};
+use crate::redis::BadUrl;
+use crate::redis::connect::Connector;
+
+/// How many revisions a registry knows by tag: far more than are made between two looks at the log.
+const KNOWN: usize = 4_096;
+
+/// Where Redis is and what the registry is called there.
+#[derive(Clone)]
+pub struct RedisRegistrySettings {
+    /// `redis://[user[:password]@]host[:port][/db]`, or `redis+unix:///path`.
+    pub url: String,
+    /// What every key and the channel begin with.
+    pub key_prefix: String,
+    /// How many changes the log keeps, at least 1.
+    pub log_changes: usize,
+    /// How long an attempt to connect may take.
+    pub connect_timeout: Duration,
+    /// How long an answer may take.
+    pub response_timeout: Duration,
+}
+
+impl RedisRegistrySettings {
+    /// The defaults for the Redis at `url`.
+    pub fn new(url: impl Into<String>, key_prefix: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            key_prefix: key_prefix.into(),
+            log_changes: DEFAULT_LOG_CHANGES,
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+impl fmt::Debug for RedisRegistrySettings {
+    /// Without the URL, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisRegistrySettings")
+            .field("key_prefix", &self.key_prefix)
+            .field("log_changes", &self.log_changes)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("response_timeout", &self.response_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Records in Redis.
+///
+/// # Concurrency
+/// One connection for commands and one for notices, for the whole process. They live on the runtime it was made on;
+/// calls may come from any.
+#[derive(Debug)]
+pub struct RedisRegistry {
+    link: Link,
+    names: Names,
+    writer: Writer,
+    log_changes: usize,
+    /// Makes tags of the number of writes.
+    tags: RandomState,
+    /// Revisions that were told, each with the tag of its write, newest last. A revision that Redis lost and made
+    /// again has another tag.
+    known: Mutex<VecDeque<(u64, u64)>>,
+    news: watch::Receiver<()>,
+    writes: AtomicU64,
+}
+
+impl RedisRegistry {
+    /// A registry that connects when it is first asked; Redis need not be there yet. A task on the present tokio runtime
+    /// listens for notices until the registry is dropped.
+    ///
+    /// # Errors
+    /// A URL that cannot be used.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn connect(settings: &RedisRegistrySettings) -> Result<Self, BadUrl> {
+        let connector = Connector::new(&settings.url, settings.connect_timeout)?;
+        let names = Names::new(&settings.key_prefix);
+        let (sender, news) = watch::channel(());
+        tokio::spawn(news::listen(connector.clone(), names.news.clone(), sender));
+        Ok(Self {
+            link: Link::new(connector, Handle::current(), settings.response_timeout),
+            names,
+            writer: Writer::new(),
+            log_changes: settings.log_changes,
+            tags: RandomState::new(),
+            known: Mutex::default(),
+            news,
+            writes: AtomicU64::new(0),
+        })
+    }
+
+    /// The newest revision.
+    async fn revision(&self) -> Result<u64, RegistryError> {
+        let reply = self.link.query(&self.names.newest()).await?;
+        let newest = wire::logged(reply).ok_or_else(unreadable_log)?.pop();
+        let Some(newest) = newest else { return Ok(0) };
+        let mark = newest.mark().ok_or_else(unreadable_log)?;
+        self.know(mark);
+        Ok(mark.0)
+    }
+
+    fn know(&self, mark: (u64, u64)) {
+        let mut known = self.known.lock();
+        if known.back() == Some(&mark) {
+            return;
+        }
+        if known.len() == KNOWN {
+            known.pop_front();
+        }
+        known.push_back(mark);
+    }
+
+    /// Whether a write is the one that was told as its revision, as far as that is still known.
+    fn is_known(&self, (revision, tag): (u64, u64)) -> bool {
+        let known = self.known.lock();
+        known.iter().rfind(|known| known.0 == revision).is_none_or(|known| known.1 == tag)
+    }
+
+    fn tag(&self) -> u64 {
+        self.tags.hash_one(self.writes.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Up to `count` changes of whole writes since `revision`, and whether there may be more; none: too old.
+    async fn run(&self, revision: u64, count: usize) -> Result<Option<(Run, bool)>, RegistryError> {
+        let reply = self.link.query(&self.names.since(revision, count)).await?;
+        // What cannot be read is left behind by a scan.
+        let Some(log) = wire::logged(reply) else { return Ok(None) };
+        let full = log.len() == count;
+        let mut log = log.into_iter();
+        if revision > 0 {
+            let here = log.next().and_then(|change| change.mark());
+            if !here.is_some_and(|mark| mark.0 == revision && self.is_known(mark)) {
+                return Ok(None);
+            }
+        }
+        Ok(Run::after(revision, log).map(|run| (run, full)))
+    }
+}
+
+impl Registry for RedisRegistry {
+    async fn write(&self, changes: Vec<Change>) -> Result<Written, RegistryError> {
+        if changes.is_empty() {
+            return Ok(Written { revision: self.revision().await?, before: Vec::new() });
+        }
+        let tag = self.tag();
+        let call = self.writer.call(&self.names, self.log_changes, tag, &changes);
+        let written = wire::written(self.link.invoke(&call).await?, &changes)?;
+        self.know((written.revision, tag));
+        Ok(written)
+    }
+
+    async fn read(&self, key: &[u8]) -> Result<Option<Record>, RegistryError> {
+        let reply = self.link.query(&self.names.read(key)).await?;
+        let Some(stored) = wire::parse(reply)? else { return Ok(None) };
+        let unreadable = || RegistryError::Corrupt("a record of an unknown format".into());
+        wire::unpack(stored).map(Some).ok_or_else(unreadable)
+    }
+
+    async fn since(&self, revision: u64) -> Result<Delta, RegistryError> {
+        let mut count = DELTA_PAGE;
+        loop {
+            let Some((run, full)) = self.run(revision, count).await? else {
+                return Ok(Delta::TooOld);
+            };
+            match run.newest {
+                Some(mark) => {
+                    self.know(mark);
+                    return Ok(Delta::Changes { revision: mark.0, entries: run.entries });
+                }
+                // A single write is larger than that.
+                None if full => count *= 4,
+                None => return Ok(Delta::Changes { revision, entries: Vec::new() }),
+            }
+        }
+    }
+
+    async fn scan(&self, mut tell: impl FnMut(Vec<Entry>) + Send) -> Result<u64, RegistryError> {
+        let revision = self.revision().await?;
+        let (mut cursor, mut unreadable) = (0, 0);
+        loop {
+            let reply = self.link.query(&self.names.scan(cursor, SCAN_BATCH)).await?;
+            let (next, entries, bad) = wire::scanned(reply)?;
+            unreadable += bad;
+            tell(entries);
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        if unreadable > 0 {
+            tracing::warn!(
+                records = unreadable,
+                "records in Redis cannot be read and are left out"
+            );
+        }
+        Ok(revision)
+    }
+
+    /// Counts from the call on, not from the first poll.
+    fn news(&self) -> impl Future<Output = ()> + Send {
+        let mut news = self.news.clone();
+        news.mark_unchanged();
+        async move {
+            if news.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+fn unreadable_log() -> RegistryError {
+    RegistryError::Corrupt("the log of changes holds something else".into())
+}

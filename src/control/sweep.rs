@@ -1,0 +1,82 @@
+//! Deletes the records of clients that have expired.
+//!
+//! An expired client limits nobody from that moment on; this only keeps the registry from filling up. Every replica
+//! sweeps, and a record is deleted only while it is the one that expired, so nobody's newer client is lost.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::audit;
+use super::mirror::Mirror;
+use crate::control::follower::Follower;
+use crate::control::registry::{Change, Expect, Registry, RegistryError};
+use crate::limits::{Client, ClientName};
+
+/// How many clients are looked at in one go, and deleted by one write at most.
+const BATCH: usize = 500;
+
+/// Sweeps `every` so often until `stop`.
+pub async fn run<R: Registry>(
+    follower: Arc<Follower<R, Mirror>>,
+    every: Duration,
+    stop: impl Future<Output = ()>,
+) {
+    let sweep = async {
+        loop {
+            tokio::time::sleep(every).await;
+            if let Err(error) = sweep(&follower).await {
+                tracing::warn!(%error, "expired clients stay in the registry for now");
+            }
+        }
+    };
+    tokio::select! {
+        () = stop => {}
+        () = sweep => {}
+    }
+}
+
+/// Deletes every client that has expired; how many this call deleted.
+///
+/// # Errors
+/// When the registry does not answer.
+pub async fn sweep<R: Registry>(follower: &Follower<R, Mirror>) -> Result<usize, RegistryError> {
+    let clients = &follower.mirror().shared().resolver.clients;
+    let now = clients.now();
+    let (mut after, mut deleted): (Option<ClientName>, usize) = (None, 0);
+    loop {
+        // By pages, so that no writer waits for a walk through all clients.
+        let page = clients.directory().page(None, after.as_ref(), BATCH);
+        let expired: Vec<_> = page.clients.iter().filter(|c| c.is_expired(now)).collect();
+        if !expired.is_empty() {
+            deleted += delete(follower, &expired).await?;
+        }
+        after = page.clients.last().map(|client| client.name.clone());
+        if !page.more {
+            return Ok(deleted);
+        }
+    }
+}
+
+/// Deletes clients together. If one of them has changed, or another replica was faster, none: the next sweep sees what
+/// is left then, so replicas that sweep at the same time do not tread on each other's heels, client by client.
+async fn delete<R: Registry>(
+    follower: &Follower<R, Mirror>,
+    expired: &[&Arc<Client>],
+) -> Result<usize, RegistryError> {
+    let change = |client: &&Arc<Client>| Change {
+        key: client.name.record_key(),
+        expect: Expect::Revision(client.revision),
+        value: None,
+    };
+    match crate::control::write(follower, expired.iter().map(change).collect()).await {
+        Err(RegistryError::Conflict { .. }) => return Ok(0),
+        outcome => outcome?,
+    };
+    for client in expired {
+        let title = audit::client_title(follower.mirror().shared(), &client.name);
+        let before = audit::client_state(Some(client));
+        audit::changed(audit::TOLLGATE, "expire_client", &title, &before, audit::NOTHING);
+    }
+    Ok(expired.len())
+}

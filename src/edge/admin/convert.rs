@@ -1,0 +1,255 @@
+//! Messages of the protocol as the domain has them, and back: times, limits, entries, metadata.
+
+use std::num::NonZeroU32;
+
+use prost_types::value::Kind;
+use prost_types::{ListValue, Struct, Timestamp, Value};
+use serde_json::{Map, Number, Value as Json};
+
+use super::pb;
+use crate::domain::{Algorithm, Charge, Limit, Unit};
+use crate::limiter::explain::CounterState;
+use crate::limiter::mode::Mode;
+use crate::limits::{Client, ClientLimit, Rate};
+use crate::policy::{AlgorithmName, OnStoreFailure};
+
+/// The latest time that a timestamp may hold: the end of the year 9999.
+const LATEST_SECONDS: i64 = 253_402_300_799;
+
+/// Microseconds since 1970 as a timestamp.
+pub(super) fn timestamp(micros: u64) -> Timestamp {
+    let seconds = i64::try_from(micros / 1_000_000).unwrap_or(LATEST_SECONDS);
+    Timestamp { seconds, nanos: (micros % 1_000_000 * 1_000) as i32 }
+}
+
+/// A timestamp as microseconds since 1970, rounded down; none: before that, after 9999, or malformed.
+pub(super) fn micros(at: &Timestamp) -> Option<u64> {
+    let nanos = u64::try_from(at.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    let seconds = u64::try_from(at.seconds).ok()?;
+    (at.seconds <= LATEST_SECONDS).then(|| seconds * 1_000_000 + nanos / 1_000)
+}
+
+/// A client as answers show it.
+pub(super) fn client(client: &Client) -> pb::Client {
+    let entry =
+        |(key, value): (&str, &str)| pb::Entry { key: key.to_owned(), value: value.to_owned() };
+    pb::Client {
+        domain: client.name.domain.to_string(),
+        entries: client.name.entries.texts().map(entry).collect(),
+        limits: client.limits.iter().map(client_limit).collect(),
+        shadow_mode: client.shadow,
+        quota_mode: client.quota,
+        metadata: client.metadata.as_deref().map(|map| Struct {
+            fields: map.iter().map(|(key, value)| (key.clone(), from_json(value))).collect(),
+        }),
+        labels: client.labels.as_deref().cloned().unwrap_or_default(),
+        expires_at: client.expires_at.map(|at| timestamp(at.get())),
+        etag: etag(client.revision),
+        updated_at: Some(timestamp(client.updated_at)),
+    }
+}
+
+/// The etag of what was changed last at `revision`; empty for what was never stored.
+pub(super) fn etag(revision: u64) -> String {
+    if revision == 0 { String::new() } else { revision.to_string() }
+}
+
+fn client_limit(limit: &ClientLimit) -> pb::Limit {
+    let name = limit.name.as_deref().unwrap_or_default().to_owned();
+    let Some(rate) = &limit.rate else {
+        return pb::Limit { name, unlimited: true, ..pb::Limit::default() };
+    };
+    pb::Limit {
+        requests_per_unit: rate.requests_per_unit,
+        unit: unit(rate.unit).into(),
+        unit_multiplier: multiplier(rate.unit_multiplier),
+        unlimited: false,
+        name,
+        algorithm: algorithm(rate).into(),
+        burst: rate.burst.map_or(0, NonZeroU32::get),
+        slots: rate.slots.map_or(0, NonZeroU32::get),
+        charge: charge(rate).into(),
+        max_debt: rate.max_debt,
+        on_store_failure: on_store_failure(rate.on_store_failure).into(),
+    }
+}
+
+/// The limit of a counter with everything that was left open filled in.
+pub(super) fn counter_limit(counter: &CounterState) -> pb::Limit {
+    let report = &counter.report;
+    let mut shown = pb::Limit {
+        requests_per_unit: report.requests_per_unit,
+        unit: unit(report.unit).into(),
+        unit_multiplier: multiplier(report.unit_multiplier),
+        name: report.name.as_deref().unwrap_or_default().to_owned(),
+        on_store_failure: on_store_failure(counter.traits.on_store_failure).into(),
+        ..pb::Limit::default()
+    };
+    let name = match Limit::algorithm(&counter.limit) {
+        Algorithm::TokenBucket { burst } => {
+            shown.burst = burst;
+            pb::Algorithm::TokenBucket
+        }
+        Algorithm::SlidingWindow { slots } => {
+            shown.slots = slots;
+            pb::Algorithm::SlidingWindow
+        }
+        Algorithm::FixedWindow => pb::Algorithm::FixedWindow,
+    };
+    shown.algorithm = name.into();
+    shown.charge = match counter.limit.charge() {
+        Charge::Admitted => pb::Charge::Admitted.into(),
+        Charge::Always { max_debt } => {
+            shown.max_debt = max_debt.filter(|_| name == pb::Algorithm::TokenBucket);
+            pb::Charge::Always.into()
+        }
+    };
+    shown
+}
+
+/// A multiplier of one goes without saying.
+const fn multiplier(multiplier: u32) -> u32 {
+    if multiplier == 1 { 0 } else { multiplier }
+}
+
+const fn unit(unit: Unit) -> pb::Unit {
+    match unit {
+        Unit::Second => pb::Unit::Second,
+        Unit::Minute => pb::Unit::Minute,
+        Unit::Hour => pb::Unit::Hour,
+        Unit::Day => pb::Unit::Day,
+        Unit::Week => pb::Unit::Week,
+        Unit::Month => pb::Unit::Month,
+        Unit::Year => pb::Unit::Year,
+    }
+}
+
+/// The unit of the protocol; none where it is left open.
+pub(super) const fn unit_from_pb(unit: pb::Unit) -> Option<Unit> {
+    Some(match unit {
+        pb::Unit::Unspecified => return None,
+        pb::Unit::Second => Unit::Second,
+        pb::Unit::Minute => Unit::Minute,
+        pb::Unit::Hour => Unit::Hour,
+        pb::Unit::Day => Unit::Day,
+        pb::Unit::Week => Unit::Week,
+        pb::Unit::Month => Unit::Month,
+        pb::Unit::Year => Unit::Year,
+    })
+}
+
+const fn algorithm(rate: &Rate) -> pb::Algorithm {
+    match rate.algorithm {
+        None => pb::Algorithm::Unspecified,
+        Some(AlgorithmName::SlidingWindow) => pb::Algorithm::SlidingWindow,
+        Some(AlgorithmName::TokenBucket) => pb::Algorithm::TokenBucket,
+        Some(AlgorithmName::FixedWindow) => pb::Algorithm::FixedWindow,
+    }
+}
+
+/// The algorithm of the protocol; none where it is left open.
+pub(super) const fn algorithm_from_pb(algorithm: pb::Algorithm) -> Option<AlgorithmName> {
+    match algorithm {
+        pb::Algorithm::Unspecified => None,
+        pb::Algorithm::SlidingWindow => Some(AlgorithmName::SlidingWindow),
+        pb::Algorithm::TokenBucket => Some(AlgorithmName::TokenBucket),
+        pb::Algorithm::FixedWindow => Some(AlgorithmName::FixedWindow),
+    }
+}
+
+const fn charge(rate: &Rate) -> pb::Charge {
+    match rate.always {
+        None => pb::Charge::Unspecified,
+        Some(false) => pb::Charge::Admitted,
+        Some(true) => pb::Charge::Always,
+    }
+}
+
+const fn on_store_failure(mode: Option<OnStoreFailure>) -> pb::OnStoreFailure {
+    match mode {
+        None => pb::OnStoreFailure::Unspecified,
+        Some(OnStoreFailure::Allow) => pb::OnStoreFailure::Allow,
+        Some(OnStoreFailure::Deny) => pb::OnStoreFailure::Deny,
+    }
+}
+
+/// The mode as answers show it.
+pub(super) const fn mode(mode: Mode) -> pb::Mode {
+    match mode {
+        Mode::Enforce => pb::Mode::Enforce,
+        Mode::Shadow => pb::Mode::Shadow,
+        Mode::Off => pb::Mode::Off,
+    }
+}
+
+/// The mode of the protocol; none where it is left open.
+pub(super) const fn mode_from_pb(mode: pb::Mode) -> Option<Mode> {
+    match mode {
+        pb::Mode::Unspecified => None,
+        pb::Mode::Enforce => Some(Mode::Enforce),
+        pb::Mode::Shadow => Some(Mode::Shadow),
+        pb::Mode::Off => Some(Mode::Off),
+    }
+}
+
+/// Metadata as JSON; none when a number is none that JSON has.
+pub(super) fn to_json(fields: Struct) -> Option<Map<String, Json>> {
+    fields.fields.into_iter().map(|(key, value)| Some((key, value_to_json(value)?))).collect()
+}
+
+fn value_to_json(value: Value) -> Option<Json> {
+    Some(match value.kind {
+        None | Some(Kind::NullValue(_)) => Json::Null,
+        Some(Kind::BoolValue(value)) => Json::Bool(value),
+        Some(Kind::NumberValue(value)) => Json::Number(Number::from_f64(value)?),
+        Some(Kind::StringValue(value)) => Json::String(value),
+        Some(Kind::ListValue(list)) => {
+            Json::Array(list.values.into_iter().map(value_to_json).collect::<Option<_>>()?)
+        }
+        Some(Kind::StructValue(fields)) => Json::Object(to_json(fields)?),
+    })
+}
+
+/// A value as protobuf has it.
+fn from_json(json: &Json) -> Value {
+    Value {
+        kind: Some(match json {
+            Json::Null => Kind::NullValue(0),
+            Json::Bool(value) => Kind::BoolValue(*value),
+            Json::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or(f64::MAX)),
+            Json::String(value) => Kind::StringValue(value.clone()),
+            Json::Array(values) => {
+                Kind::ListValue(ListValue { values: values.iter().map(from_json).collect() })
+            }
+            Json::Object(map) => Kind::StructValue(Struct {
+                fields: map.iter().map(|(key, value)| (key.clone(), from_json(value))).collect(),
+            }),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_back_and_bad_ones_refused() {
+        for at in [0, 1, 999_999, 1_700_000_000_123_456] {
+            assert_eq!(micros(&timestamp(at)), Some(at));
+        }
+        for (seconds, nanos) in
+            [(-1, 0), (0, -1), (0, 1_000_000_000), (LATEST_SECONDS + 1, 0), (i64::MAX, 0)]
+        {
+            assert_eq!(micros(&Timestamp { seconds, nanos }), None, "{seconds} {nanos}");
+        }
+    }
+
+    #[test]
+    fn metadata_is_read_back_but_for_numbers_json_does_not_have() {
+        let json: Json = serde_json::json!({"a": [1.5, null, {"b": true}], "c": "d"});
+        let Some(Kind::StructValue(fields)) = from_json(&json).kind else { panic!("no struct") };
+        assert_eq!(Json::Object(to_json(fields).unwrap()), json);
+        let nan = Value { kind: Some(Kind::NumberValue(f64::NAN)) };
+        assert_eq!(to_json(Struct { fields: [("a".to_owned(), nan)].into() }), None);
+    }
+}

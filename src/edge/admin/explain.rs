@@ -1,0 +1,91 @@
+//! `Explain`: what would become of a request, as the limiter explains it, in words of the protocol.
+
+use std::time::Duration;
+
+use tonic::Status;
+
+use super::violations::violation;
+use super::{Admin, convert, pb};
+use crate::control::audit;
+use crate::control::registry::Registry;
+use crate::domain::Verdict;
+use crate::edge::grpc::convert::from_pb;
+use crate::edge::pb::rate_limit_response::Code;
+use crate::limiter::Shared;
+use crate::limiter::explain::{CounterState, DecidedBy, Explained, Explanation};
+use crate::limiter::mode::Mode;
+use crate::limiter::status::{Outcome, Status as Fared};
+use crate::store::LimitStore;
+use crate::telemetry::escape::escape;
+
+/// Explains a request.
+pub(super) async fn explain<R: Registry, S: LimitStore>(
+    admin: &Admin<R, S>,
+    request: pb::ExplainRequest,
+) -> Result<pb::ExplainResponse, Status> {
+    let request = request.request.ok_or_else(|| violation("request", "is required"))?;
+    let request = from_pb(request)
+        .map_err(|bad| violation(&format!("request.{}", bad.field()), bad.to_string()))?;
+    let explanation = admin.limiter.explain(&request, admin.deadline()).await;
+    Ok(answer(admin.shared(), &explanation))
+}
+
+fn answer(shared: &Shared, explanation: &Explanation) -> pb::ExplainResponse {
+    let Explanation { decision, domain_known, descriptors } = explanation;
+    let code = if decision.verdict == Verdict::Deny { Code::OverLimit } else { Code::Ok };
+    let rules = decision.snapshot.policies.rules();
+    let descriptor = |(i, status): (usize, &Fared)| {
+        let mut told = told(status, descriptors.get(i));
+        if let Some(rule) = status.rule.and_then(|rule| rules.get(rule as usize)) {
+            told.rule.clone_from(&rule.label);
+            told.place = rule.place.to_string();
+        }
+        if let Some(client) = &status.client {
+            told.client = audit::descriptor_title(shared, &client.name);
+            told.client_etag = convert::etag(client.revision);
+        }
+        told
+    };
+    let looked_at = decision.mode != Mode::Off;
+    let statuses = decision.statuses.iter().enumerate().filter(|_| looked_at);
+    pb::ExplainResponse {
+        overall_code: code.into(),
+        descriptors: statuses.map(descriptor).collect(),
+        mode: convert::mode(decision.mode).into(),
+        domain_known: *domain_known,
+    }
+}
+
+/// What is told of a descriptor, but for its rule and client.
+fn told(status: &Fared, explained: Option<&Explained>) -> pb::explain_response::Descriptor {
+    let out_of_bounds = matches!(status.outcome, Outcome::OutOfBounds);
+    let decided_by = explained.map_or(DecidedBy::Nobody, |explained| explained.decided_by);
+    let decided_by = if out_of_bounds { "out_of_bounds" } else { decided_by.name() };
+    pb::explain_response::Descriptor {
+        decided_by: decided_by.to_owned(),
+        counters: explained.iter().flat_map(|e| &e.counters).map(counter).collect(),
+        shadow: status.shadow,
+        quota: explained.is_some_and(|explained| explained.quota),
+        unlimited: matches!(status.outcome, Outcome::Unlimited),
+        over_limit: status.over_limit(),
+        ..Default::default()
+    }
+}
+
+fn counter(state: &CounterState) -> pb::explain_response::Counter {
+    let reading = &state.ruling.reading;
+    pb::explain_response::Counter {
+        limit: Some(convert::counter_limit(state)),
+        key: escape(state.key.as_bytes()).to_string(),
+        passes: reading.passed,
+        remaining: reading.remaining,
+        retry_after_ms: reading.retry_after.filter(|_| !reading.passed).map(millis),
+        reset_after_ms: millis(reading.reset_after),
+        degraded: state.ruling.degraded,
+    }
+}
+
+/// Rounded up: nobody must come back too early.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,71 @@
+//! Page tokens: where a list goes on, opaque to callers.
+//!
+//! ```text
+//! hexadecimal of: version (1) | revision of the first page (8, big endian) | record key of the last client
+//! ```
+
+use crate::limits::ClientName;
+
+const VERSION: u8 = 1;
+
+/// Where a list goes on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct PageToken {
+    /// The revision that the first page showed.
+    pub(super) revision: u64,
+    /// The last client told.
+    pub(super) after: ClientName,
+}
+
+impl PageToken {
+    pub(super) fn write(&self) -> String {
+        use std::fmt::Write as _;
+
+        let key = self.after.record_key();
+        let mut text = String::with_capacity(18 + 2 * key.len());
+        let bytes = [VERSION].into_iter().chain(self.revision.to_be_bytes()).chain(key);
+        for byte in bytes {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
+
+    /// None: not a token of this version.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let bytes = unhex(text)?;
+        let (version, rest) = bytes.split_first()?;
+        let (revision, key) = rest.split_first_chunk()?;
+        let revision = u64::from_be_bytes(*revision);
+        let after = ClientName::from_record_key(key).filter(|_| *version == VERSION)?;
+        Some(Self { revision, after })
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    let pair = |pair: &[u8]| match pair {
+        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+        _ => None,
+    };
+    text.as_bytes().chunks(2).map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_read_back_and_others_refused() {
+        let after =
+            ClientName { domain: "dé".into(), entries: [("k", "v\0")].into_iter().collect() };
+        let token = PageToken { revision: u64::MAX - 1, after };
+        let text = token.write();
+        assert_eq!(PageToken::read(&text), Some(token));
+        for bad in
+            ["", "0", "01", "zz", "é", &text[1..], &text[..30], &text.replacen("01", "02", 1)]
+        {
+            assert_eq!(PageToken::read(bad), None, "{bad}");
+        }
+    }
+}

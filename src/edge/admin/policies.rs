@@ -1,0 +1,235 @@
+//! `tollgate.v1.PolicyService`: whole domains at run time; the kill switch and explanations are beside it.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::auth::Who;
+use super::clients::stale;
+use super::pb::policy_service_server::PolicyService;
+use super::validate::Validator;
+use super::violations::{Violations, violation};
+use super::{Admin, convert, corrupt, explain, failed, mode, pb};
+use crate::control::audit;
+use crate::control::layered::{Standing, check_text};
+use crate::control::record::{StoredPolicy, policy_key};
+use crate::control::registry::{Change, Expect, Record, Registry, RegistryError};
+use crate::limiter::key::OPEN_SECRETS;
+use crate::policy::{Faults, Warning};
+use crate::store::LimitStore;
+use crate::telemetry::escape::escape;
+
+/// What faults call the text that was sent: the field it came in.
+const FIELD: &str = "yaml";
+
+/// The longest message, in characters: it travels in a header, whose size callers bound.
+const LONGEST_MESSAGE: usize = 2_048;
+
+/// The service.
+#[derive(Debug)]
+pub(super) struct Policies<R, S>(pub(super) Arc<Admin<R, S>>);
+
+#[tonic::async_trait]
+impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
+    async fn apply_policy(
+        &self,
+        request: Request<pb::ApplyPolicyRequest>,
+    ) -> Result<Response<pb::Policy>, Status> {
+        let who = Who::of(&request);
+        Ok(Response::new(self.apply(&who, request.into_inner()).await?))
+    }
+
+    async fn get_policy(
+        &self,
+        request: Request<pb::GetPolicyRequest>,
+    ) -> Result<Response<pb::Policy>, Status> {
+        let (domain, _) = self.named(&request.get_ref().domain, "")?;
+        let found = self.0.read(&policy_key(&domain)).await?.ok_or_else(missing)?;
+        let stored = StoredPolicy::read(&found.value).map_err(|error| corrupt(&error))?;
+        let checked = self.0.mirror().policies(|layered| {
+            check_text(&format!("rpc:{domain}"), &stored.yaml, layered.options())
+        });
+        let outcome = checked.map(|checked| checked.warnings);
+        Ok(Response::new(self.policy(&domain, stored, found.revision, &outcome)))
+    }
+
+    async fn list_policies(
+        &self,
+        _request: Request<pb::ListPoliciesRequest>,
+    ) -> Result<Response<pb::ListPoliciesResponse>, Status> {
+        let (standings, files) = self.0.mirror().policies(|layered| {
+            let standings: Vec<(Arc<str>, Standing)> =
+                layered.applied().iter().map(|(d, s)| (Arc::clone(d), s.clone())).collect();
+            (standings, layered.file_domains().clone())
+        });
+        let policy = |(domain, standing): (Arc<str>, Standing)| {
+            let applied = standing.applied;
+            let stored =
+                StoredPolicy { yaml: applied.yaml.to_string(), updated_at: applied.updated_at };
+            self.policy(&domain, stored, applied.revision, &standing.outcome)
+        };
+        Ok(Response::new(pb::ListPoliciesResponse {
+            policies: standings.into_iter().map(policy).collect(),
+            file_domains: files.iter().map(ToString::to_string).collect(),
+        }))
+    }
+
+    async fn delete_policy(
+        &self,
+        request: Request<pb::DeletePolicyRequest>,
+    ) -> Result<Response<pb::DeletePolicyResponse>, Status> {
+        let who = Who::of(&request);
+        let pb::DeletePolicyRequest { domain, etag } = request.into_inner();
+        let (domain, expect) = self.named(&domain, &etag)?;
+        let expect = if expect == Expect::Anything { Expect::Present } else { expect };
+        let change = Change { key: policy_key(&domain), expect, value: None };
+        let written = self.0.write(vec![change]).await.map_err(|error| match error {
+            RegistryError::Conflict { found: None, .. } => missing(),
+            RegistryError::Conflict { found, .. } => stale(found, "etag"),
+            error => failed(&error),
+        })?;
+        log(&who, "delete_policy", &domain, written.before.first(), None);
+        Ok(Response::new(pb::DeletePolicyResponse {}))
+    }
+
+    async fn set_mode(
+        &self,
+        request: Request<pb::SetModeRequest>,
+    ) -> Result<Response<pb::SetModeResponse>, Status> {
+        let who = Who::of(&request);
+        Ok(Response::new(mode::set(&self.0, &who, request.into_inner()).await?))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<pb::ExplainRequest>,
+    ) -> Result<Response<pb::ExplainResponse>, Status> {
+        Ok(Response::new(explain::explain(&self.0, request.into_inner()).await?))
+    }
+}
+
+impl<R: Registry, S: LimitStore> Policies<R, S> {
+    async fn apply(
+        &self,
+        who: &Who,
+        request: pb::ApplyPolicyRequest,
+    ) -> Result<pb::Policy, Status> {
+        if request.yaml.is_empty() {
+            return Err(violation(FIELD, "is required: the text of a policy file"));
+        }
+        let mut validator = self.validator();
+        let expect = validator.etag(&request.etag, "etag");
+        let options = self.0.mirror().policies(|layered| *layered.options());
+        let checked = check_text(FIELD, &request.yaml, &options)
+            .map_err(|faults| faulty(validator.violations, &faults))?;
+        let domain = {
+            let mut validator = self.validator();
+            let domain = validator.domain(&checked.domain, FIELD);
+            validator.violations.check()?;
+            domain.unwrap_or_default()
+        };
+        let Some(expect) = expect else {
+            return Err(violation("etag", "is no etag; use the one of an answer, or none"));
+        };
+        let stored = StoredPolicy { yaml: request.yaml, updated_at: self.0.now() };
+        let key = policy_key(&domain);
+        let open_secrets = checked.sensitive && self.0.shared().resolver.keys.hasher().is_open();
+        let outcome = Ok(checked.warnings);
+        if request.validate_only {
+            if let Expect::Revision(wanted) = expect {
+                let found = self.0.read(&key).await?.map(|record| record.revision);
+                if found != Some(wanted) {
+                    return Err(stale(found, "etag"));
+                }
+            }
+            return Ok(warned(self.policy(&domain, stored, 0, &outcome), open_secrets));
+        }
+        let value = Some(stored.write().map_err(|error| corrupt(&error))?);
+        let written = self.0.write(vec![Change { key, expect, value }]).await;
+        let written = written.map_err(|error| match error {
+            RegistryError::Conflict { found, .. } => stale(found, "etag"),
+            error => failed(&error),
+        })?;
+        log(who, "apply_policy", &domain, written.before.first(), Some(&stored));
+        if open_secrets {
+            tracing::warn!(%domain, "{OPEN_SECRETS}");
+        }
+        Ok(warned(self.policy(&domain, stored, written.revision, &outcome), open_secrets))
+    }
+
+    fn validator(&self) -> Validator<'_> {
+        let (bounds, now) = (&self.0.shared().bounds, self.0.now());
+        Validator { bounds, now, violations: Violations::default() }
+    }
+
+    /// A domain and an etag as fields of a request.
+    fn named(&self, domain: &str, etag: &str) -> Result<(Arc<str>, Expect), Status> {
+        let mut validator = self.validator();
+        let (domain, expect) = (validator.domain(domain, "domain"), validator.etag(etag, "etag"));
+        domain.zip(expect).ok_or_else(|| validator.violations.into_status())
+    }
+
+    fn policy(
+        &self,
+        domain: &str,
+        stored: StoredPolicy,
+        revision: u64,
+        outcome: &Result<Vec<Warning>, Faults>,
+    ) -> pb::Policy {
+        let (warnings, faults) = match outcome {
+            Ok(warnings) => (warnings.as_slice(), &[][..]),
+            Err(faults) => (faults.warnings(), faults.faults()),
+        };
+        pb::Policy {
+            domain: domain.to_owned(),
+            yaml: stored.yaml,
+            etag: convert::etag(revision),
+            updated_at: Some(convert::timestamp(stored.updated_at)),
+            shadowed_by_file: self.0.mirror().policies(|layered| layered.is_shadowed(domain)),
+            warnings: warnings.iter().map(ToString::to_string).collect(),
+            faults: faults.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// All faults in the message, as `tollgate check` prints them, and each as a violation.
+fn faulty(mut violations: Violations, faults: &Faults) -> Status {
+    for fault in faults.faults() {
+        let hint = fault.hint.as_ref().map_or(String::new(), |hint| format!("; {hint}"));
+        let place = match fault.place.line {
+            0 => String::new(),
+            line => format!("line {line}, column {}: ", fault.place.column),
+        };
+        violations.add(FIELD, format!("{place}{}{hint}", fault.message));
+    }
+    let mut message = faults.to_string();
+    if message.len() > LONGEST_MESSAGE {
+        message = message.chars().take(LONGEST_MESSAGE).collect();
+        message.push_str("\n...; `tollgate check` tells all of them");
+    }
+    violations.into_status_saying(message)
+}
+
+/// The policy with a warning that its secrets are open, if they are.
+fn warned(mut policy: pb::Policy, open_secrets: bool) -> pb::Policy {
+    policy.warnings.extend(open_secrets.then(|| format!("warning: {OPEN_SECRETS}")));
+    policy
+}
+
+fn missing() -> Status {
+    Status::not_found("domain: no RPC applied a policy of this domain")
+}
+
+fn log(
+    who: &Who,
+    action: &str,
+    domain: &str,
+    before: Option<&Option<Record>>,
+    after: Option<&StoredPolicy>,
+) {
+    let before = before.and_then(Option::as_ref);
+    let before = before.and_then(|record| StoredPolicy::read(&record.value).ok());
+    let title = escape(domain.as_bytes()).to_string();
+    let (before, after) = (audit::policy_state(before.as_ref()), audit::policy_state(after));
+    audit::changed(who, action, &title, &before, &after);
+}

@@ -1,0 +1,90 @@
+//! A request of the protocol as the limiter takes it.
+
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::domain::{Hits, SATURATION, Unit};
+use crate::edge::pb;
+use crate::edge::pb::rate_limit_descriptor::RateLimitOverride;
+use crate::limiter::request::{Descriptor, Entry, Override, Request};
+
+/// Why a request cannot be decided at all: the caller forgot something that no client of its can take away.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum BadRequest {
+    /// No domain.
+    #[error("domain must not be empty: it names the policies to apply")]
+    EmptyDomain,
+    /// No descriptors.
+    #[error("descriptors must not be empty: they say what to count")]
+    NoDescriptors,
+}
+
+impl BadRequest {
+    /// The field at fault.
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::EmptyDomain => "domain",
+            Self::NoDescriptors => "descriptors",
+        }
+    }
+}
+
+impl From<BadRequest> for tonic::Status {
+    fn from(bad: BadRequest) -> Self {
+        let details = ErrorDetails::with_bad_request_violation(bad.field(), bad.to_string());
+        Self::with_error_details(tonic::Code::InvalidArgument, bad.to_string(), details)
+    }
+}
+
+/// Takes `request` over; entries are not copied.
+pub fn from_pb(request: pb::RateLimitRequest) -> Result<Request, BadRequest> {
+    if request.domain.is_empty() {
+        return Err(BadRequest::EmptyDomain);
+    }
+    if request.descriptors.is_empty() {
+        return Err(BadRequest::NoDescriptors);
+    }
+    // 0 is what proto3 sends for "not set": one hit.
+    let hits = u64::from(request.hits_addend.max(1));
+    let descriptor = |descriptor| descriptor_from_pb(descriptor, hits);
+    let descriptors = request.descriptors.into_iter().map(descriptor).collect();
+    Ok(Request { domain: request.domain, descriptors })
+}
+
+fn descriptor_from_pb(descriptor: pb::RateLimitDescriptor, request_hits: u64) -> Descriptor {
+    let hits = match (descriptor.hits_addend, descriptor.is_negative_hits) {
+        (Some(hits), true) => Hits::Refund(hits.min(SATURATION)),
+        (None, true) => Hits::Refund(request_hits),
+        (Some(0), false) => Hits::Peek,
+        (Some(hits), false) => Hits::Take(hits.min(SATURATION)),
+        (None, false) => Hits::Take(request_hits),
+    };
+    let entry =
+        |entry: pb::rate_limit_descriptor::Entry| Entry { key: entry.key, value: entry.value };
+    Descriptor {
+        entries: descriptor.entries.into_iter().map(entry).collect(),
+        hits,
+        limit: descriptor.limit.map(|limit| override_from_pb(&limit)),
+    }
+}
+
+fn override_from_pb(limit: &RateLimitOverride) -> Override {
+    Override {
+        requests_per_unit: limit.requests_per_unit,
+        unit: unit_from_number(limit.unit),
+        unit_multiplier: limit.unit_multiplier.unwrap_or(1),
+    }
+}
+
+/// The unit of a number as `envoy.type.v3.RateLimitUnit` has them, and 7, which the response's enum calls WEEK.
+const fn unit_from_number(number: i32) -> Option<Unit> {
+    match number {
+        1 => Some(Unit::Second),
+        2 => Some(Unit::Minute),
+        3 => Some(Unit::Hour),
+        4 => Some(Unit::Day),
+        5 => Some(Unit::Month),
+        6 => Some(Unit::Year),
+        7 => Some(Unit::Week),
+        _ => None,
+    }
+}

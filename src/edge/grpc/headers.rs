@@ -1,0 +1,103 @@
+//! Headers that the response asks Envoy to add, by setting; none by default, as Envoy writes its own
+//! `x-ratelimit-*`.
+//!
+//! Values are numbers and names that were validated when the policies were loaded; nothing of the request is reflected.
+//!
+//! Sources: `reference` is what envoyproxy/ratelimit sends; `draft` is draft-ietf-httpapi-ratelimit-headers-10.
+
+use super::response::whole_seconds;
+use crate::edge::pb::HeaderValue;
+use crate::limiter::resolve::Report;
+use crate::limiter::status::{Decision, Limited, Status};
+
+/// Which headers to add.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum HeaderStyle {
+    /// None.
+    #[default]
+    Off,
+    /// Limit, remaining and reset of the limit closest to its end.
+    Reference,
+    /// `RateLimit` and `RateLimit-Policy`, with every limit.
+    Draft,
+}
+
+/// What the headers of [`HeaderStyle::Reference`] are called.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HeaderNames {
+    /// Requests per unit.
+    pub limit: String,
+    /// Hits left.
+    pub remaining: String,
+    /// Seconds until the limit is full again.
+    pub reset: String,
+}
+
+/// The headers for `decision`; none when nothing is limited.
+pub(super) fn headers(
+    style: HeaderStyle,
+    names: &HeaderNames,
+    decision: &Decision,
+) -> Vec<HeaderValue> {
+    match style {
+        HeaderStyle::Off => Vec::new(),
+        HeaderStyle::Reference => tightest(decision).map_or_else(Vec::new, |limited| {
+            vec![
+                header(&names.limit, limited.limit.requests_per_unit.to_string()),
+                header(&names.remaining, limited.remaining.to_string()),
+                header(&names.reset, whole_seconds(limited.reset_after).to_string()),
+            ]
+        }),
+        HeaderStyle::Draft => draft(decision),
+    }
+}
+
+/// The last enforced limit that is over, else the one with the fewest hits left, the first of equals.
+fn tightest(decision: &Decision) -> Option<&Limited> {
+    let over = decision.statuses.iter().rev().find(|status| {
+        status.over_limit() && status.limited().is_some() && !is_quota(decision, status)
+    });
+    over.and_then(|status| status.limited()).or_else(|| {
+        let limited = decision.statuses.iter().filter_map(|status| status.limited());
+        limited.min_by_key(|limited| limited.remaining)
+    })
+}
+
+fn is_quota(decision: &Decision, status: &Status) -> bool {
+    let rules = decision.snapshot.policies.rules();
+    let own = status.client.as_ref().and_then(|client| client.quota);
+    own.unwrap_or_else(|| {
+        status.rule.and_then(|rule| rules.get(rule as usize)).is_some_and(|rule| rule.quota)
+    })
+}
+
+fn draft(decision: &Decision) -> Vec<HeaderValue> {
+    let limited: Vec<&Limited> =
+        decision.statuses.iter().filter_map(|status| status.limited()).collect();
+    if limited.is_empty() {
+        return Vec::new();
+    }
+    let policy = |(i, limited): (usize, &&Limited)| {
+        let limit = &limited.limit;
+        let window = limit.unit.seconds() * u64::from(limit.unit_multiplier);
+        format!("{};q={};w={window}", name(i, limit), limit.requests_per_unit)
+    };
+    let state = |(i, limited): (usize, &&Limited)| {
+        let reset = whole_seconds(limited.reset_after);
+        format!("{};r={};t={reset}", name(i, &limited.limit), limited.remaining)
+    };
+    let list = |items: Vec<String>| items.join(", ");
+    vec![
+        header("ratelimit-policy", list(limited.iter().enumerate().map(policy).collect())),
+        header("ratelimit", list(limited.iter().enumerate().map(state).collect())),
+    ]
+}
+
+/// A structured-field string; a limit without a name is called by its place.
+fn name(place: usize, limit: &Report) -> String {
+    limit.name.as_ref().map_or_else(|| format!("\"limit{place}\""), |name| format!("\"{name}\""))
+}
+
+fn header(key: &str, value: String) -> HeaderValue {
+    HeaderValue { key: key.to_owned(), value, ..HeaderValue::default() }
+}

@@ -1,0 +1,110 @@
+//! A decision as a response of the protocol.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::headers::{HeaderNames, HeaderStyle, headers};
+use super::metadata::metadata;
+use crate::domain::{Unit, Verdict};
+use crate::edge::pb;
+use crate::edge::pb::rate_limit_response::rate_limit::Unit as PbUnit;
+use crate::edge::pb::rate_limit_response::{Code, DescriptorStatus, RateLimit};
+use crate::limiter::key::SensitiveHasher;
+use crate::limiter::request::Request;
+use crate::limiter::resolve::Report;
+use crate::limiter::status::{Decision, Limited, Outcome, Status};
+
+/// What a response carries beside the statuses.
+#[derive(Clone, Debug)]
+pub struct Responder {
+    /// Whether dynamic metadata say which rule decided.
+    pub metadata: bool,
+    /// Which headers the response asks Envoy to add.
+    pub headers: HeaderStyle,
+    /// What those headers are called.
+    pub names: HeaderNames,
+    /// Hides sensitive values in metadata.
+    pub hasher: SensitiveHasher,
+}
+
+impl Responder {
+    /// The response to `request`.
+    pub fn respond(&self, request: &Request, decision: &Decision) -> pb::RateLimitResponse {
+        pb::RateLimitResponse {
+            overall_code: code(decision.verdict == Verdict::Deny).into(),
+            statuses: decision.statuses.iter().map(status).collect(),
+            response_headers_to_add: headers(self.headers, &self.names, decision),
+            dynamic_metadata: if self.metadata {
+                metadata(request, decision, &self.hasher).into()
+            } else {
+                Bytes::new()
+            },
+            ..pb::RateLimitResponse::default()
+        }
+    }
+}
+
+/// The response to a message that is too large to be read: no statuses, for nobody knows its descriptors.
+pub(super) fn unread(verdict: Verdict) -> pb::RateLimitResponse {
+    pb::RateLimitResponse {
+        overall_code: code(verdict == Verdict::Deny).into(),
+        ..pb::RateLimitResponse::default()
+    }
+}
+
+const fn code(over_limit: bool) -> Code {
+    if over_limit { Code::OverLimit } else { Code::Ok }
+}
+
+fn status(status: &Status) -> DescriptorStatus {
+    let code = code(status.over_limit()).into();
+    match &status.outcome {
+        Outcome::NoLimit | Outcome::InvalidOverride | Outcome::OutOfBounds => {
+            DescriptorStatus { code, ..DescriptorStatus::default() }
+        }
+        Outcome::Unlimited => {
+            DescriptorStatus { code, limit_remaining: u32::MAX, ..DescriptorStatus::default() }
+        }
+        Outcome::Limited(limited) => limited_status(code, limited),
+    }
+}
+
+fn limited_status(code: i32, limited: &Limited) -> DescriptorStatus {
+    DescriptorStatus {
+        code,
+        current_limit: Some(current_limit(&limited.limit)),
+        limit_remaining: u32::try_from(limited.remaining).unwrap_or(u32::MAX),
+        duration_until_reset: Some(prost_types::Duration {
+            seconds: i64::try_from(whole_seconds(limited.reset_after)).unwrap_or(i64::MAX),
+            nanos: 0,
+        }),
+        quota: None,
+    }
+}
+
+/// Rounded up, and at least 1: Envoy truncates, and a client must not come back too early.
+pub(super) fn whole_seconds(duration: Duration) -> u64 {
+    (duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).max(1)
+}
+
+fn current_limit(limit: &Report) -> RateLimit {
+    RateLimit {
+        name: limit.name.as_deref().unwrap_or_default().to_owned(),
+        requests_per_unit: limit.requests_per_unit,
+        unit: pb_unit(limit.unit).into(),
+        unit_multiplier: (limit.unit_multiplier != 1).then_some(limit.unit_multiplier),
+    }
+}
+
+const fn pb_unit(unit: Unit) -> PbUnit {
+    match unit {
+        Unit::Second => PbUnit::Second,
+        Unit::Minute => PbUnit::Minute,
+        Unit::Hour => PbUnit::Hour,
+        Unit::Day => PbUnit::Day,
+        Unit::Week => PbUnit::Week,
+        Unit::Month => PbUnit::Month,
+        Unit::Year => PbUnit::Year,
+    }
+}

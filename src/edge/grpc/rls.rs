@@ -1,0 +1,131 @@
+//! `envoy.service.ratelimit.v3.RateLimitService`, for gRPC and for `/json`.
+//!
+//! A denied request is an answer, never a gRPC error: Envoy lets a request pass on any error.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use prost::Message as _;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::convert::{BadRequest, from_pb};
+use super::response::{Responder, unread};
+use super::unary::{self, Reply, Unread};
+use crate::edge::pb;
+use crate::limiter::Limiter;
+use crate::store::LimitStore;
+use crate::telemetry::metrics::Metrics;
+
+/// Answers requests of the protocol.
+#[derive(Debug)]
+pub struct Rls<S> {
+    limiter: Limiter<S>,
+    responder: Arc<Responder>,
+    metrics: Arc<Metrics>,
+    /// The longest a store may take.
+    store_deadline: Duration,
+}
+
+impl<S: LimitStore> Rls<S> {
+    /// Decides by `limiter` and gives it `store_deadline` for its store.
+    pub const fn new(
+        limiter: Limiter<S>,
+        responder: Arc<Responder>,
+        metrics: Arc<Metrics>,
+        store_deadline: Duration,
+    ) -> Self {
+        Self { limiter, responder, metrics, store_deadline }
+    }
+
+    /// The answer to `request`, whose caller waits for `patience` at most.
+    pub async fn answer(
+        &self,
+        request: pb::RateLimitRequest,
+        patience: Option<Duration>,
+    ) -> Result<pb::RateLimitResponse, BadRequest> {
+        let started = Instant::now();
+        let request = from_pb(request).inspect_err(|_| {
+            self.metrics.requests_invalid.inc();
+        })?;
+        let deadline =
+            started + patience.map_or(self.store_deadline, |p| self.store_deadline.min(p));
+        let decision = self.limiter.decide(&request, deadline).await;
+        self.metrics.decision_duration.observe(started.elapsed().as_secs_f64());
+        Ok(self.responder.respond(&request, &decision))
+    }
+}
+
+impl<S: LimitStore> Rls<S> {
+    /// The answer to a gRPC call, whose message may have `longest` bytes.
+    ///
+    /// A message that is larger is over its limit, not an error: Envoy would let the request pass on an error.
+    pub(super) async fn call(&self, call: Request<Incoming>, longest: usize) -> Response<Reply> {
+        let patience = patience(call.headers());
+        let message = match unary::message(call, longest).await {
+            Ok(message) => message,
+            Err(Unread::TooLarge) => return unary::response(&self.unread()),
+            Err(Unread::Refused(status)) => return unary::refusal(status),
+        };
+        let request = match pb::RateLimitRequest::decode(message) {
+            Ok(request) => request,
+            Err(error) => return unary::refusal(Status::internal(error.to_string())),
+        };
+        match self.answer(request, patience).await {
+            Ok(response) => unary::response(&response),
+            Err(bad) => unary::refusal(bad.into()),
+        }
+    }
+
+    /// The answer to a request that is too large to be read.
+    pub fn unread(&self) -> pb::RateLimitResponse {
+        unread(self.limiter.shared().decide_unread())
+    }
+}
+
+/// How long the store may take for a caller that sent `grpc-timeout`: four fifths, for the answer must travel, too.
+///
+/// Source: the gRPC over HTTP/2 specification: at most 8 digits and a unit.
+fn patience(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let value: u64 = digits.parse().ok()?;
+    let timeout = match unit {
+        "H" => Duration::from_secs(value.saturating_mul(3_600)),
+        "M" => Duration::from_secs(value.saturating_mul(60)),
+        "S" => Duration::from_secs(value),
+        "m" => Duration::from_millis(value),
+        "u" => Duration::from_micros(value),
+        "n" => Duration::from_nanos(value),
+        _ => return None,
+    };
+    Some(timeout / 5 * 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_fifths_of_the_callers_timeout_are_for_the_store() {
+        let table = [
+            ("20m", Some(16_000)),
+            ("50000u", Some(40_000)),
+            ("1S", Some(800_000)),
+            ("1M", Some(48_000_000)),
+            ("", None),
+            ("5", None),
+            ("x5m", None),
+            ("5µ", None),
+        ];
+        for (text, micros) in table {
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = text.parse() {
+                headers.insert("grpc-timeout", value);
+            }
+            assert_eq!(patience(&headers), micros.map(Duration::from_micros), "{text}");
+        }
+    }
+}

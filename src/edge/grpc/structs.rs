@@ -1,0 +1,154 @@
+//! `google.protobuf.Struct` written straight to its bytes, without building it first.
+//!
+//! A message within a message is preceded by its length, which is known only once it is written: a place of one byte is
+//! left for it, and a longer message is moved to make room.
+//!
+//! Source: google/protobuf/struct.proto for the field numbers, the protobuf encoding guide for the rest.
+
+use std::fmt::{self, Display, Write as _};
+
+use prost::encoding::encode_varint;
+use serde_json::{Map, Value as Json};
+
+/// Field 1 of Struct, of an entry of its map, and of `ListValue`: bytes with a length.
+const FIRST: u8 = 0x0a;
+/// Field 2 of an entry: the value.
+const ENTRY_VALUE: u8 = 0x12;
+
+const NULL_VALUE: [u8; 2] = [0x08, 0];
+const NUMBER_VALUE: u8 = 0x11;
+const STRING_VALUE: u8 = 0x1a;
+const BOOL_VALUE: u8 = 0x20;
+const STRUCT_VALUE: u8 = 0x2a;
+const LIST_VALUE: u8 = 0x32;
+
+/// A Struct in the making; each field may be written once.
+#[derive(Debug, Default)]
+pub(super) struct Fields(Vec<u8>);
+
+/// The place of one value, which is to be written exactly once.
+pub(super) struct Place<'a>(&'a mut Vec<u8>);
+
+/// A `ListValue` in the making.
+pub(super) struct List<'a>(&'a mut Vec<u8>);
+
+impl Fields {
+    /// The bytes of the Struct.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// Adds the field `name`, with the value that `write` writes.
+    pub(super) fn field(&mut self, name: &str, write: impl FnOnce(Place<'_>)) {
+        nested(&mut self.0, FIRST, |entry| {
+            nested(entry, FIRST, |key| key.extend_from_slice(name.as_bytes()));
+            nested(entry, ENTRY_VALUE, |value| write(Place(value)));
+        });
+    }
+}
+
+impl Place<'_> {
+    pub(super) fn text(self, text: impl Display) {
+        nested(self.0, STRING_VALUE, |bytes| {
+            // Memory takes all that is written to it.
+            let _ = write!(Text(bytes), "{text}");
+        });
+    }
+
+    pub(super) fn number(self, number: f64) {
+        self.0.push(NUMBER_VALUE);
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    pub(super) fn bool(self, value: bool) {
+        self.0.extend_from_slice(&[BOOL_VALUE, value.into()]);
+    }
+
+    pub(super) fn list(self, write: impl FnOnce(&mut List<'_>)) {
+        nested(self.0, LIST_VALUE, |bytes| write(&mut List(bytes)));
+    }
+
+    pub(super) fn fields(self, write: impl FnOnce(&mut Fields)) {
+        nested(self.0, STRUCT_VALUE, |bytes| {
+            let mut fields = Fields(std::mem::take(bytes));
+            write(&mut fields);
+            *bytes = fields.0;
+        });
+    }
+
+    fn json(self, value: &Json) {
+        match value {
+            Json::Null => self.0.extend_from_slice(&NULL_VALUE),
+            Json::Bool(value) => self.bool(*value),
+            Json::Number(number) => self.number(number.as_f64().unwrap_or(f64::MAX)),
+            Json::String(text) => self.text(text),
+            Json::Array(values) => {
+                self.list(|list| values.iter().for_each(|value| list.value(|at| at.json(value))));
+            }
+            Json::Object(map) => self.map(map),
+        }
+    }
+
+    pub(super) fn map(self, map: &Map<String, Json>) {
+        self.fields(|fields| {
+            map.iter().for_each(|(name, value)| fields.field(name, |at| at.json(value)));
+        });
+    }
+}
+
+impl List<'_> {
+    /// Adds the value that `write` writes.
+    pub(super) fn value(&mut self, write: impl FnOnce(Place<'_>)) {
+        nested(self.0, FIRST, |value| write(Place(value)));
+    }
+}
+
+/// A field whose bytes `write` appends, with its length before them.
+fn nested(bytes: &mut Vec<u8>, tag: u8, write: impl FnOnce(&mut Vec<u8>)) {
+    bytes.extend_from_slice(&[tag, 0]);
+    let start = bytes.len();
+    write(bytes);
+    let length = bytes.len() - start;
+    if let Ok(short @ 0..0x80) = u8::try_from(length) {
+        bytes.iter_mut().skip(start - 1).take(1).for_each(|place| *place = short);
+    } else {
+        let mut varint = Vec::with_capacity(4);
+        encode_varint(length as u64, &mut varint);
+        bytes.splice(start - 1..start, varint);
+    }
+}
+
+/// Text appended to bytes.
+struct Text<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use prost_types::Struct;
+    use serde_json::json;
+
+    use super::*;
+    use crate::edge::http::json::from_struct;
+
+    #[test]
+    fn any_json_is_read_back_by_prost() {
+        for length in [0, 1, 100, 119, 120, 121, 127, 128, 129, 20_000] {
+            let long = "x".repeat(length);
+            let value = json!({
+                "": "", "null": null, "yes": true, "no": false, "number": -1.5, "long": long,
+                "list": [1.0, "two", [], {}, [[long]], {"deep": {"deeper": [long, long]}}],
+            });
+            let mut fields = Fields::default();
+            fields.field("value", |at| at.json(&value));
+            let read = Struct::decode(fields.into_bytes().as_slice()).unwrap();
+            assert_eq!(from_struct(&read), json!({ "value": value }), "{length}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The HTTP edge, on a port of its own: decisions as JSON, health and metrics.
+//!
+//! | path | answers |
+//! |---|---|
+//! | `POST /json` | 200 or 429 with the decision, 400 with the reason; 429 for a body beyond the size bound |
+//! | `GET /healthcheck`, `GET /readyz` | 200 while this instance should get traffic, else 503 |
+//! | `GET /livez` | 200 while the process runs |
+//! | `GET /metrics` | OpenMetrics text |
+
+pub mod json;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+
+use crate::edge::grpc::rls::Rls;
+use crate::edge::pb;
+use crate::store::LimitStore;
+use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
+
+/// What the routes need.
+pub struct Ops<S> {
+    /// Decides `/json`.
+    pub rls: Rls<S>,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// Whether this instance should get traffic.
+    pub ready: Arc<AtomicBool>,
+    /// Brings gauges up to date before they are shown.
+    pub refresh: Box<dyn Fn() + Send + Sync>,
+}
+
+impl<S> std::fmt::Debug for Ops<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ops").field("ready", &self.ready).finish_non_exhaustive()
+    }
+}
+
+/// The routes; bodies of at most `body_bytes`.
+pub fn router<S: LimitStore>(ops: Arc<Ops<S>>, body_bytes: usize) -> Router {
+    Router::new()
+        .route("/json", any(decide::<S>))
+        .route("/healthcheck", get(ready::<S>))
+        .route("/readyz", get(ready::<S>))
+        .route("/livez", get(|| async { "OK\n" }))
+        .route("/metrics", get(metrics::<S>))
+        .layer(DefaultBodyLimit::max(body_bytes))
+        .with_state(ops)
+}
+
+async fn ready<S: LimitStore>(State(ops): State<Arc<Ops<S>>>) -> Response {
+    if ops.ready.load(Ordering::Relaxed) {
+        "OK\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
+    }
+}
+
+async fn metrics<S: LimitStore>(State(ops): State<Arc<Ops<S>>>) -> Response {
+    (ops.refresh)();
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], ops.metrics.render()).into_response()
+}
+
+async fn decide<S: LimitStore>(
+    State(ops): State<Arc<Ops<S>>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejected) if rejected.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            return answer(&ops.rls.unread());
+        }
+        Err(rejected) => return rejected.into_response(),
+    };
+    let request = match json::request(&body) {
+        Ok(request) => request,
+        Err(error) => return bad_request(&error),
+    };
+    match ops.rls.answer(request, None).await {
+        Ok(response) => answer(&response),
+        Err(error) => bad_request(&error),
+    }
+}
+
+fn answer(response: &pb::RateLimitResponse) -> Response {
+    let over = response.overall_code() == json::Code::OverLimit;
+    let status = if over { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
+    (status, axum::Json(json::response(response))).into_response()
+}
+
+fn bad_request(error: &dyn std::fmt::Display) -> Response {
+    (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
+}

@@ -1,0 +1,87 @@
+//! The layer that always has an answer: what the store leaves open is decided by the rule's failure mode.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::{Claim, Commit, Counter, Hits, Reading, Timestamp};
+use crate::limiter::ask::{Ask, Traits};
+use crate::policy::OnStoreFailure;
+use crate::store::LimitStore;
+use crate::telemetry::metrics::Metrics;
+
+/// When a caller that was denied for want of a store may try again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A reading, and whether it is the store's.
+#[derive(Clone, Copy, Debug)]
+pub struct Ruling {
+    /// What the claim gets.
+    pub reading: Reading,
+    /// Decided without the store.
+    pub degraded: bool,
+}
+
+/// A store that cannot fail.
+#[derive(Debug)]
+pub struct Failover<S> {
+    store: S,
+    on_failure: OnStoreFailure,
+    metrics: Arc<Metrics>,
+}
+
+impl<S: LimitStore> Failover<S> {
+    /// Asks `store`; without an answer decides by the rule, else by `on_failure`.
+    pub const fn new(store: S, on_failure: OnStoreFailure, metrics: Arc<Metrics>) -> Self {
+        Self { store, on_failure, metrics }
+    }
+
+    /// The store beneath.
+    pub const fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// One ruling per claim, same order, no later than `deadline`.
+    pub async fn decide(&self, ask: &Ask, commit: Commit, deadline: Instant) -> Vec<Ruling> {
+        // A limit of zero needs no counter: what it says is certain, store or no store.
+        if ask.group.claims.iter().all(|claim| claim.limit.is_blocked()) {
+            return ask.group.claims.iter().map(certain).collect();
+        }
+        let answer = self.store.decide(&ask.group, commit, deadline).await;
+        if let Some(failure) = &answer.failure {
+            self.metrics.store_errors(failure).inc();
+        }
+        let mut readings = answer.readings.into_iter();
+        let rule = |(claim, traits): (&Claim, &Traits)| match readings.next().flatten() {
+            Some(reading) => Ruling { reading, degraded: false },
+            None if claim.limit.is_blocked() => certain(claim),
+            None => self.degraded(claim, *traits),
+        };
+        ask.group.claims.iter().zip(&ask.traits).map(rule).collect()
+    }
+
+    fn degraded(&self, claim: &Claim, traits: Traits) -> Ruling {
+        let mode = traits.on_store_failure.unwrap_or(self.on_failure);
+        // A refund never fails, even one that is lost.
+        let passed = mode == OnStoreFailure::Allow || matches!(claim.hits, Hits::Refund(_));
+        let counter =
+            if passed { &self.metrics.degraded_allowed } else { &self.metrics.degraded_denied };
+        counter.inc();
+        let retry_after = Some(if passed { Duration::ZERO } else { RETRY_AFTER });
+        let reading = Reading {
+            passed,
+            remaining: 0,
+            retry_after,
+            reset_after: RETRY_AFTER,
+            leased_until: None,
+        };
+        Ruling { reading, degraded: true }
+    }
+}
+
+/// The ruling on a limit that has no state.
+fn certain(claim: &Claim) -> Ruling {
+    let reading = Counter::Empty.step(&claim.limit, claim.hits, Timestamp::default());
+    Ruling { reading, degraded: false }
+}

@@ -1,0 +1,80 @@
+//! The layers over a store, outermost first: what needs no store is answered without, and what the store leaves open has an
+//! answer too.
+
+pub mod deny_cache;
+pub mod failover;
+mod key_table;
+pub mod leases;
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use self::deny_cache::DenyCache;
+use self::failover::{Failover, Ruling};
+use self::leases::Leases;
+use crate::domain::{Commit, Key};
+use crate::limiter::ask::Ask;
+use crate::store::{LimitStore, StoreError};
+
+/// A store with its layers. One per core; what they remember is the process's.
+#[derive(Debug)]
+pub struct Layers<S> {
+    /// None: every request is decided anew.
+    pub denials: Option<Arc<DenyCache>>,
+    /// None: no tokens are held, whatever policies say.
+    pub leases: Option<Arc<Leases>>,
+    /// The store, with an answer when it has none.
+    pub failover: Failover<S>,
+}
+
+impl<S: LimitStore> Layers<S> {
+    /// Nothing but the store and its failover.
+    pub const fn bare(failover: Failover<S>) -> Self {
+        Self { denials: None, leases: None, failover }
+    }
+
+    /// One ruling per claim, same order, no later than `deadline`. Claims may be asked to bring leases back.
+    pub(super) async fn decide(
+        &self,
+        ask: &mut Ask,
+        commit: Commit,
+        deadline: Instant,
+    ) -> Vec<Ruling> {
+        if commit != Commit::Together || (self.denials.is_none() && self.leases.is_none()) {
+            return self.failover.decide(ask, commit, deadline).await;
+        }
+        let now = Instant::now();
+        if let Some(rulings) = self.settle(ask, now) {
+            return rulings;
+        }
+        if let Some(leases) = &self.leases {
+            leases.prepare(ask, now, deadline);
+        }
+        let rulings = self.failover.decide(ask, commit, deadline).await;
+        if let Some(leases) = &self.leases {
+            leases.take(ask, &rulings, now);
+        }
+        if let Some(denials) = &self.denials {
+            denials.remember(ask, &rulings, now);
+        }
+        rulings
+    }
+
+    /// The answer that needs no store.
+    fn settle(&self, ask: &Ask, now: Instant) -> Option<Vec<Ruling>> {
+        let denied = self.denials.as_ref().and_then(|denials| denials.settle(ask, now));
+        denied.or_else(|| self.leases.as_ref()?.settle(ask, now))
+    }
+
+    /// Empties the counters of `keys`, and forgets what was remembered of them; how many held something.
+    pub(super) async fn forget(&self, keys: &[Key], deadline: Instant) -> Result<u32, StoreError> {
+        let forgotten = self.failover.store().forget(keys, deadline).await;
+        self.denials.iter().for_each(|denials| denials.forget(keys));
+        self.leases.iter().for_each(|leases| leases.forget(keys));
+        forgotten
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! All clients in memory: found by descriptor on the path of a request, listed in order for operators.
+//!
+//! It follows the registry and asks nobody. A client that has expired is not found, and is there until its record
+//! is deleted.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use hashbrown::hash_table::Entry as Slot;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use parking_lot::RwLock;
+
+use super::{Client, ClientName, Entries};
+
+/// More than cores, so that a write keeps few readers waiting, also one for which a shard of a million clients grows.
+const SHARDS: usize = 1_024;
+
+/// Every client, by descriptor and in order.
+#[derive(Debug)]
+pub struct Directory {
+    hasher: DefaultHashBuilder,
+    shards: Box<[RwLock<HashTable<Arc<Client>>>]>,
+    ordered: RwLock<BTreeSet<InOrder>>,
+    /// How many clients each domain has; a domain without any is not in it.
+    domains: RwLock<HashMap<Arc<str>, usize>>,
+    /// The bits of [`bit`] of all `domains`. Changes under their lock.
+    bits: AtomicU64,
+    len: AtomicUsize,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self {
+            hasher: DefaultHashBuilder::default(),
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            ordered: RwLock::default(),
+            domains: RwLock::default(),
+            bits: AtomicU64::new(0),
+            len: AtomicUsize::new(0),
+        }
+    }
+}
+
+/// A client by its name.
+#[derive(Clone, Debug)]
+struct InOrder(Arc<Client>);
+
+impl InOrder {
+    fn key(&self) -> &ClientName {
+        &self.0.name
+    }
+}
+
+impl PartialEq for InOrder {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for InOrder {}
+
+impl PartialOrd for InOrder {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for InOrder {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(other.key())
+    }
+}
+
+impl std::borrow::Borrow<ClientName> for InOrder {
+    fn borrow(&self) -> &ClientName {
+        self.key()
+    }
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// In the order of their names.
+    pub clients: Vec<Arc<Client>>,
+    /// Whether there are more after them.
+    pub more: bool,
+    /// How many there are in all, pages apart.
+    pub total: usize,
+}
+
+impl Directory {
+    /// How many clients there are.
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether `domain` has clients.
+    pub fn has_domain(&self, domain: &[u8]) -> bool {
+        !self.is_empty()
+            && std::str::from_utf8(domain)
+                .is_ok_and(|domain| self.domains.read().contains_key(domain))
+    }
+
+    /// False: `domain` has no clients. Quicker than [`Self::has_domain`], and now and then true all the same.
+    pub fn may_have_domain(&self, domain: &[u8]) -> bool {
+        self.bits.load(Ordering::Relaxed) & bit(domain) != 0
+    }
+
+    /// The client of this descriptor, expired or not.
+    pub fn find<'e>(
+        &self,
+        domain: &[u8],
+        entries: &(impl Iterator<Item = (&'e [u8], &'e [u8])> + Clone),
+    ) -> Option<Arc<Client>> {
+        let hash = self.hash(domain, entries.clone());
+        let is_it = |client: &Arc<Client>| {
+            let mut asked = entries.clone();
+            let mut own = client.name.entries.iter();
+            client.name.domain.as_bytes() == domain
+                && own.all(|(key, value)| asked.next() == Some((key, value)))
+                && asked.next().is_none()
+        };
+        self.shard(hash)?.read().find(hash, is_it).cloned()
+    }
+
+    /// The client of this name.
+    pub fn get(&self, name: &ClientName) -> Option<Arc<Client>> {
+        self.find(name.domain.as_bytes(), &name.entries.iter())
+    }
+
+    /// Puts a client in the place of what was there.
+    pub fn put(&self, mut client: Client) {
+        if let Some((domain, _)) = self.domains.read().get_key_value(&client.name.domain) {
+            client.name.domain = Arc::clone(domain);
+        }
+        let client = Arc::new(client);
+        let hash = self.hash(client.name.domain.as_bytes(), client.name.entries.iter());
+        let Some(shard) = self.shard(hash) else { return };
+        let mut shard = shard.write();
+        let rehash = |client: &Arc<Client>| self.hash_of(client);
+        match shard.entry(hash, |there| there.name == client.name, rehash) {
+            Slot::Occupied(mut there) => *there.get_mut() = Arc::clone(&client),
+            Slot::Vacant(place) => {
+                place.insert(Arc::clone(&client));
+                self.len.fetch_add(1, Ordering::Relaxed);
+                let mut domains = self.domains.write();
+                *domains.entry(Arc::clone(&client.name.domain)).or_default() += 1;
+                self.bits.fetch_or(bit(client.name.domain.as_bytes()), Ordering::Relaxed);
+            }
+        }
+        // Under the shard's lock, so that both indexes see the writes of one client in one order.
+        self.ordered.write().replace(InOrder(client));
+    }
+
+    /// Takes a client out.
+    pub fn remove(&self, name: &ClientName) {
+        let hash = self.hash(name.domain.as_bytes(), name.entries.iter());
+        let Some(shard) = self.shard(hash) else { return };
+        let mut shard = shard.write();
+        let Ok(there) = shard.find_entry(hash, |client| client.name == *name) else { return };
+        there.remove();
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        self.ordered.write().remove(name);
+        let mut domains = self.domains.write();
+        if let Some(count) = domains.get_mut(&name.domain) {
+            *count -= 1;
+            if *count == 0 {
+                domains.remove(&name.domain);
+                let bits = domains.keys().fold(0, |bits, domain| bits | bit(domain.as_bytes()));
+                self.bits.store(bits, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Takes out every client that `keep` does not keep.
+    pub fn retain(&self, keep: impl Fn(&ClientName) -> bool) {
+        let gone: Vec<ClientName> = self
+            .ordered
+            .read()
+            .iter()
+            .map(InOrder::key)
+            .filter(|name| !keep(name))
+            .cloned()
+            .collect();
+        for name in &gone {
+            self.remove(name);
+        }
+    }
+
+    /// At most `size` clients after `after`, of `domain` or of all.
+    pub fn page(&self, domain: Option<&str>, after: Option<&ClientName>, size: usize) -> Page {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+
+        let first =
+            domain.map(|domain| ClientName { domain: domain.into(), entries: Entries::default() });
+        let from = match (after, &first) {
+            (Some(after), Some(first)) => Excluded(after.max(first)),
+            (Some(after), None) => Excluded(after),
+            (None, Some(first)) => Included(first),
+            (None, None) => Unbounded,
+        };
+        let ordered = self.ordered.read();
+        let of_domain =
+            |client: &&InOrder| domain.is_none_or(|domain| *client.key().domain == *domain);
+        let mut rest = ordered.range::<ClientName, _>((from, Unbounded)).take_while(of_domain);
+        let clients = rest.by_ref().take(size).map(|client| Arc::clone(&client.0)).collect();
+        let total = match domain {
+            Some(domain) => self.domains.read().get(domain).copied().unwrap_or(0),
+            None => ordered.len(),
+        };
+        Page { clients, more: rest.next().is_some(), total }
+    }
+
+    fn shard(&self, hash: u64) -> Option<&RwLock<HashTable<Arc<Client>>>> {
+        // By the high bits: the table inside a shard uses the low ones.
+        self.shards.get((hash >> 32) as usize % self.shards.len())
+    }
+
+    fn hash_of(&self, client: &Client) -> u64 {
+        self.hash(client.name.domain.as_bytes(), client.name.entries.iter())
+    }
+
+    fn hash<'e>(&self, domain: &[u8], entries: impl Iterator<Item = (&'e [u8], &'e [u8])>) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        // Parts that run into each other are told apart by comparing.
+        hasher.write(domain);
+        for (key, value) in entries {
+            hasher.write(key);
+            hasher.write(value);
+        }
+        hasher.finish()
+    }
+}
+
+/// One of 64 bits, by the length and the ends of a domain.
+fn bit(domain: &[u8]) -> u64 {
+    let end = |byte: Option<&u8>| byte.map_or(0, |byte| usize::from(*byte));
+    1 << ((domain.len() + 7 * end(domain.first()) + 31 * end(domain.last())) % 64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+
+    fn name(domain: &str, value: &str) -> ClientName {
+        ClientName { domain: domain.into(), entries: [("key", value)].into_iter().collect() }
+    }
+
+    fn client(domain: &str, value: &str, revision: u64) -> Client {
+        Client {
+            name: name(domain, value),
+            limits: Limits::from_iter([]),
+            shadow: None,
+            quota: None,
+            metadata: None,
+            labels: None,
+            expires_at: None,
+            updated_at: 0,
+            revision,
+        }
+    }
+
+    #[test]
+    fn later_call_counts_also_with_a_lower_revision() {
+        let directory = Directory::default();
+        directory.put(client("d", "a", 5));
+        directory.put(client("d", "a", 4));
+        assert!(directory.may_have_domain(b"d") && !directory.may_have_domain(b"e"));
+        assert_eq!(directory.get(&name("d", "a")).unwrap().revision, 4);
+        assert_eq!(directory.len(), 1);
+        directory.remove(&name("d", "a"));
+        assert!(directory.is_empty() && !directory.has_domain(b"d"));
+        assert!(!directory.may_have_domain(b"d"));
+    }
+
+    #[test]
+    fn pages_go_through_all_in_order() {
+        let directory = Directory::default();
+        for (i, domain) in ["b", "a", "c"].iter().cycle().take(300).enumerate() {
+            directory.put(client(domain, &format!("{i:03}"), 1));
+        }
+        let mut seen: Vec<ClientName> = Vec::new();
+        loop {
+            let page = directory.page(None, seen.last(), 7);
+            assert_eq!(page.total, 300);
+            seen.extend(page.clients.iter().map(|client| client.name.clone()));
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), 300);
+        assert!(seen.is_sorted());
+        let page = directory.page(Some("b"), None, 1_000);
+        assert_eq!((page.clients.len(), page.total, page.more), (100, 100, false));
+        assert!(page.clients.iter().all(|client| &*client.name.domain == "b"));
+        assert_eq!(directory.page(Some("x"), None, 10).total, 0);
+    }
+}

@@ -1,0 +1,235 @@
+//! RESP2, the protocol of Redis, as much of it as the store needs. No sockets here.
+//!
+//! Commands are lists of strings. Replies are an integer, a list of integers, or an error; any other makes no sense here,
+//! and what follows it on the connection neither.
+
+use std::mem;
+
+/// Begins a command of `count` strings.
+pub(crate) fn put_count(out: &mut Vec<u8>, count: usize) {
+    put_line(out, b'*', count);
+}
+
+/// One string of a command.
+pub(crate) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_line(out, b'$', bytes.len());
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A number as a string of a command.
+pub(crate) fn put_number(out: &mut Vec<u8>, number: usize) {
+    let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
+    put_line(out, b'$', digits);
+    put_digits(out, number);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn put_line(out: &mut Vec<u8>, kind: u8, number: usize) {
+    out.push(kind);
+    put_digits(out, number);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn put_digits(out: &mut Vec<u8>, mut number: usize) {
+    let start = out.len();
+    loop {
+        out.push(b'0' + (number % 10) as u8);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    if let Some(digits) = out.get_mut(start..) {
+        digits.reverse();
+    }
+}
+
+/// What Redis answers to one command.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum Message {
+    Integer(i64),
+    Integers(Vec<i64>),
+    /// With its code in front, such as `OOM command not allowed`.
+    Error(String),
+}
+
+/// Not a reply to any command of the store.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[error("Redis sent something else than a reply: {0}")]
+pub(crate) struct Malformed(String);
+
+/// Makes replies of bytes, however they are cut.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    input: Vec<u8>,
+    /// Up to where `input` was understood.
+    at: usize,
+    /// The list that is being read, and how many integers it still lacks.
+    list: Vec<i64>,
+    lacks: usize,
+}
+
+impl Decoder {
+    /// The next reply; none until more bytes come.
+    ///
+    /// # Errors
+    /// Anything but a reply. What follows it cannot be understood either.
+    pub(crate) fn next(&mut self) -> Result<Option<Message>, Malformed> {
+        while let Some(line) = line(&self.input, self.at) {
+            self.at += line.len() + 1;
+            let line = line.strip_suffix(b"\r").ok_or_else(|| malformed(line))?;
+            let in_list = self.lacks > 0;
+            match line {
+                [b':', digits @ ..] => {
+                    let number = integer(digits).ok_or_else(|| malformed(line))?;
+                    if !in_list {
+                        return Ok(Some(Message::Integer(number)));
+                    }
+                    self.list.push(number);
+                    self.lacks -= 1;
+                }
+                [b'*', digits @ ..] if !in_list => {
+                    let count = integer(digits).and_then(|count| usize::try_from(count).ok());
+                    self.lacks = count.ok_or_else(|| malformed(line))?;
+                    // No more at once than can be here: the number is a stranger's.
+                    self.list.reserve(self.lacks.min(self.input.len()));
+                }
+                [b'-', text @ ..] if !in_list => {
+                    return Ok(Some(Message::Error(String::from_utf8_lossy(text).into_owned())));
+                }
+                _ => return Err(malformed(line)),
+            }
+            if self.lacks == 0 {
+                return Ok(Some(Message::Integers(mem::take(&mut self.list))));
+            }
+        }
+        self.input.drain(..self.at);
+        self.at = 0;
+        Ok(None)
+    }
+
+    /// Appends what was read.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+    }
+}
+
+/// What lies between `at` and the next line feed.
+fn line(input: &[u8], at: usize) -> Option<&[u8]> {
+    let rest = input.get(at..)?;
+    let end = rest.iter().position(|byte| *byte == b'\n')?;
+    rest.get(..end)
+}
+
+fn integer(digits: &[u8]) -> Option<i64> {
+    let (negative, digits) = match digits {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_i64, |number, byte| {
+        let digit = i64::from(byte.wrapping_sub(b'0'));
+        let number = number.checked_mul(10)?;
+        match (digit < 10, negative) {
+            (true, true) => number.checked_sub(digit),
+            (true, false) => number.checked_add(digit),
+            (false, _) => None,
+        }
+    })
+}
+
+fn malformed(line: &[u8]) -> Malformed {
+    let shown = line.get(..80).unwrap_or(line);
+    Malformed(shown.escape_ascii().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoder(bytes: &[u8]) -> Decoder {
+        let mut decoder = Decoder::default();
+        decoder.feed(bytes);
+        decoder
+    }
+
+    #[test]
+    fn commands_are_lists_of_strings() {
+        let mut out = Vec::new();
+        put_count(&mut out, 4);
+        for number in [0, 9, 10] {
+            put_number(&mut out, number);
+        }
+        put_string(&mut out, b"a\r\n\0");
+        assert_eq!(out, b"*4\r\n$1\r\n0\r\n$1\r\n9\r\n$2\r\n10\r\n$4\r\na\r\n\0\r\n");
+        out.clear();
+        put_number(&mut out, usize::MAX);
+        assert_eq!(out, format!("$20\r\n{}\r\n", u64::MAX).into_bytes());
+    }
+
+    #[test]
+    fn replies_are_the_same_however_they_are_cut() {
+        let bytes = b"*3\r\n:0\r\n:-9223372036854775808\r\n:9223372036854775807\r\n:12\r\n*0\r\n\
+            -OOM no memory\r\n*1\r\n:-1\r\n";
+        let expected = [
+            Message::Integers(vec![0, i64::MIN, i64::MAX]),
+            Message::Integer(12),
+            Message::Integers(vec![]),
+            Message::Error("OOM no memory".to_owned()),
+            Message::Integers(vec![-1]),
+        ];
+        for size in 1..=bytes.len() {
+            let (mut decoder, mut found) = (Decoder::default(), Vec::new());
+            for part in bytes.chunks(size) {
+                decoder.feed(part);
+                while let Some(message) = decoder.next().unwrap() {
+                    found.push(message);
+                }
+            }
+            assert_eq!(found, expected, "in parts of {size} bytes");
+            assert!(decoder.input.is_empty());
+        }
+    }
+
+    #[test]
+    fn unfinished_replies_are_waited_for() {
+        for bytes in [&b""[..], b":", b":1", b":1\r", b"*1", b"*1\r\n", b"*2\r\n:1\r\n", b"-ERR"] {
+            assert_eq!(decoder(bytes).next(), Ok(None), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn anything_else_is_malformed() {
+        let lines: [&[u8]; 16] = [
+            b"+OK\r\n",
+            b"$2\r\nab\r\n",
+            b"$-1\r\n",
+            b"*-1\r\n",
+            b"*1\r\n*1\r\n",
+            b"*1\r\n-ERR\r\n",
+            b"*1\r\n$1\r\n",
+            b"*\r\n",
+            b":\r\n",
+            b":-\r\n",
+            b":1 \r\n",
+            b":+1\r\n",
+            b":9223372036854775808\r\n",
+            b":1\n",
+            b"\r\n",
+            b">1\r\n",
+        ];
+        for bytes in lines {
+            assert!(decoder(bytes).next().is_err(), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn length_of_a_list_is_not_believed_before_it_is_there() {
+        let mut decoder = decoder(b"*9223372036854775807\r\n:1\r\n");
+        assert_eq!(decoder.next(), Ok(None));
+        assert!(decoder.list.capacity() < 100);
+    }
+}
