@@ -1,14 +1,18 @@
 //! How Redis is reached, for counters and for the registry: connect, log in, commands and replies as bytes.
 //!
-//! * `connect`: how a connection is made. `lend`: how the Redis client logs in for us.
+//! * `locate`: where the primary is. `socket`: what carries the bytes.
+//! * `connect`: one connection, made. `login`: the user, the database, the script. `backoff`: waits between attempts.
 //! * `resp`: commands and replies as bytes; `wire`: the socket they pass.
 
+pub(crate) mod backoff;
 pub(crate) mod connect;
-mod lend;
+mod locate;
+mod login;
 pub(crate) mod resp;
+mod socket;
 pub(crate) mod wire;
 
 /// The URL names no Redis that can be connected to.
 #[derive(Debug, thiserror::Error)]
 #[error("the Redis URL cannot be used: {0}; write redis://[user[:password]@]host[:port][/db]")]
-pub struct BadUrl(pub(crate) String);
+pub struct BadUrl(String);

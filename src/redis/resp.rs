@@ -1,9 +1,17 @@
 //! RESP2, the protocol of Redis, as much of it as the store needs. No sockets here.
 //!
-//! Commands are lists of strings. Replies are an integer, a list of integers, or an error; any other makes no sense here,
-//! and what follows it on the connection neither.
+//! Commands are lists of strings. Replies are an integer, a list of integers, a text (to a log-in), or an error. Any
+//! other reply is a protocol error; the connection cannot be used after it.
 
 use std::mem;
+
+/// A command of these strings.
+pub(crate) fn put_command(out: &mut Vec<u8>, strings: &[&[u8]]) {
+    put_count(out, strings.len());
+    for string in strings {
+        put_string(out, string);
+    }
+}
 
 /// Begins a command of `count` strings.
 pub(crate) fn put_count(out: &mut Vec<u8>, count: usize) {
@@ -45,11 +53,16 @@ fn put_digits(out: &mut Vec<u8>, mut number: usize) {
     }
 }
 
+/// The longest text that is read, in bytes: the hash of a script has 40.
+const MAX_TEXT_BYTES: usize = 512;
+
 /// What Redis answers to one command.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Message {
     Integer(i64),
     Integers(Vec<i64>),
+    /// A simple string or a bulk string.
+    Text(String),
     /// With its code in front, such as `OOM command not allowed`.
     Error(String),
 }
@@ -77,6 +90,7 @@ impl Decoder {
     /// Anything but a reply. What follows it cannot be understood either.
     pub(crate) fn next(&mut self) -> Result<Option<Message>, Malformed> {
         while let Some(line) = line(&self.input, self.at) {
+            let header = self.at;
             self.at += line.len() + 1;
             let line = line.strip_suffix(b"\r").ok_or_else(|| malformed(line))?;
             let in_list = self.lacks > 0;
@@ -94,6 +108,22 @@ impl Decoder {
                     self.lacks = count.ok_or_else(|| malformed(line))?;
                     // No more at once than can be here: the number is a stranger's.
                     self.list.reserve(self.lacks.min(self.input.len()));
+                }
+                [b'+', text @ ..] if !in_list => {
+                    return Ok(Some(Message::Text(String::from_utf8_lossy(text).into_owned())));
+                }
+                [b'$', digits @ ..] if !in_list => {
+                    let length = integer(digits).and_then(|length| usize::try_from(length).ok());
+                    let length = length.filter(|length| *length <= MAX_TEXT_BYTES);
+                    let length = length.ok_or_else(|| malformed(line))?;
+                    let Some(text) = text(&self.input, self.at, length) else {
+                        // All of it, or nothing: the header is read again with the rest.
+                        self.at = header;
+                        break;
+                    };
+                    let text = text?;
+                    self.at += length + 2;
+                    return Ok(Some(Message::Text(text)));
                 }
                 [b'-', text @ ..] if !in_list => {
                     return Ok(Some(Message::Error(String::from_utf8_lossy(text).into_owned())));
@@ -120,6 +150,13 @@ fn line(input: &[u8], at: usize) -> Option<&[u8]> {
     let rest = input.get(at..)?;
     let end = rest.iter().position(|byte| *byte == b'\n')?;
     rest.get(..end)
+}
+
+/// The text of `length` bytes at `at`; none until it is there.
+fn text(input: &[u8], at: usize, length: usize) -> Option<Result<String, Malformed>> {
+    let (text, end) = input.get(at..at + length + 2)?.split_at(length);
+    let text = String::from_utf8_lossy(text).into_owned();
+    Some(if end == b"\r\n" { Ok(text) } else { Err(malformed(end)) })
 }
 
 fn integer(digits: &[u8]) -> Option<i64> {
@@ -203,9 +240,10 @@ mod tests {
 
     #[test]
     fn anything_else_is_malformed() {
-        let lines: [&[u8]; 16] = [
-            b"+OK\r\n",
-            b"$2\r\nab\r\n",
+        let lines: [&[u8]; 17] = [
+            b"$2\r\nabc\r\n",
+            b"$513\r\n",
+            b"*1\r\n+OK\r\n",
             b"$-1\r\n",
             b"*-1\r\n",
             b"*1\r\n*1\r\n",
@@ -223,6 +261,27 @@ mod tests {
         ];
         for bytes in lines {
             assert!(decoder(bytes).next().is_err(), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn texts_are_read_however_they_are_cut() {
+        let bytes = b"+OK\r\n$5\r\nab\r\nc\r\n$0\r\n\r\n:7\r\n";
+        let expected = [
+            Message::Text("OK".into()),
+            Message::Text("ab\r\nc".into()),
+            Message::Text(String::new()),
+            Message::Integer(7),
+        ];
+        for cut in 0..bytes.len() {
+            let (mut decoder, mut found) = (Decoder::default(), Vec::new());
+            for part in [&bytes[..cut], &bytes[cut..]] {
+                decoder.feed(part);
+                while let Some(message) = decoder.next().unwrap() {
+                    found.push(message);
+                }
+            }
+            assert_eq!(found, expected, "cut at {cut}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The socket of a connection that is logged in: what is to be written, and what was read.
+//! The socket of a connection: what is to be written, and what was read.
 //!
 //! What the bytes say is in `resp.rs`, how the connection is made in `connect.rs`.
 
@@ -8,13 +8,13 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connect::Socket;
 use super::resp::Decoder;
+use super::socket::Socket;
 
 /// How much is read at once, in bytes; a full frame's reply has about 2 kB.
 const READ: usize = 16 * 1024;
 
-/// A connection that is logged in.
+/// A connection of the store.
 pub(crate) struct Wire {
     socket: Pin<Box<dyn Socket>>,
     /// Commands to be written.

@@ -158,6 +158,7 @@ fn store_whose_runtime_has_ended_answers_at_once() {
         panic!("an answer without a connection");
     };
     assert_eq!(reason, "the connection task has ended");
+    assert!(!store.is_connected(), "nothing answers any more");
 }
 
 #[tokio::test]

@@ -4,20 +4,23 @@
 //! fuller. Nothing is sent twice, except to a server that said it had not run it (NOSCRIPT). While there is no
 //! connection every call is refused at once.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::Health;
 use super::flights::{Flights, Forget};
 use super::notices::Notices;
 use super::queue::Queue;
 use super::script::Script;
-use crate::redis::connect::{Backoff, Connector};
+use super::{Health, TASK_ENDED};
+use crate::redis::backoff::Backoff;
+use crate::redis::connect::Connector;
 use crate::redis::wire::Wire;
 use crate::store::StoreError;
 
@@ -43,19 +46,38 @@ enum End {
 }
 
 impl Drop for Batcher {
-    /// Nobody answers any more.
+    /// Calls get no answer from here on, and the store says that it is down.
     fn drop(&mut self) {
+        self.health.set_down(TASK_ENDED);
         self.calls.close();
     }
 }
 
+/// Waits for `work`, and returns the text of its panic if it panics.
+async fn panic_of(work: impl Future<Output = ()>) -> Result<(), String> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+    })
+}
+
 impl Batcher {
+    /// Serves until the store is dropped. After a panic, which is a fault of tollgate, it serves on with a new
+    /// connection: the calls under way are answered as lost.
     pub(super) async fn run(mut self) {
+        let health = Arc::clone(&self.health);
+        while let Err(fault) = panic_of(self.run_once()).await {
+            tracing::error!(fault, "the task of a Redis connection panicked and is started again");
+            health.set_down("the connection task panicked");
+        }
+    }
+
+    async fn run_once(&mut self) {
         let script = Script::with_server_time();
         let mut backoff = Backoff::new();
         loop {
             let connector = self.connector.clone();
-            let Some(attempt) = self.refusing(connector.connect_with(&script)).await else {
+            let Some(attempt) = self.refusing(connector.connect_with(script.text())).await else {
                 return;
             };
             let reason = match attempt {
@@ -65,7 +87,7 @@ impl Batcher {
                     let since = Instant::now();
                     let End::Lost(reason) = self.serve(wire, &script).await else { return };
                     // A connection that is closed as soon as it is made must not be made all the time.
-                    if since.elapsed() >= Backoff::LONGEST {
+                    if since.elapsed() >= Backoff::MAX {
                         backoff.reset();
                     }
                     reason
@@ -177,5 +199,16 @@ impl Batcher {
         if let Some(alarm) = *alarm {
             sleep.reset(alarm);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn panic_of_the_task_is_caught_with_its_text() {
+        assert_eq!(panic_of(async {}).await, Ok(()));
+        assert_eq!(panic_of(async { panic!("slot {}", 7) }).await, Err("slot 7".to_owned()));
     }
 }

@@ -126,9 +126,9 @@ impl<'a> Flights<'a> {
     ) -> Result<u64, String> {
         self.frames -= 1;
         let (mut reply, end) = match message {
-            Message::Integers(integers) => (Reply::new(integers), None),
-            Message::Integer(_) => (Err(StoreError::Protocol("a single integer".to_owned())), None),
-            // It was a primary when we connected. Whoever is it now, the address may lead there.
+            Message::Integers(integers) => aligned(Reply::new(integers), frame.integers()),
+            Message::Integer(_) | Message::Text(_) => misaligned("no list of integers"),
+            // READONLY after a failover: reconnect, because the name may resolve to the new primary.
             Message::Error(text) if code(&text) == "READONLY" => {
                 (Err(StoreError::Rejected(text.clone())), Some(text))
             }
@@ -189,6 +189,25 @@ impl<'a> Flights<'a> {
     }
 }
 
+/// A reply to groups of these counts. One of another length ends the connection: what it lacks or has too much of
+/// would shift the answers of every later frame.
+fn aligned(
+    reply: Result<Reply, StoreError>,
+    counts: &[usize],
+) -> (Result<Reply, StoreError>, Option<String>) {
+    match reply {
+        Ok(reply) if reply.is_of(counts) => (Ok(reply), None),
+        Ok(_) => misaligned("a list of the wrong length"),
+        Err(error) => (Err(error.clone()), Some(error.to_string())),
+    }
+}
+
+fn misaligned(what: &str) -> (Result<Reply, StoreError>, Option<String>) {
+    let error = StoreError::Protocol(what.to_owned());
+    let reason = error.to_string();
+    (Err(error), Some(reason))
+}
+
 /// The word that begins the text of an error.
 fn code(text: &str) -> &str {
     text.split(' ').next().unwrap_or_default()
@@ -199,7 +218,46 @@ fn emptied(message: Message) -> Result<u32, StoreError> {
     match message {
         Message::Integer(count) => u32::try_from(count)
             .map_err(|_| StoreError::Protocol(format!("{count} counters were emptied"))),
-        Message::Integers(_) => Err(StoreError::Protocol("a list of integers".to_owned())),
+        Message::Integers(_) | Message::Text(_) => {
+            Err(StoreError::Protocol("no single integer".to_owned()))
+        }
         Message::Error(text) => Err(StoreError::Rejected(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::{Algorithm, Charge, Claim, Commit, Group, Hits, Limit, Part};
+    use crate::store::redis::script::Encoded;
+
+    fn call() -> (Call, oneshot::Receiver<Result<super::super::script::Integers, StoreError>>) {
+        let period = Duration::from_secs(1);
+        let limit = Limit::new(9, period, Algorithm::FixedWindow, Charge::Admitted).unwrap();
+        let (key, hits) = (Key::new(&b"k"[..]), Hits::Take(1));
+        let claims = vec![Claim { key, limit, hits, lease: None }];
+        let group =
+            Group { parts: vec![Part { quota: false, shadow: false, claims: 0..1 }], claims };
+        let (waiter, answer) = Waiter::new(Instant::now() + period);
+        (Call { group: Encoded::new(&group, Commit::Together).unwrap(), waiter }, answer)
+    }
+
+    #[test]
+    fn reply_of_another_length_ends_the_connection() {
+        let script = Script::with_server_time();
+        let due = Instant::now() + Duration::from_secs(1);
+        let replies: [(&[i64], bool); 4] =
+            [(&[0, 1, 7], true), (&[0, 1], false), (&[0, 1, 7, 8], false), (&[], false)];
+        for (integers, fits) in replies {
+            let mut flights = Flights::new(&script);
+            let (mut out, (call, mut answer)) = (Vec::new(), call());
+            assert!(flights.send(vec![call], &mut out, due));
+            let landed = flights.land(Message::Integers(integers.to_vec()), &mut out);
+            assert_eq!(landed.is_ok(), fits, "{integers:?}: {landed:?}");
+            let answer = answer.try_recv().unwrap();
+            assert_eq!(answer.is_ok(), fits, "{integers:?}: {answer:?}");
+        }
     }
 }

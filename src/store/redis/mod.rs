@@ -86,6 +86,9 @@ impl fmt::Debug for RedisSettings {
     }
 }
 
+/// The reason of calls that come after the task of the connection has ended.
+const TASK_ENDED: &str = "the connection task has ended";
+
 /// What the batch task tells the store.
 #[derive(Debug, Default)]
 struct Health {
@@ -235,7 +238,6 @@ impl LimitStore for RedisStore {
 }
 
 fn not_sent(full: bool) -> StoreError {
-    let reason =
-        if full { "too many requests wait for Redis" } else { "the connection task has ended" };
+    let reason = if full { "too many requests wait for Redis" } else { TASK_ENDED };
     StoreError::Unavailable(reason.to_owned())
 }

@@ -58,6 +58,11 @@ impl Script {
         command
     }
 
+    /// What Redis runs.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The name under which Redis keeps the script.
     pub fn hash(&self) -> &str {
         &self.hash

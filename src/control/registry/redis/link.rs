@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::control::registry::RegistryError;
-use crate::redis::connect::{Backoff, Connector};
+use crate::redis::backoff::Backoff;
+use crate::redis::connect::Connector;
 
 /// A connection that comes back.
 pub(super) struct Link {

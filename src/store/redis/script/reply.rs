@@ -32,6 +32,11 @@ impl Reply {
         Ok(Self { unreadable, integers: integers.into(), at: 1 })
     }
 
+    /// Whether the reply has as many integers as groups of these counts have together.
+    pub fn is_of(&self, counts: &[usize]) -> bool {
+        self.integers.len() == 1 + counts.iter().sum::<usize>()
+    }
+
     /// The integers of the next group, which has `count` of them; fewer if the reply is short.
     pub fn next_group(&mut self, count: usize) -> Integers {
         let start = self.at.min(self.integers.len());

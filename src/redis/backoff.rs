@@ -1,0 +1,54 @@
+//! Exponential back-off between attempts to connect.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::Duration;
+
+/// Waits that double up to a second, each with jitter, so that replicas do not reconnect all at once.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    next: Duration,
+    random: RandomState,
+    attempts: u64,
+}
+
+impl Backoff {
+    const MIN: Duration = Duration::from_millis(50);
+    /// The longest wait.
+    pub(crate) const MAX: Duration = Duration::from_secs(1);
+
+    /// Begins with the shortest wait.
+    pub(crate) fn new() -> Self {
+        Self { next: Self::MIN, random: RandomState::new(), attempts: 0 }
+    }
+
+    /// The next wait: between half of its length and the whole.
+    pub(crate) fn wait(&mut self) -> Duration {
+        let whole = self.next;
+        self.next = (whole * 2).min(Self::MAX);
+        self.attempts += 1;
+        let half = whole / 2;
+        let share = self.random.hash_one(self.attempts) % 1_001;
+        half + half.mul_f64(share as f64 / 1_000.0)
+    }
+
+    /// Begins again with the shortest wait.
+    pub(crate) fn reset(&mut self) {
+        self.next = Self::MIN;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_second_and_start_again() {
+        let mut backoff = Backoff::new();
+        let first = backoff.wait();
+        assert!(first >= Backoff::MIN / 2 && first <= Backoff::MIN, "{first:?}");
+        let later = (0..10).map(|_| backoff.wait()).last().unwrap();
+        assert!(later >= Backoff::MAX / 2 && later <= Backoff::MAX, "{later:?}");
+        backoff.reset();
+        assert!(backoff.wait() <= Backoff::MIN);
+    }
+}
