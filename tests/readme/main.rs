@@ -1,7 +1,7 @@
-//! The README is true: its examples are run as they are written, its tables are compared with the code. So are the
-//! examples in the comments of proto/tollgate/v1.
+//! The README and the docs are true: their examples run as they are written, their tables are compared with the code,
+//! their links lead to a page and a heading. So do the examples in the comments of proto/tollgate/v1.
 //!
-//! Comments in the README, invisible when it is rendered, say what a block or table is; `markdown` lists them. The
+//! Comments in the pages, invisible when they are rendered, say what a block or table is; `markdown` lists them. The
 //! prose between is not checked.
 
 #![allow(
@@ -20,8 +20,11 @@
 
 mod examples;
 mod files;
+mod links;
 mod markdown;
 mod protos;
+mod settings;
+mod shape;
 mod tables;
 
 #[path = "../support/mod.rs"]

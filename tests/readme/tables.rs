@@ -1,4 +1,4 @@
-//! Tables of the README against the code: settings, keys of policies, metrics. And the names in its prose.
+//! Tables of the README and the docs against the code: keys of policies, bounds, metrics. And the names in the prose.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -6,25 +6,9 @@ use std::process::Command;
 use tollgate::config::{Key, Section};
 use tollgate::policy;
 
-use crate::markdown::{code_spans, table};
+use crate::markdown::{self, Page, pages, table};
 use crate::support::redis::free_port;
 use crate::support::tollgate::Options;
-
-#[test]
-fn settings_are_all_there_with_default_and_meaning() {
-    let row = |(section, key): (&Section, &Key)| {
-        let default = match key.default {
-            "" => "unset".to_owned(),
-            default => format!("`{default}`"),
-        };
-        let doc: Vec<_> = key.doc.iter().map(|line| line.trim()).collect();
-        format!("| `{}` | {default} | {} |", key.dotted(section), doc.join(" "))
-    };
-    let expected: Vec<_> = Key::all().map(row).collect();
-    let written: Vec<_> =
-        table("settings").iter().map(|cells| format!("| {} |", cells.join(" | "))).collect();
-    assert!(written == expected, "the table of the settings should be\n{}", expected.join("\n"));
-}
 
 #[test]
 fn settings_in_the_prose_exist() {
@@ -40,6 +24,38 @@ fn settings_in_the_prose_exist() {
     }
     // Those of the table, and some more.
     assert!(found > Key::all().count(), "only {found} settings are named");
+}
+
+#[test]
+fn bounds_are_all_there_with_their_defaults() {
+    let bounds = Section::find("bounds").unwrap();
+    let expected: Vec<_> = bounds
+        .keys
+        .iter()
+        .map(|key| [format!("`{}`", key.dotted(bounds)), key.default.to_owned()])
+        .collect();
+    let listed: Vec<_> = table("bounds")
+        .into_iter()
+        .map(|cells| [cells[0].clone(), cells[1].replace(' ', "")])
+        .collect();
+    assert_eq!(listed, expected);
+}
+
+/// A table that repeats a part of another says nothing else.
+#[test]
+fn rows_that_stand_in_two_pages_are_the_same() {
+    let mut found = 0;
+    for page in pages() {
+        for (other, rows) in page.tables_after("also in:") {
+            let whole = markdown::page(&other).text;
+            for row in rows {
+                found += 1;
+                let same = whole.lines().any(|line| line == row);
+                assert!(same, "{}: {other} has no row\n{row}", page.path);
+            }
+        }
+    }
+    assert!(found > 0);
 }
 
 #[test]
@@ -71,9 +87,13 @@ fn metrics_are_all_there_with_their_labels() {
 fn metrics_in_the_prose_exist() {
     let known = table("metrics").into_iter().map(|cells| cells[0].replace('`', ""));
     let known: Vec<_> = known.collect();
-    for span in code_spans().into_iter().filter(|span| span.starts_with("tollgate_")) {
-        let name = span.split(['{', ' ']).next().unwrap();
-        assert!(known.iter().any(|metric| metric == name), "no metric {span}");
+    let word = |c: char| c.is_ascii_lowercase() || c == '_';
+    for span in code_spans() {
+        for (start, _) in span.match_indices("tollgate_") {
+            let name = span[start..].split(|c| !word(c)).next().unwrap();
+            let metric = name.trim_end_matches("_bucket");
+            assert!(known.iter().any(|known| known == metric), "no metric {span}");
+        }
     }
 }
 
@@ -106,6 +126,10 @@ fn exposed(text: &str, name: &str, kind: &str) -> (String, Vec<String>) {
 
 fn labels_of(cell: &str) -> Vec<String> {
     sorted(cell.split(',').filter(|label| !label.is_empty()).map(ToOwned::to_owned))
+}
+
+fn code_spans() -> Vec<String> {
+    pages().iter().flat_map(Page::code_spans).collect()
 }
 
 fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
