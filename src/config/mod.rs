@@ -130,18 +130,19 @@ impl Settings {
 }
 
 section! {
-    /// What holds for the whole service.
+    /// The whole service.
     pub struct General in "" {
-        /// Kill switch: `enforce`; `shadow` = count and report but deny nothing; `off` = let all pass,
-        /// uncounted.
+        /// Kill switch: `enforce`; `shadow` = count and report, but deny nothing; `off` = let all
+        /// requests pass, uncounted.
         mode: Mode = "enforce",
-        /// Modes of single domains, which go before `mode`, such as `{edge: shadow}`. In the file only.
+        /// Modes of single domains, such as `{edge: shadow}`. They take precedence over `mode`. In
+        /// the file only.
         modes: BTreeMap<String, Mode> = "",
-        /// Directory for state that outlives a restart.
+        /// Directory for state that survives a restart.
         data_dir: PathBuf = "data",
-        /// Key of the hash that stands for values marked `sensitive`. The same on every replica.
+        /// Key of the hash that replaces values marked `sensitive`. The same on every replica.
         sensitive_key: Option<Secret> = "",
-        /// File that holds `sensitive_key`, instead of it.
+        /// File that holds `sensitive_key`. An alternative to it.
         sensitive_key_file: Option<PathBuf> = "",
     }
 }
@@ -149,22 +150,23 @@ section! {
 section! {
     /// The gRPC listener: rate limit decisions, health, reflection.
     pub struct Grpc in "grpc" {
-        /// Address and port; port 0 takes any free one, here and below.
+        /// Address and port. Port 0 takes any free port, on each listener.
         listen: SocketAddr = "0.0.0.0:8081",
-        /// Threads that decide; 0 = one per available core.
+        /// Number of threads that decide; 0 = one per available core.
         cores: usize = "0",
-        /// `per_core` = each thread has its own runtime, connections and store connection; `shared` = one runtime over
-        /// all, for few connections that are far from equally busy.
+        /// `per_core` = each thread has its own runtime, connections and store connection; `shared`
+        /// = one runtime over all threads, for few connections with unequal load.
         runtime: RuntimeShape = "per_core",
-        /// Connections are closed politely at about this age, so that callers spread out again; 0s = never.
+        /// Approximate age at which a connection is closed with GOAWAY, so that callers spread
+        /// again; 0s = never.
         max_connection_age: Option<Duration> = "30m",
-        /// On shutdown: how long to serve on after health says `NOT_SERVING`.
+        /// On shutdown: time to serve on after health turns to `NOT_SERVING`.
         drain_delay: Duration = "500ms",
-        /// On shutdown: how long calls may take to finish after that.
+        /// On shutdown: time for calls to finish after that.
         drain_timeout: Duration = "10s",
-        /// How often an idle connection is asked whether it is alive.
+        /// Interval of HTTP/2 pings on a connection.
         keepalive_interval: Duration = "30s",
-        /// How long the answer may take before the connection is closed.
+        /// Time for the answer to a ping. Without one, the connection is closed.
         keepalive_timeout: Duration = "10s",
     }
 }
@@ -199,11 +201,11 @@ impl Grpc {
 section! {
     /// The admin listener, gRPC.
     pub struct Admin in "admin" {
-        /// Address and port; beyond loopback only with a token.
+        /// Address and port. Beyond loopback it requires a token.
         listen: SocketAddr = "127.0.0.1:8082",
-        /// What callers send as `authorization: Bearer TOKEN`; unset = nobody is asked.
+        /// Token that callers send as `authorization: Bearer TOKEN`; unset = no authentication.
         token: Option<Secret> = "",
-        /// File that holds `token`, instead of it.
+        /// File that holds `token`. An alternative to it.
         token_file: Option<PathBuf> = "",
     }
 }
@@ -217,13 +219,13 @@ section! {
 }
 
 section! {
-    /// Policies: which limits apply to which requests.
+    /// Policies: the limits, and the requests that they apply to.
     pub struct Policies in "policies" {
-        /// A YAML file, or a directory of them; unset = a built-in example.
+        /// A YAML file or a directory of YAML files; unset = a built-in example.
         path: Option<PathBuf> = "",
         /// Algorithm of limits that name none: `sliding_window`, `token_bucket` or `fixed_window`.
         default_algorithm: AlgorithmName = "sliding_window",
-        /// Whether several files may add to the same domain; false = that is a fault.
+        /// true = several files may add to the same domain; false = that is a fault.
         merge_domains: bool = "false",
     }
 }
@@ -238,19 +240,21 @@ impl Policies {
 section! {
     /// Redis, which shares counters between replicas.
     pub struct Redis in "redis" {
-        /// `redis://[user][:password@]host[:port][/database]`; unset = count in memory, this process alone.
+        /// `redis://[user][:password@]host[:port][/database]`; unset = counters in the memory of
+        /// this process.
         url: Option<RedisUrl> = "",
-        /// File that holds `url`, instead of it.
+        /// File that holds `url`. An alternative to it.
         url_file: Option<PathBuf> = "",
-        /// What every key begins with.
+        /// Prefix of every key.
         key_prefix: String = "tollgate:",
-        /// Batches on their way to Redis at a time, per thread; 1 to 64.
+        /// Maximum of batches in flight to Redis, per thread; 1 to 64.
         frames_in_flight: usize = "2",
-        /// The most limits in a batch of several requests; 1 = a batch for each request; 1 to 1000.
+        /// Maximum of limits in a batch of several requests; 1 to 1000, where 1 = a batch for each
+        /// request.
         frame_limits: usize = "64",
-        /// How long connecting may take.
+        /// Time to connect.
         connect_timeout: Duration = "1s",
-        /// How long Redis may stay silent before the connection counts as broken.
+        /// Silence of Redis after which the connection counts as broken.
         response_timeout: Duration = "500ms",
     }
 }
@@ -258,25 +262,25 @@ section! {
 section! {
     /// Decisions and the store that counts.
     pub struct Store in "store" {
-        /// How long a decision may take; never longer than the caller's own deadline.
+        /// Time to decide. A caller's shorter deadline takes precedence.
         deadline: Duration = "10ms",
-        /// What requests get while the store does not answer: `allow` or `deny`.
+        /// Decision while the store does not answer: `allow` or `deny`.
         on_failure: OnStoreFailure = "allow",
-        /// The most counters kept in memory.
+        /// Maximum of counters in memory.
         memory_max_keys: usize = "1000000",
     }
 }
 
 section! {
-    /// Denials that are remembered, so that what cannot pass yet is not asked of Redis again.
+    /// The deny cache: denials of the last second, repeated without Redis.
     pub struct DenyCache in "deny_cache" {
-        /// About how many counters, in each process; 0 = none. Not used in memory mode.
+        /// Approximate number of counters per process; 0 = off. Not used in memory mode.
         max_keys: usize = "16384",
     }
 }
 
 section! {
-    /// How large a request may be; a larger one is over its limit, not an error.
+    /// Bounds of a request. A larger request is over its limit, not an error.
     pub struct Bounds in "bounds" {
         /// Bytes of a message.
         message_bytes: usize = "65536",
@@ -292,11 +296,12 @@ section! {
 }
 
 section! {
-    /// What responses carry besides the decision.
+    /// Additions of a response to the decision.
     pub struct Response in "response" {
-        /// Whether dynamic metadata says which rule decided.
+        /// Dynamic metadata that names the rules that decided.
         dynamic_metadata: bool = "true",
-        /// Headers: `off`; `reference` = the three below; `draft` = `RateLimit` and `RateLimit-Policy`.
+        /// Headers: `off`; `reference` = the three below; `draft` = `RateLimit` and
+        /// `RateLimit-Policy`.
         headers: HeaderStyle = "off",
         /// Name of the header with the limit.
         limit_header: HeaderName = "ratelimit-limit",
@@ -310,7 +315,8 @@ section! {
 section! {
     /// Metrics.
     pub struct Metrics in "metrics" {
-        /// The most series whose labels come from requests; what is beyond counts together.
+        /// Maximum of series whose labels come from requests. Beyond it, requests count
+        /// in the series of their rule.
         max_series: usize = "1000",
     }
 }
@@ -318,9 +324,10 @@ section! {
 section! {
     /// Logs, on standard error.
     pub struct Log in "log" {
-        /// off, error, warn, info, debug, trace, or directives such as `info,tollgate::store=debug`.
+        /// off, error, warn, info, debug, trace, or directives such as
+        /// `info,tollgate::store=debug`.
         level: Level = "info",
-        /// `auto` = text on a terminal, else json; `text`; `json`.
+        /// `auto` = text on a terminal, otherwise json; `text`; `json`.
         format: Format = "auto",
     }
 }

@@ -370,7 +370,7 @@ fn print_config_shows_meaning_and_origin_without_secrets() {
     let yaml = loaded.to_yaml();
     let yaml = yaml.replace(&format!("{}/", setup.directory.path().display()), "");
     for part in [
-        "# The gRPC listener: rate limit decisions, health, reflection.\ngrpc:\n  # Address and port; port 0",
+        "# The gRPC listener: rate limit decisions, health, reflection.\ngrpc:\n  # Address and port. Port 0",
         "\n  listen: \"0.0.0.0:8081\" # default\n",
         "\n  cores: 2 # tollgate.yaml:2:10\n",
         "\nsensitive_key: null # set, not shown # tollgate.yaml:3:16\n",
