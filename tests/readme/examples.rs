@@ -39,6 +39,21 @@ fn every_shell_block_is_run_or_listed_with_a_reason() {
     }
 }
 
+/// The blocks in bash are those of the recipes, which have a test of their own.
+#[test]
+fn every_language_has_a_test() {
+    for page in pages() {
+        for block in page.blocks() {
+            let known = match &*block.language {
+                "json" | "sh" | "text" | "yaml" => true,
+                "bash" => page.path == "docs/recipes.md",
+                _ => false,
+            };
+            assert!(known, "{}: no test runs {:?}", block.place, block.language);
+        }
+    }
+}
+
 #[test]
 fn examples_of_the_built_in_policy_print_what_their_page_says() {
     for page in with_mark("example") {
