@@ -3,8 +3,11 @@
 # Tools that deploy/tools.sh installs into this repository go before those of the system.
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
+# The oldest release that builds tollgate, as rustup names it.
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
+
 .DEFAULT_GOAL := help
-.PHONY: help run test demo docs lint bench bench-micro tools
+.PHONY: help run test demo docs lint bench bench-micro tools msrv
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -27,6 +30,9 @@ lint: ## formatting, clippy and documentation, warnings are errors
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+
+msrv: ## build with the oldest Rust that Cargo.toml states
+	cargo +$(MSRV) check --locked --all-targets
 
 bench: tools ## the table of ratios beside a bare tonic server; ARGS="--ablate", ARGS=--help
 	cargo build --release --bins --example bare-tonic

@@ -58,7 +58,7 @@ fn nothing_given_is_the_documented_defaults() {
     assert_eq!(settings.grpc.listen, "0.0.0.0:8081".parse().unwrap());
     assert_eq!(settings.admin.listen, "127.0.0.1:8082".parse().unwrap());
     assert_eq!(settings.http.listen, "0.0.0.0:8080".parse().unwrap());
-    assert_eq!(settings.grpc.max_connection_age, Some(Duration::from_secs(1_800)));
+    assert_eq!(settings.grpc.max_connection_age, Some(Duration::from_mins(30)));
     assert_eq!(settings.policies.path, None);
     assert_eq!(settings.policies.default_algorithm, AlgorithmName::SlidingWindow);
     assert_eq!(settings.redis.url, None);

@@ -19,7 +19,7 @@ use crate::policy::{AlgorithmName, OnStoreFailure};
 use crate::telemetry::logs::{Format, Level};
 
 /// The longest duration a setting may have; timers far beyond it would overflow.
-const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+const LONGEST: Duration = Duration::from_hours(365 * 24);
 
 /// A type that a setting may have.
 pub(super) trait Setting: Sized {

@@ -37,7 +37,7 @@ impl Unit {
         [Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
 
     /// The longest period a limit may have: ten years.
-    pub const LONGEST_PERIOD: Duration = Duration::from_secs(10 * 365 * 86_400);
+    pub const LONGEST_PERIOD: Duration = Duration::from_hours(10 * 365 * 24);
 
     /// The unit's length in seconds.
     pub const fn seconds(self) -> u64 {

@@ -168,6 +168,18 @@ fn envoy_accepts_its_configuration() {
     assert!(!said.contains("[warning]") && !said.contains("deprecated"), "{said}");
 }
 
+#[test]
+fn pinned_rust_is_no_older_than_the_oldest_that_builds() {
+    let version = |file: &str, key: &str| -> Vec<u32> {
+        let text = read(file);
+        let value = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        value.trim_matches('"').split('.').map(|part| part.parse().unwrap()).collect()
+    };
+    let pinned = version("rust-toolchain.toml", "channel = ");
+    let oldest = version("Cargo.toml", "rust-version = ");
+    assert!(pinned >= oldest, "pinned {pinned:?}, oldest {oldest:?}");
+}
+
 /// Runs the installed Envoy from the repository's root. Without one: a failure in CI, `None` and a word elsewhere.
 fn run_envoy(arguments: &[&str]) -> Option<Output> {
     let installed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/envoy");

@@ -45,7 +45,7 @@ fn apart(mut claims: Vec<Asked>) -> Vec<Asked> {
 
 fn limit(always: bool) -> Limit {
     let charge = if always { Charge::Always { max_debt: None } } else { Charge::Admitted };
-    Limit::new(6, Duration::from_secs(3_600), Algorithm::FixedWindow, charge).unwrap()
+    Limit::new(6, Duration::from_hours(1), Algorithm::FixedWindow, charge).unwrap()
 }
 
 fn group(parts: &[Described]) -> (Group, Vec<usize>) {

@@ -14,7 +14,7 @@ use super::map::{SOON, delete, follow, key, put, redis_registry, scanned, until}
 use super::redis_server::RedisServer;
 
 /// So far apart that only a notice explains what comes sooner.
-const NEVER: Duration = Duration::from_secs(3_600);
+const NEVER: Duration = Duration::from_hours(1);
 
 #[tokio::test]
 async fn notices_bring_changes_to_every_follower_without_polling() {

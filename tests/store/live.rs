@@ -13,7 +13,7 @@ use tollgate::store::{Answer, LimitStore, StoreError};
 
 use super::redis_server::RedisServer;
 
-const HOUR: Duration = Duration::from_secs(3_600);
+const HOUR: Duration = Duration::from_hours(1);
 
 const ALGORITHMS: [Algorithm; 3] = [
     Algorithm::TokenBucket { burst: 300 },
@@ -23,7 +23,7 @@ const ALGORITHMS: [Algorithm; 3] = [
 
 /// 300 requests in ten years: none comes back while a test runs.
 pub fn limit(algorithm: Algorithm) -> Limit {
-    let decade = Duration::from_secs(10 * 365 * 86_400);
+    let decade = Duration::from_hours(10 * 365 * 24);
     Limit::new(300, decade, algorithm, Charge::Admitted).unwrap()
 }
 

@@ -213,7 +213,7 @@ fn left_of_500(others: impl Fn(&mut Model, &dyn Fn(u32, Charge, Hits) -> Group))
     let now = Timestamp::from_micros(START);
     let group = |requests, charge, hits| {
         let algorithm = Algorithm::TokenBucket { burst: requests };
-        let limit = Limit::new(requests, Duration::from_secs(3_600), algorithm, charge).unwrap();
+        let limit = Limit::new(requests, Duration::from_hours(1), algorithm, charge).unwrap();
         one(Claim { key: Key::new(&b"k"[..]), limit, hits, lease: None }).0
     };
     let mut model = Model::default();

@@ -15,7 +15,7 @@ fn store(max_keys: usize) -> (MemoryStore<Arc<ManualClock>>, Arc<ManualClock>) {
 
 fn per_minute(requests: u32) -> Limit {
     let algorithm = Algorithm::SlidingWindow { slots: 10 };
-    Limit::new(requests, Duration::from_secs(60), algorithm, Charge::Admitted).unwrap()
+    Limit::new(requests, Duration::from_mins(1), algorithm, Charge::Admitted).unwrap()
 }
 
 fn group(keys: &[&str], limit: Limit, hits: Hits) -> Group {

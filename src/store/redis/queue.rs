@@ -250,8 +250,8 @@ mod tests {
     fn what_is_late_or_abandoned_is_not_taken() {
         let (queue, now) = (Queue::new(8), Instant::now());
         let mut late = push(&queue, now);
-        drop(push(&queue, now + Duration::from_secs(60)));
-        let _waited_for = push(&queue, now + Duration::from_secs(60));
+        drop(push(&queue, now + Duration::from_mins(1)));
+        let _waited_for = push(&queue, now + Duration::from_mins(1));
         assert_eq!(queue.take(8).len(), 1);
         assert!(is_late(&mut late));
         assert!(queue.take(8).is_empty());

@@ -12,7 +12,7 @@ use crate::redis::backoff::Backoff;
 use crate::redis::connect::Connector;
 
 /// After how long without a notice the subscription is made anew: a connection may be dead without a sign.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// Tells `news` of every notice, and of every new subscription, for what was missed; until nobody listens.
 pub(super) async fn listen(connector: Connector, channel: String, news: watch::Sender<()>) {

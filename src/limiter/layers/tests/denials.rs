@@ -92,7 +92,7 @@ async fn refunds_resets_and_lost_answers_heal() {
     let remote = Remote::new(1, Duration::ZERO, false);
     let metrics = Arc::new(Metrics::new(0));
     let (here, there) = (replica(&remote, &metrics), replica(&remote, &metrics));
-    let period = Duration::from_secs(3_600);
+    let period = Duration::from_hours(1);
     let limit = Limit::new(1, period, Algorithm::FixedWindow, Charge::Admitted).unwrap();
     let deadline = || Instant::now() + DEADLINE;
     let take = async |layers: &Layers<Remote>| {
