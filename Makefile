@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo docs lint bench bench-micro tools msrv
+.PHONY: help run test demo docs lint bench bench-micro tools msrv audit
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ lint: ## formatting, clippy and documentation, warnings are errors
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+
+audit: ## licences, sources and advisories of the dependencies; installs cargo-deny if it is missing
+	deploy/audit.sh
 
 msrv: ## build with the oldest Rust that Cargo.toml states
 	cargo +$(MSRV) check --locked --all-targets
