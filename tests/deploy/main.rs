@@ -1,5 +1,6 @@
 //! The shipped deployment describes one stack: docker-compose.yml, deploy/demo.sh, deploy/envoy/envoy.yaml and
-//! deploy/policies/edge.yaml name the same ports, paths and descriptors, and Envoy accepts its file.
+//! deploy/policies/edge.yaml name the same ports, paths and descriptors, and Envoy accepts its file. The workflow of CI
+//! calls targets of the Makefile.
 //!
 //! Nothing of the stack is started here; traffic through it is the end-to-end test's.
 
@@ -166,6 +167,22 @@ fn envoy_accepts_its_configuration() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(!said.contains("[warning]") && !said.contains("deprecated"), "{said}");
+}
+
+/// CI runs nothing of its own: what fails there fails for everybody who runs the same target.
+#[test]
+fn workflow_calls_targets_of_the_makefile() {
+    let workflow: Value = serde_saphyr::from_str(&read(".github/workflows/ci.yml")).unwrap();
+    let makefile = read("Makefile");
+    for (name, job) in workflow["jobs"].as_object().unwrap() {
+        let runs = array(&job["steps"]).iter().filter_map(|step| step["run"].as_str());
+        assert_eq!(runs.collect::<Vec<_>>(), ["make ${{ matrix.target }}"], "{name}");
+        let targets = array(&job["strategy"]["matrix"]["target"]);
+        assert!(!targets.is_empty(), "{name}");
+        for target in targets.iter().map(text) {
+            assert!(makefile.contains(&format!("\n{target}: ")), "no target {target}");
+        }
+    }
 }
 
 #[test]
