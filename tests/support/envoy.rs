@@ -97,9 +97,17 @@ impl Envoy {
         backends: &[SocketAddr; 3],
         timeouts: Timeouts,
     ) -> Self {
+        let envoy = Self::run(program, &rewritten(tollgates, backends, timeouts)).await;
+        envoy.until_healthy("backends", 3).await;
+        envoy.until_healthy("ratelimit", 2).await;
+        envoy
+    }
+
+    /// Starts `program` with this configuration and waits until it listens. Its first listener is the edge.
+    pub async fn run(program: &Path, configuration: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("envoy.yaml");
-        std::fs::write(&config, rewritten(tollgates, backends, timeouts)).unwrap();
+        std::fs::write(&config, configuration).unwrap();
         let admin_address = dir.path().join("admin");
         let mut child = Command::new(program)
             .arg("-c")
@@ -121,10 +129,7 @@ impl Envoy {
         });
         let admin = Caller::of(admin.await);
         let edge = until("Envoy listens", async || edge(&admin).await).await;
-        let envoy = Self { edge, admin, access_log, said, child, _dir: dir };
-        envoy.until_healthy("backends", 3).await;
-        envoy.until_healthy("ratelimit", 2).await;
-        envoy
+        Self { edge, admin, access_log, said, child, _dir: dir }
     }
 
     /// Waits until so many members of the cluster are healthy in Envoy's eyes.
