@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::task::TaskTracker;
 
 use super::AppError;
@@ -38,11 +37,10 @@ pub(super) fn spawn(
     let routes = admin::routes(Arc::new(admin), guard);
     let process = Arc::clone(process);
     tasks.spawn(async move {
-        let stop = process.stop.clone().cancelled_owned();
-        let incoming = TcpListenerStream::new(listener);
-        let (health, connections) = (process.health.clone(), process.connections(0));
-        let served =
-            serve_admin(incoming, routes, &SERVICE_NAMES, health, &connections, stop).await;
+        let door = process.door(listener, "admin");
+        let (health, bounds) = (process.health.clone(), process.listener_bounds(0));
+        let stop = process.stop.clone();
+        let served = serve_admin(door, routes, &SERVICE_NAMES, health, bounds, stop).await;
         if let Err(error) = served {
             tracing::error!(%error, "the admin listener stopped");
         }

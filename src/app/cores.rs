@@ -6,14 +6,11 @@
 //! a single core with many threads) this decides 1.3 to 1.7 times as much per CPU second.
 
 use std::io;
-use std::net::TcpStream as StdStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -21,11 +18,12 @@ use super::AppError;
 use super::process::Process;
 use crate::config::{Grpc, RuntimeShape};
 use crate::edge::grpc::server::{ServeError, serve};
+use crate::edge::listener::door::{Accepted, Door};
 
 /// The running cores.
 #[derive(Debug)]
 pub(super) struct Cores {
-    doors: Vec<UnboundedSender<StdStream>>,
+    doors: Vec<UnboundedSender<Accepted>>,
     threads: Vec<JoinHandle<Result<(), ServeError>>>,
 }
 
@@ -42,7 +40,7 @@ impl Cores {
     }
 
     /// Where to hand connections to, one per core.
-    pub(super) fn doors(&self) -> Vec<UnboundedSender<StdStream>> {
+    pub(super) fn doors(&self) -> Vec<UnboundedSender<Accepted>> {
         self.doors.clone()
     }
 
@@ -61,7 +59,7 @@ impl Cores {
 
 fn spawn(
     core: usize,
-    arrivals: UnboundedReceiver<StdStream>,
+    arrivals: UnboundedReceiver<Accepted>,
     process: Arc<Process>,
 ) -> Result<JoinHandle<Result<(), ServeError>>, AppError> {
     let system = |what| move |source| AppError::System { what, source };
@@ -75,9 +73,11 @@ fn spawn(
         .name(format!("tollgate-core-{core}"))
         .spawn(move || {
             runtime.block_on(async {
-                let incoming = UnboundedReceiverStream::new(arrivals).map(TcpStream::from_std);
+                let incoming = UnboundedReceiverStream::new(arrivals);
                 let (health, stop) = (process.health.clone(), process.stop.clone());
-                serve(incoming, rls, health, &process.connections(core), stop).await
+                let message_bytes = process.settings.bounds.message_bytes;
+                let bounds = process.listener_bounds(core);
+                serve(incoming, rls, health, message_bytes, &bounds, stop).await
             })
         })
         .map_err(system("a thread"))
@@ -91,39 +91,15 @@ fn runtime(grpc: &Grpc) -> io::Result<Runtime> {
     builder.worker_threads(grpc.threads()).thread_name("tollgate-worker").enable_all().build()
 }
 
-/// Accepts connections and deals them to the cores in turn, until `stop`.
+/// Deals the connections that come in at `door` to the cores in turn, until `stop`.
 pub(super) async fn deal(
-    listener: TcpListener,
-    doors: Vec<UnboundedSender<StdStream>>,
+    door: Door,
+    cores: Vec<UnboundedSender<Accepted>>,
     stop: CancellationToken,
-    process: Arc<Process>,
 ) {
-    for door in doors.iter().cycle() {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = accept(&listener) => accepted,
-        };
-        process.metrics.connections.inc();
+    for core in cores.iter().cycle() {
+        let Some(accepted) = stop.run_until_cancelled(door.accept()).await else { return };
         // A core that has stopped drops its connections; the client comes back and meets another.
-        let _ = door.send(accepted);
+        let _ = core.send(accepted);
     }
-}
-
-/// The next connection, past those that were lost before they were accepted and times without file descriptors.
-async fn accept(listener: &TcpListener) -> StdStream {
-    loop {
-        match hand_over(listener).await {
-            Ok(stream) => return stream,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
-        }
-    }
-}
-
-async fn hand_over(listener: &TcpListener) -> io::Result<StdStream> {
-    let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    stream.into_std()
 }

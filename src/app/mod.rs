@@ -101,10 +101,9 @@ pub async fn run(
 
     let cores = Cores::start(&process)?;
     tasks.spawn(cores::deal(
-        listeners.grpc,
+        process.door(listeners.grpc, "grpc"),
         cores.doors(),
         accepting.clone(),
-        Arc::clone(&process),
     ));
     administer::spawn(&tasks, &process, listeners.admin)?;
     tasks.spawn(http(listeners.http, ops(&process)?, Arc::clone(&process)));
@@ -148,9 +147,8 @@ fn ops(process: &Arc<Process>) -> Result<Ops<process::Store>, AppError> {
 }
 
 async fn http(listener: TcpListener, ops: Ops<process::Store>, process: Arc<Process>) {
-    let routes = http::router(Arc::new(ops), process.settings.bounds.message_bytes);
-    let stop = process.stop.clone().cancelled_owned();
-    if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stop).await {
-        tracing::error!(%error, "the HTTP listener stopped");
-    }
+    let bounds = process.listener_bounds(0);
+    let body_bytes = process.settings.bounds.message_bytes;
+    let routes = http::router(Arc::new(ops), body_bytes, bounds.message_timeout);
+    http::serve(process.door(listener, "http"), routes, bounds, process.stop.clone()).await;
 }

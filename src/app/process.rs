@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
@@ -19,10 +20,11 @@ use crate::control::registry::any::AnyRegistry;
 use crate::control::registry::embedded::EmbeddedRegistry;
 use crate::control::registry::redis::{RedisRegistry, RedisRegistrySettings};
 use crate::domain::{Commit, Group, Key, SystemClock};
-use crate::edge::grpc::connections::Connections;
 use crate::edge::grpc::headers::HeaderNames;
 use crate::edge::grpc::response::Responder;
 use crate::edge::grpc::rls::Rls;
+use crate::edge::listener::Bounds as ListenerBounds;
+use crate::edge::listener::door::Door;
 use crate::limiter::key::{KeyMaker, SensitiveHasher};
 use crate::limiter::layers::Layers;
 use crate::limiter::layers::deny_cache::DenyCache;
@@ -191,19 +193,29 @@ impl Process {
         Ok(Store::Redis(store))
     }
 
-    /// How long connections of the `index`-th runtime live: a little less or more than those of others, so that not
-    /// all end at once.
-    pub(super) fn connections(&self, index: usize) -> Connections {
-        let grpc = &self.settings.grpc;
+    /// What peers may take of a listener. Connections of the `index`-th runtime live a little less or more long than
+    /// those of others, so that not all end at once.
+    pub(super) fn listener_bounds(&self, index: usize) -> ListenerBounds {
+        let (grpc, listeners) = (&self.settings.grpc, &self.settings.listeners);
         let runtimes = grpc.runtimes().max(1);
         let spread =
             |age: Duration| age.mul_f64(0.9 + 0.2 * (index as f64 + 0.5) / runtimes as f64);
-        Connections {
-            message_bytes: self.settings.bounds.message_bytes,
+        ListenerBounds {
+            connections: listeners.max_connections,
+            connections_per_peer: listeners.max_connections_per_peer,
+            streams: u32::try_from(listeners.max_streams).unwrap_or(u32::MAX),
+            header_bytes: u32::try_from(listeners.max_header_bytes).unwrap_or(u32::MAX),
+            handshake_timeout: listeners.handshake_timeout,
+            message_timeout: listeners.message_timeout,
             max_age: grpc.max_connection_age.map(spread),
             keepalive_interval: grpc.keepalive_interval,
             keepalive_timeout: grpc.keepalive_timeout,
         }
+    }
+
+    /// The door of `listener`, called `name`.
+    pub(super) fn door(&self, listener: TcpListener, name: &'static str) -> Door {
+        Door::new(listener, name, self.listener_bounds(0), Arc::clone(&self.metrics))
     }
 
     /// Waits until every store has tried to connect, so that the first requests meet it. Redis may be away: then

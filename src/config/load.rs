@@ -170,7 +170,7 @@ fn listeners(settings: &Settings, reader: &mut Reader) {
 }
 
 fn numbers(settings: &Settings, reader: &mut Reader) {
-    let bounds = &settings.bounds;
+    let (bounds, listeners) = (&settings.bounds, &settings.listeners);
     for (key, value, least, most) in [
         ("grpc.cores", settings.grpc.cores, 0, 1_024),
         ("redis.frames_in_flight", settings.redis.frames_in_flight, 1, 64),
@@ -182,6 +182,10 @@ fn numbers(settings: &Settings, reader: &mut Reader) {
         ("bounds.entries", bounds.entries, 1, usize::MAX),
         ("bounds.key_bytes", bounds.key_bytes, 1, usize::MAX),
         ("bounds.value_bytes", bounds.value_bytes, 1, usize::MAX),
+        ("listeners.max_connections", listeners.max_connections, 1, usize::MAX),
+        ("listeners.max_connections_per_peer", listeners.max_connections_per_peer, 1, usize::MAX),
+        ("listeners.max_streams", listeners.max_streams, 1, 1 << 20),
+        ("listeners.max_header_bytes", listeners.max_header_bytes, 4_096, 16 << 20),
         ("metrics.max_series", settings.metrics.max_series, 1, usize::MAX),
     ] {
         if value < least {

@@ -64,6 +64,8 @@ pub struct Settings {
     pub deny_cache: DenyCache,
     /// How large a request may be.
     pub bounds: Bounds,
+    /// What a peer may take of a listener.
+    pub listeners: Listeners,
     /// What responses carry.
     pub response: Response,
     /// Metrics.
@@ -84,6 +86,7 @@ impl Settings {
         Store::SECTION,
         DenyCache::SECTION,
         Bounds::SECTION,
+        Listeners::SECTION,
         Response::SECTION,
         Metrics::SECTION,
         Log::SECTION,
@@ -100,6 +103,7 @@ impl Settings {
         let store = Store::read(reader);
         let deny_cache = DenyCache::read(reader);
         let bounds = Bounds::read(reader);
+        let listeners = Listeners::read(reader);
         let response = Response::read(reader);
         let metrics = Metrics::read(reader);
         let log = Log::read(reader);
@@ -113,6 +117,7 @@ impl Settings {
             store: store?,
             deny_cache: deny_cache?,
             bounds: bounds?,
+            listeners: listeners?,
             response: response?,
             metrics: metrics?,
             log: log?,
@@ -292,6 +297,24 @@ section! {
         key_bytes: usize = "1024",
         /// Bytes of an entry's value.
         value_bytes: usize = "8192",
+    }
+}
+
+section! {
+    /// Bounds of the gRPC, admin and HTTP listeners. Each listener counts by itself.
+    pub struct Listeners in "listeners" {
+        /// Open connections of a listener; one more is closed at once.
+        max_connections: usize = "10000",
+        /// Open connections from one address. Envoy keeps one connection per worker.
+        max_connections_per_peer: usize = "1000",
+        /// Concurrent calls on one HTTP/2 connection. Envoy opens another connection when it needs more.
+        max_streams: usize = "1024",
+        /// Bytes of the headers of one request over HTTP/2.
+        max_header_bytes: usize = "262144",
+        /// Time for the HTTP/2 preface of a new connection, or for the headers of an HTTP/1 request.
+        handshake_timeout: Duration = "10s",
+        /// Time for the message of a call, or the body of a request, to arrive.
+        message_timeout: Duration = "10s",
     }
 }
 

@@ -128,8 +128,10 @@ pub struct Metrics {
     pub memory_counters: Gauge,
     /// Stored states of a format that this version does not read; they count as empty.
     pub unreadable_states: Counter<u64, AtomicU64>,
-    /// gRPC connections accepted.
+    /// Connections accepted.
     pub connections: Counter,
+    /// Connections closed at once, for there were too many.
+    pub connections_refused: Counter,
     /// Policies applied at run time that do not compile and are left out.
     pub faulty_policies: Gauge,
     /// Records of the registry that could not be read and were skipped.
@@ -171,6 +173,7 @@ impl Metrics {
             memory_counters: Gauge::default(),
             unreadable_states: Counter::default(),
             connections: Counter::default(),
+            connections_refused: Counter::default(),
             faulty_policies: Gauge::default(),
             unreadable_records: Counter::default(),
             registry_revision: Gauge::default(),
@@ -273,7 +276,12 @@ impl Metrics {
             "Policies applied at run time that do not compile and are left out",
             self.faulty_policies.clone(),
         );
-        registry.register("connections", "gRPC connections accepted", self.connections.clone());
+        registry.register("connections", "Connections accepted", self.connections.clone());
+        registry.register(
+            "connections_refused",
+            "Connections closed at once, beyond the bounds of their listener",
+            self.connections_refused.clone(),
+        );
         registry.register(
             "build",
             "The version that is running",

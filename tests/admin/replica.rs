@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
 use tollgate::control::follower::Follower;
 use tollgate::control::layered::Layered;
 use tollgate::control::mirror::Mirror;
@@ -18,8 +18,9 @@ use tollgate::edge::admin::pb::manage_clients_request::{Action, Upsert};
 use tollgate::edge::admin::pb::policy_service_client::PolicyServiceClient;
 use tollgate::edge::admin::pb::{self, ManageClientsRequest, ManageClientsResponse};
 use tollgate::edge::admin::{Admin, SERVICE_NAMES, routes};
-use tollgate::edge::grpc::connections::Connections;
 use tollgate::edge::grpc::server::serve_admin;
+use tollgate::edge::listener::Bounds as ListenerBounds;
+use tollgate::edge::listener::door::Door;
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::failover::Failover;
@@ -103,18 +104,10 @@ impl World {
         let address = listener.local_addr().unwrap();
         let services = routes(Arc::new(admin), Guard::new(token));
         tokio::spawn(async move {
-            let connections = Connections {
-                message_bytes: 65_536,
-                max_age: None,
-                keepalive_interval: deadline,
-                keepalive_timeout: deadline,
-            };
-            let incoming = TcpListenerStream::new(listener);
-            let health = HealthReporter::new();
-            let stop = std::future::pending();
-            serve_admin(incoming, services, &SERVICE_NAMES, health, &connections, stop)
-                .await
-                .unwrap();
+            let bounds = bounds(deadline);
+            let door = Door::new(listener, "admin", bounds, Arc::new(Metrics::new(0)));
+            let (health, stop) = (HealthReporter::new(), CancellationToken::new());
+            serve_admin(door, services, &SERVICE_NAMES, health, bounds, stop).await.unwrap();
         });
         let channel =
             Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
@@ -216,4 +209,19 @@ pub fn name(pairs: &[(&str, &str)]) -> pb::ClientName {
 /// The code of an error; `Ok` for none.
 pub fn code<T>(answer: &Result<T, Status>) -> Code {
     answer.as_ref().err().map_or(Code::Ok, Status::code)
+}
+
+/// Enough for any test.
+fn bounds(patient: Duration) -> ListenerBounds {
+    ListenerBounds {
+        connections: 100,
+        connections_per_peer: 100,
+        streams: 100,
+        header_bytes: 65_536,
+        handshake_timeout: patient,
+        message_timeout: patient,
+        max_age: None,
+        keepalive_interval: patient,
+        keepalive_timeout: patient,
+    }
 }

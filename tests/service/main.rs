@@ -17,6 +17,7 @@
 mod admission;
 mod answers;
 mod audit;
+mod bounds;
 mod checker;
 mod cli;
 mod clients;

@@ -3,12 +3,10 @@
 //! * [`convert`]: a request of the protocol as a [`crate::limiter::request::Request`].
 //! * [`response`]: a decision as a response of the protocol.
 //! * [`rls`]: the service, for gRPC and for `/json`.
-//! * [`connections`]: HTTP/2 connections of one core, from accepted to finished.
 //! * `structs`: dynamic metadata, written straight to bytes.
 //! * `unary`: one call on the wire, message in and reply out.
 //! * [`server`]: which services the gRPC listeners have.
 
-pub mod connections;
 pub mod convert;
 pub mod headers;
 pub mod metadata;

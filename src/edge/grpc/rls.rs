@@ -59,12 +59,17 @@ impl<S: LimitStore> Rls<S> {
 }
 
 impl<S: LimitStore> Rls<S> {
-    /// The answer to a gRPC call, whose message may have `longest` bytes.
+    /// The answer to a gRPC call, whose message may have `longest` bytes and take `patient` to arrive.
     ///
     /// A message that is larger is over its limit, not an error: Envoy would let the request pass on an error.
-    pub(super) async fn call(&self, call: Request<Incoming>, longest: usize) -> Response<Reply> {
+    pub(super) async fn call(
+        &self,
+        call: Request<Incoming>,
+        longest: usize,
+        patient: Duration,
+    ) -> Response<Reply> {
         let patience = patience(call.headers());
-        let message = match unary::message(call, longest).await {
+        let message = match unary::message_in_time(call, longest, patient).await {
             Ok(message) => message,
             Err(Unread::TooLarge) => return unary::response(&self.unread()),
             Err(Unread::Refused(status)) => return unary::refusal(status),

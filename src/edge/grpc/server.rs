@@ -3,25 +3,27 @@
 //! `ShouldRateLimit` goes past tonic's layers (routing, boxed futures, streams of messages), which cost about as much as
 //! a decision; everything else is served by them.
 
-use std::future::Future;
-use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::codegen::Service as _;
 use tonic::service::Routes;
-use tonic::transport::Server;
+use tonic::transport::server::TcpConnectInfo;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::Builder as Reflection;
 
-use super::connections::Connections;
 use super::rls::Rls;
 use super::unary::Reply;
+use crate::edge::listener::Bounds;
+use crate::edge::listener::connection::serve_http2;
+use crate::edge::listener::door::{Accepted, Door};
 use crate::edge::pb;
 use crate::edge::pb::rate_limit_service_server::SERVICE_NAME;
 use crate::store::LimitStore;
@@ -36,22 +38,40 @@ const HEALTH: &str = "grpc.health.v1.Health";
 const REFLECTION: &str = "grpc.reflection.v1.ServerReflection";
 const OLDER_REFLECTION: &str = "grpc.reflection.v1alpha.ServerReflection";
 
-/// Serves until `stop`, then finishes the calls under way.
+/// Serves what comes in until `stop`, then finishes the calls under way.
 pub async fn serve<S: LimitStore>(
-    incoming: impl Stream<Item = io::Result<TcpStream>> + Unpin,
+    mut incoming: impl Stream<Item = Accepted> + Unpin,
     rls: Rls<S>,
     health: HealthReporter,
-    connections: &Connections,
+    message_bytes: usize,
+    bounds: &Bounds,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let edge = Arc::new(Edge {
         rls,
         others: add_common(Routes::default(), &[SERVICE_NAME], health)?.prepare(),
-        message_bytes: connections.message_bytes,
+        message_bytes,
+        message_timeout: bounds.message_timeout,
     });
     // hyper and tokio move the future of a call several times. Its box is all that moves then.
     let answer = move |request| Box::pin(Arc::clone(&edge).answer(request));
-    connections.serve(incoming, answer, stop).await;
+    let open = TaskTracker::new();
+    while let Some(Some(Accepted { stream, place, .. })) =
+        stop.run_until_cancelled(incoming.next()).await
+    {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => {
+                let (bounds, answer, stop) = (*bounds, answer.clone(), stop.clone());
+                open.spawn(async move {
+                    serve_http2(stream, &bounds, answer, &stop).await;
+                    drop(place);
+                });
+            }
+            Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+        }
+    }
+    open.close();
+    open.wait().await;
     Ok(())
 }
 
@@ -61,38 +81,52 @@ struct Edge<S> {
     rls: Rls<S>,
     others: Routes,
     message_bytes: usize,
+    message_timeout: Duration,
 }
 
 impl<S: LimitStore> Edge<S> {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Reply> {
         if request.uri().path() == SHOULD_RATE_LIMIT && request.method() == Method::POST {
-            return self.rls.call(request, self.message_bytes).await;
+            return self.rls.call(request, self.message_bytes, self.message_timeout).await;
         }
         let Ok(response) = self.others.clone().call(request).await;
         response.map(Reply::Other)
     }
 }
 
-/// The admin listener, with the services of `routes`, called `names`, until `stop`.
+/// Serves the services of `routes`, called `names`, to what comes in at `door` until `stop`, then finishes the calls
+/// under way.
 pub async fn serve_admin(
-    incoming: impl Stream<Item = io::Result<TcpStream>> + Send,
+    door: Door,
     routes: Routes,
     names: &[&str],
     health: HealthReporter,
-    connections: &Connections,
-    stop: impl Future<Output = ()> + Send,
+    bounds: Bounds,
+    stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let at_once = |stream: TcpStream| stream.set_nodelay(true).map(|()| stream);
-    let incoming = incoming.map(move |accepted| accepted.and_then(at_once));
-    let mut server = Server::builder()
-        .http2_keepalive_interval(Some(connections.keepalive_interval))
-        .http2_keepalive_timeout(Some(connections.keepalive_timeout));
-    if let Some(age) = connections.max_age {
-        // Without a grace period: with one, tonic 0.14 does not ask the peer to go but cuts it off, calls and all.
-        server = server.max_connection_age(age);
+    let routes = add_common(routes, names, health)?.prepare();
+    let open = TaskTracker::new();
+    while let Some(Accepted { stream, peer, place }) = stop.run_until_cancelled(door.accept()).await
+    {
+        let Ok(stream) = TcpStream::from_std(stream) else { continue };
+        let (routes, stop) = (routes.clone(), stop.clone());
+        let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(peer) };
+        let answer = move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(info.clone());
+            let mut routes = routes.clone();
+            async move {
+                let Ok(response) = routes.call(request).await;
+                response
+            }
+        };
+        open.spawn(async move {
+            serve_http2(stream, &bounds, answer, &stop).await;
+            drop(place);
+        });
     }
-    let routes = add_common(routes, names, health)?;
-    Ok(server.add_routes(routes).serve_with_incoming_shutdown(incoming, stop).await?)
+    open.close();
+    open.wait().await;
+    Ok(())
 }
 
 /// `routes`, health, and reflection of `names` and health.
@@ -123,9 +157,6 @@ fn reflection(names: &[&str]) -> Reflection<'static> {
 /// Why a gRPC server stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The transport failed.
-    #[error("the gRPC server failed")]
-    Transport(#[from] tonic::transport::Error),
     /// The descriptors do not describe what is served.
     #[error("reflection cannot be served")]
     Reflection(#[from] tonic_reflection::server::Error),

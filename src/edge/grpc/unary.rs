@@ -6,8 +6,9 @@
 //! Source: the gRPC over HTTP/2 specification: a message is a flag (1: compressed), its length in 32 bits, big-endian,
 //! and its bytes; the status stands in the trailers.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -39,8 +40,24 @@ impl From<Status> for Unread {
     }
 }
 
+/// The one message of `request`, of at most `longest` bytes, if it comes within `patient`.
+pub(super) async fn message_in_time(
+    request: Request<Incoming>,
+    longest: usize,
+    patient: Duration,
+) -> Result<Bytes, Unread> {
+    let mut reading = pin!(message(request, longest));
+    // As a rule all of it is there, and no timer is made.
+    if let Poll::Ready(read) = futures_util::poll!(reading.as_mut()) {
+        return read;
+    }
+    tokio::time::timeout(patient, reading).await.unwrap_or_else(|_| {
+        Err(Status::deadline_exceeded(format!("the message did not arrive in {patient:?}")).into())
+    })
+}
+
 /// The one message of `request`, of at most `longest` bytes.
-pub(super) async fn message(request: Request<Incoming>, longest: usize) -> Result<Bytes, Unread> {
+async fn message(request: Request<Incoming>, longest: usize) -> Result<Bytes, Unread> {
     refuse_compression(request.headers())?;
     let mut body = request.into_body();
     let mut read = next(&mut body).await?.unwrap_or_default();

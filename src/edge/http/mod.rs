@@ -11,16 +11,26 @@ pub mod json;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Request, StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use hyper::body::Incoming;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::codegen::Service as _;
 
 use crate::edge::grpc::rls::Rls;
+use crate::edge::listener::Bounds;
+use crate::edge::listener::connection::serve_http1;
+use crate::edge::listener::door::{Accepted, Door};
 use crate::edge::pb;
 use crate::store::LimitStore;
 use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
@@ -43,8 +53,30 @@ impl<S> std::fmt::Debug for Ops<S> {
     }
 }
 
-/// The routes; bodies of at most `body_bytes`.
-pub fn router<S: LimitStore>(ops: Arc<Ops<S>>, body_bytes: usize) -> Router {
+/// Serves `routes` to what comes in at `door` until `stop`, then finishes the requests under way.
+pub async fn serve(door: Door, routes: Router, bounds: Bounds, stop: CancellationToken) {
+    let open = TaskTracker::new();
+    while let Some(Accepted { stream, place, .. }) = stop.run_until_cancelled(door.accept()).await {
+        let Ok(stream) = TcpStream::from_std(stream) else { continue };
+        let (routes, stop) = (routes.clone(), stop.clone());
+        let answer = move |request: Request<Incoming>| {
+            let mut routes = routes.clone();
+            async move {
+                let Ok(response) = routes.call(request).await;
+                response
+            }
+        };
+        open.spawn(async move {
+            serve_http1(stream, &bounds, answer, &stop).await;
+            drop(place);
+        });
+    }
+    open.close();
+    open.wait().await;
+}
+
+/// The routes; bodies of at most `body_bytes`, which may take `patient` to arrive.
+pub fn router<S: LimitStore>(ops: Arc<Ops<S>>, body_bytes: usize, patient: Duration) -> Router {
     Router::new()
         .route("/json", any(decide::<S>))
         .route("/healthcheck", get(ready::<S>))
@@ -52,7 +84,16 @@ pub fn router<S: LimitStore>(ops: Arc<Ops<S>>, body_bytes: usize) -> Router {
         .route("/livez", get(|| async { "OK\n" }))
         .route("/metrics", get(metrics::<S>))
         .layer(DefaultBodyLimit::max(body_bytes))
+        .layer(from_fn(move |request, next| in_time(patient, request, next)))
         .with_state(ops)
+}
+
+/// 408 for a request that is not answered in time: decisions take milliseconds, so it is its body that did not come.
+async fn in_time(patient: Duration, request: Request<Body>, next: Next) -> Response {
+    tokio::time::timeout(patient, next.run(request)).await.unwrap_or_else(|_| {
+        let reason = format!("the body did not arrive in {patient:?}\n");
+        (StatusCode::REQUEST_TIMEOUT, reason).into_response()
+    })
 }
 
 async fn ready<S: LimitStore>(State(ops): State<Arc<Ops<S>>>) -> Response {

@@ -1,0 +1,178 @@
+//! One connection: handshake, requests, the request to go, the end of the calls under way.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::Bounds;
+
+/// What every HTTP/2 connection begins with. Source: RFC 9113, section 3.4.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How often to look whether the rest of it has come: not at all, as a rule.
+const PREFACE_PAUSE: Duration = Duration::from_millis(20);
+
+/// Serves one HTTP/2 connection by `answer` until it ends or, asked to go by `stop` or by its age, has finished its calls.
+pub(in crate::edge) async fn serve_http2<A, F, B>(
+    stream: TcpStream,
+    bounds: &Bounds,
+    answer: A,
+    stop: &CancellationToken,
+) where
+    A: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let greeted = tokio::time::timeout(bounds.handshake_timeout, greeted(&stream));
+    if !matches!(stop.run_until_cancelled(greeted).await, Some(Ok(Ok(())))) {
+        return;
+    }
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(bounds.keepalive_interval)
+        .keep_alive_timeout(bounds.keepalive_timeout)
+        .max_header_list_size(bounds.header_bytes)
+        .max_concurrent_streams(bounds.streams);
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service(answer)));
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = time_to_go(bounds.max_age, stop) => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    note(ended);
+}
+
+/// The same over HTTP/1.
+pub(in crate::edge) async fn serve_http1<A, F, B>(
+    stream: TcpStream,
+    bounds: &Bounds,
+    answer: A,
+    stop: &CancellationToken,
+) where
+    A: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(bounds.handshake_timeout);
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service(answer)));
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = time_to_go(bounds.max_age, stop) => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    note(ended);
+}
+
+fn service<A, F, B>(
+    answer: A,
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = Response<B>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+>
+where
+    A: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body,
+{
+    service_fn(move |request| {
+        let answer = answer(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    })
+}
+
+async fn time_to_go(max_age: Option<Duration>, stop: &CancellationToken) {
+    match max_age {
+        Some(age) => drop(tokio::time::timeout(age, stop.cancelled()).await),
+        None => stop.cancelled().await,
+    }
+}
+
+fn note(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended badly");
+    }
+}
+
+/// Waits until the peer has sent the whole preface, or anything else: the protocol has an answer to that.
+async fn greeted(stream: &TcpStream) -> io::Result<()> {
+    let mut there = [0; PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut there).await?;
+        let partial = there.get(..length).is_some_and(|there| PREFACE.starts_with(there));
+        if length == 0 || length == PREFACE.len() || !partial {
+            return Ok(());
+        }
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Empty;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+
+    fn bounds() -> Bounds {
+        Bounds {
+            connections: 1,
+            connections_per_peer: 1,
+            streams: 1,
+            header_bytes: 1 << 14,
+            handshake_timeout: PREFACE_TIMEOUT,
+            message_timeout: PREFACE_TIMEOUT,
+            max_age: None,
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: PREFACE_TIMEOUT,
+        }
+    }
+
+    /// How long a peer that sends `bytes` and no more is waited for; it must be let go then.
+    async fn patience_with(bytes: &[u8]) -> Duration {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        peer.write_all(bytes).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let refuse = |_| async { Response::new(Empty::<Bytes>::new()) };
+        let begin = Instant::now();
+        serve_http2(stream, &bounds(), refuse, &CancellationToken::new()).await;
+        let waited = begin.elapsed();
+        // The end, or a reset where something of what was sent had not been read.
+        assert!(!matches!(peer.read(&mut [0]).await, Ok(1..)));
+        waited
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn peers_that_do_not_send_the_preface_are_let_go() {
+        for beginning in [0, 1, PREFACE.len() - 1] {
+            let waited = patience_with(&PREFACE[..beginning]).await;
+            assert!((PREFACE_TIMEOUT..PREFACE_TIMEOUT * 2).contains(&waited), "{waited:?}");
+        }
+    }
+}
