@@ -93,6 +93,9 @@ def retry_after(response):
     """When all descriptors would pass that are over their limit: to the millisecond by the metadata, else, where tollgate
     is set to send none, by whole seconds."""
     over = [i for i, status in enumerate(response.statuses) if status.code == RateLimitResponse.OVER_LIMIT]
+    if not over:
+        # A request beyond the bounds of tollgate is over its limit as a whole, and never passes as it is.
+        return None
     if not response.HasField("dynamic_metadata"):
         return max(response.statuses[i].duration_until_reset.ToTimedelta().total_seconds() for i in over)
     told = response.dynamic_metadata["descriptors"]

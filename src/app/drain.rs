@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
@@ -25,6 +27,17 @@ impl Signals {
         Ok(Self(Mutex::new((on(SignalKind::terminate())?, on(SignalKind::interrupt())?))))
     }
 
+    /// Resolves at the next of them that comes later than [`SAME_REQUEST`] from now.
+    async fn wait_again(&self) {
+        let begun = Instant::now();
+        loop {
+            self.wait().await;
+            if begun.elapsed() >= SAME_REQUEST {
+                return;
+            }
+        }
+    }
+
     /// Resolves at the next of them.
     pub(super) async fn wait(&self) {
         let mut signals = self.0.lock().await;
@@ -35,6 +48,9 @@ impl Signals {
         }
     }
 }
+
+/// A repeat within this time is the same request: supervisors, and `timeout`, signal the process and its group.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 pub(super) fn on(kind: SignalKind) -> Result<Signal, AppError> {
     signal(kind).map_err(|source| AppError::System { what: "a signal handler", source })
@@ -96,6 +112,6 @@ pub(super) async fn drain(
         } else {
             tracing::warn!("stopped with calls still under way after {limit:?}");
         },
-        () = signals.wait() => tracing::warn!("stopped at once, at the second signal"),
+        () = signals.wait_again() => tracing::warn!("stopped at once, at the second signal"),
     }
 }

@@ -111,6 +111,7 @@ impl Process {
                 entries: settings.bounds.entries,
                 key_bytes: settings.bounds.key_bytes,
                 value_bytes: settings.bounds.value_bytes,
+                limits: settings.bounds.limits,
             },
             resolver: Resolver {
                 keys: KeyMaker::new(&settings.redis.key_prefix, hasher.clone()),

@@ -182,6 +182,8 @@ fn numbers(settings: &Settings, reader: &mut Reader) {
         ("bounds.entries", bounds.entries, 1, usize::MAX),
         ("bounds.key_bytes", bounds.key_bytes, 1, usize::MAX),
         ("bounds.value_bytes", bounds.value_bytes, 1, usize::MAX),
+        // A node of a policy, and a client, may have 16.
+        ("bounds.limits", bounds.limits, 16, usize::MAX),
         ("listeners.max_connections", listeners.max_connections, 1, usize::MAX),
         ("listeners.max_connections_per_peer", listeners.max_connections_per_peer, 1, usize::MAX),
         ("listeners.max_streams", listeners.max_streams, 1, 1 << 20),

@@ -297,6 +297,8 @@ section! {
         key_bytes: usize = "1024",
         /// Bytes of an entry's value.
         value_bytes: usize = "8192",
+        /// Limits that a request meets, over all its descriptors. A limit costs Redis about 6 µs.
+        limits: usize = "512",
     }
 }
 

@@ -166,17 +166,23 @@ impl Shared {
         if mode == Mode::Off {
             return undecided(&Status::default(), Verdict::Admit);
         }
-        if !self.bounds.hold(request) {
+        let out_of_bounds = || {
             let shadow = mode == Mode::Shadow;
             let status = Status { outcome: Outcome::OutOfBounds, shadow, ..Status::default() };
-            let verdict = if shadow { Verdict::Admit } else { Verdict::Deny };
-            return undecided(&status, verdict);
+            undecided(&status, if shadow { Verdict::Admit } else { Verdict::Deny })
+        };
+        if !self.bounds.hold(request) {
+            return out_of_bounds();
         }
         let policy = snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
         if policy.is_none() && !self.resolver.clients.has_domain(&request.domain) {
             return undecided(&Status::default(), Verdict::Admit);
         }
         let resolution = self.resolver.resolve(request, &snapshot, policy, mode);
+        // So many limits hold a store up for longer than a decision may take, and undecided requests may pass.
+        if resolution.ask.group.claims.len() > self.bounds.limits {
+            return out_of_bounds();
+        }
         Begun::Open(Open { resolution, mode, snapshot })
     }
 

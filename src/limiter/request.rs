@@ -55,6 +55,8 @@ pub struct Bounds {
     pub key_bytes: usize,
     /// Bytes of an entry's value.
     pub value_bytes: usize,
+    /// Limits that a request meets, over all its descriptors.
+    pub limits: usize,
 }
 
 impl Bounds {

@@ -33,6 +33,7 @@ pub use self::compile::compile;
 pub(crate) use self::compile::{LONGEST_NAME, fits_header};
 pub use self::fault::{Fault, Faults, Place, Snippet, Warning};
 pub use self::rule::{How, LeaseTerms, LimitKind, PathEntry, Rule, RuleLimit};
+pub use self::rule::{MAX_METADATA_BYTES, MAX_METADATA_LEVELS};
 pub use self::schema::KEYS;
 pub use self::set::{Domain, PolicySet};
 pub use self::source::Source;

@@ -109,6 +109,18 @@ impl Node {
     }
 }
 
+impl Node {
+    /// A list or mapping that lies more than `levels` levels deep, this one counted.
+    pub(super) fn below(&self, levels: usize) -> Option<&Self> {
+        match &self.data {
+            Data::Scalar { .. } => None,
+            _ if levels == 0 => Some(self),
+            Data::List(items) => items.iter().find_map(|item| item.below(levels - 1)),
+            Data::Map(entries) => entries.iter().find_map(|entry| entry.value.below(levels - 1)),
+        }
+    }
+}
+
 /// A mapping as a JSON object.
 pub(super) fn to_object(entries: &[Entry]) -> Map<String, Value> {
     entries.iter().map(|entry| (entry.key.to_string(), entry.value.to_json())).collect()

@@ -12,6 +12,13 @@ use super::fault::Place;
 use super::words::OnStoreFailure;
 use crate::domain::{Limit, Unit};
 
+/// The most levels of metadata, the outermost mapping counted. Decoders of protobuf refuse messages of more than 100
+/// levels; a level of JSON takes up to three, and an answer that its caller cannot decode lets the request pass.
+pub const MAX_METADATA_LEVELS: usize = 16;
+
+/// The most bytes of metadata as JSON: it is sent with every answer.
+pub const MAX_METADATA_BYTES: usize = 4_096;
+
 /// The limits of one node, and its modes.
 #[derive(Clone, Debug)]
 pub struct Rule {

@@ -41,6 +41,7 @@ use serde_json::{Map, Value};
 use self::fields::{Fields, Kind};
 use super::fault::{At, Report};
 use super::node::{Data, Entry, Node, to_object};
+use super::rule::{MAX_METADATA_BYTES, MAX_METADATA_LEVELS};
 use super::words::{AlgorithmName, ChargeName, OnStoreFailure};
 use crate::domain::{SATURATION, Unit};
 
@@ -231,11 +232,23 @@ impl Descriptor {
 
 fn metadata(fields: &Fields<'_>, report: &mut Report<'_>) -> Option<Map<String, Value>> {
     let node = &fields.get("metadata")?.value;
-    if let Data::Map(entries) = &node.data {
-        return Some(to_object(entries));
+    let Data::Map(entries) = &node.data else {
+        report.fault(node.at, format!("metadata must be a mapping, found {}", node.describe()));
+        return None;
+    };
+    if let Some(deep) = node.below(MAX_METADATA_LEVELS) {
+        let fault = format!("metadata may be nested {MAX_METADATA_LEVELS} levels deep, no deeper");
+        report.fault(deep.at, fault);
+        return None;
     }
-    report.fault(node.at, format!("metadata must be a mapping, found {}", node.describe()));
-    None
+    let metadata = to_object(entries);
+    let bytes = serde_json::to_vec(&metadata).map_or(usize::MAX, |text| text.len());
+    if bytes > MAX_METADATA_BYTES {
+        let fault = format!("metadata has {bytes} bytes as JSON, at most {MAX_METADATA_BYTES}");
+        report.fault(node.at, fault);
+        return None;
+    }
+    Some(metadata)
 }
 
 impl Limit {

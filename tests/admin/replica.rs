@@ -78,7 +78,13 @@ impl World {
         let shared = Arc::new(Shared {
             policies: Policies::new(compiled.set, Arc::clone(&metrics)),
             modes: KillSwitch::default(),
-            bounds: Bounds { descriptors: 16, entries: 4, key_bytes: 64, value_bytes: 128 },
+            bounds: Bounds {
+                descriptors: 16,
+                entries: 4,
+                key_bytes: 64,
+                value_bytes: 128,
+                limits: 64,
+            },
             resolver: Resolver {
                 keys: KeyMaker::new("t:", SensitiveHasher::new(b"key")),
                 default_algorithm: AlgorithmName::SlidingWindow,

@@ -177,3 +177,19 @@ async fn connections_beyond_a_bound_are_closed_counted_and_logged_and_places_com
         }
     }
 }
+
+#[tokio::test]
+async fn request_of_too_many_limits_is_over_its_limit() {
+    let limits = (1..=16)
+        .map(|i| format!("      - {{unit: second, unit_multiplier: {i}, requests_per_unit: 9}}\n"));
+    let node = format!("  - key: k\n    rate_limits:\n{}", limits.collect::<String>());
+    let tollgate = Options::serving(&format!("domain: d\ndescriptors:\n{node}")).start();
+    let mut client = tollgate.client().await;
+    for (descriptors, expected) in [(32, Code::Ok), (33, Code::OverLimit)] {
+        let values: Vec<_> = (0..descriptors).map(|i| i.to_string()).collect();
+        let entries: Vec<_> = values.iter().map(|value| [("k", value.as_str())]).collect();
+        let asked = request("d", &entries.iter().map(|entry| &entry[..]).collect::<Vec<_>>());
+        assert_eq!(ask(&mut client, asked).await.overall_code(), expected, "{descriptors}");
+    }
+    assert_eq!(tollgate.metric("tollgate_out_of_bounds_requests_total"), Some(1.0));
+}

@@ -212,6 +212,10 @@ async fn second_signal_or_the_drain_timeout_ends_what_will_not_end() {
     patient.wait_for_log("draining");
     assert_eq!(hasty.wait().code(), Some(0));
     hasty.wait_for_log("calls still under way");
+    // Supervisors signal a process and its group: a repeat within a second is the same request.
+    patient.signal("TERM");
+    tokio::time::sleep_until((start + Duration::from_millis(1_100)).into()).await;
+    assert!(!patient.log().iter().any(|line| line.contains("at the second signal")));
     patient.signal("TERM");
     assert_eq!(patient.wait().code(), Some(0));
     patient.wait_for_log("at the second signal");

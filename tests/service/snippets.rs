@@ -104,6 +104,22 @@ fn python_decides_settles_and_passes_when_nobody_answers() {
     for address in [closed, silent.local_addr().unwrap()] {
         assert_undecided(&snippet.run(address, ""));
     }
+    assert_eq!(snippet.run(narrow().at.grpc, &patient), DENIED);
+}
+
+/// Every message is too large to be read: the answer has no statuses.
+fn narrow() -> Tollgate {
+    tollgate().set("bounds.message_bytes=16").start()
+}
+
+/// No wait helps a message that is too large.
+const DENIED: [&str; 2] = ["request: denied", "work: denied"];
+
+#[tokio::test]
+async fn rust_reads_an_answer_without_statuses() {
+    let tollgate = narrow();
+    let limiter = ask::Limiter::new(format!("http://{}", tollgate.at.grpc), PATIENT).unwrap();
+    assert_eq!(ask::serve(&limiter, "acme").await, DENIED);
 }
 
 /// The Python snippet, run by the commands that it names.

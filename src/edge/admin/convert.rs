@@ -197,6 +197,21 @@ pub(super) fn to_json(fields: Struct) -> Option<Map<String, Json>> {
     fields.fields.into_iter().map(|(key, value)| Some((key, value_to_json(value)?))).collect()
 }
 
+/// Whether `fields` has a list or mapping that lies more than `levels` levels deep, itself counted.
+pub(super) fn is_below(fields: &Struct, levels: usize) -> bool {
+    levels == 0 || fields.fields.values().any(|value| value_is_below(value, levels - 1))
+}
+
+fn value_is_below(value: &Value, levels: usize) -> bool {
+    match &value.kind {
+        Some(Kind::ListValue(list)) => {
+            levels == 0 || list.values.iter().any(|value| value_is_below(value, levels - 1))
+        }
+        Some(Kind::StructValue(fields)) => is_below(fields, levels),
+        _ => false,
+    }
+}
+
 fn value_to_json(value: Value) -> Option<Json> {
     Some(match value.kind {
         None | Some(Kind::NullValue(_)) => Json::Null,

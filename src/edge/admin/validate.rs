@@ -6,19 +6,21 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::convert::{algorithm_from_pb, micros, to_json, unit_from_pb};
+use super::convert::{algorithm_from_pb, is_below, micros, to_json, unit_from_pb};
 use super::pb;
 use super::violations::Violations;
 use crate::control::registry::Expect;
 use crate::domain::{LimitError, Unit};
 use crate::limiter::request::Bounds;
 use crate::limits::{Client, ClientLimit, ClientName, Limits, Model, Rate};
-use crate::policy::{AlgorithmName, LONGEST_NAME, OnStoreFailure, fits_header};
+use crate::policy::{
+    AlgorithmName, LONGEST_NAME, MAX_METADATA_BYTES, MAX_METADATA_LEVELS, OnStoreFailure,
+    fits_header,
+};
 
 const MOST_LIMITS: usize = 16;
 const MOST_LABELS: usize = 16;
 const LONGEST_LABEL: usize = 63;
-const MOST_METADATA_BYTES: usize = 4_096;
 
 /// Said already, as a violation.
 struct Wrong;
@@ -174,13 +176,18 @@ impl Validator<'_> {
         at: &str,
     ) -> Result<Option<Arc<Map<String, Value>>>, Wrong> {
         let Some(metadata) = metadata else { return Ok(None) };
+        if is_below(&metadata, MAX_METADATA_LEVELS) {
+            let found = format!("may be nested {MAX_METADATA_LEVELS} levels deep, no deeper");
+            self.violations.add(at, found);
+            return Err(Wrong);
+        }
         let Some(map) = to_json(metadata) else {
             self.violations.add(at, "has a number that is not finite");
             return Err(Wrong);
         };
         let bytes = serde_json::to_vec(&map).map_or(usize::MAX, |text| text.len());
-        if bytes > MOST_METADATA_BYTES {
-            let found = format!("has {bytes} bytes as JSON, at most {MOST_METADATA_BYTES}");
+        if bytes > MAX_METADATA_BYTES {
+            let found = format!("has {bytes} bytes as JSON, at most {MAX_METADATA_BYTES}");
             self.violations.add(at, found);
             return Err(Wrong);
         }

@@ -5,7 +5,9 @@
 //! inheriting what the shared one holds. So a flood of keys neither exhausts memory nor resets anybody's limit: it
 //! can only make newcomers share.
 
-use hashbrown::{HashMap, hash_table::Entry as Slot};
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+
+use hashbrown::{DefaultHashBuilder, HashMap, hash_table::Entry as Slot};
 
 use super::entries::{Entries, Entry};
 use super::fingerprint::Fingerprint;
@@ -32,12 +34,11 @@ pub(super) enum Place {
     Overflow(OverflowKey),
 }
 
-/// A shared counter: the numbers of the limit and which of its overflow counters.
+/// A shared counter: the rule, as far as a key names it, and which of its overflow counters. Not the numbers of the
+/// limit: a change of them must not begin a new counter.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct OverflowKey {
-    algorithm: Algorithm,
-    requests: u32,
-    period: u64,
+    rule: u64,
     slot: usize,
 }
 
@@ -51,6 +52,7 @@ pub(super) struct Shard {
     /// Where the counter was that was looked for last: a step looks for the same one several times.
     found: usize,
     spare: Spare,
+    hasher: DefaultHashBuilder,
     overflow: HashMap<OverflowKey, (Counter, Timestamp)>,
     overflow_slots: usize,
     max: usize,
@@ -67,6 +69,7 @@ impl Shard {
             index: Index::default(),
             found: 0,
             spare: Spare::default(),
+            hasher: DefaultHashBuilder::default(),
             overflow: HashMap::new(),
             overflow_slots: OVERFLOW_PER_LIMIT.div_ceil(shards),
             max: max.max(1),
@@ -187,12 +190,8 @@ impl Shard {
     }
 
     fn overflow_key(&self, print: Fingerprint, claim: &Claim) -> OverflowKey {
-        OverflowKey {
-            algorithm: claim.limit.algorithm(),
-            requests: claim.limit.requests(),
-            period: claim.limit.period_micros(),
-            slot: (print.index as usize) % self.overflow_slots,
-        }
+        let rule = rule_of(&self.hasher, claim);
+        OverflowKey { rule, slot: (print.index as usize) % self.overflow_slots }
     }
 
     /// Whether a new key may have a counter of its own; drops some that are empty again.
@@ -244,6 +243,32 @@ impl Shard {
             }
         }
     }
+}
+
+/// A hash of what the keys of one rule have in common: domain, entry keys and shared patterns, but no values; and what
+/// the counter is.
+fn rule_of(hasher: &DefaultHashBuilder, claim: &Claim) -> u64 {
+    let tag = claim.key.as_bytes().iter().skip_while(|byte| **byte != b'{');
+    let mut in_value = false;
+    let mut hash = hasher.build_hasher();
+    for byte in tag {
+        // All three are escaped where they are part of a key or a value.
+        in_value = match byte {
+            b'=' | b'#' => true,
+            b'|' | b'}' => false,
+            _ => in_value,
+        };
+        if !in_value {
+            hash.write_u8(*byte);
+        }
+    }
+    let slots = match claim.limit.algorithm() {
+        Algorithm::TokenBucket { .. } => 0,
+        Algorithm::FixedWindow => 1,
+        Algorithm::SlidingWindow { slots } => 1 + slots,
+    };
+    (slots, claim.limit.period_micros()).hash(&mut hash);
+    hash.finish()
 }
 
 fn hash_of(entries: &Entries, at: u32) -> u64 {

@@ -73,6 +73,20 @@ fn newcomers_without_room_share_at_the_limits_own_numbers() {
 }
 
 #[test]
+fn shared_counters_outlive_a_change_of_the_limit_and_are_apart_by_rule() {
+    let (store, _) = store(1);
+    ask(&store, &["first"], per_minute(5), Hits::Take(1));
+    let of_rule = |rule: &str| format!("p:1:{{d|{rule}=v}}:sliding_window:60s:10");
+    let (one, other) = (of_rule("one"), of_rule("other"));
+    assert!(ask(&store, &[&one], per_minute(5), Hits::Take(5))[0].passed);
+    for requests in [6, 1, 5] {
+        let left = ask(&store, &[&one], per_minute(requests), Hits::Peek)[0].remaining;
+        assert_eq!(left, u64::from(requests.saturating_sub(5)), "of {requests}");
+    }
+    assert_eq!(ask(&store, &[&other], per_minute(5), Hits::Peek)[0].remaining, 5);
+}
+
+#[test]
 fn newcomer_inherits_what_the_shared_counter_holds() {
     let (store, clock) = store(1);
     ask(&store, &["first"], per_minute(5), Hits::Take(1));
@@ -105,8 +119,10 @@ fn overflowing_with_too_many_different_limits_is_no_reading_rather_than_a_free_p
     let (store, _) = store(1);
     ask(&store, &["first"], per_minute(1), Hits::Take(1));
     let mut unknown = 0;
-    for requests in 1..400_000 {
-        let group = group(&["new"], per_minute(requests), Hits::Take(1));
+    for period in 1..400_000 {
+        let (period, algorithm) = (Duration::from_secs(period), Algorithm::FixedWindow);
+        let limit = Limit::new(1, period, algorithm, Charge::Admitted).unwrap();
+        let group = group(&["new"], limit, Hits::Take(1));
         let answer = store.decide_one(&group.claims[0], &group, Commit::Together);
         unknown += usize::from(answer.readings == [None]);
     }

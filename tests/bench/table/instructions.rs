@@ -149,7 +149,13 @@ fn service(args: &DecideArgs) -> Rls<MemoryStore<SystemClock>> {
     let shared = Arc::new(Shared {
         policies: Policies::new(policies(args.rules), Arc::clone(&metrics)),
         modes: KillSwitch::new(ModeLayer { global: Some(Mode::Enforce), ..ModeLayer::default() }),
-        bounds: Bounds { descriptors: 128, entries: 16, key_bytes: 1_024, value_bytes: 8_192 },
+        bounds: Bounds {
+            descriptors: 128,
+            entries: 16,
+            key_bytes: 1_024,
+            value_bytes: 8_192,
+            limits: 512,
+        },
         resolver: Resolver {
             keys: KeyMaker::new("tollgate:", hasher.clone()),
             default_algorithm: AlgorithmName::SlidingWindow,
