@@ -192,7 +192,7 @@ impl Shared {
         match outcome {
             Some(Outcome::OutOfBounds) => self.metrics.out_of_bounds.inc(),
             _ => self.metrics.unknown_domain.inc(),
-        };
+        }
     }
 }
 

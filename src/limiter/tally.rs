@@ -19,7 +19,7 @@ pub(super) fn tally(
     match decision.verdict {
         Verdict::Admit => metrics.requests_ok.inc(),
         Verdict::Deny => metrics.requests_over_limit.inc(),
-    };
+    }
     for (descriptor, status) in request.descriptors.iter().zip(&decision.statuses) {
         if matches!(status.outcome, Outcome::NoLimit | Outcome::OutOfBounds) {
             continue;

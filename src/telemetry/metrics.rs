@@ -13,11 +13,11 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::escape::escape;
+use super::sharded::{DurationHistogram, ShardedCounter};
 use crate::store::StoreError;
 
 /// What the registry's text is, for the HTTP answer.
@@ -94,28 +94,28 @@ pub struct Metrics {
     detailed: Mutex<usize>,
     max_detailed: usize,
     /// Requests answered OK.
-    pub requests_ok: Counter,
+    pub requests_ok: ShardedCounter,
     /// Requests answered OVER_LIMIT.
-    pub requests_over_limit: Counter,
+    pub requests_over_limit: ShardedCounter,
     /// Requests answered with a gRPC error: no domain or no descriptors.
-    pub requests_invalid: Counter,
+    pub requests_invalid: ShardedCounter,
     /// Time to decide, without the network.
-    pub decision_duration: Histogram,
+    pub decision_duration: DurationHistogram,
     store_errors: Family<Kind, Counter>,
     /// Claims let pass for want of a store.
-    pub degraded_allowed: Counter,
+    pub degraded_allowed: ShardedCounter,
     /// Claims refused for want of a store.
-    pub degraded_denied: Counter,
+    pub degraded_denied: ShardedCounter,
     /// Requests denied by what was remembered, without the store.
-    pub remembered_denials: Counter,
+    pub remembered_denials: ShardedCounter,
     /// Hits admitted from leases, without the store.
-    pub leased_hits: Counter,
+    pub leased_hits: ShardedCounter,
     /// Leased hits that nobody spent in time.
-    pub stranded_hits: Counter,
+    pub stranded_hits: ShardedCounter,
     /// Requests of domains that no policy and no client names.
-    pub unknown_domain: Counter,
+    pub unknown_domain: ShardedCounter,
     /// Requests larger than the bounds.
-    pub out_of_bounds: Counter,
+    pub out_of_bounds: ShardedCounter,
     /// The version of the policies in force.
     pub policy_version: Gauge,
     /// Reloads that put new policies in force.
@@ -153,19 +153,18 @@ impl Metrics {
             unruled: Default::default(),
             detailed: Mutex::new(0),
             max_detailed,
-            requests_ok: Counter::default(),
-            requests_over_limit: Counter::default(),
-            requests_invalid: Counter::default(),
-            // 10 us to 160 ms: below the first bucket nothing is slow, above the last Envoy has gone.
-            decision_duration: Histogram::new(exponential_buckets(0.000_01, 2.0, 15)),
+            requests_ok: ShardedCounter::default(),
+            requests_over_limit: ShardedCounter::default(),
+            requests_invalid: ShardedCounter::default(),
+            decision_duration: DurationHistogram::default(),
             store_errors: Family::default(),
-            degraded_allowed: Counter::default(),
-            degraded_denied: Counter::default(),
-            remembered_denials: Counter::default(),
-            leased_hits: Counter::default(),
-            stranded_hits: Counter::default(),
-            unknown_domain: Counter::default(),
-            out_of_bounds: Counter::default(),
+            degraded_allowed: ShardedCounter::default(),
+            degraded_denied: ShardedCounter::default(),
+            remembered_denials: ShardedCounter::default(),
+            leased_hits: ShardedCounter::default(),
+            stranded_hits: ShardedCounter::default(),
+            unknown_domain: ShardedCounter::default(),
+            out_of_bounds: ShardedCounter::default(),
             policy_version: Gauge::default(),
             reloads_ok: Counter::default(),
             reloads_failed: Counter::default(),
@@ -194,7 +193,7 @@ impl Metrics {
             "Descriptors decided, by domain, rule and outcome",
             self.decisions.clone(),
         );
-        let requests: Family<Code, Counter> = Family::default();
+        let requests: Family<Code, ShardedCounter> = Family::default();
         self.requests_ok = requests.get_or_create_owned(&Code { code: "ok" });
         self.requests_over_limit = requests.get_or_create_owned(&Code { code: "over_limit" });
         self.requests_invalid = requests.get_or_create_owned(&Code { code: "invalid_argument" });
@@ -224,7 +223,7 @@ impl Metrics {
             "Requests the store left open, by kind of failure",
             self.store_errors.clone(),
         );
-        let degraded: Family<AnswerLabel, Counter> = Family::default();
+        let degraded: Family<AnswerLabel, ShardedCounter> = Family::default();
         self.degraded_allowed = degraded.get_or_create_owned(&AnswerLabel { answer: "allow" });
         self.degraded_denied = degraded.get_or_create_owned(&AnswerLabel { answer: "deny" });
         registry.register(

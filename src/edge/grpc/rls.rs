@@ -53,7 +53,7 @@ impl<S: LimitStore> Rls<S> {
         let deadline =
             started + patience.map_or(self.store_deadline, |p| self.store_deadline.min(p));
         let decision = self.limiter.decide(&request, deadline).await;
-        self.metrics.decision_duration.observe(started.elapsed().as_secs_f64());
+        self.metrics.decision_duration.observe(started.elapsed());
         Ok(self.responder.respond(&request, &decision))
     }
 }

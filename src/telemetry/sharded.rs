@@ -1,0 +1,229 @@
+//! Counters and histograms that no two cores write: each thread has a shard, and a scrape sums them.
+//!
+//! The client library's histogram is a mutex for the whole process, and a plain counter a cache line that all cores
+//! write. Decisions take neither.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::{MetricType, TypedMetric};
+
+/// Threads beside those of the cores: control, its workers, the one that starts.
+const OTHER_THREADS: usize = 4;
+const MAX_SHARDS: usize = 64;
+
+/// A value on cache lines of its own: two, as processors fetch lines in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded<T>(T);
+
+/// One value per thread, as far as there are shards; threads beyond share one.
+#[derive(Debug)]
+struct Shards<T>(Arc<[Padded<T>]>);
+
+impl<T> Clone for Shards<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Default> Shards<T> {
+    fn new() -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self((0..(cores + OTHER_THREADS).min(MAX_SHARDS)).map(|_| Padded::default()).collect())
+    }
+}
+
+impl<T> Shards<T> {
+    #[expect(clippy::indexing_slicing, reason = "the index is below the length, which is not 0")]
+    fn own(&self) -> &T {
+        &self.0[thread_number() % self.0.len()].0
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|padded| &padded.0)
+    }
+}
+
+/// The number of this thread: 0, 1, ... in the order in which threads first ask.
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed));
+    NUMBER.with(|number| *number)
+}
+
+/// A count that only grows.
+#[derive(Clone, Debug)]
+pub struct ShardedCounter(Shards<AtomicU64>);
+
+impl Default for ShardedCounter {
+    fn default() -> Self {
+        Self(Shards::new())
+    }
+}
+
+impl ShardedCounter {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.inc_by(1);
+    }
+
+    /// Adds `count`.
+    pub fn inc_by(&self, count: u64) {
+        self.0.own().fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The sum of all shards.
+    pub fn get(&self) -> u64 {
+        self.0.iter().map(|shard| shard.load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl TypedMetric for ShardedCounter {
+    const TYPE: MetricType = MetricType::Counter;
+}
+
+impl EncodeMetric for ShardedCounter {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        encoder.encode_counter::<NoLabelSet, _, u64>(&self.get(), None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+/// Buckets of a histogram, the one without an upper bound included.
+const BUCKETS: usize = 16;
+/// The upper bound of the first bucket in nanoseconds, 10 µs; each next one is twice as large, up to 164 ms. Below the
+/// first nothing is slow; above the last Envoy has given up.
+const FIRST_NANOS: u64 = 10_000;
+
+/// Durations, by buckets from 10 µs to 164 ms.
+#[derive(Clone, Debug)]
+pub struct DurationHistogram(Shards<HistogramShard>);
+
+#[derive(Debug, Default)]
+struct HistogramShard {
+    buckets: [AtomicU64; BUCKETS],
+    sum_nanos: AtomicU64,
+}
+
+impl Default for DurationHistogram {
+    fn default() -> Self {
+        Self(Shards::new())
+    }
+}
+
+impl DurationHistogram {
+    /// Counts `duration`.
+    #[expect(clippy::indexing_slicing, reason = "`bucket_of` is below the number of buckets")]
+    pub fn observe(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let shard = self.0.own();
+        shard.buckets[bucket_of(nanos)].fetch_add(1, Ordering::Relaxed);
+        shard.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+}
+
+/// The first bucket whose upper bound is not below `nanos`.
+fn bucket_of(nanos: u64) -> usize {
+    let firsts = nanos.div_ceil(FIRST_NANOS).max(1);
+    (firsts.next_power_of_two().trailing_zeros() as usize).min(BUCKETS - 1)
+}
+
+/// The upper bound of a bucket in seconds.
+fn upper_bound(bucket: usize) -> f64 {
+    if bucket == BUCKETS - 1 {
+        return f64::INFINITY;
+    }
+    (FIRST_NANOS << bucket) as f64 / 1e9
+}
+
+impl TypedMetric for DurationHistogram {
+    const TYPE: MetricType = MetricType::Histogram;
+}
+
+impl EncodeMetric for DurationHistogram {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let mut buckets: [(f64, u64); BUCKETS] = std::array::from_fn(|i| (upper_bound(i), 0));
+        let mut sum_nanos = 0_u64;
+        for shard in self.0.iter() {
+            for ((_, sum), bucket) in buckets.iter_mut().zip(&shard.buckets) {
+                *sum += bucket.load(Ordering::Relaxed);
+            }
+            sum_nanos = sum_nanos.saturating_add(shard.sum_nanos.load(Ordering::Relaxed));
+        }
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        encoder.encode_histogram::<NoLabelSet>(sum_nanos as f64 / 1e9, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[test]
+    fn every_thread_is_counted() {
+        let counter = ShardedCounter::default();
+        thread::scope(|scope| {
+            for _ in 0..100 {
+                scope.spawn(|| (0..1_000).for_each(|_| counter.inc()));
+            }
+        });
+        assert_eq!(counter.get(), 100_000);
+    }
+
+    #[test]
+    fn shards_share_no_pair_of_cache_lines() {
+        assert_eq!(align_of::<Padded<AtomicU64>>(), 128);
+        assert_eq!(size_of::<Padded<AtomicU64>>(), 128);
+    }
+
+    #[test]
+    fn durations_fall_into_the_first_bucket_that_holds_them() {
+        let table = [
+            (0, 0),
+            (10_000, 0),
+            (10_001, 1),
+            (20_000, 1),
+            (20_001, 2),
+            (163_840_000, 14),
+            (163_840_001, 15),
+            (u64::MAX, 15),
+        ];
+        for (nanos, bucket) in table {
+            assert_eq!(bucket_of(nanos), bucket, "{nanos}");
+            assert!(nanos as f64 / 1e9 <= upper_bound(bucket));
+        }
+        let histogram = DurationHistogram::default();
+        for micros in [5, 15, 15, 200_000] {
+            histogram.observe(Duration::from_micros(micros));
+        }
+        let mut registry = Registry::default();
+        registry.register("h", "Help", histogram);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        for line in [
+            "h_sum 0.200035",
+            "h_count 4",
+            "h_bucket{le=\"0.00001\"} 1",
+            "h_bucket{le=\"0.00002\"} 3",
+            "h_bucket{le=\"0.16384\"} 3",
+            "h_bucket{le=\"+Inf\"} 4",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+    }
+}
