@@ -100,7 +100,7 @@ impl Counter {
 }
 
 /// A limit of zero has no state: hits may be given back, nothing else ever passes.
-fn blocked(hits: Hits) -> Reading {
+pub(super) fn blocked(hits: Hits) -> Reading {
     let passed = matches!(hits, Hits::Refund(_));
     let retry_after = passed.then_some(Duration::ZERO);
     Reading { passed, remaining: 0, retry_after, reset_after: Duration::ZERO, leased_until: None }

@@ -11,7 +11,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::Timestamp;
-use super::counter::Counter;
+use super::counter::{Counter, blocked};
 use super::lease::LeaseAsk;
 use super::limit::Limit;
 use super::reading::{Hits, Reading};
@@ -55,6 +55,13 @@ impl Claim {
     /// Whether the charge depends on the verdict. Refunds and limits that always charge do not.
     pub const fn is_conditional(&self) -> bool {
         !matches!(self.hits, Hits::Refund(_)) && !self.limit.always_charges()
+    }
+
+    /// The reading that holds whatever the counter says: a limit of zero has no counter, and a cost above the capacity never
+    /// fits and charges nothing. Of such a cost it says the verdict alone, not what is left.
+    pub fn certain(&self) -> Option<Reading> {
+        let too_large = self.hits.needed() > self.limit.capacity() && self.is_conditional();
+        (too_large || self.limit.is_blocked()).then(|| blocked(self.hits))
     }
 }
 

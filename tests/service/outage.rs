@@ -10,7 +10,7 @@ use tollgate::edge::pb;
 use tollgate::edge::pb::rate_limit_response::{Code, DescriptorStatus};
 
 use crate::support::grpc::{
-    Client, SHOULD_RATE_LIMIT, ask, codes, frame, is_degraded, metadata, raw_call,
+    Client, SHOULD_RATE_LIMIT, ask, codes, frame, is_degraded, metadata, raw_call, with_hits,
 };
 use crate::support::redis::RedisServer;
 use crate::support::tollgate::{Options, Tollgate, request};
@@ -124,6 +124,8 @@ async fn deny_by_setting_spares_what_needs_no_redis() {
     }
     let refused = in_time(&mut client, one("few", "v")).await;
     assert_eq!(metadata(&refused)["descriptors"][0]["retry_after_ms"], 1_000.0);
+    let too_large = in_time(&mut client, with_hits(one("admits", "v"), 4)).await;
+    assert_eq!((too_large.overall_code(), is_degraded(&too_large)), (Code::OverLimit, false));
     // One of two descriptors that need no Redis: the other's failure mode decides.
     let both = request("d", &[&[("free", "v")], &[("admits", "v")]]);
     assert_eq!(in_time(&mut client, both).await.overall_code(), Code::Ok);

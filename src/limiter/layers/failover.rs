@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::{Claim, Commit, Counter, Hits, Reading, Timestamp};
+use crate::domain::{Claim, Commit, Hits, Reading};
 use crate::limiter::ask::{Ask, Traits};
 use crate::policy::OnStoreFailure;
 use crate::store::LimitStore;
@@ -21,6 +21,13 @@ pub struct Ruling {
     pub reading: Reading,
     /// Decided without the store.
     pub degraded: bool,
+}
+
+impl From<Reading> for Ruling {
+    /// A reading that is the store's, or as good as the store's.
+    fn from(reading: Reading) -> Self {
+        Self { reading, degraded: false }
+    }
 }
 
 /// A store that cannot fail.
@@ -44,19 +51,14 @@ impl<S: LimitStore> Failover<S> {
 
     /// One ruling per claim, same order, no later than `deadline`.
     pub async fn decide(&self, ask: &Ask, commit: Commit, deadline: Instant) -> Vec<Ruling> {
-        // A limit of zero needs no counter: what it says is certain, store or no store.
-        if ask.group.claims.iter().all(|claim| claim.limit.is_blocked()) {
-            return ask.group.claims.iter().map(certain).collect();
-        }
         let answer = self.store.decide(&ask.group, commit, deadline).await;
         if let Some(failure) = &answer.failure {
             self.metrics.store_errors(failure).inc();
         }
         let mut readings = answer.readings.into_iter();
-        let rule = |(claim, traits): (&Claim, &Traits)| match readings.next().flatten() {
-            Some(reading) => Ruling { reading, degraded: false },
-            None if claim.limit.is_blocked() => certain(claim),
-            None => self.degraded(claim, *traits),
+        let rule = |(claim, traits): (&Claim, &Traits)| {
+            let reading = readings.next().flatten().or_else(|| claim.certain());
+            reading.map_or_else(|| self.degraded(claim, *traits), Ruling::from)
         };
         ask.group.claims.iter().zip(&ask.traits).map(rule).collect()
     }
@@ -78,10 +80,4 @@ impl<S: LimitStore> Failover<S> {
         };
         Ruling { reading, degraded: true }
     }
-}
-
-/// The ruling on a limit that has no state.
-fn certain(claim: &Claim) -> Ruling {
-    let reading = Counter::Empty.step(&claim.limit, claim.hits, Timestamp::default());
-    Ruling { reading, degraded: false }
 }

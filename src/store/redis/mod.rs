@@ -30,7 +30,7 @@ use self::batch::Batcher;
 use self::flights::Forget;
 pub use self::notices::Notices;
 use self::queue::{Call, NotTaken, Queue, Waiter};
-use self::script::{Encoded, known, readings};
+use self::script::{Encoded, readings};
 use super::{Answer, LimitStore, StoreError};
 use crate::domain::{Commit, Group, Key, Reading};
 use crate::redis::BadUrl;
@@ -211,10 +211,7 @@ impl LimitStore for RedisStore {
     async fn decide(&self, group: &Group, commit: Commit, deadline: Instant) -> Answer {
         match self.ask(group, commit, deadline).await {
             Ok(readings) => Answer::full(readings),
-            Err(failure) => Answer {
-                readings: group.claims.iter().map(known).collect(),
-                failure: Some(failure),
-            },
+            Err(failure) => Answer::none(group.claims.len(), failure),
         }
     }
 

@@ -13,7 +13,7 @@ use redis::Cmd;
 
 pub use self::encoded::Encoded;
 pub use self::frame::Frame;
-pub use self::reply::{Integers, Reply, known, readings};
+pub use self::reply::{Integers, Reply, readings};
 
 /// Takes the time from the server that runs the script.
 const SERVER_TIME: &str = "local time = redis.call('TIME')\n\

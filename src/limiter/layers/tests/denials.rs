@@ -119,3 +119,32 @@ async fn refunds_resets_and_lost_answers_heal() {
     assert!(!take(&cut_off).await, "denied for want of an answer");
     assert!(cut_off.settle(&one(limit, Hits::Take(1)), Instant::now()).is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_no_counter_can_change_needs_no_store() {
+    let metrics = Arc::new(Metrics::new(0));
+    let away = Remote::new(1, Duration::from_secs(9), false);
+    let blocked =
+        Limit::new(0, Duration::from_secs(1), Algorithm::FixedWindow, Charge::Admitted).unwrap();
+    let bare = Layers::bare(Failover::new(away.clone(), OnStoreFailure::Allow, metrics.clone()));
+    let certain = [("a", blocked, Hits::Take(1)), ("b", any_limit(0), Hits::Take(6))];
+    let never = |ruling: &Ruling| {
+        !ruling.degraded && !ruling.reading.passed && ruling.reading.retry_after.is_none()
+    };
+    for layers in [&bare, &replica(&away, &metrics)] {
+        let now = Instant::now();
+        let rulings = layers.decide(&mut ask(&certain, None), Commit::Together, now).await;
+        assert!(rulings.len() == 2 && rulings.iter().all(never), "{rulings:?}");
+        assert_eq!(Instant::now(), now);
+        // Beside what does need one, it is as certain.
+        let mixed = [certain[0], certain[1], ("c", any_limit(0), Hits::Take(1))];
+        let rulings = layers.decide(&mut ask(&mixed, None), Commit::Together, now).await;
+        assert!(rulings[..2].iter().all(never) && rulings[2].degraded, "{rulings:?}");
+        // Such a cost is charged where costs are charged in any case.
+        let algorithm = Algorithm::TokenBucket { burst: 5 };
+        let charge = Charge::Always { max_debt: None };
+        let always = Limit::new(5, Duration::from_secs(1), algorithm, charge).unwrap();
+        let mut ask = one(always, Hits::Take(6));
+        assert!(layers.decide(&mut ask, Commit::Together, now).await[0].degraded);
+    }
+}

@@ -4,10 +4,7 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use crate::domain::limit::Span;
-use crate::domain::{
-    Algorithm, Claim, Counter, Group, Reading, Timestamp, fixed_window, sliding_window,
-    token_bucket,
-};
+use crate::domain::{Algorithm, Claim, Group, Reading, fixed_window, sliding_window, token_bucket};
 use crate::store::StoreError;
 
 /// What the script answered to a frame.
@@ -69,21 +66,17 @@ pub fn readings(group: &Group, integers: &[i64]) -> Result<Vec<Reading>, StoreEr
     group
         .claims
         .iter()
-        .map(|claim| known(claim).or_else(|| reading(claim, &mut integers)))
+        .map(|claim| reading(claim, &mut integers))
         .collect::<Option<_>>()
         .ok_or_else(|| StoreError::Protocol("the reply is too short or negative".into()))
 }
 
-/// What is certain of a claim without its counter: the outcome of a blocked limit.
-pub fn known(claim: &Claim) -> Option<Reading> {
-    claim
-        .limit
-        .is_blocked()
-        .then(|| Counter::Empty.step(&claim.limit, claim.hits, Timestamp::default()))
-}
-
+/// The script says nothing of a limit of zero.
 fn reading(claim: &Claim, integers: &mut impl Iterator<Item = i64>) -> Option<Reading> {
     let Claim { limit, hits, lease, .. } = claim;
+    if limit.is_blocked() {
+        return claim.certain();
+    }
     let first = integers.next()?;
     let passed = first >= 0;
     let first = if passed { first } else { !first } as u64;
