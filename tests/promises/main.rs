@@ -8,6 +8,7 @@
 
 mod group;
 mod oracle;
+mod remembered;
 
 use std::time::Duration;
 

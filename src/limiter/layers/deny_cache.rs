@@ -1,13 +1,18 @@
 //! The layer that remembers denials: a counter that could not take so many hits cannot take them again before the time it
 //! named, whatever others ask of it.
 //!
-//! A failed claim is remembered by counter key, limit and hits, until its wait is over counted from when it was *sent*, and
-//! for at most a second, so that refunds, resets and other replicas' changes heal without a protocol. A request is answered
-//! from memory only when each of its descriptors fails by it: what the answer says of a descriptor that passes is in the
-//! store alone. Such a request charges nothing, whatever its verdict.
+//! Of a descriptor that failed, each claim is remembered by counter key, limit and hits: that it failed, until its wait is
+//! over counted from when it was *sent*; or that it passed. Either for at most a second, so that refunds, resets and charges
+//! of other replicas heal without a protocol. What the same process charges, gives back or resets is forgotten at once, and
+//! an answer that was under way meanwhile is not remembered; only a charge that another core makes at the same time may be
+//! overlooked, as one of another replica is.
 //!
-//! Not remembered: peeks, more or fewer hits than those that failed (their wait is another), answers without the store, and
-//! the second of two claims on one counter, which failed because of the first.
+//! A request is answered from memory only when each of its descriptors fails by it, and nothing about them is left open:
+//! the store's answer would differ in the time that has passed, and in nothing more. A descriptor that passes is the
+//! store's affair, for its numbers are. Such a request charges nothing, whatever its verdict.
+//!
+//! Not remembered: what is [certain](Claim::certain), peeks, more or fewer hits than those of the answer, answers without
+//! the store, and two claims on one counter, of which the second saw what the first had charged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,27 +21,26 @@ use tokio::time::Instant;
 
 use super::failover::Ruling;
 use super::key_table::{Fleeting, KeyTable};
-use crate::domain::{Claim, Hits, Key, Reading};
+use crate::domain::{Claim, Group, Hits, Key, Reading, Verdict};
 use crate::limiter::ask::Ask;
 use crate::telemetry::metrics::Metrics;
 
 /// How long a refund, a reset or a new limit elsewhere may go unnoticed.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Failed claims of the last second.
+/// What claims of failed descriptors got within the last second.
 #[derive(Debug)]
 pub struct DenyCache {
-    table: KeyTable<Denial>,
+    table: KeyTable<Remembered>,
     metrics: Arc<Metrics>,
 }
 
+/// What a claim got.
 #[derive(Clone, Copy, Debug)]
-struct Denial {
+struct Remembered {
     hits: u64,
-    /// When the same hits would fit.
-    fits_at: Instant,
-    /// When nothing counts as used.
-    empty_at: Instant,
+    /// When the same hits would fit; none: they did.
+    fits_at: Option<Instant>,
     /// Until when it is believed.
     until: Instant,
 }
@@ -55,78 +59,97 @@ impl DenyCache {
         }
         let mut rulings = Vec::new();
         for part in &group.parts {
-            let claims = group.claims_of(part);
-            // Most requests end here: nothing is allocated for them.
-            let find = |(i, claim)| Some((i, self.recall(claim, now)?));
-            let (first, failed) = claims.iter().enumerate().find_map(find)?;
-            rulings.extend(std::iter::repeat_n(UNKNOWN, first));
-            rulings.push(failed);
-            let others = claims.iter().skip(first + 1);
-            rulings.extend(others.map(|claim| self.recall(claim, now).unwrap_or(UNKNOWN)));
+            let mut passed = true;
+            for claim in group.claims_of(part) {
+                // Most requests end here: nothing is allocated for them.
+                let reading = claim.certain().or_else(|| self.recall(claim, now))?;
+                if reading.passed && !is_alone(group, claim) {
+                    return None;
+                }
+                passed &= reading.passed;
+                rulings.push(Ruling::from(reading));
+            }
+            if passed {
+                return None;
+            }
         }
         self.metrics.remembered_denials.inc();
         Some(rulings)
     }
 
-    /// Remembers what failed of `ask`, which was sent at `sent`, and forgets what it gave back.
+    /// Remembers what failed of `ask`, which was sent at `sent`, and forgets what was charged or given back.
     pub(super) fn remember(&self, ask: &Ask, rulings: &[Ruling], sent: Instant) {
-        for (i, (claim, ruling)) in ask.group.claims.iter().zip(rulings).enumerate() {
-            let Ruling { reading, degraded } = ruling;
-            if let Hits::Refund(_) = claim.hits {
-                self.table.remove(&claim.key);
-            }
-            let alone = || {
-                let mut claims = ask.group.claims.iter().enumerate();
-                claims.all(|(j, other)| i == j || other.key != claim.key)
-            };
-            if let Hits::Take(hits) = claim.hits
-                && let Some(wait) = reading.retry_after
-                && !reading.passed
-                && !degraded
-                && claim.is_conditional()
-                && alone()
-            {
-                let (fits_at, empty_at) = (sent + wait, sent + reading.reset_after);
-                let until = sent + wait.min(LONGEST);
-                let denial = Denial { hits, fits_at, empty_at, until };
-                self.table.put(&claim.key, &claim.limit, denial);
+        let group = &ask.group;
+        let passed = |i: usize| rulings.get(i).is_some_and(|ruling| ruling.reading.passed);
+        let admitted = group.verdict(passed) == Verdict::Admit;
+        for part in &group.parts {
+            let failed = !part.claims.clone().all(passed);
+            let rulings = rulings.get(part.claims.clone()).unwrap_or_default();
+            for (claim, ruling) in group.claims_of(part).iter().zip(rulings) {
+                let stays = claim.is_conditional() && !ruling.degraded;
+                match claim.hits {
+                    _ if claim.certain().is_some() => {}
+                    // A denial sent before, whenever it comes, says nothing of what there is now.
+                    Hits::Refund(_) => self.table.remove(&claim.key, Instant::now()),
+                    Hits::Take(hits) if stays && failed => {
+                        if is_alone(group, claim)
+                            && let Some(known) = Remembered::new(hits, &ruling.reading, sent)
+                        {
+                            self.table.put(&claim.key, &claim.limit, known, sent);
+                        }
+                    }
+                    // What was sent later was decided later.
+                    Hits::Take(_) if admitted || !stays => self.table.remove(&claim.key, sent),
+                    Hits::Take(_) | Hits::Peek => {}
+                }
             }
         }
     }
 
-    /// Forgets what it knows of `keys`.
-    pub(super) fn forget(&self, keys: &[Key]) {
+    /// Forgets what it knows of `keys`, whose counters were emptied before `now`.
+    pub(super) fn forget(&self, keys: &[Key], now: Instant) {
         for key in keys {
-            self.table.remove(key);
+            self.table.remove(key, now);
         }
     }
 
-    fn recall(&self, claim: &Claim, now: Instant) -> Option<Ruling> {
+    fn recall(&self, claim: &Claim, now: Instant) -> Option<Reading> {
         let Hits::Take(hits) = claim.hits else { return None };
-        let denial = self.table.with(&claim.key, &claim.limit, |denial| *denial)?;
-        (denial.hits == hits && now < denial.until).then(|| {
-            let retry_after = Some(denial.fits_at - now);
-            let reset_after = denial.empty_at - now;
-            let reading = Reading { passed: false, retry_after, reset_after, ..UNKNOWN.reading };
-            Ruling { reading, degraded: false }
-        })
+        let known = self.table.with(&claim.key, &claim.limit, |known| *known)?;
+        (known.hits == hits && now < known.until).then(|| known.reading(now))
     }
 }
 
-impl Fleeting for Denial {
+impl Remembered {
+    /// What `hits` got that were sent at `sent`; none: they never fit, which is certain without.
+    fn new(hits: u64, reading: &Reading, sent: Instant) -> Option<Self> {
+        if reading.passed {
+            return Some(Self { hits, fits_at: None, until: sent + LONGEST });
+        }
+        let wait = reading.retry_after?;
+        Some(Self { hits, fits_at: Some(sent + wait), until: sent + wait.min(LONGEST) })
+    }
+
+    /// What a status says of it, which is nothing of the numbers of a claim that passed.
+    fn reading(self, now: Instant) -> Reading {
+        let wait = self.fits_at.map_or(Duration::ZERO, |at| at - now);
+        Reading {
+            passed: self.fits_at.is_none(),
+            remaining: 0,
+            retry_after: Some(wait),
+            reset_after: wait,
+            leased_until: None,
+        }
+    }
+}
+
+impl Fleeting for Remembered {
     fn ends(&self) -> Instant {
         self.until
     }
 }
 
-/// Of a claim beside one that fails for certain. Nothing is said of it.
-const UNKNOWN: Ruling = Ruling {
-    reading: Reading {
-        passed: true,
-        remaining: 0,
-        retry_after: Some(Duration::ZERO),
-        reset_after: Duration::ZERO,
-        leased_until: None,
-    },
-    degraded: false,
-};
+/// Whether no other claim of `group` has the counter of `claim`.
+fn is_alone(group: &Group, claim: &Claim) -> bool {
+    group.claims.iter().filter(|other| other.key == claim.key).count() == 1
+}

@@ -2,7 +2,10 @@
 //!
 //! A key belongs to one set of a few places, under a lock of its own; a newcomer takes the place of what ends first. So
 //! nothing grows, nothing has to be swept, and no operation looks at more than a few places. What it holds may be lost
-//! at any moment: whoever uses it must be right without.
+//! at any moment: its users must be right without.
+//!
+//! Each value is as of a time: a key that was removed takes no value from before. The time of the last removal is kept
+//! for a whole set, so the other keys of the set may be refused a value from before too.
 
 use std::hash::BuildHasher as _;
 
@@ -26,7 +29,14 @@ pub(super) trait Fleeting {
 pub(super) struct KeyTable<T> {
     /// Seeded at random, so that nobody can choose keys that meet in one set.
     hasher: DefaultHashBuilder,
-    sets: Box<[Mutex<Vec<Place<T>>>]>,
+    sets: Box<[Mutex<Set<T>>]>,
+}
+
+#[derive(Debug)]
+struct Set<T> {
+    places: Vec<Place<T>>,
+    /// When a key was last removed.
+    removed_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -56,34 +66,48 @@ impl<T: Fleeting> KeyTable<T> {
     ) -> Option<R> {
         let hash = self.hasher.hash_one(key.as_bytes());
         let mut set = self.set(hash)?.lock();
-        let place = set.iter_mut().find(|place| place.is_of(hash, key))?;
+        let place = set.places.iter_mut().find(|place| place.is_of(hash, key))?;
         (place.limit == *limit).then(|| act(&mut place.value))
     }
 
-    /// Remembers `value`, instead of what there was of `key`.
-    pub(super) fn put(&self, key: &Key, limit: &Limit, value: T) {
+    /// Remembers `value`, which is as of `at`, instead of what there was of `key`; not if the key was removed since.
+    pub(super) fn put(&self, key: &Key, limit: &Limit, value: T, at: Instant) {
         let hash = self.hasher.hash_one(key.as_bytes());
         let Some(set) = self.set(hash) else { return };
         let mut set = set.lock();
+        if set.removed_at.is_some_and(|removed_at| at <= removed_at) {
+            return;
+        }
+        let places = &mut set.places;
         let place = Place { hash, key: key.clone(), limit: *limit, value };
-        let known = set.iter().position(|place| place.is_of(hash, key));
-        let taken = known.or_else(|| if set.len() < PLACES { None } else { first_to_end(&set) });
-        match taken.and_then(|i| set.get_mut(i)) {
+        let known = places.iter().position(|place| place.is_of(hash, key));
+        let taken =
+            known.or_else(|| if places.len() < PLACES { None } else { first_to_end(places) });
+        match taken.and_then(|i| places.get_mut(i)) {
             Some(other) => *other = place,
-            None => set.push(place),
+            None => places.push(place),
         }
     }
 
-    /// Forgets `key`.
-    pub(super) fn remove(&self, key: &Key) {
+    /// Forgets what there is of `key`, and what comes later and is as of `at` or before.
+    pub(super) fn remove(&self, key: &Key, at: Instant) {
         let hash = self.hasher.hash_one(key.as_bytes());
-        if let Some(set) = self.set(hash) {
-            set.lock().retain(|place| !place.is_of(hash, key));
+        let Some(set) = self.set(hash) else { return };
+        let mut set = set.lock();
+        set.removed_at = set.removed_at.max(Some(at));
+        if let Some(i) = set.places.iter().position(|place| place.is_of(hash, key)) {
+            set.places.swap_remove(i);
         }
     }
 
-    fn set(&self, hash: u64) -> Option<&Mutex<Vec<Place<T>>>> {
+    fn set(&self, hash: u64) -> Option<&Mutex<Set<T>>> {
         self.sets.get((hash >> 32) as usize % self.sets.len())
+    }
+}
+
+impl<T> Default for Set<T> {
+    fn default() -> Self {
+        Self { places: Vec::new(), removed_at: None }
     }
 }
 
@@ -123,22 +147,36 @@ mod tests {
     fn value_belongs_to_key_and_limit() {
         let (table, now) = (KeyTable::new(100), Instant::now());
         let value = |key, requests| table.with(&key, &limit(requests), |(value, _)| *value);
-        table.put(&key(1), &limit(1), ("old", now));
-        table.put(&key(1), &limit(1), ("new", now));
+        table.put(&key(1), &limit(1), ("old", now), now);
+        table.put(&key(1), &limit(1), ("new", now), now);
         assert_eq!(value(key(1), 1), Some("new"));
         assert_eq!(value(key(1), 2), None);
         assert_eq!(value(key(2), 1), None);
-        table.put(&key(1), &limit(2), ("other limit", now));
+        table.put(&key(1), &limit(2), ("other limit", now), now);
         assert_eq!(value(key(1), 1), None);
-        table.remove(&key(1));
+        table.remove(&key(1), now);
         assert_eq!(value(key(1), 2), None);
+    }
+
+    #[test]
+    fn removed_key_takes_no_value_from_before() {
+        let (table, start) = (KeyTable::new(100), Instant::now());
+        let at = |second| start + Duration::from_secs(second);
+        let value = || table.with(&key(1), &limit(1), |(value, _)| *value);
+        table.remove(&key(1), at(2));
+        table.remove(&key(1), at(1));
+        table.put(&key(1), &limit(1), ("before", at(9)), at(1));
+        table.put(&key(1), &limit(1), ("at once", at(9)), at(2));
+        assert_eq!(value(), None);
+        table.put(&key(1), &limit(1), ("after", at(9)), at(3));
+        assert_eq!(value(), Some("after"));
     }
 
     #[test]
     fn full_table_keeps_what_ends_last() {
         let (table, now) = (KeyTable::new(64), Instant::now());
         for i in 0..10_000 {
-            table.put(&key(i), &limit(1), (i, now + Duration::from_secs(i.into())));
+            table.put(&key(i), &limit(1), (i, now + Duration::from_secs(i.into())), now);
         }
         let kept: Vec<_> =
             (0..10_000).filter(|i| table.with(&key(*i), &limit(1), |_| ()).is_some()).collect();

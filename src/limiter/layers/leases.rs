@@ -78,9 +78,8 @@ impl Leases {
             };
             spent.push(reading);
         }
-        let ruling = |(reading, _)| Ruling { reading, degraded: false };
         self.metrics.leased_hits.inc_by(claims.iter().map(|claim| claim.hits.needed()).sum());
-        Some(spent.into_iter().map(ruling).collect())
+        Some(spent.into_iter().map(|(reading, _)| Ruling::from(reading)).collect())
     }
 
     /// Spends the hits of `claim`, if they are held; also says of which lease, by when it ends.
@@ -138,7 +137,7 @@ impl Leases {
             ask
         });
         known.unwrap_or_else(|| {
-            self.table.put(&claim.key, &claim.limit, Holding::new(now));
+            self.table.put(&claim.key, &claim.limit, Holding::new(now), now);
             None
         })
     }
@@ -164,10 +163,10 @@ impl Leases {
         }
     }
 
-    /// Forgets what is held of `keys`.
-    pub(super) fn forget(&self, keys: &[Key]) {
+    /// Forgets what is held of `keys`, whose counters were emptied before `now`.
+    pub(super) fn forget(&self, keys: &[Key], now: Instant) {
         for key in keys {
-            self.table.remove(key);
+            self.table.remove(key, now);
         }
     }
 }
@@ -278,7 +277,7 @@ mod tests {
             let lease = Some(Lease { tokens: 10, until });
             let ends = now + Duration::from_secs(until);
             let holding = Holding { left: 10, until: ends, lease, ..Holding::new(now) };
-            leases.table.put(&key, &limit, holding);
+            leases.table.put(&key, &limit, holding, now);
         };
         let left = || leases.table.with(&key, &limit, |held| held.left).unwrap();
         hold(1);

@@ -76,8 +76,9 @@ impl<S: LimitStore> Layers<S> {
     /// Empties the counters of `keys`, and forgets what was remembered of them; how many held something.
     pub(super) async fn forget(&self, keys: &[Key], deadline: Instant) -> Result<u32, StoreError> {
         let forgotten = self.failover.store().forget(keys, deadline).await;
-        self.denials.iter().for_each(|denials| denials.forget(keys));
-        self.leases.iter().for_each(|leases| leases.forget(keys));
+        let now = Instant::now();
+        self.denials.iter().for_each(|denials| denials.forget(keys, now));
+        self.leases.iter().for_each(|leases| leases.forget(keys, now));
         forgotten
     }
 }

@@ -65,6 +65,8 @@ async fn only_what_fails_for_certain_is_answered_from_memory() {
     let two = one(limit, Hits::Take(2));
     assert!(decide(&here, Hits::Take(5)).await.passed);
     assert!(!remembers(&here, &two), "nothing has failed");
+    // An answer that was sent when something was charged, and not after, is not remembered.
+    tokio::time::advance(Duration::from_micros(1)).await;
     assert!(!decide(&here, Hits::Peek).await.passed);
     assert!(!remembers(&here, &one(limit, Hits::Take(1))), "a peek is not remembered");
     assert!(!decide(&here, Hits::Take(2)).await.passed);
@@ -118,6 +120,72 @@ async fn refunds_resets_and_lost_answers_heal() {
     let cut_off = replica(&slow, &metrics);
     assert!(!take(&cut_off).await, "denied for want of an answer");
     assert!(cut_off.settle(&one(limit, Hits::Take(1)), Instant::now()).is_none());
+}
+
+/// A store that decides at once and answers later.
+#[derive(Debug)]
+struct Late(Remote, Duration);
+
+impl LimitStore for Late {
+    async fn decide(&self, group: &Group, commit: Commit, deadline: Instant) -> Answer {
+        let answer = self.0.decide(group, commit, deadline).await;
+        sleep(self.1).await;
+        answer
+    }
+
+    async fn forget(&self, keys: &[Key], deadline: Instant) -> Result<u32, StoreError> {
+        self.0.forget(keys, deadline).await
+    }
+}
+
+/// Denies three hits late, and meanwhile `change`s their counter, by another core of the same process.
+async fn overtaken(change: impl AsyncFnOnce(&Layers<Remote>, Limit)) {
+    let remote = Remote::new(1, Duration::ZERO, false);
+    let metrics = Arc::new(Metrics::new(0));
+    let here = replica(&remote, &metrics);
+    let late = Layers {
+        denials: here.denials.clone(),
+        leases: None,
+        failover: Failover::new(
+            Late(remote.clone(), Duration::from_millis(5)),
+            OnStoreFailure::Deny,
+            Arc::clone(&metrics),
+        ),
+    };
+    let limit = Limit::new(
+        4,
+        Duration::from_secs(3_600),
+        Algorithm::TokenBucket { burst: 4 },
+        Charge::Admitted,
+    );
+    let limit = limit.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(9);
+    here.decide(&mut one(limit, Hits::Take(2)), Commit::Together, deadline).await;
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let mut three = one(limit, Hits::Take(3));
+    let denied = late.decide(&mut three, Commit::Together, deadline);
+    let changed = async {
+        sleep(Duration::from_millis(1)).await;
+        change(&here, limit).await;
+    };
+    let (denied, ()) = tokio::join!(denied, changed);
+    assert!(!denied[0].reading.passed);
+    let truth = truth(&remote, &three).await[0].unwrap();
+    let said = here.decide(&mut three, Commit::Together, deadline).await[0].reading;
+    assert_eq!((said.passed, said.retry_after), (truth.passed, truth.retry_after));
+}
+
+#[tokio::test(start_paused = true)]
+async fn denial_that_was_overtaken_is_not_remembered() {
+    let hits = async |layers: &Layers<Remote>, limit, hits| {
+        layers.decide(&mut one(limit, hits), Commit::Together, Instant::now()).await;
+    };
+    overtaken(async |layers, limit| hits(layers, limit, Hits::Refund(1)).await).await;
+    overtaken(async |layers, limit| hits(layers, limit, Hits::Take(1)).await).await;
+    overtaken(async |layers, _| {
+        layers.forget(&[Key::new(&b"k"[..])], Instant::now()).await.unwrap();
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
