@@ -151,7 +151,13 @@ fn limiter(policy: String, metrics: &Arc<Metrics>) -> Limiter<MemoryStore<Virtua
     let shared = Arc::new(Shared {
         policies: Policies::new(set, metrics()),
         modes: KillSwitch::new(ModeLayer::default()),
-        bounds: Bounds { descriptors: 128, entries: 16, key_bytes: 1_024, value_bytes: 8_192 },
+        bounds: Bounds {
+            descriptors: 128,
+            entries: 16,
+            key_bytes: 1_024,
+            value_bytes: 8_192,
+            limits: 512,
+        },
         resolver: Resolver {
             keys: KeyMaker::new("tollgate:", SensitiveHasher::new(b"")),
             default_algorithm: AlgorithmName::SlidingWindow,
