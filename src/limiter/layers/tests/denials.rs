@@ -154,7 +154,7 @@ async fn overtaken(change: impl AsyncFnOnce(&Layers<Remote>, Limit)) {
     };
     let limit = Limit::new(
         4,
-        Duration::from_secs(3_600),
+        Duration::from_hours(1),
         Algorithm::TokenBucket { burst: 4 },
         Charge::Admitted,
     );
