@@ -1,11 +1,13 @@
 //! Keeps what is in memory as the registry is: everything at the start, then change by change, whoever wrote it.
 //!
 //! It knows neither what records mean nor where they are kept. While the registry cannot be reached, what is in
-//! memory stays.
+//! memory stays. The follower compares marks, not revisions: a registry that lost its newest writes makes their
+//! revisions again, and everything is read anew then.
 
-use std::collections::{HashMap, HashSet};
+mod keys;
+
+use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +15,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
-use super::registry::{Change, Delta, Entry, Record, Registry, RegistryError, Written};
+use self::keys::Keys;
+use super::registry::{Change, Delta, Entry, Mark, Record, Registry, RegistryError, Written};
 
 /// How long to wait for news before looking without: a lost notice costs less than the second in which replicas follow.
 pub const DEFAULT_POLL: Duration = Duration::from_millis(500);
+
+/// How often one look reads everything: again if the registry lost writes meanwhile.
+const MAX_SCANS: usize = 2;
 
 /// How many records are read between two lines of the log.
 const SAY_EVERY: usize = 100_000;
@@ -40,6 +47,8 @@ pub trait Mirror: Send + Sync + 'static {
 pub struct Progress {
     /// The mirror is as the registry was at this revision; 0 while everything is read.
     pub revision: u64,
+    /// The last look at the registry whose answer is in the mirror.
+    pub look: u64,
     /// Whether the mirror has been complete once; before that it holds a part at most.
     pub synced: bool,
     /// How many records have come while everything is read.
@@ -67,12 +76,22 @@ pub struct Follower<R, M> {
 /// What is known of the mirror. Locked while it changes.
 #[derive(Debug, Default)]
 struct State {
-    /// The mirror has every change up to this one; none: before the first scan, or while one is under way.
-    revision: Option<u64>,
-    /// Records that a scan met in a state newer than its revision, each with its own: older changes do not count.
+    /// The mirror has every change up to this write; none: before the first scan, or while one is under way.
+    mark: Option<Mark>,
+    /// How many looks at the registry have begun.
+    looks: u64,
+    /// Records that a scan met in a state newer than its mark, each with its own revision: older changes do not count.
     ahead: HashMap<Bytes, u64>,
     /// Whether the mirror was told anything yet.
     told: bool,
+}
+
+impl State {
+    /// Whether a scan met records of writes that the log, which is known up to `revision`, does not have: the registry lost
+    /// these writes during the scan. `newest`: the log ends there.
+    fn has_lost(&self, newest: bool, revision: u64) -> bool {
+        self.ahead.values().any(|ahead| newest || *ahead <= revision)
+    }
 }
 
 impl<R, M> fmt::Debug for Follower<R, M> {
@@ -112,63 +131,73 @@ impl<R, M> Follower<R, M> {
     /// Resolves to true once a first attempt to read the registry has ended, well or not; to false when nothing more of
     /// it came within `patience`.
     pub async fn tried(&self, patience: Duration) -> bool {
-        let mut progress = self.progress.subscribe();
-        loop {
-            if progress.borrow_and_update().tried {
-                return true;
-            }
-            // The sender is in self, so this ends by a change or late.
-            if tokio::time::timeout(patience, progress.changed()).await.is_err() {
-                return false;
-            }
-        }
+        self.until(patience, |progress| progress.tried).await
     }
 
     /// Resolves once the mirror has been complete.
     pub async fn synced(&self) -> Progress {
-        self.until(|progress| progress.synced).await
-    }
-
-    /// Resolves to true once the mirror is complete and has every change up to `revision`, to false after
-    /// `patience`.
-    pub async fn caught_up(&self, revision: u64, patience: Duration) -> bool {
-        if self.state.lock().revision.is_some_and(|now| now >= revision) {
-            return true;
-        }
-        self.hurry.notify_one();
-        let there = self.until(|progress| progress.synced && progress.revision >= revision);
-        tokio::time::timeout(patience, there).await.is_ok()
-    }
-
-    async fn until(&self, reached: impl FnMut(&Progress) -> bool) -> Progress {
         let mut progress = self.progress.subscribe();
         // The sender is in self.
-        progress.wait_for(reached).await.map_or_else(|_| self.progress(), |progress| *progress)
+        let synced = progress.wait_for(|progress| progress.synced).await;
+        synced.map_or_else(|_| self.progress(), |progress| *progress)
+    }
+
+    /// Resolves to true once the mirror is complete and has every change up to `revision` that the registry has now; to
+    /// false when nothing more of it came within `patience`.
+    pub async fn caught_up(&self, revision: u64, patience: Duration) -> bool {
+        // A look that began before may answer from a history that the registry has lost.
+        let looks = self.state.lock().looks;
+        self.hurry.notify_one();
+        self.until(patience, |progress| {
+            progress.synced && progress.look > looks && progress.revision >= revision
+        })
+        .await
+    }
+
+    /// Resolves to true once the progress is as wanted; to false when the mirror got nothing more within `patience`.
+    async fn until(&self, patience: Duration, wanted: impl Fn(&Progress) -> bool) -> bool {
+        let mut progress = self.progress.subscribe();
+        let (mut had, mut late) = (None, Instant::now() + patience);
+        loop {
+            let now = *progress.borrow_and_update();
+            if wanted(&now) {
+                return true;
+            }
+            if had.replace((now.revision, now.records)) != Some((now.revision, now.records)) {
+                late = Instant::now() + patience;
+            }
+            // The sender is in self, so this ends by a change or late.
+            if tokio::time::timeout_at(late, progress.changed()).await.is_err() {
+                return false;
+            }
+        }
     }
 }
 
 impl<R: Registry, M: Mirror> Follower<R, M> {
-    /// Brings the mirror to a write of this process before its writer answers. False: not within `patience`; it follows
-    /// later.
+    /// Brings the mirror to a write of this process before its writer answers. False: the mirror got nothing more within
+    /// `patience`; it follows later.
     pub async fn applied(&self, written: &Written, changes: &[Change], patience: Duration) -> bool {
-        self.apply_own(written, changes);
-        self.caught_up(written.revision, patience).await
+        self.apply_own(written, changes) || self.caught_up(written.mark.revision, patience).await
     }
 
-    /// Applies a write without asking the registry, if it is the very next. Other writers' changes come first
-    /// otherwise.
-    fn apply_own(&self, written: &Written, changes: &[Change]) {
+    /// Applies a write without asking the registry, if the mirror has the write before it. False: other writers' changes
+    /// come first, or the registry lost writes that the mirror has.
+    fn apply_own(&self, written: &Written, changes: &[Change]) -> bool {
         let mut state = self.state.lock();
-        let Some(revision) = state.revision else { return };
-        if revision.checked_add(1) != Some(written.revision) {
-            return;
+        if state.mark == Some(written.mark) {
+            return true;
         }
+        if state.mark != Some(written.previous) || !state.ahead.is_empty() {
+            return false;
+        }
+        let revision = written.mark.revision;
         let entry = |change: &Change| {
-            let record =
-                |value: &Bytes| Record { value: value.clone(), revision: written.revision };
+            let record = |value: &Bytes| Record { value: value.clone(), revision };
             (change.key.clone(), change.value.as_ref().map(record))
         };
-        self.advance(&mut state, changes.iter().map(entry).collect(), written.revision);
+        self.advance(&mut state, changes.iter().map(entry).collect(), written.mark);
+        true
     }
 
     /// Follows the registry until it is dropped.
@@ -206,38 +235,54 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
 
     /// Brings the mirror to what the registry is now; if the log does not reach back even to what a scan found, to that.
     async fn look(&self) -> Result<(), RegistryError> {
-        let mut scanned = false;
+        let mut scans = 0;
         loop {
-            let from = self.state.lock().revision;
+            let (from, look) = {
+                let mut state = self.state.lock();
+                state.looks += 1;
+                (state.mark, state.looks)
+            };
             let delta = match from {
                 Some(from) => self.registry.since(from).await?,
                 None => Delta::TooOld,
             };
             match delta {
-                Delta::TooOld if scanned => return Ok(()),
-                Delta::TooOld => self.scan().await?,
-                Delta::Changes { revision, entries } => {
-                    let mut state = self.state.lock();
-                    if state.revision != from {
-                        // A writer was faster: these are old in part.
-                        continue;
-                    }
-                    if Some(revision) == from {
+                Delta::TooOld if scans == MAX_SCANS => return Ok(()),
+                Delta::TooOld => {
+                    self.scan(look, scans == 0).await?;
+                    scans += 1;
+                }
+                Delta::Changes { mark, entries } => {
+                    if self.follow(look, from, mark, entries) {
                         return Ok(());
                     }
-                    self.advance(&mut state, entries, revision);
-                    continue;
                 }
             }
-            scanned = true;
         }
     }
 
-    /// Tells the mirror everything, and takes out what is gone.
-    async fn scan(&self) -> Result<(), RegistryError> {
+    /// Applies the changes from one mark to another. True: there are no more.
+    fn follow(&self, look: u64, from: Option<Mark>, mark: Mark, entries: Vec<Entry>) -> bool {
+        let mut state = self.state.lock();
+        let newest = from == Some(mark);
+        // Otherwise an own write was faster, and these changes are old in part.
+        let untouched = state.mark == from;
+        if untouched && !newest {
+            self.advance(&mut state, entries, mark);
+        }
+        if untouched && state.has_lost(newest, mark.revision) {
+            state.mark = None;
+            return false;
+        }
+        self.progress.send_modify(|progress| progress.look = look);
+        untouched && newest
+    }
+
+    /// Tells the mirror everything, and takes out what is gone. With `careful`, older changes will not replace what it met.
+    async fn scan(&self, look: u64, careful: bool) -> Result<(), RegistryError> {
         let again = {
             let mut state = self.state.lock();
-            state.revision = None;
+            state.mark = None;
             state.ahead.clear();
             self.progress.send_modify(|progress| (progress.revision, progress.records) = (0, 0));
             std::mem::replace(&mut state.told, true)
@@ -245,13 +290,16 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
         let (mut records, mut said) = (0, 0);
         let mut keys = Keys::default();
         let mut ahead: HashMap<Bytes, u64> = HashMap::new();
-        let before = self.registry.write(Vec::new()).await?.revision;
+        let mark = self.registry.newest().await?;
         let scan = self.registry.scan(|entries| {
             for (key, record) in &entries {
                 if again {
                     keys.insert(key);
                 }
-                if let Some(record) = record.as_ref().filter(|record| record.revision > before) {
+                if let Some(record) = record
+                    && careful
+                    && record.revision > mark.revision
+                {
                     ahead.insert(key.clone(), record.revision);
                 }
             }
@@ -263,26 +311,26 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
                 tracing::info!(records, "reading the registry");
             }
         });
-        let revision = scan.await?;
+        scan.await?;
         if said > 0 {
-            tracing::info!(records, revision, "the registry is read");
+            tracing::info!(records, revision = mark.revision, "the registry is read");
         }
-        ahead.retain(|_, of_record| *of_record > revision);
         let mut state = self.state.lock();
         if again {
             self.mirror.retain(&|key| keys.contains(key));
         }
         state.ahead = ahead;
-        state.revision = Some(revision);
+        state.mark = Some(mark);
         self.progress.send_modify(|progress| {
-            progress.revision = revision;
+            progress.revision = mark.revision;
+            progress.look = look;
             progress.synced = true;
         });
         Ok(())
     }
 
-    /// Applies the changes that lead to `revision` from the one before.
-    fn advance(&self, state: &mut State, mut entries: Vec<Entry>, revision: u64) {
+    /// Applies the changes that lead to `mark` from the one before.
+    fn advance(&self, state: &mut State, mut entries: Vec<Entry>, mark: Mark) {
         if !state.ahead.is_empty() {
             entries.retain(|(key, record)| {
                 let Some(ahead) = state.ahead.get(key) else { return true };
@@ -294,28 +342,7 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
             });
         }
         self.mirror.apply(entries);
-        state.revision = Some(revision);
-        self.progress.send_modify(|progress| progress.revision = revision);
-    }
-}
-
-/// A set of keys by 128 bits of hash each, with a secret: a million of them are not held twice.
-#[derive(Debug, Default)]
-struct Keys {
-    hashers: (RandomState, RandomState),
-    set: HashSet<(u64, u64)>,
-}
-
-impl Keys {
-    fn insert(&mut self, key: &[u8]) {
-        self.set.insert(self.hash(key));
-    }
-
-    fn contains(&self, key: &[u8]) -> bool {
-        self.set.contains(&self.hash(key))
-    }
-
-    fn hash(&self, key: &[u8]) -> (u64, u64) {
-        (self.hashers.0.hash_one(key), self.hashers.1.hash_one(key))
+        state.mark = Some(mark);
+        self.progress.send_modify(|progress| progress.revision = mark.revision);
     }
 }

@@ -34,7 +34,7 @@ pub(crate) async fn write<R: Registry>(
 ) -> Result<Written, RegistryError> {
     let written = follower.registry().write(changes.clone()).await?;
     if !follower.applied(&written, &changes, FOLLOW_PATIENCE).await {
-        let revision = written.revision;
+        let revision = written.mark.revision;
         tracing::warn!(revision, "a change is stored, and not yet in force on this replica");
     }
     Ok(written)

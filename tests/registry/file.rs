@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tollgate::control::registry::embedded::EmbeddedRegistry;
-use tollgate::control::registry::{Registry, RegistryError};
+use tollgate::control::registry::{Delta, Mark, Record, Registry, RegistryError};
 
-use super::map::{put, scanned};
+use super::map::{SOON, follow, key, put, scanned};
 
 const FILE: &str = "REGISTRY_TEST_FILE";
 /// The records that every write of the child changes together.
@@ -37,11 +38,11 @@ async fn child_that_writes() {
     let Some(path) = std::env::var_os(FILE) else { return };
     let registry = open(Path::new(&path));
     loop {
-        let next = registry.write(vec![]).await.unwrap().revision + 1;
+        let next = registry.newest().await.unwrap().revision + 1;
         let group = (0..GROUP).map(|i| put(format!("group{i}"), next.to_string()));
         let own = put(format!("own{next}"), next.to_string());
         let written = registry.write(group.chain([own]).collect()).await.unwrap();
-        assert_eq!(written.revision, next);
+        assert_eq!(written.mark.revision, next);
         println!("acknowledged {next}");
     }
 }
@@ -94,6 +95,58 @@ async fn kill_at_any_point_loses_nothing_acknowledged_and_halves_nothing() {
 }
 
 #[tokio::test]
+async fn restored_file_does_not_have_the_marks_of_what_it_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.redb");
+    let backup = directory.path().join("backup");
+    let first = open(&path).write(vec![put("a", "1")]).await.unwrap().mark;
+    let_go(&path);
+    std::fs::copy(&path, &backup).unwrap();
+    let lost = open(&path).write(vec![put("a", "lost")]).await.unwrap().mark;
+    let_go(&path);
+    std::fs::copy(&backup, &path).unwrap();
+    let registry = open(&path);
+    assert_eq!(registry.since(lost).await.unwrap(), Delta::TooOld);
+    let written = registry.write(vec![put("b", "2")]).await.unwrap();
+    assert_eq!((written.mark.revision, written.previous), (lost.revision, first));
+    assert_eq!(registry.since(lost).await.unwrap(), Delta::TooOld);
+    let entries = vec![(key("b"), Some(Record { value: key("2"), revision: 2 }))];
+    let expected = Delta::Changes { mark: written.mark, entries };
+    assert_eq!(registry.since(first).await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn file_of_a_build_without_tags_is_followed_and_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.redb");
+    for value in ["1", "2"] {
+        open(&path).write(vec![put("a", value)]).await.unwrap();
+        let_go(&path);
+    }
+    let database = redb::Database::open(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let tags = redb::TableDefinition::<u64, u64>::new("tags");
+    assert!(transaction.delete_table(tags).unwrap());
+    transaction.commit().unwrap();
+    drop(database);
+    let_go(&path);
+    let registry = Arc::new(open(&path));
+    let following = follow(&registry, SOON);
+    following.follower.synced().await;
+    assert_eq!(registry.newest().await.unwrap(), Mark { revision: 2, tag: 0 });
+    let third = vec![put("b", "3")];
+    let written = registry.write(third.clone()).await.unwrap();
+    assert_eq!(written.previous, Mark { revision: 2, tag: 0 });
+    assert!(following.follower.applied(&written, &third, SOON).await);
+    for revision in 0..2 {
+        let since = registry.since(Mark { revision, tag: 0 }).await.unwrap();
+        let Delta::Changes { mark, entries } = since else { panic!("too old: {revision}") };
+        assert_eq!((mark, entries.len() as u64), (written.mark, 3 - revision));
+    }
+    assert_eq!(following.map.records(), scanned(&*registry).await.0);
+}
+
+#[tokio::test]
 async fn second_user_of_a_file_is_told_so() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("registry.redb");
@@ -106,7 +159,7 @@ async fn second_user_of_a_file_is_told_so() {
     }
     drop(first);
     let_go(&path);
-    assert_eq!(second.write(vec![put("a", "2")]).await.unwrap().revision, 2);
+    assert_eq!(second.write(vec![put("a", "2")]).await.unwrap().mark.revision, 2);
     // Only the file itself is left.
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
 }
@@ -140,7 +193,7 @@ async fn file_of_something_else_is_refused_and_left_alone() {
     let registry = open(&path);
     let written = registry.write(vec![put("a", "2")]).await.err();
     let_go(&path);
-    for refused in [written, registry.since(0).await.err()] {
+    for refused in [written, registry.newest().await.err()] {
         let Some(RegistryError::Corrupt(reason)) = refused else { panic!("{refused:?}") };
         assert!(reason.ends_with("registry.redb is no registry"), "{reason}");
     }

@@ -8,13 +8,15 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tollgate::control::follower::DEFAULT_POLL;
 use tollgate::control::registry::redis::RedisRegistry;
-use tollgate::control::registry::{Change, Delta, Entry, Record, Registry, RegistryError, Written};
+use tollgate::control::registry::{
+    Change, Delta, Entry, Mark, Record, Registry, RegistryError, Written,
+};
 
-use super::map::{SOON, delete, follow, key, put, redis_registry, scanned, until};
+use super::map::{REGISTRY_KEYS, SOON, delete, follow, key, put, redis_registry, scanned, until};
 use super::redis_server::RedisServer;
 
 /// So far apart that only a notice explains what comes sooner.
-const NEVER: Duration = Duration::from_hours(1);
+pub const NEVER: Duration = Duration::from_hours(1);
 
 #[tokio::test]
 async fn notices_bring_changes_to_every_follower_without_polling() {
@@ -26,7 +28,7 @@ async fn notices_bring_changes_to_every_follower_without_polling() {
         // A follower that was not yet subscribed may miss the first ones.
         let written = writer.write(vec![put("a", round.to_string())]).await.unwrap();
         let both =
-            || [&one, &two].iter().all(|f| f.follower.progress().revision >= written.revision);
+            || [&one, &two].iter().all(|f| f.follower.progress().revision >= written.mark.revision);
         let took = until("both have it", SOON, both).await;
         notified += u32::from(took < Duration::from_millis(500));
         assert_eq!(one.map.get(b"a"), two.map.get(b"a"));
@@ -55,7 +57,7 @@ async fn changes_arrive_while_subscriptions_are_killed_all_the_time() {
     };
     for round in 1..=6_u64 {
         let written = writer.write(vec![put("a", round.to_string())]).await.unwrap();
-        let there = || following.follower.progress().revision >= written.revision;
+        let there = || following.follower.progress().revision >= written.mark.revision;
         let took = until("the change", SOON, there).await;
         println!("followed in {took:?} while subscriptions are killed");
         tokio::time::sleep(Duration::from_millis(round * 37)).await;
@@ -74,7 +76,7 @@ async fn lost_data_empties_followers_and_they_go_on() {
     redis::cmd("FLUSHALL").exec(&mut server.connection()).unwrap();
     until("no record", SOON, || following.map.len() == 0).await;
     let written = writer.write(vec![put("c", "2")]).await.unwrap();
-    assert_eq!(written.revision, 1);
+    assert_eq!(written.mark.revision, 1);
     until("the new record", SOON, || following.map.get(b"c").is_some()).await;
     assert_eq!(following.map.records(), scanned(&*writer).await.0);
 }
@@ -86,14 +88,16 @@ async fn lost_data_is_noticed_when_the_revision_has_been_made_again() {
     for round in 0..5 {
         writer.write(vec![put("a", round.to_string())]).await.unwrap();
     }
-    assert_eq!(scanned(&*reader).await.1, 5);
+    let lost = reader.newest().await.unwrap();
+    assert_eq!(lost.revision, 5);
     redis::cmd("FLUSHALL").exec(&mut server.connection()).unwrap();
     for round in 0..8 {
         writer.write(vec![put("b", round.to_string())]).await.unwrap();
     }
-    assert_eq!(reader.since(5).await.unwrap(), Delta::TooOld);
-    assert_eq!(scanned(&*reader).await.1, 8);
-    assert!(matches!(reader.since(8).await.unwrap(), Delta::Changes { revision: 8, .. }));
+    assert_eq!(reader.since(lost).await.unwrap(), Delta::TooOld);
+    let mark = reader.newest().await.unwrap();
+    assert_eq!(mark.revision, 8);
+    assert_eq!(reader.since(mark).await.unwrap(), Delta::Changes { mark, entries: vec![] });
 }
 
 #[tokio::test]
@@ -101,19 +105,11 @@ async fn restored_older_state_replaces_what_followers_have() {
     let Some(server) = RedisServer::start() else { return };
     let writer = redis_registry(&server, 100);
     let following = follow(&redis_registry(&server, 100), Duration::from_millis(50));
-    let mut connection = server.connection();
     writer.write(vec![put("a", "old")]).await.unwrap();
-    let saved = ["records", "log"].map(|name| {
-        let name = format!("test:{{registry}}:{name}");
-        let bytes: Vec<u8> = redis::cmd("DUMP").arg(&name).query(&mut connection).unwrap();
-        (name, bytes)
-    });
+    let saved = server.dump(&REGISTRY_KEYS);
     writer.write(vec![put("a", "new"), put("b", "new")]).await.unwrap();
     until("the newer state", SOON, || following.map.len() == 2).await;
-    for (name, bytes) in saved {
-        let mut restore = redis::cmd("RESTORE");
-        restore.arg(name).arg(0).arg(bytes).arg("REPLACE").exec(&mut connection).unwrap();
-    }
+    server.restore(&saved);
     let old = Record { value: key("old"), revision: 1 };
     until("the older state", SOON, || following.map.get(b"a") == Some(old.clone())).await;
     until("what is gone", SOON, || following.map.get(b"b").is_none()).await;
@@ -142,17 +138,24 @@ async fn unreadable_records_are_left_out_and_can_be_replaced() {
 }
 
 /// The registry in Redis, with room for more to happen between its answers and their arrival.
-struct Held {
+pub struct Held {
     inner: Arc<RedisRegistry>,
-    /// Done during the next scan, between the revision and the records.
-    meanwhile: Mutex<Vec<Vec<Change>>>,
+    /// Written during the next scan, between the newest mark and the records.
+    pub meanwhile: Mutex<Vec<Vec<Change>>>,
+    /// Done at the end of the next scan.
+    pub afterwards: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// The next answer of the log, once known, says so and waits.
-    hold: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
+    pub hold: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
 }
 
 impl Held {
-    fn new(inner: Arc<RedisRegistry>) -> Self {
-        Self { inner, meanwhile: Mutex::default(), hold: Mutex::default() }
+    pub fn new(inner: Arc<RedisRegistry>) -> Self {
+        Self {
+            inner,
+            meanwhile: Mutex::default(),
+            afterwards: Mutex::default(),
+            hold: Mutex::default(),
+        }
     }
 }
 
@@ -165,8 +168,12 @@ impl Registry for Held {
         self.inner.read(key).await
     }
 
-    async fn since(&self, revision: u64) -> Result<Delta, RegistryError> {
-        let delta = self.inner.since(revision).await;
+    async fn newest(&self) -> Result<Mark, RegistryError> {
+        self.inner.newest().await
+    }
+
+    async fn since(&self, mark: Mark) -> Result<Delta, RegistryError> {
+        let delta = self.inner.since(mark).await;
         let hold = self.hold.lock().take();
         if let Some((known, go)) = hold {
             known.send(()).unwrap();
@@ -175,14 +182,16 @@ impl Registry for Held {
         delta
     }
 
-    async fn scan(&self, tell: impl FnMut(Vec<Entry>) + Send) -> Result<u64, RegistryError> {
-        let revision = self.inner.write(vec![]).await?.revision;
+    async fn scan(&self, tell: impl FnMut(Vec<Entry>) + Send) -> Result<(), RegistryError> {
         let writes = std::mem::take(&mut *self.meanwhile.lock());
         for write in writes {
             self.inner.write(write).await?;
         }
         self.inner.scan(tell).await?;
-        Ok(revision)
+        if let Some(afterwards) = self.afterwards.lock().take() {
+            afterwards();
+        }
+        Ok(())
     }
 
     async fn news(&self) {
@@ -225,7 +234,7 @@ async fn late_answer_of_the_log_does_not_undo_an_own_newer_write() {
     *held.hold.lock() = Some((known, wait));
     let own = vec![put("a", "2")];
     let first = held.write(own.clone()).await.unwrap();
-    assert!(!follower.caught_up(first.revision, Duration::from_millis(1)).await);
+    assert!(!follower.caught_up(first.mark.revision, Duration::from_millis(1)).await);
     // The answer under way has this write and not the next, which its writer applies before it arrives.
     is_known.await.unwrap();
     let gone = vec![delete("a")];

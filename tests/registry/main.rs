@@ -1,4 +1,4 @@
-//! Both forms of the registry against one suite; followers through lost notices, restarts and lost data; the file
+//! Both forms of the registry against one suite; followers through lost notices, restarts and lost writes; the file
 //! through kill -9.
 #![allow(
     unreachable_pub,
@@ -13,6 +13,7 @@ mod redis_server;
 
 mod file;
 mod follow;
+mod lost;
 mod map;
 mod outage;
 mod start;

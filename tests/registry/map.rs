@@ -15,6 +15,9 @@ use super::redis_server::RedisServer;
 /// Within this a follower must be up to date: the poll of a second, and what a busy machine adds.
 pub const SOON: Duration = Duration::from_secs(3);
 
+/// The keys of a [`redis_registry`].
+pub const REGISTRY_KEYS: [&str; 2] = ["test:{registry}:records", "test:{registry}:log"];
+
 pub type Records = HashMap<Bytes, Record>;
 
 /// A mirror that keeps what it is told, and every telling.
@@ -96,14 +99,15 @@ pub fn delete(name: impl AsRef<[u8]>) -> Change {
     Change { key: key(name), expect: Expect::Anything, value: None }
 }
 
-/// What a scan tells, and its revision.
+/// What a scan tells, and the revision before it.
 pub async fn scanned(registry: &impl Registry) -> (Records, u64) {
     let mut records = Records::new();
+    let newest = registry.newest().await.unwrap();
     let scan = registry.scan(|entries| {
         records.extend(entries.into_iter().map(|(key, record)| (key, record.unwrap())));
     });
-    let revision = scan.await.unwrap();
-    (records, revision)
+    scan.await.unwrap();
+    (records, newest.revision)
 }
 
 /// A registry of its own connection on `server`.

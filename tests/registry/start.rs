@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate::control::follower::DEFAULT_POLL;
-use tollgate::control::registry::{Change, Delta, Entry, Record, Registry, RegistryError, Written};
+use tollgate::control::registry::{
+    Change, Delta, Entry, Mark, Record, Registry, RegistryError, Written,
+};
 
 use super::map::{follow, key};
 
@@ -17,24 +19,28 @@ struct Slow(Duration);
 
 impl Registry for Slow {
     async fn write(&self, _: Vec<Change>) -> Result<Written, RegistryError> {
-        Ok(Written { revision: RECORDS, before: Vec::new() })
+        unreachable!("nothing is written")
     }
 
     async fn read(&self, _: &[u8]) -> Result<Option<Record>, RegistryError> {
         Ok(None)
     }
 
-    async fn since(&self, revision: u64) -> Result<Delta, RegistryError> {
-        Ok(Delta::Changes { revision, entries: Vec::new() })
+    async fn newest(&self) -> Result<Mark, RegistryError> {
+        Ok(Mark { revision: RECORDS, tag: RECORDS })
     }
 
-    async fn scan(&self, mut tell: impl FnMut(Vec<Entry>) + Send) -> Result<u64, RegistryError> {
+    async fn since(&self, mark: Mark) -> Result<Delta, RegistryError> {
+        Ok(Delta::Changes { mark, entries: Vec::new() })
+    }
+
+    async fn scan(&self, mut tell: impl FnMut(Vec<Entry>) + Send) -> Result<(), RegistryError> {
         for revision in 1..=RECORDS {
             tokio::time::sleep(self.0).await;
             let record = Record { value: key("value"), revision };
             tell(vec![(key(revision.to_string()), Some(record))]);
         }
-        Ok(RECORDS)
+        Ok(())
     }
 
     async fn news(&self) {

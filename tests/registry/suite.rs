@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use tollgate::control::registry::{Change, Delta, Entry, Expect, Record, Registry, RegistryError};
+use tollgate::control::registry::{
+    Change, Delta, Entry, Expect, Mark, Record, Registry, RegistryError,
+};
 
 use super::map::{Records, delete, follow, key, put, redis_registry, scanned};
 
@@ -37,6 +39,7 @@ suite! {
     what_is_expected_must_be_there: 100,
     one_of_sixteen_writers_wins_each_race: 1_000,
     revisions_count_up_by_one_and_befores_are_told: 100,
+    mark_of_another_history_is_too_old: 100,
     log_reaches_back_to_its_edge: 10,
     thousand_changes_are_one_write: 5_000,
     bytes_are_kept_as_they_are: 100,
@@ -54,29 +57,34 @@ fn record(value: &str, revision: u64) -> Record {
     Record { value: key(value), revision }
 }
 
-async fn changes(registry: &impl Registry, since: u64) -> (u64, Vec<Entry>) {
+/// Before the first write.
+const START: Mark = Mark { revision: 0, tag: 0 };
+
+async fn changes(registry: &impl Registry, since: Mark) -> (Mark, Vec<Entry>) {
     match registry.since(since).await.unwrap() {
-        Delta::Changes { revision, entries } => (revision, entries),
-        Delta::TooOld => panic!("too old: {since}"),
+        Delta::Changes { mark, entries } => (mark, entries),
+        Delta::TooOld => panic!("too old: {since:?}"),
     }
 }
 
 async fn empty_registry_has_revision_zero(registry: Arc<impl Registry>) {
     assert_eq!(registry.read(b"a").await.unwrap(), None);
     assert_eq!(scanned(&*registry).await, (Records::new(), 0));
-    assert_eq!(changes(&*registry, 0).await, (0, vec![]));
-    assert_eq!(registry.since(7).await.unwrap(), Delta::TooOld);
-    assert_eq!(registry.write(vec![]).await.unwrap().revision, 0);
+    assert_eq!(changes(&*registry, START).await, (START, vec![]));
+    assert_eq!(registry.since(Mark { revision: 7, tag: 7 }).await.unwrap(), Delta::TooOld);
+    assert_eq!(registry.newest().await.unwrap(), START);
+    let nothing = registry.write(vec![]).await.unwrap();
+    assert_eq!((nothing.mark, nothing.previous), (START, START));
     let absent = change("a", Expect::Present, Some("x"));
     assert!(matches!(
         registry.write(vec![absent]).await,
         Err(RegistryError::Conflict { index: 0, expected: Expect::Present, found: None })
     ));
-    assert_eq!(registry.write(vec![delete("a")]).await.unwrap().revision, 1);
+    assert_eq!(registry.write(vec![delete("a")]).await.unwrap().mark.revision, 1);
 }
 
 async fn write_is_all_or_nothing(registry: Arc<impl Registry>) {
-    registry.write(vec![put("a", "1"), put("b", "1")]).await.unwrap();
+    let first = registry.write(vec![put("a", "1"), put("b", "1")]).await.unwrap();
     let last_fails = vec![
         put("a", "2"),
         put("new", "2"),
@@ -91,7 +99,7 @@ async fn write_is_all_or_nothing(registry: Arc<impl Registry>) {
     let (records, revision) = scanned(&*registry).await;
     assert_eq!(revision, 1);
     assert_eq!(records, [(key("a"), record("1", 1)), (key("b"), record("1", 1))].into());
-    assert_eq!(changes(&*registry, 1).await, (1, vec![]));
+    assert_eq!(changes(&*registry, first.mark).await, (first.mark, vec![]));
 }
 
 async fn what_is_expected_must_be_there(registry: Arc<impl Registry>) {
@@ -123,7 +131,7 @@ async fn one_of_sixteen_writers_wins_each_race(registry: Arc<impl Registry>) {
                 let name = writer.to_string();
                 let changes =
                     vec![change("a", Expect::Revision(round), Some(&name)), put(&name, "won")];
-                registry.write(changes).await.map(|written| (writer, written.revision))
+                registry.write(changes).await.map(|written| (writer, written.mark.revision))
             });
         }
         let (won, lost): (Vec<_>, Vec<_>) =
@@ -139,13 +147,15 @@ async fn one_of_sixteen_writers_wins_each_race(registry: Arc<impl Registry>) {
 
 async fn revisions_count_up_by_one_and_befores_are_told(registry: Arc<impl Registry>) {
     let first = registry.write(vec![put("a", "1"), delete("b")]).await.unwrap();
-    assert_eq!((first.revision, first.before), (1, vec![None, None]));
+    assert_eq!((first.mark.revision, first.before), (1, vec![None, None]));
     let second = registry.write(vec![put("b", "2"), put("a", "2"), delete("c")]).await.unwrap();
-    assert_eq!((second.revision, second.before), (2, vec![None, Some(record("1", 1)), None]));
+    assert_eq!((second.mark.revision, second.before), (2, vec![None, Some(record("1", 1)), None]));
     let third = registry.write(vec![delete("a"), delete("b")]).await.unwrap();
-    assert_eq!(third.revision, 3);
+    assert_eq!(third.mark.revision, 3);
     assert_eq!(third.before, vec![Some(record("2", 2)), Some(record("2", 2))]);
-    let told = changes(&*registry, 1).await;
+    assert_eq!([first.previous, second.previous, third.previous], [START, first.mark, second.mark]);
+    assert_eq!(registry.newest().await.unwrap(), third.mark);
+    let told = changes(&*registry, first.mark).await;
     let expected = vec![
         (key("b"), Some(record("2", 2))),
         (key("a"), Some(record("2", 2))),
@@ -153,48 +163,67 @@ async fn revisions_count_up_by_one_and_befores_are_told(registry: Arc<impl Regis
         (key("a"), None),
         (key("b"), None),
     ];
-    assert_eq!(told, (3, expected));
+    assert_eq!(told, (third.mark, expected));
+}
+
+/// What a follower of writes that the registry lost asks for.
+async fn mark_of_another_history_is_too_old(registry: Arc<impl Registry>) {
+    let mut marks = Vec::new();
+    for round in 1..=5 {
+        marks.push(registry.write(vec![put("a", round.to_string())]).await.unwrap().mark);
+    }
+    for mark in &marks {
+        let others = marks.iter().filter(|other| *other != mark);
+        for tag in others.map(|other| other.tag).chain([0, mark.tag.wrapping_add(1)]) {
+            let other = registry.since(Mark { tag, ..*mark }).await.unwrap();
+            assert_eq!(other, Delta::TooOld, "{mark:?} as {tag}");
+        }
+        assert_eq!(changes(&*registry, *mark).await.0, marks[4]);
+    }
 }
 
 async fn log_reaches_back_to_its_edge(registry: Arc<impl Registry>) {
+    let mut marks = vec![START];
     for round in 1..=30 {
-        registry.write(vec![put("a", round.to_string())]).await.unwrap();
-        for since in 0..=round {
-            let kept = round - since;
-            match registry.since(since).await.unwrap() {
-                Delta::Changes { revision, entries } => {
-                    assert_eq!((revision, entries.len() as u64), (round, kept));
+        marks.push(registry.write(vec![put("a", round.to_string())]).await.unwrap().mark);
+        for since in &marks {
+            let kept = round - since.revision;
+            match registry.since(*since).await.unwrap() {
+                Delta::Changes { mark, entries } => {
+                    assert_eq!((mark.revision, entries.len() as u64), (round, kept));
                     let revisions = entries.iter().map(|entry| entry.1.as_ref().unwrap().revision);
-                    assert!(revisions.eq(since + 1..=round));
+                    assert!(revisions.eq(since.revision + 1..=round));
                 }
                 Delta::TooOld => assert!(kept > 10, "{kept} of {round}"),
             }
         }
-        assert_eq!(registry.since(round + 1).await.unwrap(), Delta::TooOld);
-        let beyond = registry.since(round.saturating_sub(11)).await.unwrap();
+        let next = Mark { revision: round + 1, tag: 0 };
+        assert_eq!(registry.since(next).await.unwrap(), Delta::TooOld);
+        let beyond = registry.since(marks[round.saturating_sub(11) as usize]).await.unwrap();
         assert!(round < 12 || beyond == Delta::TooOld, "{round}");
     }
     // A write that the log cannot hold: what came before it is out of reach, what comes after it is not.
     let many = (0..25).map(|i| put(i.to_string(), "")).collect();
-    assert_eq!(registry.write(many).await.unwrap().revision, 31);
-    assert_eq!(changes(&*registry, 31).await, (31, vec![]));
-    assert_eq!(registry.since(29).await.unwrap(), Delta::TooOld);
-    registry.write(vec![delete("a")]).await.unwrap();
-    assert_eq!(changes(&*registry, 31).await, (32, vec![(key("a"), None)]));
+    let many = registry.write(many).await.unwrap().mark;
+    assert_eq!(many.revision, 31);
+    assert_eq!(changes(&*registry, many).await, (many, vec![]));
+    assert_eq!(registry.since(marks[29]).await.unwrap(), Delta::TooOld);
+    let last = registry.write(vec![delete("a")]).await.unwrap().mark;
+    assert_eq!(changes(&*registry, many).await, (last, vec![(key("a"), None)]));
 }
 
 async fn thousand_changes_are_one_write(registry: Arc<impl Registry>) {
     let thousand = |value: &'static str| -> Vec<_> {
         (0..1_000).map(|i| put(format!("{i:04}"), value)).collect()
     };
-    registry.write(thousand("1")).await.unwrap();
+    let first = registry.write(thousand("1")).await.unwrap();
     let start = Instant::now();
     let second = registry.write(thousand("2")).await.unwrap();
     println!("1 000 changes in {:?}", start.elapsed());
-    assert_eq!(second.revision, 2);
+    assert_eq!(second.mark.revision, 2);
     assert_eq!(second.before, vec![Some(record("1", 1)); 1_000]);
-    let (revision, entries) = changes(&*registry, 1).await;
-    assert_eq!((revision, entries.len()), (2, 1_000));
+    let (mark, entries) = changes(&*registry, first.mark).await;
+    assert_eq!((mark, entries.len()), (second.mark, 1_000));
     assert!(entries.iter().map(|entry| &entry.0).is_sorted());
     assert_eq!(scanned(&*registry).await.0.len(), 1_000);
 }
@@ -207,7 +236,7 @@ async fn bytes_are_kept_as_they_are(registry: Arc<impl Registry>) {
     let write = names.iter().zip(values).map(|(name, value)| put(name, value)).collect();
     registry.write(write).await.unwrap();
     let (records, _) = scanned(&*registry).await;
-    let (_, entries) = changes(&*registry, 0).await;
+    let (_, entries) = changes(&*registry, START).await;
     for (i, (name, value)) in names.iter().zip(values).enumerate() {
         let expected = Some(Record { value: key(value), revision: 1 });
         assert_eq!(registry.read(name).await.unwrap(), expected);
@@ -217,23 +246,24 @@ async fn bytes_are_kept_as_they_are(registry: Arc<impl Registry>) {
 }
 
 async fn more_than_a_page_of_changes_is_told_in_whole_writes(registry: Arc<impl Registry>) {
+    let mut marks = Vec::new();
     for size in [1, 6_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000] {
         let write = (0..size).map(|i| put(i.to_string(), size.to_string())).collect();
-        registry.write(write).await.unwrap();
+        marks.push(registry.write(write).await.unwrap().mark);
     }
-    let told = async |from: u64| {
+    let told = async |from: Mark| {
         let (mut at, mut sizes) = (from, Vec::new());
-        while at < 9 {
-            let (revision, entries) = changes(&*registry, at).await;
-            assert!(revision > at);
+        while at != marks[8] {
+            let (mark, entries) = changes(&*registry, at).await;
+            assert!(mark.revision > at.revision);
             sizes.push(entries.len());
-            at = revision;
+            at = mark;
         }
         sizes
     };
-    let sizes = told(1).await;
+    let sizes = told(marks[0]).await;
     assert!(sizes[0] >= 6_000 && sizes.iter().sum::<usize>() == 13_000, "{sizes:?}");
-    let sizes = told(2).await;
+    let sizes = told(marks[1]).await;
     assert!(sizes.len() > 1 && sizes.iter().sum::<usize>() == 7_000, "{sizes:?}");
     assert!(sizes.iter().all(|size| size % 1_000 == 0), "{sizes:?}");
 }
@@ -267,28 +297,29 @@ async fn scan_and_since_converge_while_others_write(registry: Arc<impl Registry>
     for writer in 0..4 {
         writers.spawn(scribble(Arc::clone(&registry), writer, Arc::clone(&stop)));
     }
-    let (mut records, mut at) = scanned(&*registry).await;
+    let (mut records, mut at) = (Records::new(), START);
     // The first scans may be over before the first write.
-    while at == 5 {
-        (records, at) = scanned(&*registry).await;
+    while at.revision <= 5 {
+        at = registry.newest().await.unwrap();
+        records = scanned(&*registry).await.0;
     }
     stop.store(true, Ordering::Relaxed);
     let writes: u64 = writers.join_all().await.into_iter().sum();
     loop {
-        let (revision, entries) = changes(&*registry, at).await;
+        let (mark, entries) = changes(&*registry, at).await;
         for (key, record) in entries {
             match record {
                 Some(record) => records.insert(key, record),
                 None => records.remove(&key),
             };
         }
-        if revision == at {
+        if mark == at {
             break;
         }
-        at = revision;
+        at = mark;
     }
-    assert_eq!((records, at), scanned(&*registry).await);
-    assert_eq!(at, 5 + writes);
+    assert_eq!((records, at.revision), scanned(&*registry).await);
+    assert_eq!(at.revision, 5 + writes);
 }
 
 async fn follower_converges_while_others_write(registry: Arc<impl Registry>) {
@@ -308,7 +339,7 @@ async fn follower_converges_while_others_write(registry: Arc<impl Registry>) {
         let written = registry.write(write.clone()).await.unwrap();
         let patience = Duration::from_secs(5);
         assert!(one.follower.applied(&written, &write, patience).await);
-        assert!(one.map.get(b"own").unwrap().revision >= written.revision);
+        assert!(one.map.get(b"own").unwrap().revision >= written.mark.revision);
         own += 1;
         following.push(one);
         tokio::time::sleep(Duration::from_millis(100)).await;

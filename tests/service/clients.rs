@@ -152,6 +152,29 @@ async fn changes_reach_the_other_replica_within_a_second() {
 }
 
 #[tokio::test]
+async fn change_after_one_that_redis_lost_is_in_force_and_the_lost_one_is_not() {
+    let Some(redis) = RedisServer::start() else { return };
+    let start = || Options::serving(POLICY).redis(redis.url()).set("store.deadline=5s").start();
+    let (here, there) = (start(), start());
+    let operator = Operator::of(&here).await;
+    let (mut near, mut far) = (here.client().await, there.client().await);
+    operator.upsert(daily("kept", 1)).await.unwrap();
+    let saved = redis.dump(&["tollgate:{registry}:records", "tollgate:{registry}:log"]);
+    let lost = operator.upsert(daily("lost", 2)).await.unwrap();
+    soon(&mut far, &asked("lost"), 2).await;
+    redis.restore(&saved);
+    let new = operator.upsert(daily("new", 3)).await.unwrap();
+    assert_eq!(new.etag, lost.etag, "the revision is made again");
+    assert_eq!(limit(&mut near, &asked("new")).await, 3, "here at once");
+    assert_eq!(limit(&mut near, &asked("lost")).await, 100, "as the rule");
+    soon(&mut far, &asked("new"), 3).await;
+    soon(&mut far, &asked("lost"), 100).await;
+    for caller in [&mut near, &mut far] {
+        assert_eq!(limit(caller, &asked("kept")).await, 1);
+    }
+}
+
+#[tokio::test]
 async fn replica_tells_how_far_it_follows_and_when_it_is_cut_off() {
     let Some(mut redis) = RedisServer::start_with(&["--appendonly", "yes"]) else { return };
     let start = || Options::serving(POLICY).redis(redis.url()).start();

@@ -72,6 +72,27 @@ impl RedisServer {
         client.get_connection().expect("a connection")
     }
 
+    /// The present values of `keys`, for [`Self::restore`].
+    pub fn dump(&self, keys: &[&str]) -> Vec<(String, Vec<u8>)> {
+        let mut connection = self.connection();
+        let mut value = |key: &&str| {
+            let value = redis::cmd("DUMP").arg(*key).query(&mut connection).expect("a value");
+            ((*key).to_owned(), value)
+        };
+        keys.iter().map(&mut value).collect()
+    }
+
+    /// Turns keys back to what they were, as a failover to a lagging replica or a restored backup does.
+    pub fn restore(&self, dump: &[(String, Vec<u8>)]) {
+        // In one transaction: nobody sees a part of it.
+        let mut restored = redis::pipe();
+        restored.atomic();
+        for (key, value) in dump {
+            restored.cmd("RESTORE").arg(key).arg(0).arg(value).arg("REPLACE").ignore();
+        }
+        restored.exec(&mut self.connection()).expect("to restore");
+    }
+
     /// Kills it; what it was not told to keep is gone.
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tollgate::control::registry::{
-    Change, Delta, Entry, Expect, Record, Registry, RegistryError, Written,
+    Change, Delta, Entry, Expect, Mark, Record, Registry, RegistryError, Written,
 };
 
 /// Records in memory.
@@ -50,12 +50,18 @@ impl MapRegistry {
     }
 }
 
+/// The write of `revision`: this registry loses none, so none needs a tag of its own.
+fn mark(revision: u64) -> Mark {
+    Mark { revision, tag: revision }
+}
+
 impl Registry for MapRegistry {
     async fn write(&self, changes: Vec<Change>) -> Result<Written, RegistryError> {
         self.check()?;
         let mut inner = self.inner.lock();
         if changes.is_empty() {
-            return Ok(Written { revision: inner.revision, before: Vec::new() });
+            let mark = mark(inner.revision);
+            return Ok(Written { mark, previous: mark, before: Vec::new() });
         }
         for (index, change) in changes.iter().enumerate() {
             let found = inner.records.get(&change.key).map(|record| record.revision);
@@ -81,7 +87,7 @@ impl Registry for MapRegistry {
         }
         drop(inner);
         self.news.notify_waiters();
-        Ok(Written { revision, before })
+        Ok(Written { mark: mark(revision), previous: mark(revision - 1), before })
     }
 
     async fn read(&self, key: &[u8]) -> Result<Option<Record>, RegistryError> {
@@ -89,19 +95,24 @@ impl Registry for MapRegistry {
         Ok(self.inner.lock().records.get(key).cloned())
     }
 
-    async fn since(&self, revision: u64) -> Result<Delta, RegistryError> {
+    async fn newest(&self) -> Result<Mark, RegistryError> {
         self.check()?;
-        let inner = self.inner.lock();
-        let later = inner.log.iter().filter(|(at, _)| *at > revision);
-        let entries = later.map(|(_, entry)| entry.clone()).collect();
-        Ok(Delta::Changes { revision: inner.revision, entries })
+        Ok(mark(self.inner.lock().revision))
     }
 
-    async fn scan(&self, mut tell: impl FnMut(Vec<Entry>) + Send) -> Result<u64, RegistryError> {
+    async fn since(&self, since: Mark) -> Result<Delta, RegistryError> {
+        self.check()?;
+        let inner = self.inner.lock();
+        let later = inner.log.iter().filter(|(at, _)| *at > since.revision);
+        let entries = later.map(|(_, entry)| entry.clone()).collect();
+        Ok(Delta::Changes { mark: mark(inner.revision), entries })
+    }
+
+    async fn scan(&self, mut tell: impl FnMut(Vec<Entry>) + Send) -> Result<(), RegistryError> {
         self.check()?;
         let inner = self.inner.lock();
         tell(inner.records.iter().map(|(key, r)| (key.clone(), Some(r.clone()))).collect());
-        Ok(inner.revision)
+        Ok(())
     }
 
     async fn news(&self) {

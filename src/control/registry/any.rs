@@ -6,7 +6,7 @@ use futures_util::future::Either;
 
 use super::embedded::EmbeddedRegistry;
 use super::redis::RedisRegistry;
-use super::{Change, Delta, Entry, Record, Registry, RegistryError, Written};
+use super::{Change, Delta, Entry, Mark, Record, Registry, RegistryError, Written};
 
 /// One of the two.
 #[derive(Debug)]
@@ -32,14 +32,21 @@ impl Registry for AnyRegistry {
         }
     }
 
-    async fn since(&self, revision: u64) -> Result<Delta, RegistryError> {
+    async fn newest(&self) -> Result<Mark, RegistryError> {
         match self {
-            Self::Redis(registry) => registry.since(revision).await,
-            Self::Embedded(registry) => registry.since(revision).await,
+            Self::Redis(registry) => registry.newest().await,
+            Self::Embedded(registry) => registry.newest().await,
         }
     }
 
-    async fn scan(&self, tell: impl FnMut(Vec<Entry>) + Send) -> Result<u64, RegistryError> {
+    async fn since(&self, mark: Mark) -> Result<Delta, RegistryError> {
+        match self {
+            Self::Redis(registry) => registry.since(mark).await,
+            Self::Embedded(registry) => registry.since(mark).await,
+        }
+    }
+
+    async fn scan(&self, tell: impl FnMut(Vec<Entry>) + Send) -> Result<(), RegistryError> {
         match self {
             Self::Redis(registry) => registry.scan(tell).await,
             Self::Embedded(registry) => registry.scan(tell).await,

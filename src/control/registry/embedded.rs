@@ -6,24 +6,28 @@
 //! block.
 
 mod file;
+mod log;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _};
-use redb::{ReadTransaction, Table, TableDefinition, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _};
+use redb::{TableDefinition, WriteTransaction};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Change, DELTA_PAGE, Delta, Entry, Expect, Record, Registry, RegistryError, SCAN_BATCH, Written,
+    Change, Delta, Entry, Expect, Mark, Record, Registry, RegistryError, SCAN_BATCH, Tags, Written,
 };
 
 /// Key to (revision, value).
 const RECORDS: TableDefinition<'_, &[u8], (u64, &[u8])> = TableDefinition::new("records");
 /// Every change of the newest writes.
 const LOG: TableDefinition<'_, At, Logged> = TableDefinition::new("log");
+/// The tags of the writes in the log, and of the one before, by revision. Files of earlier builds have no such table; a
+/// write without a tag has tag 0.
+const TAGS: TableDefinition<'_, u64, u64> = TableDefinition::new("tags");
 /// Numbers by name.
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 /// The number of the newest revision.
@@ -41,6 +45,7 @@ type Logged = (&'static [u8], Option<&'static [u8]>);
 pub struct EmbeddedRegistry {
     file: Arc<File>,
     log_changes: u64,
+    tags: Tags,
     news: watch::Sender<()>,
 }
 
@@ -64,6 +69,7 @@ impl EmbeddedRegistry {
         Self {
             file: Arc::new(File { path: path.into(), database: Mutex::default() }),
             log_changes: log_changes.max(1) as u64,
+            tags: Tags::default(),
             news: watch::Sender::new(()),
         }
     }
@@ -85,12 +91,12 @@ impl EmbeddedRegistry {
 
 impl Registry for EmbeddedRegistry {
     async fn write(&self, changes: Vec<Change>) -> Result<Written, RegistryError> {
-        let (file, kept) = (Arc::clone(&self.file), self.log_changes);
         if changes.is_empty() {
-            let revision = self.look(|reader| newest(&reader.open_table(NUMBERS)?)).await?;
-            return Ok(Written { revision: revision.unwrap_or(0), before: Vec::new() });
+            let mark = self.newest().await?;
+            return Ok(Written { mark, previous: mark, before: Vec::new() });
         }
-        let written = blocking(move || write(&file, kept, &changes)).await?;
+        let (file, kept, tag) = (Arc::clone(&self.file), self.log_changes, self.tags.next());
+        let written = blocking(move || write(&file, kept, tag, &changes)).await?;
         self.news.send_replace(());
         Ok(written)
     }
@@ -104,15 +110,19 @@ impl Registry for EmbeddedRegistry {
         Ok(found.await?.flatten())
     }
 
-    async fn since(&self, revision: u64) -> Result<Delta, RegistryError> {
-        let nothing = match revision {
-            0 => Delta::Changes { revision, entries: Vec::new() },
-            _ => Delta::TooOld,
-        };
-        Ok(self.look(move |reader| delta(reader, revision)).await?.unwrap_or(nothing))
+    async fn newest(&self) -> Result<Mark, RegistryError> {
+        Ok(self.look(log::newest_mark).await?.unwrap_or_default())
     }
 
-    async fn scan(&self, mut tell: impl FnMut(Vec<Entry>) + Send) -> Result<u64, RegistryError> {
+    async fn since(&self, mark: Mark) -> Result<Delta, RegistryError> {
+        let nothing = match mark.revision {
+            0 => Delta::Changes { mark, entries: Vec::new() },
+            _ => Delta::TooOld,
+        };
+        Ok(self.look(move |reader| log::delta(reader, mark)).await?.unwrap_or(nothing))
+    }
+
+    async fn scan(&self, mut tell: impl FnMut(Vec<Entry>) + Send) -> Result<(), RegistryError> {
         let (sender, mut batches) = mpsc::channel(4);
         let told = async {
             while let Some(batch) = batches.recv().await {
@@ -131,10 +141,10 @@ impl Registry for EmbeddedRegistry {
                 }
             }
             drop(sender.blocking_send(batch));
-            newest(&reader.open_table(NUMBERS)?)
+            Ok(())
         });
-        let ((), revision) = tokio::join!(told, scanned);
-        Ok(revision?.unwrap_or(0))
+        let ((), scanned) = tokio::join!(told, scanned);
+        scanned.map(Option::unwrap_or_default)
     }
 
     /// Counts from the call on, not from the first poll.
@@ -151,7 +161,7 @@ impl Registry for EmbeddedRegistry {
 /// What came of a transaction that found no fault in the file.
 type Outcome = Result<Written, RegistryError>;
 
-fn write(file: &File, kept: u64, changes: &[Change]) -> Outcome {
+fn write(file: &File, kept: u64, tag: u64, changes: &[Change]) -> Outcome {
     let database = match file.existing()? {
         Some(database) => database,
         // A write that fails in an empty registry must not make the file.
@@ -164,7 +174,7 @@ fn write(file: &File, kept: u64, changes: &[Change]) -> Outcome {
         let mut transaction = database.begin_write()?;
         // Opening after a kill does not walk through the whole file.
         transaction.set_quick_repair(true);
-        let outcome = change(&transaction, kept, changes)?;
+        let outcome = change(&transaction, kept, tag, changes)?;
         if outcome.is_ok() {
             transaction.commit()?;
         } else {
@@ -178,6 +188,7 @@ fn write(file: &File, kept: u64, changes: &[Change]) -> Outcome {
 fn change(
     transaction: &WriteTransaction,
     kept: u64,
+    tag: u64,
     changes: &[Change],
 ) -> Result<Outcome, redb::Error> {
     let mut records = transaction.open_table(RECORDS)?;
@@ -195,65 +206,18 @@ fn change(
         }
         before.push(there);
     }
-    let mut numbers = transaction.open_table(NUMBERS)?;
-    let revision = newest(&numbers)? + 1;
-    numbers.insert(REVISION, revision)?;
+    let (previous, mark) = log::begin(transaction, tag)?;
     let mut log = transaction.open_table(LOG)?;
     for (index, change) in changes.iter().enumerate() {
         let (key, value) = (change.key.as_ref(), change.value.as_deref());
         match value {
-            Some(value) => drop(records.insert(key, (revision, value))?),
+            Some(value) => drop(records.insert(key, (mark.revision, value))?),
             None => drop(records.remove(key)?),
         }
-        log.insert((revision, index as u64), (key, value))?;
+        log.insert((mark.revision, index as u64), (key, value))?;
     }
-    trim(&mut log, kept)?;
-    Ok(Ok(Written { revision, before }))
-}
-
-/// Takes the oldest writes out of the log, as long as `kept` changes are left.
-fn trim(log: &mut Table<'_, At, Logged>, kept: u64) -> Result<(), redb::Error> {
-    let mut surplus = log.len()?.saturating_sub(kept);
-    while surplus > 0 {
-        let Some(oldest) = log.first()?.map(|(at, _)| at.value().0) else { break };
-        let changes = log.range((oldest, 0)..(oldest + 1, 0))?.count() as u64;
-        if changes > surplus {
-            break;
-        }
-        for _ in 0..changes {
-            log.pop_first()?;
-        }
-        surplus -= changes;
-    }
-    Ok(())
-}
-
-fn delta(reader: &ReadTransaction, since: u64) -> Result<Delta, redb::Error> {
-    let newest = newest(&reader.open_table(NUMBERS)?)?;
-    if since == newest {
-        return Ok(Delta::Changes { revision: since, entries: Vec::new() });
-    }
-    let log = reader.open_table(LOG)?;
-    let oldest = log.first()?.map_or(u64::MAX, |(at, _)| at.value().0);
-    if since > newest || since + 1 < oldest {
-        return Ok(Delta::TooOld);
-    }
-    let (mut revision, mut entries) = (since, Vec::new());
-    for change in log.range((since + 1, 0)..)? {
-        let (at, change) = change?;
-        let (at, (key, value)) = (at.value().0, change.value());
-        if at != revision && entries.len() >= DELTA_PAGE {
-            break;
-        }
-        revision = at;
-        let there = value.map(|value| record((at, value)));
-        entries.push((key.to_vec().into(), there));
-    }
-    Ok(Delta::Changes { revision, entries })
-}
-
-fn newest(numbers: &impl redb::ReadableTable<&'static str, u64>) -> Result<u64, redb::Error> {
-    Ok(numbers.get(REVISION)?.map_or(0, |revision| revision.value()))
+    log::trim(transaction, &mut log, kept)?;
+    Ok(Ok(Written { mark, previous, before }))
 }
 
 fn record((revision, value): (u64, &[u8])) -> Record {

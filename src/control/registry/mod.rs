@@ -13,6 +13,8 @@ pub mod embedded;
 pub mod redis;
 
 use std::future::Future;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -47,29 +49,43 @@ pub enum Expect {
     Revision(u64),
 }
 
+/// A point in the history of a registry: a write, and with it every write before.
+///
+/// A registry may lose its newest writes: a crash, a failover to a replica that is behind, a restored backup. The next
+/// write then makes a revision that was made before, with another tag.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Mark {
+    /// The revision of the write; 0: before the first one.
+    pub revision: u64,
+    /// The random tag of the write.
+    pub tag: u64,
+}
+
 /// A write that happened.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Written {
-    /// The revision it made.
-    pub revision: u64,
-    /// What was there before, one per change, same order.
+    /// The write.
+    pub mark: Mark,
+    /// The write before it.
+    pub previous: Mark,
+    /// The records that were there before, one per change, same order.
     pub before: Vec<Option<Record>>,
 }
 
 /// A key and what is there now; none: nothing.
 pub type Entry = (Bytes, Option<Record>);
 
-/// What has happened since a revision.
+/// The writes since a mark.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Delta {
     /// Every change since, oldest first; a key may be there more than once.
     Changes {
-        /// The revision after them.
-        revision: u64,
+        /// The last of the writes.
+        mark: Mark,
         /// The changes.
         entries: Vec<Entry>,
     },
-    /// The log no longer reaches back that far: scan.
+    /// The log does not have the mark: it no longer reaches back that far, or the registry lost that write. Scan.
     TooOld,
 }
 
@@ -99,8 +115,7 @@ pub enum RegistryError {
 /// # Concurrency
 /// Writes happen one after the other, each as a whole, whoever writes. What was acknowledged outlives the process.
 pub trait Registry: Send + Sync + 'static {
-    /// Does all `changes` or, if one expects what is not so, none. No changes are no write: the newest revision
-    /// is told.
+    /// Does all `changes` or, if one expects what is not so, none. No changes are no write: the mark is the newest.
     fn write(
         &self,
         changes: Vec<Change>,
@@ -112,22 +127,38 @@ pub trait Registry: Send + Sync + 'static {
         key: &[u8],
     ) -> impl Future<Output = Result<Option<Record>, RegistryError>> + Send;
 
-    /// What has happened since `revision`: all of it or, if that is much, the oldest writes of it, so whoever
-    /// wants all asks until the revision is the one it asked for.
-    fn since(&self, revision: u64) -> impl Future<Output = Result<Delta, RegistryError>> + Send;
+    /// The newest write.
+    fn newest(&self) -> impl Future<Output = Result<Mark, RegistryError>> + Send;
 
-    /// Every record, some thousand at a time, in no order, and the revision from which [`Self::since`]
-    /// goes on. A record that changes meanwhile is told as it was or as it is.
+    /// The writes since `mark`: all of them or, if they are many, the oldest. The caller has all once the answer ends
+    /// with the mark it asked for.
+    fn since(&self, mark: Mark) -> impl Future<Output = Result<Delta, RegistryError>> + Send;
+
+    /// Every record, some thousand at a time, in no order. A record that changes meanwhile is reported as it was or as it
+    /// is: [`Self::since`] the newest write before the scan has these changes.
     fn scan(
         &self,
         tell: impl FnMut(Vec<Entry>) + Send,
-    ) -> impl Future<Output = Result<u64, RegistryError>> + Send;
+    ) -> impl Future<Output = Result<(), RegistryError>> + Send;
 
     /// Resolves when there may be something new; may be late or never, so whoever waits looks now and then.
     ///
     /// # Cancel safety
     /// A dropped wait loses at most a notice.
     fn news(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Makes the tags of writes: no two are alike, whichever process makes them.
+#[derive(Debug, Default)]
+struct Tags {
+    secret: RandomState,
+    made: AtomicU64,
+}
+
+impl Tags {
+    fn next(&self) -> u64 {
+        self.secret.hash_one(self.made.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// How many changes the log keeps where nothing else is said.

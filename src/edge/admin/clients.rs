@@ -85,7 +85,7 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
                 }
                 error => failed(&error),
             })?;
-            revision = written.revision;
+            revision = written.mark.revision;
             for (client, before) in clients.iter_mut().zip(&written.before) {
                 client.revision = revision;
                 self.audit("upsert_client", &client.name, before.as_ref(), Some(client));
@@ -144,7 +144,7 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
             return Err(missing("delete.client"));
         }
         let clients = client.iter().map(convert::client).collect();
-        Ok(ManageClientsResponse { clients, revision: written.revision, ..Default::default() })
+        Ok(ManageClientsResponse { clients, revision: written.mark.revision, ..Default::default() })
     }
 
     fn list(self, list: &List) -> Result<ManageClientsResponse, Status> {

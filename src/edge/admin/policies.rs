@@ -154,7 +154,7 @@ impl<R: Registry, S: LimitStore> Policies<R, S> {
         if open_secrets {
             tracing::warn!(%domain, "{OPEN_SECRETS}");
         }
-        Ok(warned(self.policy(&domain, stored, written.revision, &outcome), open_secrets))
+        Ok(warned(self.policy(&domain, stored, written.mark.revision, &outcome), open_secrets))
     }
 
     fn validator(&self) -> Validator<'_> {

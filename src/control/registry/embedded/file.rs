@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use redb::{Builder, Database, DatabaseError};
 
-use super::{File, LOG, NUMBERS, RECORDS};
+use super::{File, LOG, NUMBERS, RECORDS, TAGS};
 use crate::control::registry::RegistryError;
 
 /// How much of the file is kept in memory: all records are in memory anyway, as what they mean.
@@ -107,6 +107,7 @@ fn begin(path: &Path) -> Result<Database, redb::Error> {
     let transaction = database.begin_write()?;
     transaction.open_table(RECORDS)?;
     transaction.open_table(LOG)?;
+    transaction.open_table(TAGS)?;
     transaction.open_table(NUMBERS)?;
     transaction.commit()?;
     Ok(database)

@@ -16,28 +16,21 @@ mod link;
 mod news;
 mod wire;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use self::link::Link;
 use self::wire::{Names, Run, Writer};
 use super::{
-    Change, DEFAULT_LOG_CHANGES, DELTA_PAGE, Delta, Entry, Record, Registry, RegistryError,
-    SCAN_BATCH, Written,
+    Change, DEFAULT_LOG_CHANGES, DELTA_PAGE, Delta, Entry, Mark, Record, Registry, RegistryError,
+    SCAN_BATCH, Tags, Written,
 };
 use crate::redis::BadUrl;
 use crate::redis::connect::Connector;
-
-/// How many revisions a registry knows by tag: far more than are made between two looks at the log.
-const KNOWN: usize = 4_096;
 
 /// Where Redis is and what the registry is called there.
 #[derive(Clone)]
@@ -90,13 +83,8 @@ pub struct RedisRegistry {
     names: Names,
     writer: Writer,
     log_changes: usize,
-    /// Makes tags of the number of writes.
-    tags: RandomState,
-    /// Revisions that were told, each with the tag of its write, newest last. A revision that Redis lost and made
-    /// again has another tag.
-    known: Mutex<VecDeque<(u64, u64)>>,
+    tags: Tags,
     news: watch::Receiver<()>,
-    writes: AtomicU64,
 }
 
 impl RedisRegistry {
@@ -118,71 +106,35 @@ impl RedisRegistry {
             names,
             writer: Writer::new(),
             log_changes: settings.log_changes,
-            tags: RandomState::new(),
-            known: Mutex::default(),
+            tags: Tags::default(),
             news,
-            writes: AtomicU64::new(0),
         })
     }
 
-    /// The newest revision.
-    async fn revision(&self) -> Result<u64, RegistryError> {
-        let reply = self.link.query(&self.names.newest()).await?;
-        let newest = wire::logged(reply).ok_or_else(unreadable_log)?.pop();
-        let Some(newest) = newest else { return Ok(0) };
-        let mark = newest.mark().ok_or_else(unreadable_log)?;
-        self.know(mark);
-        Ok(mark.0)
-    }
-
-    fn know(&self, mark: (u64, u64)) {
-        let mut known = self.known.lock();
-        if known.back() == Some(&mark) {
-            return;
-        }
-        if known.len() == KNOWN {
-            known.pop_front();
-        }
-        known.push_back(mark);
-    }
-
-    /// Whether a write is the one that was told as its revision, as far as that is still known.
-    fn is_known(&self, (revision, tag): (u64, u64)) -> bool {
-        let known = self.known.lock();
-        known.iter().rfind(|known| known.0 == revision).is_none_or(|known| known.1 == tag)
-    }
-
-    fn tag(&self) -> u64 {
-        self.tags.hash_one(self.writes.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Up to `count` changes of whole writes since `revision`, and whether there may be more; none: too old.
-    async fn run(&self, revision: u64, count: usize) -> Result<Option<(Run, bool)>, RegistryError> {
-        let reply = self.link.query(&self.names.since(revision, count)).await?;
+    /// Up to `count` changes of whole writes since `mark`, and whether there may be more; none: the log does not have
+    /// `mark`.
+    async fn run(&self, mark: Mark, count: usize) -> Result<Option<(Run, bool)>, RegistryError> {
+        let reply = self.link.query(&self.names.since(mark.revision, count)).await?;
         // What cannot be read is left behind by a scan.
         let Some(log) = wire::logged(reply) else { return Ok(None) };
         let full = log.len() == count;
         let mut log = log.into_iter();
-        if revision > 0 {
-            let here = log.next().and_then(|change| change.mark());
-            if !here.is_some_and(|mark| mark.0 == revision && self.is_known(mark)) {
-                return Ok(None);
-            }
+        if mark.revision > 0 && log.next().and_then(|change| change.mark()) != Some(mark) {
+            return Ok(None);
         }
-        Ok(Run::after(revision, log).map(|run| (run, full)))
+        Ok(Run::after(mark.revision, log).map(|run| (run, full)))
     }
 }
 
 impl Registry for RedisRegistry {
     async fn write(&self, changes: Vec<Change>) -> Result<Written, RegistryError> {
         if changes.is_empty() {
-            return Ok(Written { revision: self.revision().await?, before: Vec::new() });
+            let mark = self.newest().await?;
+            return Ok(Written { mark, previous: mark, before: Vec::new() });
         }
-        let tag = self.tag();
+        let tag = self.tags.next();
         let call = self.writer.call(&self.names, self.log_changes, tag, &changes);
-        let written = wire::written(self.link.invoke(&call).await?, &changes)?;
-        self.know((written.revision, tag));
-        Ok(written)
+        wire::written(self.link.invoke(&call).await?, tag, &changes)
     }
 
     async fn read(&self, key: &[u8]) -> Result<Option<Record>, RegistryError> {
@@ -192,26 +144,28 @@ impl Registry for RedisRegistry {
         wire::unpack(stored).map(Some).ok_or_else(unreadable)
     }
 
-    async fn since(&self, revision: u64) -> Result<Delta, RegistryError> {
+    async fn newest(&self) -> Result<Mark, RegistryError> {
+        let reply = self.link.query(&self.names.newest()).await?;
+        let newest = wire::logged(reply).ok_or_else(unreadable_log)?.pop();
+        newest.map_or(Ok(Mark::default()), |newest| newest.mark().ok_or_else(unreadable_log))
+    }
+
+    async fn since(&self, mark: Mark) -> Result<Delta, RegistryError> {
         let mut count = DELTA_PAGE;
         loop {
-            let Some((run, full)) = self.run(revision, count).await? else {
+            let Some((run, full)) = self.run(mark, count).await? else {
                 return Ok(Delta::TooOld);
             };
             match run.newest {
-                Some(mark) => {
-                    self.know(mark);
-                    return Ok(Delta::Changes { revision: mark.0, entries: run.entries });
-                }
+                Some(mark) => return Ok(Delta::Changes { mark, entries: run.entries }),
                 // A single write is larger than that.
                 None if full => count *= 4,
-                None => return Ok(Delta::Changes { revision, entries: Vec::new() }),
+                None => return Ok(Delta::Changes { mark, entries: Vec::new() }),
             }
         }
     }
 
-    async fn scan(&self, mut tell: impl FnMut(Vec<Entry>) + Send) -> Result<u64, RegistryError> {
-        let revision = self.revision().await?;
+    async fn scan(&self, mut tell: impl FnMut(Vec<Entry>) + Send) -> Result<(), RegistryError> {
         let (mut cursor, mut unreadable) = (0, 0);
         loop {
             let reply = self.link.query(&self.names.scan(cursor, SCAN_BATCH)).await?;
@@ -229,7 +183,7 @@ impl Registry for RedisRegistry {
                 "records in Redis cannot be read and are left out"
             );
         }
-        Ok(revision)
+        Ok(())
     }
 
     /// Counts from the call on, not from the first poll.

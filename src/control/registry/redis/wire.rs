@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use redis::{Cmd, Script, ScriptInvocation, Value, from_redis_value};
 
-use crate::control::registry::{Change, Entry, Expect, Record, RegistryError, Written};
+use crate::control::registry::{Change, Entry, Expect, Mark, Record, RegistryError, Written};
 
 const SCRIPT: &str = include_str!("write.lua");
 /// The first byte of a record.
@@ -96,8 +96,12 @@ impl Writer {
     }
 }
 
-/// What the script answered to `changes`.
-pub(super) fn written(reply: Value, changes: &[Change]) -> Result<Written, RegistryError> {
+/// What the script answered to `changes`, which it wrote with `tag`.
+pub(super) fn written(
+    reply: Value,
+    tag: u64,
+    changes: &[Change],
+) -> Result<Written, RegistryError> {
     let mut reply = array(reply)?.into_iter();
     let mut integer =
         || -> Result<i64, RegistryError> { parse(reply.next().unwrap_or(Value::Nil)) };
@@ -108,12 +112,18 @@ pub(super) fn written(reply: Value, changes: &[Change]) -> Result<Written, Regis
         let expected = changes.get(index).map_or(Expect::Anything, |change| change.expect);
         return Err(RegistryError::Conflict { index, expected, found });
     }
+    let mark = Mark { revision: second as u64, tag };
+    let previous = parse::<Option<Bytes>>(reply.next().unwrap_or(Value::Nil))?;
+    let previous = Mark {
+        revision: mark.revision.saturating_sub(1),
+        tag: previous.as_deref().and_then(read_tag).unwrap_or_default(),
+    };
     let before = reply.map(|record| Ok(parse::<Option<Bytes>>(record)?.and_then(unpack)));
     let before = before.collect::<Result<Vec<_>, RegistryError>>()?;
     if before.len() != changes.len() {
         return Err(RegistryError::Corrupt("the reply to a write is too short".into()));
     }
-    Ok(Written { revision: second as u64, before })
+    Ok(Written { mark, previous, before })
 }
 
 /// A record as it is stored; none: this is not one.
@@ -157,9 +167,9 @@ struct End {
 }
 
 impl Logged {
-    /// Its revision and tag, if it is the last of its write.
-    pub(super) fn mark(&self) -> Option<(u64, u64)> {
-        self.end.map(|end| (self.revision, end.tag))
+    /// Its write, if it is the last change of it.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        self.end.map(|end| Mark { revision: self.revision, tag: end.tag })
     }
 
     fn read(entry: Value) -> Option<Self> {
@@ -173,7 +183,7 @@ impl Logged {
             match name.as_ref() {
                 b"k" => key = Some(field),
                 b"v" => value = Some(field),
-                b"t" => tag = Some(u64::from_le_bytes(field.as_ref().try_into().ok()?)),
+                b"t" => tag = Some(read_tag(&field)?),
                 b"n" => changes = Some(std::str::from_utf8(&field).ok()?.parse().ok()?),
                 _ => return None,
             }
@@ -195,8 +205,8 @@ pub(super) fn logged(reply: Value) -> Option<Vec<Logged>> {
 /// Whole writes that follow each other in the log.
 #[derive(Debug, Default)]
 pub(super) struct Run {
-    /// The last of them: its revision and tag.
-    pub(super) newest: Option<(u64, u64)>,
+    /// The last of them.
+    pub(super) newest: Option<Mark>,
     /// Their changes.
     pub(super) entries: Vec<Entry>,
 }
@@ -218,7 +228,7 @@ impl Run {
                     return ControlFlow::Break(());
                 }
                 whole = run.entries.len();
-                run.newest = Some((next, end.tag));
+                run.newest = Some(Mark { revision: next, tag: end.tag });
                 next += 1;
             }
             ControlFlow::Continue(())
@@ -226,6 +236,10 @@ impl Run {
         run.entries.truncate(whole);
         ended.is_continue().then_some(run)
     }
+}
+
+fn read_tag(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }
 
 fn array(value: Value) -> Result<Vec<Value>, RegistryError> {

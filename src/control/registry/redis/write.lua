@@ -13,7 +13,8 @@
 --   expect  '' anything, '+' a record, else the revision of the record, decimal
 --   value   '=' and the value, or '-': nothing
 --
--- Reply     {1, revision, before ...}: done; before: per change, the record that was there or false
+-- Reply     {1, revision, previous, before ...}: done; previous: the tag of the write before this one, or false;
+--           before: per change, the record that was there or false
 --           {0, index, revision}: change index (from 0) expects what is not so; revision of the record there, or -1
 --
 -- Record    format version u8 (1), revision u64 little-endian, value
@@ -47,9 +48,15 @@ local function revision_of(record)
 end
 
 local newest = call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-local revision = 1
+local revision, previous = 1, false
 if newest then
   revision = tonumber(string.match(newest[1], '^%d+')) + 1
+  local fields = newest[2]
+  for i = 1, #fields, 2 do
+    if fields[i] == 't' then
+      previous = fields[i + 1]
+    end
+  end
 end
 
 local keys = {}
@@ -57,7 +64,8 @@ for i = 1, changes do
   keys[i] = args[FIRST + WIDTH * (i - 1)]
 end
 
-local reply = { 1, revision }
+local BEFORE = 3
+local reply = { 1, revision, previous }
 for from = 1, changes, MOST do
   local before = call('HMGET', records, unpack(keys, from, math.min(from + MOST - 1, changes)))
   for j = 1, #before do
@@ -69,7 +77,7 @@ for from = 1, changes, MOST do
         return { 0, i - 1, found or -1 }
       end
     end
-    reply[i + 2] = before[j]
+    reply[BEFORE + i] = before[j]
   end
 end
 
