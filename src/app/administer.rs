@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::AppError;
 use super::process::Process;
 use crate::config::Secret;
-use crate::control::sweep;
+use crate::control::{calendar, sweep};
 use crate::edge::admin::auth::Guard;
 use crate::edge::admin::{self, Admin, SERVICE_NAMES};
 use crate::edge::grpc::server::serve_admin;
@@ -28,8 +28,8 @@ pub(super) fn spawn(
     process: &Arc<Process>,
     listener: TcpListener,
 ) -> Result<(), AppError> {
-    let (follower, stop) = (Arc::clone(&process.follower), process.stop.clone());
-    tasks.spawn(async move { stop.run_until_cancelled(follower.run()).await });
+    let following = Arc::clone(process);
+    tasks.spawn(async move { following.stop.run_until_cancelled(follow(&following)).await });
     let stopped = process.stop.clone().cancelled_owned();
     tasks.spawn(sweep::run(Arc::clone(&process.follower), SWEEP_EVERY, stopped));
     let admin = Admin::new(Arc::clone(&process.follower), process.limiter()?, STORE_DEADLINE);
@@ -46,6 +46,20 @@ pub(super) fn spawn(
         }
     });
     Ok(())
+}
+
+/// Keeps the calendar and what operators changed as the registry has them.
+async fn follow(process: &Process) {
+    let (follower, calendar) = (&process.follower, &process.calendar);
+    let registry = &**follower.registry();
+    // First, so that no client is taken for expired, or not, by the clock of this machine.
+    if let Err(error) = calendar::correct(registry, calendar).await {
+        tracing::warn!(
+            %error,
+            "the clock of this machine decides when clients expire until that of the registry can be read"
+        );
+    }
+    tokio::join!(follower.run(), calendar::run(registry, calendar, calendar::DEFAULT_EVERY));
 }
 
 /// Waits until the registry was read once, so that the first requests meet what operators changed: as long as there is

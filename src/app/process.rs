@@ -19,7 +19,7 @@ use crate::control::registry::DEFAULT_LOG_CHANGES;
 use crate::control::registry::any::AnyRegistry;
 use crate::control::registry::embedded::EmbeddedRegistry;
 use crate::control::registry::redis::{RedisRegistry, RedisRegistrySettings};
-use crate::domain::{Commit, Group, Key, SystemClock};
+use crate::domain::{CalendarClock, Commit, Group, Key, SystemClock};
 use crate::edge::grpc::headers::HeaderNames;
 use crate::edge::grpc::response::Responder;
 use crate::edge::grpc::rls::Rls;
@@ -35,7 +35,6 @@ use crate::limiter::request::Bounds;
 use crate::limiter::resolve::{Clients, Resolver};
 use crate::limiter::snapshot::Policies;
 use crate::limiter::{Limiter, Shared};
-use crate::limits::directory::Directory;
 use crate::policy::PolicySet;
 use crate::store::redis::{Notices, RedisSettings, RedisStore};
 use crate::store::{Answer, LimitStore, MemoryStore, StoreError};
@@ -51,6 +50,8 @@ pub(super) struct Process {
     pub(super) shared: Arc<Shared>,
     /// Keeps what operators changed in force.
     pub(super) follower: Arc<Follower<AnyRegistry, Mirror>>,
+    /// Says which clients have expired.
+    pub(super) calendar: Arc<CalendarClock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: HealthReporter,
     /// Whether this instance should get traffic.
@@ -103,6 +104,7 @@ impl Process {
         let metrics = Arc::new(Metrics::new(settings.metrics.max_series));
         let secret = settings.general.sensitive_key.as_ref().map_or("", |secret| secret.expose());
         let hasher = SensitiveHasher::new(secret.as_bytes());
+        let calendar = Arc::new(CalendarClock::new(SystemClock::start()));
         let shared = Shared {
             policies: Policies::new(policies, Arc::clone(&metrics)),
             modes: KillSwitch::new(settings.modes()),
@@ -116,10 +118,7 @@ impl Process {
             resolver: Resolver {
                 keys: KeyMaker::new(&settings.redis.key_prefix, hasher.clone()),
                 default_algorithm: settings.policies.default_algorithm,
-                clients: Clients::new(
-                    Arc::new(Directory::default()),
-                    Arc::new(SystemClock::start()),
-                ),
+                clients: Clients::new(Arc::default(), calendar.clone()),
             },
             metrics: Arc::clone(&metrics),
         };
@@ -140,6 +139,7 @@ impl Process {
         let shares = settings.redis.url.is_some();
         Ok(Self {
             follower: Arc::new(Follower::new(registry, mirror, DEFAULT_POLL)),
+            calendar,
             shared,
             health: HealthReporter::new(),
             ready: Arc::default(),

@@ -1,8 +1,8 @@
 //! Keeps what is in memory as the registry is: everything at the start, then change by change, whoever wrote it.
 //!
-//! It knows neither what records mean nor where they are kept. While the registry cannot be reached, what is in
-//! memory stays. The follower compares marks, not revisions: a registry that lost its newest writes makes their
-//! revisions again, and everything is read anew then.
+//! It knows neither what records mean nor where they are kept. While the registry cannot be
+//! reached, what is in memory stays. The follower compares marks, not revisions: a registry that
+//! lost its newest writes makes their revisions again, and everything is read anew then.
 
 mod keys;
 
@@ -76,19 +76,21 @@ pub struct Follower<R, M> {
 /// What is known of the mirror. Locked while it changes.
 #[derive(Debug, Default)]
 struct State {
-    /// The mirror has every change up to this write; none: before the first scan, or while one is under way.
+    /// The mirror has every change up to this write; none: before the first scan, or while one is
+    /// under way.
     mark: Option<Mark>,
     /// How many looks at the registry have begun.
     looks: u64,
-    /// Records that a scan met in a state newer than its mark, each with its own revision: older changes do not count.
+    /// Records that a scan met in a state newer than its mark, each with its own revision: older
+    /// changes do not count.
     ahead: HashMap<Bytes, u64>,
     /// Whether the mirror was told anything yet.
     told: bool,
 }
 
 impl State {
-    /// Whether a scan met records of writes that the log, which is known up to `revision`, does not have: the registry lost
-    /// these writes during the scan. `newest`: the log ends there.
+    /// Whether a scan met records of writes that the log, which is known up to `revision`, does not
+    /// have: the registry lost these writes during the scan. `newest`: the log ends there.
     fn has_lost(&self, newest: bool, revision: u64) -> bool {
         self.ahead.values().any(|ahead| newest || *ahead <= revision)
     }
@@ -142,8 +144,8 @@ impl<R, M> Follower<R, M> {
         synced.map_or_else(|_| self.progress(), |progress| *progress)
     }
 
-    /// Resolves to true once the mirror is complete and has every change up to `revision` that the registry has now; to
-    /// false when nothing more of it came within `patience`.
+    /// Resolves to true once the mirror is complete and has every change up to `revision` that the
+    /// registry has now; to false when nothing more of it came within `patience`.
     pub async fn caught_up(&self, revision: u64, patience: Duration) -> bool {
         // A look that began before may answer from a history that the registry has lost.
         let looks = self.state.lock().looks;
@@ -154,7 +156,8 @@ impl<R, M> Follower<R, M> {
         .await
     }
 
-    /// Resolves to true once the progress is as wanted; to false when the mirror got nothing more within `patience`.
+    /// Resolves to true once the progress is as wanted; to false when the mirror got nothing more
+    /// within `patience`.
     async fn until(&self, patience: Duration, wanted: impl Fn(&Progress) -> bool) -> bool {
         let mut progress = self.progress.subscribe();
         let (mut had, mut late) = (None, Instant::now() + patience);
@@ -175,14 +178,14 @@ impl<R, M> Follower<R, M> {
 }
 
 impl<R: Registry, M: Mirror> Follower<R, M> {
-    /// Brings the mirror to a write of this process before its writer answers. False: the mirror got nothing more within
-    /// `patience`; it follows later.
+    /// Brings the mirror to a write of this process before its writer answers. False: the mirror
+    /// got nothing more within `patience`; it follows later.
     pub async fn applied(&self, written: &Written, changes: &[Change], patience: Duration) -> bool {
         self.apply_own(written, changes) || self.caught_up(written.mark.revision, patience).await
     }
 
-    /// Applies a write without asking the registry, if the mirror has the write before it. False: other writers' changes
-    /// come first, or the registry lost writes that the mirror has.
+    /// Applies a write without asking the registry, if the mirror has the write before it. False:
+    /// other writers' changes come first, or the registry lost writes that the mirror has.
     fn apply_own(&self, written: &Written, changes: &[Change]) -> bool {
         let mut state = self.state.lock();
         if state.mark == Some(written.mark) {
@@ -278,7 +281,8 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
         untouched && newest
     }
 
-    /// Tells the mirror everything, and takes out what is gone. With `careful`, older changes will not replace what it met.
+    /// Tells the mirror everything, and takes out what is gone. With `careful`, older changes will
+    /// not replace what it met.
     async fn scan(&self, look: u64, careful: bool) -> Result<(), RegistryError> {
         let again = {
             let mut state = self.state.lock();

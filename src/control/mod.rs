@@ -3,6 +3,7 @@
 //! * [`feeds`]: where policies come from.
 //! * [`registry`]: where what operators change at run time is kept.
 //! * [`follower`]: keeps what is in memory as the registry is.
+//! * [`calendar`]: keeps the calendar clock of the process as the registry's.
 //! * [`record`]: what the registry's records are called and hold.
 //! * [`mirror`]: the registry's records and the policy files, in force.
 //! * [`layered`]: policies of files and policies applied at run time, together.
@@ -10,6 +11,7 @@
 //! * [`sweep`]: deletes the records of clients that have expired.
 
 pub(crate) mod audit;
+pub mod calendar;
 pub mod feeds;
 pub mod follower;
 pub mod layered;

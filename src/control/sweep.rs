@@ -1,7 +1,9 @@
 //! Deletes the records of clients that have expired.
 //!
-//! An expired client limits nobody from that moment on; this only keeps the registry from filling up. Every replica
-//! sweeps, and a record is deleted only while it is the one that expired, so nobody's newer client is lost.
+//! An expired client limits nobody from that moment on; this only keeps the registry from filling
+//! up. Every replica sweeps. The registry alone judges, by its own clock and by the record that it
+//! holds: a replica whose clock is wrong, or that has yet to hear of a change, deletes no client
+//! that is to stay.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -42,7 +44,8 @@ pub async fn run<R: Registry>(
 /// When the registry does not answer.
 pub async fn sweep<R: Registry>(follower: &Follower<R, Mirror>) -> Result<usize, RegistryError> {
     let clients = &follower.mirror().shared().resolver.clients;
-    let now = clients.now();
+    // Not the calendar of this process: it may not have been corrected yet.
+    let now = follower.registry().now().await?.as_micros();
     let (mut after, mut deleted): (Option<ClientName>, usize) = (None, 0);
     loop {
         // By pages, so that no writer waits for a walk through all clients.
@@ -58,24 +61,27 @@ pub async fn sweep<R: Registry>(follower: &Follower<R, Mirror>) -> Result<usize,
     }
 }
 
-/// Deletes clients together. If one of them has changed, or another replica was faster, none: the next sweep sees what
-/// is left then, so replicas that sweep at the same time do not tread on each other's heels, client by client.
+/// Deletes clients together. If one of them has not expired, or another replica was faster, none:
+/// the next sweep sees what is left then, so replicas that sweep at the same time do not tread on
+/// each other's heels, client by client.
 async fn delete<R: Registry>(
     follower: &Follower<R, Mirror>,
     expired: &[&Arc<Client>],
 ) -> Result<usize, RegistryError> {
     let change = |client: &&Arc<Client>| Change {
         key: client.name.record_key(),
-        expect: Expect::Revision(client.revision),
+        expect: Expect::Expired,
         value: None,
     };
-    match crate::control::write(follower, expired.iter().map(change).collect()).await {
+    let written = match crate::control::write(follower, expired.iter().map(change).collect()).await
+    {
         Err(RegistryError::Conflict { .. }) => return Ok(0),
         outcome => outcome?,
     };
-    for client in expired {
+    for (client, before) in expired.iter().zip(written.before) {
         let title = audit::client_title(follower.mirror().shared(), &client.name);
-        let before = audit::client_state(Some(client));
+        let before = before.and_then(|r| Client::from_record(&r.value, r.revision).ok());
+        let before = audit::client_state(before.as_ref());
         audit::changed(audit::TOLLGATE, "expire_client", &title, &before, audit::NOTHING);
     }
     Ok(expired.len())

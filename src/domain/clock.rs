@@ -1,8 +1,10 @@
 //! Time as an input: whole microseconds since 1970 on the clock of a store.
 //!
-//! The Redis store reads the clock of Redis and needs none of these. The memory store takes a [`Clock`].
+//! The Redis store reads the clock of Redis and needs none of these. The memory store takes a
+//! [`Clock`], one that no step of the wall clock disturbs. Dates, such as the end of a client's
+//! time, are judged by a [`CalendarClock`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A point in time, in microseconds since 1970-01-01 00:00 UTC.
@@ -27,28 +29,74 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
 }
 
+/// The wall clock of this machine, read anew each time: it steps when it is set.
+#[derive(Clone, Copy, Debug)]
+pub struct WallClock;
+
+impl Clock for WallClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the wall clock"
+    )]
+    fn now(&self) -> Timestamp {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Timestamp(micros(wall))
+    }
+}
+
 /// The wall clock at start plus the monotonic time since: a step of the wall clock changes no limit.
 #[derive(Debug)]
 pub struct SystemClock {
-    wall_at_start: u64,
+    wall_at_start: Timestamp,
     start: Instant,
 }
 
 impl SystemClock {
     /// Reads the wall clock, once.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads the wall clock"
-    )]
     pub fn start() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Self { wall_at_start: micros(wall), start: Instant::now() }
+        Self { wall_at_start: WallClock.now(), start: Instant::now() }
     }
 }
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.wall_at_start.saturating_add(micros(self.start.elapsed())))
+        Timestamp(self.wall_at_start.0.saturating_add(micros(self.start.elapsed())))
+    }
+}
+
+/// A clock that is corrected to another one, which is read from time to time.
+#[derive(Debug)]
+pub struct CalendarClock<C = SystemClock> {
+    own: C,
+    /// How many microseconds the other one is ahead of `own`.
+    offset: AtomicI64,
+}
+
+impl<C: Clock> CalendarClock<C> {
+    /// A clock that shows what `own` does until it is corrected.
+    pub const fn new(own: C) -> Self {
+        Self { own, offset: AtomicI64::new(0) }
+    }
+
+    /// Corrects this clock to one that showed `shown` at some moment since this one showed `asked`,
+    /// and no further than that is sure. The microseconds by which it was behind.
+    ///
+    /// # Concurrency
+    /// One correction at a time.
+    pub fn correct(&self, asked: Timestamp, shown: Timestamp) -> i64 {
+        let now = self.now();
+        let waited = now.0.saturating_sub(asked.0);
+        let right = now.0.clamp(shown.0, shown.0.saturating_add(waited));
+        let behind = right.wrapping_sub(now.0).cast_signed();
+        self.offset.fetch_add(behind, Ordering::Relaxed);
+        behind
+    }
+}
+
+impl<C: Clock> Clock for CalendarClock<C> {
+    fn now(&self) -> Timestamp {
+        let offset = self.offset.load(Ordering::Relaxed);
+        Timestamp(self.own.now().0.saturating_add_signed(offset))
     }
 }
 
@@ -87,4 +135,38 @@ impl<C: Clock> Clock for std::sync::Arc<C> {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn calendar_clock_is_corrected_no_further_than_is_sure() {
+        let own = Arc::new(ManualClock::at(Timestamp(1_000)));
+        let calendar = CalendarClock::new(Arc::clone(&own));
+        // What the other clock showed while 10 microseconds passed here, the correction, and what
+        // this one shows then.
+        for (shown, behind, now) in [
+            (1_005, 0, 1_010),
+            (1_010, 0, 1_020),
+            (1_020, 0, 1_030),
+            (1_041, 1, 1_041),
+            (1_040, -1, 1_050),
+            (5, -1_045, 15),
+            (9_000, 8_975, 9_000),
+            (0, -9_000, 10),
+        ] {
+            let asked = calendar.now();
+            own.advance(Duration::from_micros(10));
+            assert_eq!(
+                (calendar.correct(asked, Timestamp(shown)), calendar.now().0),
+                (behind, now)
+            );
+        }
+        own.set(Timestamp(0));
+        assert_eq!(calendar.now(), Timestamp(0), "a step back before 1970 is its first moment");
+    }
 }

@@ -28,7 +28,7 @@ pub mod reading;
 pub mod sliding_window;
 pub mod token_bucket;
 
-pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use clock::{CalendarClock, Clock, ManualClock, SystemClock, Timestamp, WallClock};
 pub use counter::Counter;
 pub use group::{Claim, Commit, Group, Key, Part, Verdict};
 pub use lease::{Lease, LeaseAsk};

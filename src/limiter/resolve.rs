@@ -102,7 +102,7 @@ impl std::fmt::Debug for Clients {
 }
 
 impl Clients {
-    /// Those of `directory`, by `clock`.
+    /// Those of `directory`; `clock` says which of them have expired.
     pub const fn new(directory: Arc<Directory>, clock: Arc<dyn Clock>) -> Self {
         Self { directory, clock }
     }

@@ -15,12 +15,15 @@
 
 mod bad;
 mod clients;
+mod expiry;
 mod explain;
 mod policies;
 mod replica;
 
 #[path = "../store/random.rs"]
 mod random;
+#[path = "../support/redis.rs"]
+mod redis_server;
 #[path = "../support/registry.rs"]
 mod registry;
 #[path = "../support/traffic.rs"]

@@ -8,10 +8,12 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tollgate::control::calendar;
 use tollgate::control::follower::Follower;
 use tollgate::control::layered::Layered;
 use tollgate::control::mirror::Mirror;
-use tollgate::domain::{Clock as _, Hits, ManualClock, Timestamp, Verdict};
+use tollgate::control::registry::Registry;
+use tollgate::domain::{CalendarClock, Clock as _, Hits, ManualClock, Timestamp, Verdict};
 use tollgate::edge::admin::auth::Guard;
 use tollgate::edge::admin::pb::client_service_client::ClientServiceClient;
 use tollgate::edge::admin::pb::manage_clients_request::{Action, Upsert};
@@ -34,6 +36,7 @@ use tollgate::limits::directory::Directory;
 use tollgate::policy::{AlgorithmName, Files, OnStoreFailure, Options, Source};
 use tollgate::store::MemoryStore;
 use tollgate::telemetry::metrics::Metrics;
+use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_health::server::HealthReporter;
@@ -41,20 +44,34 @@ use tonic_health::server::HealthReporter;
 use crate::registry::MapRegistry;
 use crate::traffic::POLICY;
 
+/// How often the clock of the registry is read.
+const CALENDAR_EVERY: Duration = Duration::from_millis(10);
+
+/// How long a store may take, and a connection be silent.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 pub type Store = Arc<MemoryStore<Arc<ManualClock>>>;
 
 /// The parts that replicas have in common.
-pub struct World {
-    pub registry: Arc<MapRegistry>,
+pub struct World<R = MapRegistry> {
+    pub registry: Arc<R>,
     pub store: Store,
+    /// That of the counters, and of the machine that every replica runs on.
     pub clock: Arc<ManualClock>,
 }
 
 impl World {
+    /// One whose registry has the same clock as all else.
     pub fn new() -> Self {
         let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_700_000_000_000_000)));
+        Self::on(Arc::new(MapRegistry::new(Arc::clone(&clock))), clock)
+    }
+}
+
+impl<R: Registry> World<R> {
+    pub fn on(registry: Arc<R>, clock: Arc<ManualClock>) -> Self {
         let store = Arc::new(MemoryStore::new(100_000, Arc::clone(&clock)));
-        Self { registry: Arc::default(), store, clock }
+        Self { registry, store, clock }
     }
 
     pub fn advance(&self, seconds: u64) {
@@ -67,14 +84,15 @@ impl World {
         prost_types::Timestamp { seconds: now + seconds, nanos: 0 }
     }
 
-    pub async fn replica(&self) -> Replica {
+    pub async fn replica(&self) -> Replica<R> {
         self.replica_with(None).await
     }
 
-    pub async fn replica_with(&self, token: Option<&str>) -> Replica {
+    pub async fn replica_with(&self, token: Option<&str>) -> Replica<R> {
         let files = Files::of(vec![Source::new("edge.yaml", POLICY)]);
         let (layered, compiled) = Layered::new(files, Options::default()).unwrap();
         let metrics = Arc::new(Metrics::new(100));
+        let calendar = Arc::new(CalendarClock::new(Arc::clone(&self.clock)));
         let shared = Arc::new(Shared {
             policies: Policies::new(compiled.set, Arc::clone(&metrics)),
             modes: KillSwitch::default(),
@@ -88,7 +106,7 @@ impl World {
             resolver: Resolver {
                 keys: KeyMaker::new("t:", SensitiveHasher::new(b"key")),
                 default_algorithm: AlgorithmName::SlidingWindow,
-                clients: Clients::new(Arc::new(Directory::default()), self.clock.clone()),
+                clients: Clients::new(Arc::new(Directory::default()), calendar.clone()),
             },
             metrics: Arc::clone(&metrics),
         });
@@ -98,25 +116,18 @@ impl World {
                 Failover::new(self.store.clone(), OnStoreFailure::Deny, Arc::clone(&metrics));
             Limiter::new(Arc::clone(&shared), Layers::bare(layers))
         };
-        let deadline = Duration::from_secs(5);
         let registry = Arc::clone(&self.registry);
         let follower =
             Arc::new(Follower::new(registry, Arc::clone(&mirror), Duration::from_millis(10)));
+        calendar::correct(&*self.registry, &calendar).await.unwrap();
         let following = Arc::clone(&follower);
-        let following = tokio::spawn(async move { following.run().await });
-        follower.synced().await;
-        let admin = Admin::new(Arc::clone(&follower), limiter(), deadline);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let services = routes(Arc::new(admin), Guard::new(token));
-        tokio::spawn(async move {
-            let bounds = bounds(deadline);
-            let door = Door::new(listener, "admin", bounds, Arc::new(Metrics::new(0)));
-            let (health, stop) = (HealthReporter::new(), CancellationToken::new());
-            serve_admin(door, services, &SERVICE_NAMES, health, bounds, stop).await.unwrap();
+        let following = tokio::spawn(async move {
+            let registry = &**following.registry();
+            tokio::join!(following.run(), calendar::run(registry, &calendar, CALENDAR_EVERY));
         });
-        let channel =
-            Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        follower.synced().await;
+        let admin = Admin::new(Arc::clone(&follower), limiter(), PATIENCE);
+        let channel = serve(routes(Arc::new(admin), Guard::new(token))).await;
         Replica {
             clients: ClientServiceClient::new(channel.clone())
                 .max_encoding_message_size(64 << 20)
@@ -131,25 +142,38 @@ impl World {
     }
 }
 
+/// Serves operators on a socket, and connects to it.
+async fn serve(services: Routes) -> Channel {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let bounds = bounds(PATIENCE);
+        let door = Door::new(listener, "admin", bounds, Arc::new(Metrics::new(0)));
+        let (health, stop) = (HealthReporter::new(), CancellationToken::new());
+        serve_admin(door, services, &SERVICE_NAMES, health, bounds, stop).await.unwrap();
+    });
+    Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
 /// A running replica.
-pub struct Replica {
+pub struct Replica<R = MapRegistry> {
     pub clients: ClientServiceClient<Channel>,
     pub policies: PolicyServiceClient<Channel>,
     pub limiter: Limiter<Store>,
     pub mirror: Arc<Mirror>,
     pub shared: Arc<Shared>,
-    pub follower: Arc<Follower<MapRegistry, Mirror>>,
+    pub follower: Arc<Follower<R, Mirror>>,
     following: JoinHandle<()>,
 }
 
-impl Replica {
+impl<R: Registry> Replica<R> {
     /// Catches up with the registry.
     pub async fn follow(&self) {
-        let newest = self.follower.registry().revision();
-        assert!(self.follower.caught_up(newest, Duration::from_secs(10)).await);
+        let newest = self.follower.registry().newest().await.unwrap();
+        assert!(self.follower.caught_up(newest.revision, Duration::from_secs(10)).await);
     }
 
-    /// From now on it hears of nothing.
+    /// From now on it hears of nothing, and its clock is not corrected.
     pub fn stop_following(&self) {
         self.following.abort();
     }
@@ -165,7 +189,7 @@ impl Replica {
     }
 
     pub async fn decide(&self, request: &Request) -> Decision {
-        self.limiter.decide(request, Instant::now() + Duration::from_secs(5)).await
+        self.limiter.decide(request, Instant::now() + PATIENCE).await
     }
 
     /// How many of `tries` single requests pass, before the first that does not.

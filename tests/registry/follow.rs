@@ -11,6 +11,7 @@ use tollgate::control::registry::redis::RedisRegistry;
 use tollgate::control::registry::{
     Change, Delta, Entry, Mark, Record, Registry, RegistryError, Written,
 };
+use tollgate::domain::Timestamp;
 
 use super::map::{REGISTRY_KEYS, SOON, delete, follow, key, put, redis_registry, scanned, until};
 use super::redis_server::RedisServer;
@@ -192,6 +193,10 @@ impl Registry for Held {
             afterwards();
         }
         Ok(())
+    }
+
+    async fn now(&self) -> Result<Timestamp, RegistryError> {
+        self.inner.now().await
     }
 
     async fn news(&self) {

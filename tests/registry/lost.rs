@@ -1,5 +1,5 @@
-//! A registry in Redis that lost its newest writes and makes their revisions again: followers must not take the new
-//! writes for those that they know.
+//! A registry in Redis that lost its newest writes and makes their revisions again: followers must
+//! not take the new writes for those that they know.
 
 use std::sync::Arc;
 
@@ -43,7 +43,8 @@ impl<R: Registry> Replica<R> {
 #[tokio::test]
 async fn writes_after_lost_ones_are_in_force_on_every_replica() {
     let Some(server) = RedisServer::start() else { return };
-    // How many writes are lost, and who writes afterwards: 0 and 1 had followed the lost ones, 2 follows nothing.
+    // How many writes are lost, and who writes afterwards: 0 and 1 had followed the lost ones, 2
+    // follows nothing.
     let cases: [(usize, &[usize]); 10] = [
         (1, &[0]),
         (1, &[1]),
@@ -171,6 +172,7 @@ async fn log_that_was_deleted_is_followed_anew() {
         assert!(replica.following.follower.caught_up(1, SOON).await);
         told.push(replica.following.map.told(b"kept").len());
     }
-    // Records of revisions that the new log has yet to make are no reason to read everything for every change.
+    // Records of revisions that the new log has yet to make are no reason to read everything for
+    // every change.
     assert_eq!(told[1..], [told[0]; 2]);
 }

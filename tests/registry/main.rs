@@ -1,5 +1,5 @@
-//! Both forms of the registry against one suite; followers through lost notices, restarts and lost writes; the file
-//! through kill -9.
+//! Both forms of the registry against one suite; followers through lost notices, restarts and lost
+//! writes; the file through kill -9.
 #![allow(
     unreachable_pub,
     clippy::unwrap_used,

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tollgate::control::registry::{
     Change, Delta, Entry, Expect, Mark, Record, Registry, RegistryError,
 };
+use tollgate::domain::{Clock as _, WallClock};
 
 use super::map::{Records, delete, follow, key, put, redis_registry, scanned};
 
@@ -37,6 +38,7 @@ suite! {
     empty_registry_has_revision_zero: 100,
     write_is_all_or_nothing: 100,
     what_is_expected_must_be_there: 100,
+    clock_of_the_registry_decides_what_has_expired: 100,
     one_of_sixteen_writers_wins_each_race: 1_000,
     revisions_count_up_by_one_and_befores_are_told: 100,
     mark_of_another_history_is_too_old: 100,
@@ -119,6 +121,46 @@ async fn what_is_expected_must_be_there(registry: Arc<impl Registry>) {
     registry.write(vec![change("a", Expect::Present, Some("3"))]).await.unwrap();
     registry.write(vec![change("a", Expect::Revision(3), None)]).await.unwrap();
     assert_eq!(registry.read(b"a").await.unwrap(), None);
+}
+
+async fn clock_of_the_registry_decides_what_has_expired(registry: Arc<impl Registry>) {
+    let wall = WallClock.now().as_micros();
+    let now = registry.now().await.unwrap().as_micros();
+    assert!(now.abs_diff(wall) < 5_000_000, "one machine: {now} and {wall}");
+    let minute = 60_000_000;
+    let at = |at: u64| format!(r#"{{"limits":[{{"unlimited":true}}],"expires_at":{at},"n":1}}"#);
+    let stay = [
+        at(now + minute),
+        at(u64::MAX),
+        r#"{"limits":[]}"#.to_owned(),
+        r#"{"expires_at":null}"#.to_owned(),
+        r#"{"expires_at":"1"}"#.to_owned(),
+        r#"{"metadata":{"expires_at":1}}"#.to_owned(),
+        "[1]".to_owned(),
+        "1".to_owned(),
+        String::new(),
+        r#"{"expires_at":1"#.to_owned(),
+    ];
+    let expired = |name: &str| change(name, Expect::Expired, None);
+    for value in stay {
+        let put = vec![put("gone", at(now)), put("stays", &value)];
+        let revision = registry.write(put).await.unwrap().mark.revision;
+        // With one that has not expired none is deleted.
+        let refused = registry.write(vec![expired("gone"), expired("stays")]).await.unwrap_err();
+        let found = Some(revision);
+        let expected = Expect::Expired;
+        assert_eq!(refused, RegistryError::Conflict { index: 1, expected, found }, "{value}");
+        assert_eq!(scanned(&*registry).await.0.len(), 2, "{value}");
+    }
+    let refused = registry.write(vec![expired("absent")]).await.unwrap_err();
+    let expected = Expect::Expired;
+    assert_eq!(refused, RegistryError::Conflict { index: 0, expected, found: None });
+    for past in [1, now - minute, now] {
+        registry.write(vec![put("gone", at(past))]).await.unwrap();
+        let written = registry.write(vec![expired("gone")]).await.unwrap();
+        assert_eq!(written.before[0].as_ref().unwrap().value, at(past));
+        assert_eq!(registry.read(b"gone").await.unwrap(), None);
+    }
 }
 
 async fn one_of_sixteen_writers_wins_each_race(registry: Arc<impl Registry>) {

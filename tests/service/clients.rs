@@ -11,6 +11,7 @@ use crate::support::grpc::{Client, ask, codes, with_hits};
 use crate::support::operator::{Operator, daily, ending_in};
 use crate::support::redis::RedisServer;
 use crate::support::tollgate::{Options, request};
+use crate::support::tools::wrong_clock;
 use crate::support::wait::until;
 
 const POLICY: &str =
@@ -172,6 +173,47 @@ async fn change_after_one_that_redis_lost_is_in_force_and_the_lost_one_is_not() 
     for caller in [&mut near, &mut far] {
         assert_eq!(limit(caller, &asked("kept")).await, 1);
     }
+}
+
+#[tokio::test]
+async fn clock_that_is_years_ahead_ends_no_clients_time() {
+    clock_of_redis_ends_a_clients_time("+5y").await;
+}
+
+#[tokio::test]
+async fn clock_that_is_years_behind_keeps_no_client() {
+    clock_of_redis_ends_a_clients_time("-5y").await;
+}
+
+/// On a replica whose own clock is wrong by `offset` since its start.
+async fn clock_of_redis_ends_a_clients_time(offset: &str) {
+    let (Some(redis), Some(clock)) = (RedisServer::start(), wrong_clock(offset)) else { return };
+    let options = || Options::serving(POLICY).redis(redis.url()).set("store.deadline=5s");
+    let (guest, _) = ending_in(Duration::from_hours(1), daily("guest", 2));
+    let (brief, end) = ending_in(Duration::from_secs(10), daily("brief", 3));
+    {
+        let right = options().start();
+        let operator = Operator::of(&right).await;
+        operator.put(vec![guest, brief]).await.unwrap();
+    }
+    let wrong = clock.iter().fold(options(), |options, (name, value)| options.env(name, value));
+    let wrong = wrong.start();
+    let mut caller = wrong.client().await;
+    assert_eq!(limit(&mut caller, &asked("guest")).await, 2);
+    assert_eq!(limit(&mut caller, &asked("brief")).await, 3);
+    tokio::time::sleep_until(end.into()).await;
+    soon(&mut caller, &asked("brief"), 100).await;
+    let line = wrong.wait_for_log("expire_client");
+    assert!(line.contains("k=brief"), "{line}");
+    let operator = Operator::of(&wrong).await;
+    operator.get(daily("guest", 0)).await.unwrap();
+    assert_eq!(limit(&mut caller, &asked("guest")).await, 2);
+    let (later, _) = ending_in(Duration::from_mins(1), daily("later", 4));
+    operator.upsert(later).await.unwrap();
+    assert_eq!(limit(&mut caller, &asked("later")).await, 4);
+    let (past, _) = ending_in(Duration::ZERO, daily("past", 5));
+    assert_eq!(operator.upsert(past).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+    assert_eq!(wrong.errors(), Vec::<String>::new());
 }
 
 #[tokio::test]

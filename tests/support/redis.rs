@@ -82,7 +82,8 @@ impl RedisServer {
         keys.iter().map(&mut value).collect()
     }
 
-    /// Turns keys back to what they were, as a failover to a lagging replica or a restored backup does.
+    /// Turns keys back to what they were, as a failover to a lagging replica or a restored backup
+    /// does.
     pub fn restore(&self, dump: &[(String, Vec<u8>)]) {
         // In one transaction: nobody sees a part of it.
         let mut restored = redis::pipe();

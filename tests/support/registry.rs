@@ -2,19 +2,22 @@
 #![allow(dead_code, unreachable_pub, reason = "shared by test binaries that use a part each")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tollgate::control::registry::{
-    Change, Delta, Entry, Expect, Mark, Record, Registry, RegistryError, Written,
+    Change, Delta, Entry, Expect, Mark, Record, Registry, RegistryError, Written, has_expired,
 };
+use tollgate::domain::{Clock as _, ManualClock, Timestamp};
 
 /// Records in memory.
 #[derive(Debug, Default)]
 pub struct MapRegistry {
     inner: Mutex<Inner>,
+    clock: Arc<ManualClock>,
     news: Notify,
     away: AtomicBool,
 }
@@ -27,6 +30,11 @@ struct Inner {
 }
 
 impl MapRegistry {
+    /// An empty one that goes by `clock`.
+    pub fn new(clock: Arc<ManualClock>) -> Self {
+        Self { clock, ..Self::default() }
+    }
+
     /// How many records there are.
     pub fn len(&self) -> usize {
         self.inner.lock().records.len()
@@ -64,11 +72,15 @@ impl Registry for MapRegistry {
             return Ok(Written { mark, previous: mark, before: Vec::new() });
         }
         for (index, change) in changes.iter().enumerate() {
-            let found = inner.records.get(&change.key).map(|record| record.revision);
+            let there = inner.records.get(&change.key);
+            let found = there.map(|record| record.revision);
             let holds = match change.expect {
                 Expect::Anything => true,
                 Expect::Present => found.is_some(),
                 Expect::Revision(wanted) => found == Some(wanted),
+                Expect::Expired => {
+                    there.is_some_and(|record| has_expired(&record.value, self.clock.now()))
+                }
             };
             if !holds {
                 return Err(RegistryError::Conflict { index, expected: change.expect, found });
@@ -113,6 +125,11 @@ impl Registry for MapRegistry {
         let inner = self.inner.lock();
         tell(inner.records.iter().map(|(key, r)| (key.clone(), Some(r.clone()))).collect());
         Ok(())
+    }
+
+    async fn now(&self) -> Result<Timestamp, RegistryError> {
+        self.check()?;
+        Ok(self.clock.now())
     }
 
     async fn news(&self) {

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::tollgate::command;
 
@@ -36,5 +37,27 @@ pub fn python() -> Option<PathBuf> {
     }
     assert!(env::var_os("CI").is_none(), "Python with grpcio is needed: run deploy/tools.sh");
     eprintln!("SKIPPED: Python with grpcio is not installed; deploy/tools.sh installs it");
+    None
+}
+
+/// The environment of a process whose wall clock is wrong by `offset`, such as `+5y`; its monotonic
+/// clock is not. Without faketime, which `deploy/tools.sh` installs: a failure where `CI` is set,
+/// else nothing and a line that says so.
+pub fn wrong_clock(offset: &str) -> Option<[(&'static str, &str); 3]> {
+    let clock = [
+        // The loader replaces the $LIB.
+        ("LD_PRELOAD", "/usr/$LIB/faketime/libfaketimeMT.so.1"),
+        ("FAKETIME", offset),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ];
+    let year = |environment: &[(&str, &str)]| {
+        let date = Command::new("date").arg("+%Y").envs(environment.iter().copied()).output();
+        date.unwrap().stdout
+    };
+    if year(&clock) != year(&[]) {
+        return Some(clock);
+    }
+    assert!(env::var_os("CI").is_none(), "faketime is needed: run deploy/tools.sh");
+    eprintln!("SKIPPED: faketime is not installed; deploy/tools.sh installs it");
     None
 }

@@ -7,6 +7,7 @@ use futures_util::future::Either;
 use super::embedded::EmbeddedRegistry;
 use super::redis::RedisRegistry;
 use super::{Change, Delta, Entry, Mark, Record, Registry, RegistryError, Written};
+use crate::domain::Timestamp;
 
 /// One of the two.
 #[derive(Debug)]
@@ -50,6 +51,13 @@ impl Registry for AnyRegistry {
         match self {
             Self::Redis(registry) => registry.scan(tell).await,
             Self::Embedded(registry) => registry.scan(tell).await,
+        }
+    }
+
+    async fn now(&self) -> Result<Timestamp, RegistryError> {
+        match self {
+            Self::Redis(registry) => registry.now().await,
+            Self::Embedded(registry) => registry.now().await,
         }
     }
 

@@ -19,14 +19,16 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     Change, Delta, Entry, Expect, Mark, Record, Registry, RegistryError, SCAN_BATCH, Tags, Written,
+    has_expired,
 };
+use crate::domain::{Clock as _, Timestamp, WallClock};
 
 /// Key to (revision, value).
 const RECORDS: TableDefinition<'_, &[u8], (u64, &[u8])> = TableDefinition::new("records");
 /// Every change of the newest writes.
 const LOG: TableDefinition<'_, At, Logged> = TableDefinition::new("log");
-/// The tags of the writes in the log, and of the one before, by revision. Files of earlier builds have no such table; a
-/// write without a tag has tag 0.
+/// The tags of the writes in the log, and of the one before, by revision. Files of earlier builds
+/// have no such table; a write without a tag has tag 0.
 const TAGS: TableDefinition<'_, u64, u64> = TableDefinition::new("tags");
 /// Numbers by name.
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
@@ -147,6 +149,11 @@ impl Registry for EmbeddedRegistry {
         scanned.map(Option::unwrap_or_default)
     }
 
+    /// The wall clock of this machine.
+    async fn now(&self) -> Result<Timestamp, RegistryError> {
+        Ok(WallClock.now())
+    }
+
     /// Counts from the call on, not from the first poll.
     fn news(&self) -> impl Future<Output = ()> + Send {
         let mut news = self.news.subscribe();
@@ -200,6 +207,9 @@ fn change(
             Expect::Anything => true,
             Expect::Present => found.is_some(),
             Expect::Revision(revision) => found == Some(revision),
+            Expect::Expired => {
+                there.as_ref().is_some_and(|there| has_expired(&there.value, WallClock.now()))
+            }
         };
         if !as_expected {
             return Ok(Err(conflict(changes, index, found)));

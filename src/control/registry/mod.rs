@@ -1,8 +1,9 @@
 //! What operators change while traffic flows, kept where every replica finds it: one map of records, with a revision
 //! that counts up by one with every write.
 //!
-//! A record is a key and bytes; what they mean (a client, a policy, a mode) is for whoever writes them. Counters are not
-//! here. The port is [`Registry`].
+//! A record is a key and bytes; what they mean (a client, a policy, a mode) is for whoever writes
+//! them, but for the time at which a record expires: [`has_expired`]. Counters are not here. The
+//! port is [`Registry`].
 //!
 //! * [`redis`]: the form that replicas share.
 //! * [`embedded`]: the form for a single process, a file.
@@ -17,6 +18,9 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use serde_json::Value;
+
+use crate::domain::Timestamp;
 
 /// A record as it is kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -47,12 +51,22 @@ pub enum Expect {
     Present,
     /// The record of this revision.
     Revision(u64),
+    /// A record that [`has_expired`] by the clock of the registry.
+    Expired,
+}
+
+/// Whether a record of this value has expired at `now`: it is a JSON object, and its `expires_at`,
+/// in microseconds since 1970, is not later.
+pub fn has_expired(value: &[u8], now: Timestamp) -> bool {
+    let Ok(value) = serde_json::from_slice::<Value>(value) else { return false };
+    let expires_at = value.get("expires_at").and_then(Value::as_u64);
+    expires_at.is_some_and(|at| at <= now.as_micros())
 }
 
 /// A point in the history of a registry: a write, and with it every write before.
 ///
-/// A registry may lose its newest writes: a crash, a failover to a replica that is behind, a restored backup. The next
-/// write then makes a revision that was made before, with another tag.
+/// A registry may lose its newest writes: a crash, a failover to a replica that is behind, a
+/// restored backup. The next write then makes a revision that was made before, with another tag.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Mark {
     /// The revision of the write; 0: before the first one.
@@ -85,7 +99,8 @@ pub enum Delta {
         /// The changes.
         entries: Vec<Entry>,
     },
-    /// The log does not have the mark: it no longer reaches back that far, or the registry lost that write. Scan.
+    /// The log does not have the mark: it no longer reaches back that far, or the registry lost
+    /// that write. Scan.
     TooOld,
 }
 
@@ -115,7 +130,8 @@ pub enum RegistryError {
 /// # Concurrency
 /// Writes happen one after the other, each as a whole, whoever writes. What was acknowledged outlives the process.
 pub trait Registry: Send + Sync + 'static {
-    /// Does all `changes` or, if one expects what is not so, none. No changes are no write: the mark is the newest.
+    /// Does all `changes` or, if one expects what is not so, none. No changes are no write: the
+    /// mark is the newest.
     fn write(
         &self,
         changes: Vec<Change>,
@@ -130,16 +146,21 @@ pub trait Registry: Send + Sync + 'static {
     /// The newest write.
     fn newest(&self) -> impl Future<Output = Result<Mark, RegistryError>> + Send;
 
-    /// The writes since `mark`: all of them or, if they are many, the oldest. The caller has all once the answer ends
-    /// with the mark it asked for.
+    /// The writes since `mark`: all of them or, if they are many, the oldest. The caller has all
+    /// once the answer ends with the mark it asked for.
     fn since(&self, mark: Mark) -> impl Future<Output = Result<Delta, RegistryError>> + Send;
 
-    /// Every record, some thousand at a time, in no order. A record that changes meanwhile is reported as it was or as it
-    /// is: [`Self::since`] the newest write before the scan has these changes.
+    /// Every record, some thousand at a time, in no order. A record that changes meanwhile is
+    /// reported as it was or as it is: [`Self::since`] the newest write before the scan has these
+    /// changes.
     fn scan(
         &self,
         tell: impl FnMut(Vec<Entry>) + Send,
     ) -> impl Future<Output = Result<(), RegistryError>> + Send;
+
+    /// The clock of the registry, the same for all that use it: what has expired is judged by it
+    /// alone.
+    fn now(&self) -> impl Future<Output = Result<Timestamp, RegistryError>> + Send;
 
     /// Resolves when there may be something new; may be late or never, so whoever waits looks now and then.
     ///

@@ -1,4 +1,5 @@
-//! The history of the embedded registry: the marks of its writes, and their changes as far as the log reaches back.
+//! The history of the embedded registry: the marks of its writes, and their changes as far as the
+//! log reaches back.
 
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata as _};
 use redb::{Table, TableError, WriteTransaction};
@@ -18,7 +19,8 @@ pub(super) fn begin(transaction: &WriteTransaction, tag: u64) -> Result<(Mark, M
     Ok((previous, mark))
 }
 
-/// Takes the oldest writes out of the log, as long as `kept` changes are left, and the tags that no reader needs then.
+/// Takes the oldest writes out of the log, as long as `kept` changes are left, and the tags that no
+/// reader needs then.
 pub(super) fn trim(
     transaction: &WriteTransaction,
     log: &mut Table<'_, At, Logged>,

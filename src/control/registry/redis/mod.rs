@@ -10,7 +10,7 @@
 //! * `news`: the subscription to notices.
 //!
 //! Needs Redis 5 or later, and from a user with an ACL: `EVAL`, `EVALSHA`, `SCRIPT LOAD`, `HGET`, `HSET`, `HDEL`, `HSCAN`, `XADD`,
-//! `XRANGE`, `XREVRANGE`, `XTRIM`, `PUBLISH`, `SUBSCRIBE`, and its keys and channel.
+//! `XRANGE`, `XREVRANGE`, `XTRIM`, `TIME`, `PUBLISH`, `SUBSCRIBE`, and its keys and channel.
 
 mod link;
 mod news;
@@ -29,6 +29,7 @@ use super::{
     Change, DEFAULT_LOG_CHANGES, DELTA_PAGE, Delta, Entry, Mark, Record, Registry, RegistryError,
     SCAN_BATCH, Tags, Written,
 };
+use crate::domain::Timestamp;
 use crate::redis::BadUrl;
 use crate::redis::connect::Connector;
 
@@ -111,8 +112,8 @@ impl RedisRegistry {
         })
     }
 
-    /// Up to `count` changes of whole writes since `mark`, and whether there may be more; none: the log does not have
-    /// `mark`.
+    /// Up to `count` changes of whole writes since `mark`, and whether there may be more; none: the
+    /// log does not have `mark`.
     async fn run(&self, mark: Mark, count: usize) -> Result<Option<(Run, bool)>, RegistryError> {
         let reply = self.link.query(&self.names.since(mark.revision, count)).await?;
         // What cannot be read is left behind by a scan.
@@ -184,6 +185,10 @@ impl Registry for RedisRegistry {
             );
         }
         Ok(())
+    }
+
+    async fn now(&self) -> Result<Timestamp, RegistryError> {
+        wire::time(self.link.query(&redis::cmd("TIME")).await?)
     }
 
     /// Counts from the call on, not from the first poll.

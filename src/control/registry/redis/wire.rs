@@ -8,6 +8,7 @@ use bytes::Bytes;
 use redis::{Cmd, Script, ScriptInvocation, Value, from_redis_value};
 
 use crate::control::registry::{Change, Entry, Expect, Mark, Record, RegistryError, Written};
+use crate::domain::Timestamp;
 
 const SCRIPT: &str = include_str!("write.lua");
 /// The first byte of a record.
@@ -86,6 +87,7 @@ impl Writer {
                 Expect::Anything => call.arg(""),
                 Expect::Present => call.arg("+"),
                 Expect::Revision(revision) => call.arg(revision),
+                Expect::Expired => call.arg("!"),
             };
             match &change.value {
                 Some(value) => call.arg([b"=", value.as_ref()].concat()),
@@ -134,6 +136,12 @@ pub(super) fn unpack(mut stored: Bytes) -> Option<Record> {
         return None;
     }
     Some(Record { value: stored.split_off(HEADER), revision })
+}
+
+/// The clock of Redis.
+pub(super) fn time(reply: Value) -> Result<Timestamp, RegistryError> {
+    let (seconds, micros): (u64, u64) = parse(reply)?;
+    Ok(Timestamp::from_micros(seconds.saturating_mul(1_000_000).saturating_add(micros)))
 }
 
 /// The cursor that goes on, the records, and how many fields of the batch are no record.

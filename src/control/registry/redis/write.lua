@@ -10,11 +10,12 @@
 -- ARGV[3]   channel of notices; a notice is the revision, decimal
 -- then three for each change, at least one change, distinct keys
 --   key
---   expect  '' anything, '+' a record, else the revision of the record, decimal
+--   expect  '' anything, '+' a record, '!' a record that has expired, or the revision of the record,
+--           decimal
 --   value   '=' and the value, or '-': nothing
 --
--- Reply     {1, revision, previous, before ...}: done; previous: the tag of the write before this one, or false;
---           before: per change, the record that was there or false
+-- Reply     {1, revision, previous, before ...}: done; previous: the tag of the write before this one,
+--           or false; before: per change, the record that was there or false
 --           {0, index, revision}: change index (from 0) expects what is not so; revision of the record there, or -1
 --
 -- Record    format version u8 (1), revision u64 little-endian, value
@@ -24,6 +25,8 @@
 --
 -- Atomicity: everything that can fail on stored data (a key of another type) happens before the first change. Without
 -- memory the server refuses the first change. Nobody need hear a notice, so one that is refused is no failure.
+-- Expiry: a record has expired when its value is a JSON object whose expires_at, in microseconds since
+-- 1970, is not later than TIME. src/registry/mod.rs has the twin: has_expired.
 -- Numbers: doubles, exact to 2^53 revisions.
 
 local VERSION = '\1'
@@ -45,6 +48,30 @@ local function revision_of(record)
     return (struct.unpack('<I8', record, 2))
   end
   return nil
+end
+
+local now
+local function has_expired(record)
+  local is_json, object = pcall(cjson.decode, sub(record, HEADER + 1))
+  local at = is_json and type(object) == 'table' and object.expires_at
+  if type(at) ~= 'number' then
+    return false
+  end
+  if not now then
+    local time = call('TIME')
+    now = time[1] * 1000000 + time[2]
+  end
+  return at <= now
+end
+
+-- Whether the record, of revision found or nil, is the one that a change expects.
+local function is_expected(expect, found, record)
+  if not found then
+    return false
+  elseif expect == '!' then
+    return has_expired(record)
+  end
+  return expect == '+' or found == tonumber(expect)
 end
 
 local newest = call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
@@ -73,7 +100,7 @@ for from = 1, changes, MOST do
     local expect = args[FIRST + WIDTH * (i - 1) + 1]
     if expect ~= '' then
       local found = revision_of(before[j])
-      if not found or (expect ~= '+' and found ~= tonumber(expect)) then
+      if not is_expected(expect, found, before[j]) then
         return { 0, i - 1, found or -1 }
       end
     end
