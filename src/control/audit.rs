@@ -8,8 +8,8 @@ use std::fmt::Display;
 use sha2::{Digest as _, Sha256};
 
 use super::record::StoredPolicy;
-use crate::edge::grpc::metadata::client_text;
 use crate::limiter::Shared;
+use crate::limiter::redact::client_text;
 use crate::limiter::request::Entry;
 use crate::limits::{Client, ClientName};
 use crate::telemetry::escape::escape;

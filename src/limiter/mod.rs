@@ -8,6 +8,7 @@ pub mod explain;
 pub mod key;
 pub mod layers;
 pub mod mode;
+pub(crate) mod redact;
 pub mod request;
 pub mod resolve;
 pub mod snapshot;
