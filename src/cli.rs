@@ -7,12 +7,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Secret, Sources};
+use tollgate::config::{Secret, Sources};
+use tollgate::policy::AlgorithmName;
+
 use crate::load::LoadArgs;
-use crate::policy::AlgorithmName;
 
 /// The exit code for settings that cannot be used: `EX_USAGE` of sysexits.h.
-pub const BAD_SETTINGS: u8 = 64;
+pub(crate) const BAD_SETTINGS: u8 = 64;
 
 const ABOUT: &str = "A gRPC rate-limit decision service for Envoy and microservices";
 
@@ -57,7 +58,7 @@ Where to look next:
     after_long_help = AFTER,
     args_conflicts_with_subcommands = true
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
@@ -66,14 +67,14 @@ pub struct Cli {
 
 impl Cli {
     /// The command; `serve` when none is named.
-    pub fn into_command(self) -> Command {
+    pub(crate) fn into_command(self) -> Command {
         self.command.unwrap_or(Command::Serve(self.serve))
     }
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Serve decisions (the default command)
     #[command(after_long_help = AFTER)]
     Serve(ServeArgs),
@@ -88,33 +89,33 @@ pub enum Command {
 
 /// `tollgate serve`.
 #[derive(Args, Debug)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     /// Where settings come from.
     #[command(flatten)]
-    pub settings: SettingsArgs,
+    pub(crate) settings: SettingsArgs,
     /// Written once ready, as JSON: {"grpc": "IP:PORT", "admin": "IP:PORT", "http": "IP:PORT"}
     #[arg(long, value_name = "FILE")]
-    pub ready_file: Option<PathBuf>,
+    pub(crate) ready_file: Option<PathBuf>,
 }
 
 /// Where settings come from.
 #[derive(Args, Debug)]
-pub struct SettingsArgs {
+pub(crate) struct SettingsArgs {
     /// Settings file (YAML)
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Policy file, or directory of policy files
     #[arg(long, value_name = "PATH")]
-    pub policies: Option<String>,
+    pub(crate) policies: Option<String>,
     /// Count in this Redis
     ///
     /// Other users of the machine can see a command line: a password belongs into `TOLLGATE__REDIS__URL` or
     /// the file that `redis.url_file` names.
     #[arg(long, value_name = "URL", value_parser = secret)]
-    pub redis_url: Option<Secret>,
+    pub(crate) redis_url: Option<Secret>,
     /// Set one setting, such as grpc.cores=4; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = secret)]
-    pub set: Vec<Secret>,
+    pub(crate) set: Vec<Secret>,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the form that clap asks of a parser")]
@@ -124,7 +125,7 @@ fn secret(text: &str) -> Result<Secret, Infallible> {
 
 impl SettingsArgs {
     /// The sources to load, with the environment of this process.
-    pub fn sources(self) -> Sources {
+    pub(crate) fn sources(self) -> Sources {
         self.sources_with(env::vars_os())
     }
 
@@ -141,16 +142,16 @@ impl SettingsArgs {
 
 /// `tollgate check`.
 #[derive(Args, Debug)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// Policy files, or directories of them; all paths together are one policy set
     #[arg(required = true, value_name = "PATH")]
-    pub paths: Vec<PathBuf>,
+    pub(crate) paths: Vec<PathBuf>,
     /// Algorithm of limits that name none: `sliding_window`, `token_bucket` or `fixed_window`
     #[arg(long, value_name = "ALGORITHM", default_value = "sliding_window")]
-    pub default_algorithm: AlgorithmName,
+    pub(crate) default_algorithm: AlgorithmName,
     /// Let several files add to the same domain
     #[arg(long)]
-    pub merge_domains: bool,
+    pub(crate) merge_domains: bool,
 }
 
 #[cfg(test)]

@@ -28,19 +28,18 @@
 //! * [`control`]: the only writer of what the limiter reads: policy files, the registry, and what follows them.
 //! * [`edge`]: the protocols: gRPC for Envoy, gRPC for operators, HTTP.
 //! * [`telemetry`]: metrics, logs, and text fit for them.
-//! * [`config`], [`cli`]: settings and the command line.
-//! * [`load`]: the load generator.
+//! * [`config`]: settings.
 //! * [`app`]: puts the parts together, starts and stops them.
+//!
+//! The binary adds the command line (`cli.rs`) and the load generator (`load/`).
 
 pub mod app;
-pub mod cli;
 pub mod config;
 pub mod control;
 pub mod domain;
 pub mod edge;
 pub mod limiter;
 pub mod limits;
-pub mod load;
 pub mod policy;
 pub mod redis;
 pub mod store;

@@ -1,29 +1,34 @@
-//! The command line of tollgate: what was typed decides which part of the library runs, and with what exit code.
+//! The binary: parses the command line, runs the part of the library that it names, and maps the
+//! outcome to an exit code.
+
+mod cli;
+mod load;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use tollgate::app::{self, ReadyFile};
-use tollgate::cli::{BAD_SETTINGS, CheckArgs, Cli, Command, ServeArgs, SettingsArgs};
 use tollgate::config::{self, Faults, Loaded, Sources};
-use tollgate::load::{self, LoadArgs};
 use tollgate::policy::{self, Options};
 use tollgate::telemetry::logs;
+
+use self::cli::{BAD_SETTINGS, CheckArgs, Cli, Command, ServeArgs, SettingsArgs};
+use self::load::LoadArgs;
 
 fn main() -> ExitCode {
     match Cli::parse().into_command() {
         Command::Serve(args) => serve(args),
         Command::Check(args) => check(&args),
         Command::PrintConfig(args) => print_config(args),
-        Command::Load(args) => told(load(&args)),
+        Command::Load(args) => exit_code(load(&args)),
     }
 }
 
 fn serve(args: ServeArgs) -> ExitCode {
     let sources = args.settings.sources();
     match config::load(&sources) {
-        Ok(loaded) => told(run(loaded, sources, ReadyFile(args.ready_file))),
+        Ok(loaded) => exit_code(run(loaded, sources, ReadyFile(args.ready_file))),
         Err(faults) => bad_settings(&faults),
     }
 }
@@ -31,7 +36,7 @@ fn serve(args: ServeArgs) -> ExitCode {
 fn run(loaded: Loaded, sources: Sources, ready_file: ReadyFile) -> anyhow::Result<()> {
     let settings = loaded.settings;
     let logs = logs::init(&settings.log.level, settings.log.format)?;
-    // Only admin, HTTP and reloading run here; decisions have a runtime per core.
+    // Admin, HTTP and reloading run here. Decisions have a runtime per core.
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("tollgate-control")
@@ -40,7 +45,7 @@ fn run(loaded: Loaded, sources: Sources, ready_file: ReadyFile) -> anyhow::Resul
         .context("cannot start the control runtime")?;
     let reread = move || config::load(&sources).map(|loaded| loaded.settings);
     let outcome = control.block_on(app::run(settings, logs, ready_file, reread));
-    // Dropped, it would wait for what the drain gave up on.
+    // Dropping the runtime would wait for the tasks that the drain gave up on.
     control.shutdown_background();
     Ok(outcome?)
 }
@@ -78,8 +83,8 @@ fn bad_settings(faults: &Faults) -> ExitCode {
     ExitCode::from(BAD_SETTINGS)
 }
 
-/// Errors before and after the logs are on standard error, in full.
-fn told(outcome: anyhow::Result<()>) -> ExitCode {
+/// Prints an error with its causes to standard error.
+fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -13,9 +13,9 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::plan::Plan;
 use super::{LoadArgs, LoadError};
-use crate::edge::pb::RateLimitRequest;
-use crate::edge::pb::rate_limit_response::Code;
-use crate::edge::pb::rate_limit_service_client::RateLimitServiceClient;
+use tollgate::edge::pb::RateLimitRequest;
+use tollgate::edge::pb::rate_limit_response::Code;
+use tollgate::edge::pb::rate_limit_service_client::RateLimitServiceClient;
 
 type Client = RateLimitServiceClient<Channel>;
 

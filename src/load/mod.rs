@@ -13,59 +13,59 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-pub use self::cpu::CpuClock;
-pub use self::report::Report;
+use self::cpu::CpuClock;
+use self::report::Report;
 
 use self::drive::Drive;
 use self::plan::Plan;
 
 /// `tollgate load`.
 #[derive(Args, Clone, Debug)]
-pub struct LoadArgs {
+pub(crate) struct LoadArgs {
     /// The service to ask
     #[arg(value_name = "URL", default_value = "http://127.0.0.1:8081")]
-    pub url: String,
+    pub(crate) url: String,
     /// How long, after a tenth of that to warm up
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
-    pub duration: Duration,
+    pub(crate) duration: Duration,
     /// HTTP/2 connections
     #[arg(long, value_name = "N", default_value_t = 4)]
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// Calls under way at once on each connection; at a given rate the most there may be
     #[arg(long, value_name = "N", default_value_t = 64)]
-    pub in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Calls per second over all connections; left out: as many as are answered
     #[arg(long, value_name = "N")]
-    pub rate: Option<u64>,
+    pub(crate) rate: Option<u64>,
     /// Different values of the key
     #[arg(long, value_name = "N", default_value_t = 10_000)]
-    pub keys: usize,
+    pub(crate) keys: usize,
     /// How often each value comes
     #[arg(long, value_enum, default_value_t = Spread::Uniform)]
-    pub spread: Spread,
+    pub(crate) spread: Spread,
     /// Descriptors of each request
     #[arg(long, value_name = "N", default_value_t = 1)]
-    pub descriptors: usize,
+    pub(crate) descriptors: usize,
     /// The domain to ask about
     #[arg(long, default_value = "example")]
-    pub domain: String,
+    pub(crate) domain: String,
     /// The key of each descriptor's entry
     #[arg(long, default_value = "remote_address")]
-    pub key: String,
+    pub(crate) key: String,
     /// Threads that ask
     #[arg(long, value_name = "N", default_value_t = 1)]
-    pub threads: usize,
+    pub(crate) threads: usize,
     /// Processes whose CPU time to report; may be repeated
     #[arg(long, value_name = "PID")]
-    pub pid: Vec<u32>,
+    pub(crate) pid: Vec<u32>,
     /// Print the result as one line of JSON, and no progress
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// How often each value of the key comes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Spread {
+pub(crate) enum Spread {
     /// All alike.
     Uniform,
     /// The k-th as often as the first divided by k.
@@ -74,7 +74,7 @@ pub enum Spread {
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub(crate) enum LoadError {
     /// The URL names no service.
     #[error("{url} cannot be asked: {source}; write http://HOST:PORT")]
     Url {
@@ -95,7 +95,7 @@ pub enum LoadError {
 ///
 /// # Errors
 /// Arguments that make no sense, a service that cannot be connected to.
-pub fn run(args: &LoadArgs) -> Result<Report, LoadError> {
+pub(crate) fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     for (name, value) in [
         ("--connections", args.connections),
         ("--in-flight", args.in_flight),
@@ -114,4 +114,22 @@ pub fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     let outcome = drive.measure(args.duration, !args.json);
     let cpu = clocks.iter().map(CpuClock::elapsed).collect();
     Ok(Report::new(args, outcome, cpu))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_cpu_time_goes_up() {
+        let clock = CpuClock::start(std::process::id());
+        let begin = std::time::Instant::now();
+        let mut busy = 0_u64;
+        while begin.elapsed().as_millis() < 300 {
+            busy = std::hint::black_box(busy.wrapping_add(1));
+        }
+        let (_, used) = clock.elapsed();
+        assert!(used.is_some_and(|used| used > 0.05), "{used:?}");
+        assert_eq!(CpuClock::start(u32::MAX).elapsed().1, None);
+    }
 }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::{LoadArgs, Spread};
-use crate::edge::pb::rate_limit_descriptor::Entry;
-use crate::edge::pb::{RateLimitDescriptor, RateLimitRequest};
+use tollgate::edge::pb::rate_limit_descriptor::Entry;
+use tollgate::edge::pb::{RateLimitDescriptor, RateLimitRequest};
 
 /// Makes requests.
 #[derive(Clone, Debug)]

@@ -9,33 +9,33 @@ use super::drive::Outcome;
 
 /// What a run found. Latencies in milliseconds, from when a call was due.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Seconds measured.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Answers.
-    pub calls: u64,
+    pub(crate) calls: u64,
     /// Answers per second.
-    pub calls_per_second: f64,
+    pub(crate) calls_per_second: f64,
     /// Descriptors decided per second.
-    pub decisions_per_second: f64,
+    pub(crate) decisions_per_second: f64,
     /// Answers that said over limit.
-    pub over_limit: u64,
+    pub(crate) over_limit: u64,
     /// Calls that failed.
-    pub errors: u64,
+    pub(crate) errors: u64,
     /// Calls due that were not made, as too many were under way.
-    pub missed: u64,
+    pub(crate) missed: u64,
     /// 50, 90, 99 and 99.9 per cent were faster than this, and the slowest.
-    pub p50_ms: f64,
+    pub(crate) p50_ms: f64,
     /// See `p50_ms`.
-    pub p90_ms: f64,
+    pub(crate) p90_ms: f64,
     /// See `p50_ms`.
-    pub p99_ms: f64,
+    pub(crate) p99_ms: f64,
     /// See `p50_ms`.
-    pub p999_ms: f64,
+    pub(crate) p999_ms: f64,
     /// See `p50_ms`.
-    pub max_ms: f64,
+    pub(crate) max_ms: f64,
     /// CPU seconds of each process asked for; none: it was not there.
-    pub cpu_seconds: Vec<(u32, Option<f64>)>,
+    pub(crate) cpu_seconds: Vec<(u32, Option<f64>)>,
 }
 
 impl Report {

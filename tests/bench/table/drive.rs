@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use tollgate::domain::{Algorithm, Charge, Claim, Commit, Group, Hits, Key, Limit, Part};
-use tollgate::load::CpuClock;
 use tollgate::store::redis::script::{Encoded, Frame, Script};
 
+use crate::cpu::CpuClock;
 use crate::sample::Sample;
 use crate::servers::SERVER_CORE;
 use crate::support::redis::RedisServer;

@@ -1,10 +1,11 @@
 //! `make bench`: what tollgate costs beside a server that decides nothing, as a Markdown table of ratios.
 //!
 //! Everything that is measured is started here, in release builds: redis-server, `bare-tonic`, `tollgate`, and
-//! `tollgate load`. The two sides of a ratio take turns within one run, for a shared machine is never twice the same;
-//! what is told is the median of the rounds' ratios. Progress goes to standard error, the table to standard output.
+//! `tollgate load`. The two sides of a ratio take turns within one run, because the speed of a shared
+//! machine varies. A row shows the median of the ratios over the rounds. Progress goes to standard
+//! error, the table to standard output.
 //!
-//! Not here: what single steps cost (`make bench-micro`), and whether anything is correct.
+//! Costs of single steps: `make bench-micro`. Nothing here tests correctness.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,6 +33,8 @@ mod sample;
 mod servers;
 mod table;
 
+#[path = "../../../src/load/cpu.rs"]
+mod cpu;
 #[path = "../../support/mod.rs"]
 mod support;
 
