@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
-use super::AppError;
+use super::error::AppError;
 use super::process::Process;
 use crate::config::Secret;
 use crate::control::{calendar, sweep};

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::AppError;
+use super::error::AppError;
 use super::process::Process;
 use crate::config::{Grpc, RuntimeShape};
 use crate::edge::grpc::server::{ServeError, serve};

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
 
-use super::AppError;
 use super::cores::Cores;
+use super::error::AppError;
 use super::process::Process;
 use crate::edge::admin;
 use crate::edge::grpc::server::HEALTH_NAMES;

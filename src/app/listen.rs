@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
-use super::AppError;
+use super::error::AppError;
 use crate::config::Settings;
 
 /// The bound listeners.

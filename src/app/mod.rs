@@ -6,6 +6,7 @@
 mod administer;
 mod cores;
 mod drain;
+mod error;
 mod listen;
 mod process;
 mod ready;
@@ -18,66 +19,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::cores::Cores;
+pub use self::error::AppError;
 use self::listen::Listeners;
 use self::process::Process;
 pub use self::ready::ReadyFile;
 use crate::config::{self, Settings};
 use crate::control::feeds::files::Watcher;
 use crate::control::layered::Layered;
-use crate::edge::grpc::server::ServeError;
 use crate::edge::http::{self, Ops};
 use crate::limiter::key::OPEN_SECRETS;
-use crate::policy::{Compiled, Faults, Files, Source};
-use crate::redis::BadUrl;
+use crate::policy::{Compiled, Files, Source};
 use crate::telemetry::logs::LogHandle;
 
 /// Served when no policies are configured.
 const EXAMPLE: &str = include_str!("../../deploy/policies/example.yaml");
-
-/// Why tollgate did not start, or stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum AppError {
-    /// The policies have faults; each is told.
-    #[error("{0}")]
-    Policies(Faults),
-    /// An address cannot be listened on.
-    #[error(
-        "cannot listen on {address} for {listener} ({source}); \
-         free the port or set {setting} to another address"
-    )]
-    Listen {
-        /// Which listener.
-        listener: &'static str,
-        /// The address.
-        address: String,
-        /// The setting that names it.
-        setting: &'static str,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The address of Redis makes no sense.
-    #[error(transparent)]
-    Redis(#[from] BadUrl),
-    /// The ready file cannot be written.
-    #[error("cannot write the ready file {path}: {source}")]
-    ReadyFile {
-        /// Where.
-        path: String,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// A thread, a runtime or a signal handler cannot be had.
-    #[error("the system refuses {what}: {source}")]
-    System {
-        /// What was asked for.
-        what: &'static str,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// A server failed.
-    #[error(transparent)]
-    Serve(#[from] ServeError),
-}
 
 /// Serves by `settings` until a signal says stop, then drains. `reread` reads the settings again on SIGHUP.
 pub async fn run(

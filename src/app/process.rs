@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
-use super::AppError;
+use super::error::AppError;
 use crate::config::Settings;
 use crate::control::follower::{DEFAULT_POLL, Follower};
 use crate::control::layered::Layered;

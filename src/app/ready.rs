@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::AppError;
+use super::error::AppError;
 use super::listen::Addresses;
 use super::process::Process;
 

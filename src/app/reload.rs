@@ -7,8 +7,9 @@ use std::sync::Arc;
 use tokio::signal::unix::SignalKind;
 use tokio_util::task::TaskTracker;
 
+use super::drain;
+use super::error::AppError;
 use super::process::Process;
-use super::{AppError, drain};
 use crate::config::{self, Settings};
 use crate::control::feeds::files::Watcher;
 use crate::policy::Files;

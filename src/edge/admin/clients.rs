@@ -6,15 +6,19 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::auth::Who;
+use super::convert;
 use super::page::PageToken;
-use super::pb::client_service_server::ClientService;
-use super::pb::manage_clients_request::{Action, Delete, Get, List, ResetUsage, Upsert};
-use super::pb::{ManageClientsRequest, ManageClientsResponse};
+use super::service::{Admin, corrupt, failed};
 use super::validate::Validator;
 use super::violations::{Violations, violation};
-use super::{Admin, convert, corrupt, failed, pb};
 use crate::control::audit;
 use crate::control::registry::{Change, Expect, Record, Registry, RegistryError};
+use crate::edge::pb::tollgate::v1 as pb;
+use crate::edge::pb::tollgate::v1::client_service_server::ClientService;
+use crate::edge::pb::tollgate::v1::manage_clients_request::{
+    Action, Delete, Get, List, ResetUsage, Upsert,
+};
+use crate::edge::pb::tollgate::v1::{ManageClientsRequest, ManageClientsResponse};
 use crate::limits::{Client, ClientName};
 use crate::store::LimitStore;
 

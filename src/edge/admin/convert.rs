@@ -6,8 +6,8 @@ use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Timestamp, Value};
 use serde_json::{Map, Number, Value as Json};
 
-use super::pb;
 use crate::domain::{Algorithm, Charge, Limit, Unit};
+use crate::edge::pb::tollgate::v1 as pb;
 use crate::limiter::explain::CounterState;
 use crate::limiter::mode::Mode;
 use crate::limits::{Client, ClientLimit, Rate};

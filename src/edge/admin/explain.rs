@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use tonic::Status;
 
+use super::convert;
+use super::service::Admin;
 use super::violations::violation;
-use super::{Admin, convert, pb};
 use crate::control::audit;
 use crate::control::registry::Registry;
 use crate::domain::Verdict;
 use crate::edge::grpc::convert::from_pb;
 use crate::edge::pb::rate_limit_response::Code;
+use crate::edge::pb::tollgate::v1 as pb;
 use crate::limiter::Shared;
 use crate::limiter::explain::{CounterState, DecidedBy, Explained, Explanation};
 use crate::limiter::mode::Mode;

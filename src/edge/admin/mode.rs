@@ -3,11 +3,13 @@
 use tonic::Status;
 
 use super::auth::Who;
+use super::convert;
+use super::service::{Admin, corrupt, failed};
 use super::violations::Violations;
-use super::{Admin, convert, corrupt, failed, pb};
 use crate::control::audit;
 use crate::control::record::{StoredMode, mode_key};
 use crate::control::registry::{Change, Expect, Registry};
+use crate::edge::pb::tollgate::v1 as pb;
 use crate::store::LimitStore;
 use crate::telemetry::escape::escape;
 

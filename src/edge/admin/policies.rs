@@ -6,14 +6,16 @@ use tonic::{Request, Response, Status};
 
 use super::auth::Who;
 use super::clients::stale;
-use super::pb::policy_service_server::PolicyService;
+use super::service::{Admin, corrupt, failed};
 use super::validate::Validator;
 use super::violations::{Violations, violation};
-use super::{Admin, convert, corrupt, explain, failed, mode, pb};
+use super::{convert, explain, mode};
 use crate::control::audit;
 use crate::control::layered::{Standing, check_text};
 use crate::control::record::{StoredPolicy, policy_key};
 use crate::control::registry::{Change, Expect, Record, Registry, RegistryError};
+use crate::edge::pb::tollgate::v1 as pb;
+use crate::edge::pb::tollgate::v1::policy_service_server::PolicyService;
 use crate::limiter::key::OPEN_SECRETS;
 use crate::policy::{Faults, Warning};
 use crate::store::LimitStore;

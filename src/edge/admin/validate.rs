@@ -7,10 +7,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::convert::{algorithm_from_pb, is_below, micros, to_json, unit_from_pb};
-use super::pb;
 use super::violations::Violations;
 use crate::control::registry::Expect;
 use crate::domain::{LimitError, Unit};
+use crate::edge::pb::tollgate::v1 as pb;
 use crate::limiter::request::Bounds;
 use crate::limits::{Client, ClientLimit, ClientName, Limits, Model, Rate};
 use crate::policy::{

@@ -15,10 +15,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::flights::{Flights, Forget};
+use super::health::{Health, TASK_ENDED};
 use super::notices::Notices;
 use super::queue::Queue;
 use super::script::Script;
-use super::{Health, TASK_ENDED};
 use crate::redis::backoff::Backoff;
 use crate::redis::connect::Connector;
 use crate::redis::wire::Wire;

@@ -6,28 +6,29 @@
 //! * `script`: arguments and reply as typed values.
 //! * `queue`: where requests wait.
 //! * `batch`: the task that takes them and owns the connection; `flights`: the calls it has under way.
-//! * `notices`: what the log says of it.
+//! * `health`: the state of the connection; `notices`: the log lines about it.
 //!
 //! Needs Redis 5 or later (scripts that read the time before they write).
 
 mod batch;
 mod flights;
+mod health;
 mod notices;
 mod queue;
 pub mod script;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::batch::Batcher;
 use self::flights::Forget;
+use self::health::{Health, TASK_ENDED};
 pub use self::notices::Notices;
 use self::queue::{Call, NotTaken, Queue, Waiter};
 use self::script::{Encoded, readings};
@@ -83,40 +84,6 @@ impl fmt::Debug for RedisSettings {
             .field("connect_timeout", &self.connect_timeout)
             .field("response_timeout", &self.response_timeout)
             .finish_non_exhaustive()
-    }
-}
-
-/// The reason of calls that come after the task of the connection has ended.
-const TASK_ENDED: &str = "the connection task has ended";
-
-/// What the batch task tells the store.
-#[derive(Debug, Default)]
-struct Health {
-    /// Why there is no connection; none while there is one.
-    down: ArcSwapOption<String>,
-    tried: AtomicBool,
-    unreadable: AtomicU64,
-    frames: AtomicU64,
-}
-
-impl Health {
-    fn new() -> Self {
-        let down = ArcSwapOption::from_pointee("not connected yet".to_owned());
-        Self { down, ..Self::default() }
-    }
-
-    fn down(&self) -> Option<String> {
-        self.down.load().as_deref().cloned()
-    }
-
-    fn set_connected(&self) {
-        self.down.store(None);
-        self.tried.store(true, Ordering::Relaxed);
-    }
-
-    fn set_down(&self, reason: &str) {
-        self.down.store(Some(Arc::new(reason.to_owned())));
-        self.tried.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,0 +1,50 @@
+//! The errors with which the process ends.
+
+use crate::edge::grpc::server::ServeError;
+use crate::policy::Faults;
+use crate::redis::BadUrl;
+
+/// Failure to start or to serve.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The policies have faults; all are listed.
+    #[error("{0}")]
+    Policies(Faults),
+    /// An address cannot be listened on.
+    #[error(
+        "cannot listen on {address} for {listener} ({source}); \
+         free the port or set {setting} to another address"
+    )]
+    Listen {
+        /// Which listener.
+        listener: &'static str,
+        /// The address.
+        address: String,
+        /// The setting that names it.
+        setting: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The URL of Redis cannot be used.
+    #[error(transparent)]
+    Redis(#[from] BadUrl),
+    /// The ready file cannot be written.
+    #[error("cannot write the ready file {path}: {source}")]
+    ReadyFile {
+        /// Where.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The system refuses a thread, a runtime or a signal handler.
+    #[error("the system refuses {what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A server failed.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}

@@ -1,0 +1,86 @@
+//! The state that the admin services share, and the statuses of their failures.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use tonic::Status;
+
+use crate::control::follower::Follower;
+use crate::control::mirror::Mirror;
+use crate::control::registry::{Change, Record, Registry, RegistryError, Written};
+use crate::limiter::{Limiter, Shared};
+use crate::store::LimitStore;
+
+/// The state that the services of the admin listener share.
+#[derive(Debug)]
+pub struct Admin<R, S> {
+    pub(super) follower: Arc<Follower<R, Mirror>>,
+    pub(super) limiter: Limiter<S>,
+    pub(super) store_deadline: Duration,
+}
+
+impl<R: Registry, S: LimitStore> Admin<R, S> {
+    /// Writes to the registry of `follower`, which puts it in force, and asks `limiter`, whose store may take
+    /// `store_deadline`.
+    pub const fn new(
+        follower: Arc<Follower<R, Mirror>>,
+        limiter: Limiter<S>,
+        store_deadline: Duration,
+    ) -> Self {
+        Self { follower, limiter, store_deadline }
+    }
+
+    pub(super) fn mirror(&self) -> &Mirror {
+        self.follower.mirror()
+    }
+
+    /// The revision that this replica has followed.
+    pub(super) fn revision(&self) -> u64 {
+        self.follower.progress().revision
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        self.mirror().shared()
+    }
+
+    /// The present, in microseconds since 1970.
+    pub(super) fn now(&self) -> u64 {
+        self.shared().resolver.clients.now()
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.store_deadline
+    }
+
+    pub(super) async fn read(&self, key: &Bytes) -> Result<Option<Record>, Status> {
+        self.follower.registry().read(key).await.map_err(|error| failed(&error))
+    }
+
+    /// Writes, and puts in force what was written.
+    pub(super) async fn write(&self, changes: Vec<Change>) -> Result<Written, RegistryError> {
+        crate::control::write(&self.follower, changes).await
+    }
+}
+
+/// The status of a registry that did not do it; a conflict is for the caller to explain.
+pub(super) fn failed(error: &RegistryError) -> Status {
+    match error {
+        RegistryError::Conflict { .. } => Status::aborted(error.to_string()),
+        RegistryError::Unavailable(_) => {
+            tracing::warn!(%error, "an administrative call failed");
+            Status::unavailable(error.to_string())
+        }
+        RegistryError::Corrupt(_) => {
+            tracing::error!(%error, "an administrative call failed");
+            Status::internal(error.to_string())
+        }
+    }
+}
+
+/// A record that is there and cannot be read.
+pub(super) fn corrupt(error: &dyn std::error::Error) -> Status {
+    tracing::error!(%error, "a record of the registry cannot be read");
+    Status::internal(error.to_string())
+}
