@@ -28,6 +28,7 @@
 //! * [`control`]: the only writer of what the limiter reads: policy files, the registry, and what follows them.
 //! * [`edge`]: the protocols: gRPC for Envoy, gRPC for operators, HTTP.
 //! * [`telemetry`]: metrics, logs, and text fit for them.
+//! * `yaml`: YAML text to nodes with their places, for policies and settings.
 //! * [`config`]: settings.
 //! * [`app`]: puts the parts together, starts and stops them.
 //!
@@ -44,3 +45,4 @@ pub mod policy;
 pub mod redis;
 pub mod store;
 pub mod telemetry;
+mod yaml;

@@ -10,7 +10,6 @@
 //! is adding a field here: type, default, meaning, `print-config` and the variable's name follow from it.
 
 mod fault;
-mod format;
 mod load;
 mod print;
 mod raw;

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs;
 
-use config::{Environment, Format, Map, Source, Value, ValueKind};
+use config::{Environment, Map, Source, Value, ValueKind};
 
 use super::fault::Faults;
-use super::format::Yaml;
 use super::load::Sources;
 use super::section::{Key, Section};
+use crate::yaml::{self, At, Data, Node, Notes};
 
 /// The environment variables that are settings begin with this and the separator.
 const PREFIX: &str = "TOLLGATE";
@@ -54,16 +54,24 @@ impl Layer {
         let mut layer = Self::default();
         let Some(path) = &sources.file else { return layer };
         let file = path.display().to_string();
-        let text = match fs::read_to_string(path) {
+        let text = match fs::read(path) {
             Ok(text) => text,
             Err(error) => {
                 faults.add(&file, "", format!("cannot be read: {error}"));
                 return layer;
             }
         };
-        match (Yaml { file: file.clone() }).parse(None, &text) {
-            Ok(root) => layer.root(root, faults),
-            Err(error) => faults.add(&file, "", error.to_string()),
+        let mut notes = Notes::default();
+        let root = yaml::parse(0, &text, &mut notes);
+        // Nothing in a settings file is passed over, so a warning is a fault, too.
+        for note in notes.faults.into_iter().chain(notes.warnings) {
+            let hint = note.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            faults.add(&origin(&file, note.at), "", format!("{}{hint}", note.message));
+        }
+        match root.map(|root| value(&file, &root).kind) {
+            Some(ValueKind::Table(root)) => layer.root(root, faults),
+            Some(ValueKind::Nil) | None => {}
+            Some(_) => faults.add(&file, "", "expected a mapping of settings"),
         }
         layer
     }
@@ -171,6 +179,26 @@ impl Layer {
             (None, None) => faults.unknown(&origin, dotted),
         }
     }
+}
+
+/// A node of a settings file. What it means is not resolved, except null, which text cannot say.
+fn value(file: &str, node: &Node) -> Value {
+    let kind = match &node.data {
+        Data::Scalar { .. } if node.is_null() => ValueKind::Nil,
+        Data::Scalar { text, .. } => ValueKind::String(text.to_string()),
+        // No setting is a list, so its items do not matter.
+        Data::List(_) => ValueKind::Array(Vec::new()),
+        Data::Map(entries) => {
+            let pairs = entries.iter().map(|at| (at.key.to_string(), value(file, &at.value)));
+            ValueKind::Table(pairs.collect())
+        }
+    };
+    Value::new(Some(&origin(file, node.at)), kind)
+}
+
+/// A place as values name their origin.
+fn origin(file: &str, at: At) -> String {
+    format!("{file}:{}:{}", at.line, at.column)
 }
 
 /// The entries by key, so that faults come in the same order each time.

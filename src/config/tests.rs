@@ -262,8 +262,19 @@ const BAD_FILES: &[(&str, &[&str])] = &[
         &["http.listen: 127.0.0.1:8081 is taken by grpc.listen (0.0.0.0:8081)"],
     ),
     ("grpc.cores: 2", &["1:13: grpc.cores: write section and key apart: grpc: {cores: ...}"]),
-    ("a: b: c", &["tollgate.yaml: ", "line 1"]),
+    ("a: b: c", &["tollgate.yaml:1:5: not valid YAML: mapping values are not allowed"]),
+    ("mode: &a off\nmodes: *b", &["tollgate.yaml:2:8: not valid YAML", "put quotes around"]),
+    (
+        "mode: off\nmode: on\nsecret: hunter2",
+        &[
+            "tollgate.yaml:2:1: duplicate key \"mode\"; first written in line 1",
+            "tollgate.yaml:3:9: secret: unknown setting",
+        ],
+    ),
+    ("mode: off\n---\nmode: on", &["tollgate.yaml:2:1: a second document is not read"]),
+    ("mode: !secret x", &["tollgate.yaml:1:15: unknown tag \"!secret\""]),
     ("- grpc", &["tollgate.yaml: expected a mapping of settings"]),
+    ("text", &["tollgate.yaml: expected a mapping of settings"]),
 ];
 
 #[test]
@@ -274,6 +285,27 @@ fn bad_file_is_refused_with_place_key_and_what_is_expected() {
             assert!(faults.contains(part), "{file:?} misses {part:?} in\n{faults}");
         }
         assert!(!faults.contains("hunter2"), "{faults}");
+    }
+}
+
+#[test]
+fn values_mean_what_is_written() {
+    let file = "redis: {key_prefix: 1_0}\ndata_dir: 010\nstore: {memory_max_keys: \"5\"}\n\
+                policies: {path: 1.50, merge_domains: TRUE}\nmode: OFF\n";
+    let settings = Setup::new(file, &[], &[]).load().settings;
+    assert_eq!(settings.redis.key_prefix, "1_0");
+    assert_eq!(settings.general.data_dir, PathBuf::from("010"));
+    assert_eq!(settings.store.memory_max_keys, 5);
+    assert_eq!(settings.policies.path, Some(PathBuf::from("1.50")));
+    assert!(settings.policies.merge_domains);
+    assert_eq!(settings.general.mode, Mode::Off);
+}
+
+#[test]
+fn file_without_content_is_no_settings() {
+    for text in ["", "# only a comment\n", "---\n", "~"] {
+        let settings = Setup::new(text, &[], &[]).load().settings;
+        assert_eq!(settings.redis.key_prefix, "tollgate:", "{text:?}");
     }
 }
 

@@ -7,14 +7,14 @@ use sha2::{Digest as _, Sha256};
 
 use self::names::Names;
 use self::siblings::Siblings;
-use super::fault::{At, Faults, Report, quote};
+use super::fault::{Faults, Report};
 use super::matcher::{Level, Node, Slot};
-use super::parse::parse;
 use super::rule::{How, PathEntry, Rule, label};
 use super::schema::{self, Descriptor};
 use super::set::{Domain, PolicySet};
 use super::source::Source;
 use super::{Compiled, Options};
+use crate::yaml::{self, At, quote};
 
 mod lease;
 mod limits;
@@ -28,7 +28,7 @@ pub fn compile(sources: &[Source], options: &Options) -> Result<Compiled, Faults
     let mut report = Report::new(sources);
     let mut files = Vec::new();
     for (source, file) in sources.iter().zip(0..) {
-        if let Some(node) = parse(file, &source.text, &mut report) {
+        if let Some(node) = yaml::parse(file, &source.text, report.notes()) {
             files.push(schema::File::read(&node, &mut report));
         }
     }

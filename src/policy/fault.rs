@@ -7,23 +7,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::source::Source;
+use crate::yaml::{At, Note, Notes};
 
 /// The widest part of a source line that is shown, in characters.
 const SNIPPET: usize = 100;
 
 /// Lines longer than this are written for machines and not shown, in bytes.
 const LONGEST_LINE: usize = 16 << 10;
-
-/// The longest value quoted in a message, in characters.
-const QUOTED: usize = 60;
-
-/// A place among the sources: the file's index, line and column counted from 1; line 0 is the whole file.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(super) struct At {
-    pub(super) file: u32,
-    pub(super) line: u32,
-    pub(super) column: u32,
-}
 
 /// A place in a file. Prints as `file:line:column`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -153,26 +143,24 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-struct Note {
-    at: At,
-    message: String,
-    hint: Option<String>,
-}
-
 /// Collects faults and warnings while sources are compiled.
 pub(super) struct Report<'a> {
     sources: &'a [Source],
-    faults: Vec<Note>,
-    warnings: Vec<Note>,
+    notes: Notes,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(sources: &'a [Source]) -> Self {
-        Self { sources, faults: Vec::new(), warnings: Vec::new() }
+        Self { sources, notes: Notes::default() }
+    }
+
+    /// The notes, for the reader of YAML.
+    pub(super) fn notes(&mut self) -> &mut Notes {
+        &mut self.notes
     }
 
     pub(super) fn fault(&mut self, at: At, message: impl Into<String>) {
-        self.faults.push(Note { at, message: message.into(), hint: None });
+        self.notes.fault(at, message);
     }
 
     pub(super) fn fault_with(
@@ -181,16 +169,15 @@ impl<'a> Report<'a> {
         message: impl Into<String>,
         hint: impl Into<Option<String>>,
     ) {
-        self.faults.push(Note { at, message: message.into(), hint: hint.into() });
+        self.notes.fault_with(at, message, hint);
     }
 
     pub(super) fn warn(&mut self, at: At, message: impl Into<String>, hint: &str) {
-        let hint = (!hint.is_empty()).then(|| hint.to_owned());
-        self.warnings.push(Note { at, message: message.into(), hint });
+        self.notes.warn(at, message, hint);
     }
 
     pub(super) fn has_faults(&self) -> bool {
-        !self.faults.is_empty()
+        !self.notes.faults.is_empty()
     }
 
     pub(super) fn place(&self, at: At) -> Place {
@@ -200,8 +187,7 @@ impl<'a> Report<'a> {
 
     /// The warnings, or the faults if there are any.
     pub(super) fn finish(mut self) -> Result<Vec<Warning>, Faults> {
-        let faults = std::mem::take(&mut self.faults);
-        let warnings = std::mem::take(&mut self.warnings);
+        let Notes { faults, warnings } = std::mem::take(&mut self.notes);
         let warnings = self.show(warnings).into_iter().map(Warning).collect();
         if faults.is_empty() {
             return Ok(warnings);
@@ -232,14 +218,6 @@ impl<'a> Report<'a> {
             }));
         }
         shown
-    }
-}
-
-/// `text` in quotes, escaped, and cut when it is long.
-pub(super) fn quote(text: &str) -> String {
-    match text.char_indices().nth(QUOTED) {
-        Some((end, _)) => format!("{:?}", format!("{}…", text.get(..end).unwrap_or_default())),
-        None => format!("{text:?}"),
     }
 }
 
@@ -296,11 +274,5 @@ mod tests {
     #[test]
     fn snippet_holds_no_control_characters() {
         assert_eq!(Snippet::new("\ta\u{1b}[31m", 2).text, " a [31m");
-    }
-
-    #[test]
-    fn quoted_text_is_escaped_and_cut() {
-        assert_eq!(quote("a\"b"), "\"a\\\"b\"");
-        assert_eq!(quote(&"é".repeat(500)).chars().count(), QUOTED + 3);
     }
 }

@@ -1,7 +1,7 @@
 //! Which limits apply: policies from YAML files, compiled into an immutable [`PolicySet`].
 //!
 //! ```text
-//!  path --source--> files --parse--> nodes --schema--> as written --compile--> PolicySet
+//!  path --source--> files --yaml--> nodes --schema--> as written --compile--> PolicySet
 //!                                                                                 |
 //!  reload: tells when the files have changed             (domain, entries) --matcher--> Rule
 //! ```
@@ -19,8 +19,6 @@ mod check;
 mod compile;
 mod fault;
 mod matcher;
-mod node;
-mod parse;
 mod pattern;
 mod rule;
 mod schema;

@@ -39,11 +39,11 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use self::fields::{Fields, Kind};
-use super::fault::{At, Report};
-use super::node::{Data, Entry, Node, to_object};
+use super::fault::Report;
 use super::rule::{MAX_METADATA_BYTES, MAX_METADATA_LEVELS};
 use super::words::{AlgorithmName, ChargeName, OnStoreFailure};
 use crate::domain::{SATURATION, Unit};
+use crate::yaml::{At, Data, Entry, Node, to_object};
 
 mod fields;
 

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::super::fault::{Report, quote};
+use super::super::fault::Report;
 use super::super::rule::{LimitKind, RuleLimit};
 use super::super::schema::{self, Given};
 use super::super::words::{AlgorithmName, ChargeName};
 use super::lease;
 use crate::domain::{Algorithm, Charge, Limit, LimitError, Unit};
+use crate::yaml::quote;
 
 /// The longest name of a limit, which Envoy copies into a response header, in bytes.
 pub(crate) const LONGEST_NAME: usize = 128;

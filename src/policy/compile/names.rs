@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::super::fault::{At, Report, quote};
+use super::super::fault::Report;
 use super::super::schema::Limit;
+use crate::yaml::{At, quote};
 
 #[derive(Default)]
 pub(super) struct Names {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::super::fault::{At, Report, quote};
+use super::super::fault::Report;
 use super::super::matcher::Slot;
 use super::super::pattern::Pattern;
 use super::super::rule::{How, PathEntry};
 use super::super::schema::Descriptor;
+use crate::yaml::{At, quote};
 
 #[derive(Default)]
 pub(super) struct Siblings {

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::fault::{At, Report, quote};
-use super::super::node::{Data, Entry, Node};
+use super::super::fault::Report;
 use super::super::words::Word;
+use crate::yaml::{At, Data, Entry, Node, quote};
 
 /// A key that was written.
 #[derive(Clone, Debug)]

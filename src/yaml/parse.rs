@@ -1,7 +1,7 @@
 //! YAML text to nodes. The only file that knows the YAML crate.
 //!
 //! Only the first document of a file counts. Aliases are replaced by what they name, within a budget;
-//! `<<` merges mappings. Nothing here recurses, and no tree is deeper than [`DEEPEST`], so no file can
+//! `<<` merges mappings. Nothing here recurses, and no tree is deeper than [`MAX_DEPTH`], so no file can
 //! exhaust the stack of this module or of its readers.
 
 use std::borrow::Cow;
@@ -10,29 +10,29 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 
-use super::fault::{At, Report, quote};
 use super::node::{Data, Entry, Node};
+use super::note::{At, Notes, quote};
 
 /// The deepest nesting of lists and mappings: about sixty levels of descriptors.
-const DEEPEST: usize = 128;
+const MAX_DEPTH: usize = 128;
 
 /// How many nodes all aliases of a file may stand for.
-const ALIASED: usize = 1_000_000;
+const MAX_ALIASED: usize = 1_000_000;
 
 /// Said already: reading the file ends here.
 struct Stop;
 
 /// The first document of `text`, or nothing and a fault.
-pub(super) fn parse(file: u32, text: &[u8], report: &mut Report<'_>) -> Option<Node> {
+pub(crate) fn parse(file: u32, text: &[u8], notes: &mut Notes) -> Option<Node> {
     let text = match std::str::from_utf8(text) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(error) => {
             let (valid, _) = text.split_at_checked(error.valid_up_to())?;
-            report.fault(end_of(file, valid), "not valid UTF-8");
+            notes.fault(end_of(file, valid), "not valid UTF-8");
             return None;
         }
     };
-    let mut builder = Builder { file, report, open: vec![], anchors: HashMap::new(), aliased: 0 };
+    let mut builder = Builder { file, notes, open: vec![], anchors: HashMap::new(), aliased: 0 };
     match builder.document(Parser::new_from_str(text)) {
         Ok(Some(node)) => Some(node),
         Ok(None) => {
@@ -84,16 +84,16 @@ struct OpenMap {
     merged: Vec<Node>,
 }
 
-struct Builder<'r, 'a> {
+struct Builder<'n> {
     file: u32,
-    report: &'r mut Report<'a>,
+    notes: &'n mut Notes,
     open: Vec<Frame>,
     /// 0 is no anchor.
     anchors: HashMap<usize, Built>,
     aliased: usize,
 }
 
-impl Builder<'_, '_> {
+impl Builder<'_> {
     fn document<'t>(
         &mut self,
         events: impl Iterator<Item = Result<(Event<'t>, saphyr_parser::Span), ScanError>>,
@@ -111,7 +111,7 @@ impl Builder<'_, '_> {
             }
             if documents > 1 {
                 let hint = "move it to a file of its own";
-                self.report.warn(at, "a second document is not read", hint);
+                self.notes.warn(at, "a second document is not read", hint);
                 break;
             }
             root = self.event(event, at)?.or(root);
@@ -156,8 +156,8 @@ impl Builder<'_, '_> {
     }
 
     fn begin(&mut self, at: At, anchor: usize, content: Content) -> Result<(), Stop> {
-        if self.open.len() >= DEEPEST {
-            self.report.fault(at, format!("nested more than {DEEPEST} levels deep"));
+        if self.open.len() >= MAX_DEPTH {
+            self.notes.fault(at, format!("nested more than {MAX_DEPTH} levels deep"));
             return Err(Stop);
         }
         self.open.push(Frame { at, anchor, size: 1, height: 1, content });
@@ -180,23 +180,23 @@ impl Builder<'_, '_> {
         frame.height = frame.height.max(built.height + 1);
         match &mut frame.content {
             Content::List(items) => items.push(built.node),
-            Content::Map(map) => map.add(built.node, self.report),
+            Content::Map(map) => map.add(built.node, self.notes),
         }
         None
     }
 
     fn alias(&mut self, anchor: usize, at: At) -> Result<Built, Stop> {
         let Some(built) = self.anchors.get(&anchor) else {
-            self.report.fault(at, "the alias stands within what it stands for");
+            self.notes.fault(at, "the alias stands within what it stands for");
             return Err(Stop);
         };
         self.aliased = self.aliased.saturating_add(built.size);
-        if self.aliased > ALIASED {
-            self.report.fault(at, format!("the aliases stand for more than {ALIASED} nodes"));
+        if self.aliased > MAX_ALIASED {
+            self.notes.fault(at, format!("the aliases stand for more than {MAX_ALIASED} nodes"));
             return Err(Stop);
         }
-        if self.open.len() + built.height > DEEPEST {
-            self.report.fault(at, format!("nested more than {DEEPEST} levels deep by aliases"));
+        if self.open.len() + built.height > MAX_DEPTH {
+            self.notes.fault(at, format!("nested more than {MAX_DEPTH} levels deep by aliases"));
             return Err(Stop);
         }
         Ok(built.clone())
@@ -207,7 +207,7 @@ impl Builder<'_, '_> {
         let OpenMap { mut entries, mut keys, merged, .. } = map;
         for node in merged {
             let Data::Map(more) = node.data else {
-                self.report.fault(node.at, "`<<` merges mappings and lists of mappings only");
+                self.notes.fault(node.at, "`<<` merges mappings and lists of mappings only");
                 continue;
             };
             for entry in more {
@@ -226,7 +226,7 @@ impl Builder<'_, '_> {
             "int" | "float" | "bool" | "null" if tag.is_yaml_core_schema() => true,
             "str" if tag.is_yaml_core_schema() => false,
             _ => {
-                self.report.fault(at, format!("unknown tag {}", quote(&tag.to_string())));
+                self.notes.fault(at, format!("unknown tag {}", quote(&tag.to_string())));
                 false
             }
         }
@@ -236,7 +236,7 @@ impl Builder<'_, '_> {
         if let Some(tag) = tag
             && !(tag.is_yaml_core_schema() && tag.suffix == expected)
         {
-            self.report.fault(at, format!("unknown tag {}", quote(&tag.to_string())));
+            self.notes.fault(at, format!("unknown tag {}", quote(&tag.to_string())));
         }
     }
 
@@ -250,7 +250,7 @@ impl Builder<'_, '_> {
             None
         };
         let at = self.at(*error.marker());
-        self.report.fault_with(at, format!("not valid YAML: {info}"), hint);
+        self.notes.fault_with(at, format!("not valid YAML: {info}"), hint);
         Stop
     }
 
@@ -261,9 +261,9 @@ impl Builder<'_, '_> {
 }
 
 impl OpenMap {
-    fn add(&mut self, node: Node, report: &mut Report<'_>) {
+    fn add(&mut self, node: Node, notes: &mut Notes) {
         match self.key.take() {
-            None => self.key = Some((self.accept(&node, report), node.at)),
+            None => self.key = Some((self.accept(&node, notes), node.at)),
             Some((None, _)) => {}
             Some((Some(key), key_at)) if &*key == "<<" => match node.data {
                 Data::List(items) => self.merged.extend(items),
@@ -274,21 +274,18 @@ impl OpenMap {
     }
 
     /// The text of a key, unless it has none or was written before.
-    fn accept(&mut self, node: &Node, report: &mut Report<'_>) -> Option<Arc<str>> {
+    fn accept(&mut self, node: &Node, notes: &mut Notes) -> Option<Arc<str>> {
         let Some(text) = node.text() else {
-            report.fault(node.at, format!("a key must be text, found {}", node.describe()));
+            notes.fault(node.at, format!("a key must be text, found {}", node.describe()));
             return None;
         };
         let key = Arc::clone(text);
         if let Some(first) = self.keys.insert(Arc::clone(&key), node.at) {
             let hint = format!("first written in line {}", first.line);
-            report.fault_with(node.at, format!("duplicate key {}", quote(&key)), hint);
+            notes.fault_with(node.at, format!("duplicate key {}", quote(&key)), hint);
             self.keys.insert(key, first);
             return None;
         }
         Some(key)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use serde_json::{Map, Number, Value};
 
-use super::fault::{At, quote};
+use super::note::{At, quote};
 
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) at: At,
-    pub(super) data: Data,
+pub(crate) struct Node {
+    pub(crate) at: At,
+    pub(crate) data: Data,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Data {
+pub(crate) enum Data {
     /// `plain`: neither quoted nor tagged as text.
     Scalar {
         text: Arc<str>,
@@ -28,21 +28,21 @@ pub(super) enum Data {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) key: Arc<str>,
-    pub(super) key_at: At,
-    pub(super) value: Node,
+pub(crate) struct Entry {
+    pub(crate) key: Arc<str>,
+    pub(crate) key_at: At,
+    pub(crate) value: Node,
 }
 
 impl Node {
     /// Whether the node stands for nothing: empty, `~` or `null`, unquoted.
-    pub(super) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         matches!(&self.data, Data::Scalar { text, plain: true }
             if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
     }
 
     /// The text of a scalar as written.
-    pub(super) fn text(&self) -> Option<&Arc<str>> {
+    pub(crate) fn text(&self) -> Option<&Arc<str>> {
         match &self.data {
             Data::Scalar { text, .. } => Some(text),
             Data::List(_) | Data::Map(_) => None,
@@ -50,7 +50,7 @@ impl Node {
     }
 
     /// The text of an unquoted scalar.
-    pub(super) fn plain(&self) -> Option<&str> {
+    pub(crate) fn plain(&self) -> Option<&str> {
         match &self.data {
             Data::Scalar { text, plain: true } => Some(text),
             _ => None,
@@ -58,7 +58,7 @@ impl Node {
     }
 
     /// The truth of an unquoted `true`, `yes` or `on`, or their opposites.
-    pub(super) fn flag(&self) -> Option<bool> {
+    pub(crate) fn flag(&self) -> Option<bool> {
         let word = self.plain()?.to_ascii_lowercase();
         match &*word {
             "true" | "yes" | "on" => Some(true),
@@ -69,7 +69,7 @@ impl Node {
 
     /// The value of an unquoted whole number: decimal, or with `0x`, `0o` or `0b`; underscores may part
     /// digits. A leading zero is refused: it is octal to some readers of YAML and decimal to others.
-    pub(super) fn whole(&self) -> Option<u64> {
+    pub(crate) fn whole(&self) -> Option<u64> {
         let text = self.plain()?;
         let (radix, digits) = match text.get(..2) {
             Some("0x") => (16, text.get(2..)?),
@@ -84,7 +84,7 @@ impl Node {
     }
 
     /// The node for a message: a kind, or the value as written.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match &self.data {
             Data::List(_) => "a list".to_owned(),
             Data::Map(_) => "a mapping".to_owned(),
@@ -94,7 +94,7 @@ impl Node {
     }
 
     /// The node as JSON, by the core schema of YAML 1.2; what has no form in JSON, such as `.inf`, stays text.
-    pub(super) fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         match &self.data {
             Data::List(items) => Value::Array(items.iter().map(Self::to_json).collect()),
             Data::Map(entries) => Value::Object(to_object(entries)),
@@ -111,7 +111,7 @@ impl Node {
 
 impl Node {
     /// A list or mapping that lies more than `levels` levels deep, this one counted.
-    pub(super) fn below(&self, levels: usize) -> Option<&Self> {
+    pub(crate) fn below(&self, levels: usize) -> Option<&Self> {
         match &self.data {
             Data::Scalar { .. } => None,
             _ if levels == 0 => Some(self),
@@ -122,7 +122,7 @@ impl Node {
 }
 
 /// A mapping as a JSON object.
-pub(super) fn to_object(entries: &[Entry]) -> Map<String, Value> {
+pub(crate) fn to_object(entries: &[Entry]) -> Map<String, Value> {
     entries.iter().map(|entry| (entry.key.to_string(), entry.value.to_json())).collect()
 }
 
