@@ -29,7 +29,8 @@
 //! * [`edge`]: the protocols: gRPC for Envoy, gRPC for operators, HTTP.
 //! * [`telemetry`]: metrics, logs, and text fit for them.
 //! * `yaml`: YAML text to nodes with their places, for policies and settings.
-//! * [`config`]: settings.
+//! * `settings`: the parts that sections of settings are made of; each room declares its own section.
+//! * [`config`]: loads the sections.
 //! * [`app`]: puts the parts together, starts and stops them.
 //!
 //! The binary adds the command line (`cli.rs`) and the load generator (`load/`).
@@ -43,6 +44,7 @@ pub mod limiter;
 pub mod limits;
 pub mod policy;
 pub mod redis;
+mod settings;
 pub mod store;
 pub mod telemetry;
 mod yaml;

@@ -51,8 +51,11 @@ fn run(loaded: Loaded, sources: Sources, ready_file: ReadyFile) -> anyhow::Resul
 }
 
 fn check(args: &CheckArgs) -> ExitCode {
-    let options =
-        Options { default_algorithm: args.default_algorithm, merge_domains: args.merge_domains };
+    let options = Options {
+        default_algorithm: args.default_algorithm,
+        merge_domains: args.merge_domains,
+        path: None,
+    };
     let report = policy::check(&args.paths, &options);
     println!("{report}");
     if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::AppError;
 use super::process::Process;
-use crate::config::{Grpc, RuntimeShape};
 use crate::edge::grpc::server::{ServeError, serve};
+use crate::edge::grpc::settings::{GrpcSettings, RuntimeShape};
 use crate::edge::listener::door::{Accepted, Door};
 
 /// The running cores.
@@ -83,7 +83,7 @@ fn spawn(
         .map_err(system("a thread"))
 }
 
-fn runtime(grpc: &Grpc) -> io::Result<Runtime> {
+fn runtime(grpc: &GrpcSettings) -> io::Result<Runtime> {
     let mut builder = match grpc.runtime {
         RuntimeShape::PerCore => Builder::new_current_thread(),
         RuntimeShape::Shared => Builder::new_multi_thread(),

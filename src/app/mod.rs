@@ -88,7 +88,7 @@ fn policies(settings: &Settings) -> Result<(Layered, Compiled), AppError> {
         Some(path) => Files::read(std::slice::from_ref(path)),
         None => Files::of(vec![Source::new("the built-in example", EXAMPLE)]),
     };
-    Layered::new(files, settings.policies.options()).map_err(AppError::Policies)
+    Layered::new(files, settings.policies.clone()).map_err(AppError::Policies)
 }
 
 fn ops(process: &Arc<Process>) -> Result<Ops<process::Store>, AppError> {
@@ -104,6 +104,6 @@ fn ops(process: &Arc<Process>) -> Result<Ops<process::Store>, AppError> {
 async fn http(listener: TcpListener, ops: Ops<process::Store>, process: Arc<Process>) {
     let bounds = process.listener_bounds(0);
     let body_bytes = process.settings.bounds.message_bytes;
-    let routes = http::router(Arc::new(ops), body_bytes, bounds.message_timeout);
+    let routes = http::router(Arc::new(ops), body_bytes, bounds.listener.message_timeout);
     http::serve(process.door(listener, "http"), routes, bounds, process.stop.clone()).await;
 }

@@ -18,9 +18,8 @@ use crate::control::mirror::Mirror;
 use crate::control::registry::DEFAULT_LOG_CHANGES;
 use crate::control::registry::any::AnyRegistry;
 use crate::control::registry::embedded::EmbeddedRegistry;
-use crate::control::registry::redis::{RedisRegistry, RedisRegistrySettings};
+use crate::control::registry::redis::RedisRegistry;
 use crate::domain::{CalendarClock, Commit, Group, Key, SystemClock};
-use crate::edge::grpc::headers::HeaderNames;
 use crate::edge::grpc::response::Responder;
 use crate::edge::grpc::rls::Rls;
 use crate::edge::listener::Bounds as ListenerBounds;
@@ -31,12 +30,11 @@ use crate::limiter::layers::deny_cache::DenyCache;
 use crate::limiter::layers::failover::Failover;
 use crate::limiter::layers::leases::Leases;
 use crate::limiter::mode::KillSwitch;
-use crate::limiter::request::Bounds;
 use crate::limiter::resolve::{Clients, Resolver};
 use crate::limiter::snapshot::Policies;
 use crate::limiter::{Limiter, Shared};
 use crate::policy::PolicySet;
-use crate::store::redis::{Notices, RedisSettings, RedisStore};
+use crate::store::redis::{MAX_WAITING, Notices, RedisStore};
 use crate::store::{Answer, LimitStore, MemoryStore, StoreError};
 use crate::telemetry::metrics::Metrics;
 
@@ -108,13 +106,7 @@ impl Process {
         let shared = Shared {
             policies: Policies::new(policies, Arc::clone(&metrics)),
             modes: KillSwitch::new(settings.modes()),
-            bounds: Bounds {
-                descriptors: settings.bounds.descriptors,
-                entries: settings.bounds.entries,
-                key_bytes: settings.bounds.key_bytes,
-                value_bytes: settings.bounds.value_bytes,
-                limits: settings.bounds.limits,
-            },
+            bounds: settings.bounds.clone(),
             resolver: Resolver {
                 keys: KeyMaker::new(&settings.redis.key_prefix, hasher.clone()),
                 default_algorithm: settings.policies.default_algorithm,
@@ -122,17 +114,7 @@ impl Process {
             },
             metrics: Arc::clone(&metrics),
         };
-        let response = &settings.response;
-        let responder = Responder {
-            metadata: response.dynamic_metadata,
-            headers: response.headers,
-            names: HeaderNames {
-                limit: response.limit_header.to_string(),
-                remaining: response.remaining_header.to_string(),
-                reset: response.reset_header.to_string(),
-            },
-            hasher,
-        };
+        let responder = Responder { settings: settings.response.clone(), hasher };
         let shared = Arc::new(shared);
         let mirror = Arc::new(Mirror::new(Arc::clone(&shared), layered));
         let registry = Arc::new(registry(&settings)?);
@@ -180,38 +162,17 @@ impl Process {
 
     fn store(&self) -> Result<Store, AppError> {
         let redis = &self.settings.redis;
-        let Some(url) = &redis.url else { return Ok(Store::Memory(Arc::clone(&self.memory))) };
-        let settings = RedisSettings {
-            frames_in_flight: redis.frames_in_flight,
-            frame_limits: redis.frame_limits,
-            connect_timeout: redis.connect_timeout,
-            response_timeout: redis.response_timeout,
-            notices: self.notices.clone(),
-            ..RedisSettings::new(url.expose())
-        };
-        let store = RedisStore::connect(&settings)?;
+        if redis.url.is_none() {
+            return Ok(Store::Memory(Arc::clone(&self.memory)));
+        }
+        let store = RedisStore::connect_with(redis, MAX_WAITING, self.notices.clone())?;
         self.redis.lock().push(store.clone());
         Ok(Store::Redis(store))
     }
 
-    /// What peers may take of a listener. Connections of the `index`-th runtime live a little less or more long than
-    /// those of others, so that not all end at once.
+    /// What peers may take of a listener, on the `index`-th runtime.
     pub(super) fn listener_bounds(&self, index: usize) -> ListenerBounds {
-        let (grpc, listeners) = (&self.settings.grpc, &self.settings.listeners);
-        let runtimes = grpc.runtimes().max(1);
-        let spread =
-            |age: Duration| age.mul_f64(0.9 + 0.2 * (index as f64 + 0.5) / runtimes as f64);
-        ListenerBounds {
-            connections: listeners.max_connections,
-            connections_per_peer: listeners.max_connections_per_peer,
-            streams: u32::try_from(listeners.max_streams).unwrap_or(u32::MAX),
-            header_bytes: u32::try_from(listeners.max_header_bytes).unwrap_or(u32::MAX),
-            handshake_timeout: listeners.handshake_timeout,
-            message_timeout: listeners.message_timeout,
-            max_age: grpc.max_connection_age.map(spread),
-            keepalive_interval: grpc.keepalive_interval,
-            keepalive_timeout: grpc.keepalive_timeout,
-        }
+        self.settings.grpc.bounds(&self.settings.listeners, index)
     }
 
     /// The door of `listener`, called `name`.
@@ -246,15 +207,9 @@ impl Process {
 
 /// Where operators' changes are kept: with the counters, or where there are none but those of this process, in a file.
 fn registry(settings: &Settings) -> Result<AnyRegistry, AppError> {
-    let redis = &settings.redis;
-    let Some(url) = &redis.url else {
+    if settings.redis.url.is_none() {
         let path = settings.general.data_dir.join(REGISTRY_FILE);
         return Ok(AnyRegistry::Embedded(EmbeddedRegistry::new(path, DEFAULT_LOG_CHANGES)));
-    };
-    let settings = RedisRegistrySettings {
-        connect_timeout: redis.connect_timeout,
-        response_timeout: redis.response_timeout,
-        ..RedisRegistrySettings::new(url.expose(), &redis.key_prefix)
-    };
-    Ok(AnyRegistry::Redis(Box::new(RedisRegistry::connect(&settings)?)))
+    }
+    Ok(AnyRegistry::Redis(Box::new(RedisRegistry::connect(&settings.redis)?)))
 }

@@ -4,16 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-use std::{fmt, fs};
+use std::fmt;
+use std::path::PathBuf;
 
-use super::Settings;
-use super::fault::Faults;
-use super::print;
-use super::raw::Layer;
-use super::read::{Reader, Resolved};
-use super::secret::{RedisUrl, Secret};
+use super::layer::Layer;
+use super::{Settings, print};
+use crate::settings::{Faults, Reader, Resolved, Secret};
 
 /// Where settings come from, weakest first. `Debug` shows none of the values, which may be secrets.
 #[derive(Clone, Default)]
@@ -84,76 +80,22 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     }
 }
 
-/// Reads secrets from their files and applies the rules that no type expresses.
+/// Applies the rules that no type expresses: those of each section, then those between sections.
 fn resolve(mut settings: Settings, reader: &mut Reader) -> Settings {
-    settings.grpc.max_connection_age =
-        settings.grpc.max_connection_age.filter(|age| !age.is_zero());
-    if let Some(path) = &settings.redis.url_file {
-        let given = settings.redis.url.is_some();
-        if let Some(text) = secret_file(reader, "redis.url", given, path) {
-            match RedisUrl::new(&text) {
-                Ok(url) => settings.redis.url = Some(url),
-                Err(error) => {
-                    reader.refuse("redis.url_file", format!("{}: {error}", path.display()));
-                }
-            }
-        }
-    }
-    if let Some(path) = &settings.general.sensitive_key_file {
-        let given = settings.general.sensitive_key.is_some();
-        if let Some(text) = secret_file(reader, "sensitive_key", given, path) {
-            settings.general.sensitive_key = Some(Secret::new(&text));
-        }
-    }
-    if let Some(path) = &settings.admin.token_file {
-        let given = settings.admin.token.is_some();
-        if let Some(text) = secret_file(reader, "admin.token", given, path) {
-            settings.admin.token = Some(Secret::new(&text));
-        }
-    }
+    settings.general.resolve(reader);
+    settings.grpc.resolve();
+    settings.admin.resolve(reader);
+    settings.redis.resolve(reader);
+    settings.response.resolve(reader);
     listeners(&settings, reader);
-    numbers(&settings, reader);
-    durations(&settings, reader);
-    texts(&settings, reader);
     settings
 }
 
-/// The content of the file that `dotted`_file names, without the line end that editors add.
-fn secret_file(reader: &mut Reader, dotted: &str, given: bool, path: &Path) -> Option<String> {
-    let key = format!("{dotted}_file");
-    if given {
-        reader.refuse(&key, format!("{dotted} is set too; set one of them"));
-        return None;
-    }
-    match fs::read_to_string(path) {
-        Ok(text) if text.trim_end_matches(['\r', '\n']).is_empty() => {
-            reader.refuse(&key, format!("{} is empty", path.display()));
-            None
-        }
-        Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
-        Err(error) => {
-            reader.refuse(&key, format!("{} cannot be read: {error}", path.display()));
-            None
-        }
-    }
-}
-
+/// No two listeners have the same address.
 fn listeners(settings: &Settings, reader: &mut Reader) {
-    let admin = settings.admin.listen;
-    let asks = settings.admin.token.is_some() || settings.admin.token_file.is_some();
-    if !admin.ip().is_loopback() && !asks {
-        reader.refuse(
-            "admin.listen",
-            format!(
-                "found {admin}, but without a token the admin listener serves loopback only; set \
-                 admin.token or admin.token_file, or write 127.0.0.1:{}",
-                admin.port()
-            ),
-        );
-    }
     let all = [
         ("grpc.listen", settings.grpc.listen),
-        ("admin.listen", admin),
+        ("admin.listen", settings.admin.listen),
         ("http.listen", settings.http.listen),
     ];
     for (index, (key, address)) in all.iter().enumerate() {
@@ -165,78 +107,6 @@ fn listeners(settings: &Settings, reader: &mut Reader) {
             if same && reader.is_sound(key) && reader.is_sound(other_key) {
                 reader.refuse(key, format!("{address} is taken by {other_key} ({other})"));
             }
-        }
-    }
-}
-
-fn numbers(settings: &Settings, reader: &mut Reader) {
-    let (bounds, listeners) = (&settings.bounds, &settings.listeners);
-    for (key, value, least, most) in [
-        ("grpc.cores", settings.grpc.cores, 0, 1_024),
-        ("redis.frames_in_flight", settings.redis.frames_in_flight, 1, 64),
-        ("redis.frame_limits", settings.redis.frame_limits, 1, 1_000),
-        ("deny_cache.max_keys", settings.deny_cache.max_keys, 0, 10_000_000),
-        ("store.memory_max_keys", settings.store.memory_max_keys, 1, usize::MAX),
-        ("bounds.message_bytes", bounds.message_bytes, 1, 64 << 20),
-        ("bounds.descriptors", bounds.descriptors, 1, usize::MAX),
-        ("bounds.entries", bounds.entries, 1, usize::MAX),
-        ("bounds.key_bytes", bounds.key_bytes, 1, usize::MAX),
-        ("bounds.value_bytes", bounds.value_bytes, 1, usize::MAX),
-        // A node of a policy, and a client, may have 16.
-        ("bounds.limits", bounds.limits, 16, usize::MAX),
-        ("listeners.max_connections", listeners.max_connections, 1, usize::MAX),
-        ("listeners.max_connections_per_peer", listeners.max_connections_per_peer, 1, usize::MAX),
-        ("listeners.max_streams", listeners.max_streams, 1, 1 << 20),
-        ("listeners.max_header_bytes", listeners.max_header_bytes, 4_096, 16 << 20),
-        ("metrics.max_series", settings.metrics.max_series, 1, usize::MAX),
-    ] {
-        if value < least {
-            reader.refuse(key, format!("found {value}, expected at least {least}"));
-        } else if value > most {
-            reader.refuse(key, format!("found {value}, expected at most {most}"));
-        }
-    }
-}
-
-fn durations(settings: &Settings, reader: &mut Reader) {
-    for (key, value) in [
-        ("grpc.keepalive_interval", settings.grpc.keepalive_interval),
-        ("grpc.keepalive_timeout", settings.grpc.keepalive_timeout),
-        ("redis.connect_timeout", settings.redis.connect_timeout),
-        ("redis.response_timeout", settings.redis.response_timeout),
-        ("store.deadline", settings.store.deadline),
-    ] {
-        if value == Duration::ZERO {
-            reader.refuse(key, "found 0s, expected a longer time");
-        }
-    }
-}
-
-fn texts(settings: &Settings, reader: &mut Reader) {
-    // Anything else could not be sent in a header.
-    let sendable = |token: &Secret| token.expose().bytes().all(|byte| byte.is_ascii_graphic());
-    if !settings.admin.token.as_ref().is_none_or(sendable) {
-        let file = settings.admin.token_file.is_some();
-        let key = if file { "admin.token_file" } else { "admin.token" };
-        reader.refuse(key, "expected printable ASCII without blanks, as a header carries it");
-    }
-    let prefix = &settings.redis.key_prefix;
-    // Braces would move the hash tag, and with it the slot, of every key in a Redis Cluster.
-    if prefix.chars().any(|c| c.is_control() || matches!(c, '{' | '}')) {
-        reader.refuse(
-            "redis.key_prefix",
-            format!("found {prefix:?}, expected text without braces and control characters"),
-        );
-    }
-    let response = &settings.response;
-    let headers = [
-        ("response.limit_header", &response.limit_header),
-        ("response.remaining_header", &response.remaining_header),
-        ("response.reset_header", &response.reset_header),
-    ];
-    for (index, (key, name)) in headers.iter().enumerate() {
-        if let Some((other, _)) = headers.iter().take(index).find(|(_, other)| other == name) {
-            reader.refuse(key, format!("{name} is the name of {other} too"));
         }
     }
 }

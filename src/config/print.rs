@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Settings;
-use super::read::Resolved;
-use super::section::{Key, Section};
+use crate::settings::{Key, Resolved, Section};
 
 /// Every setting in the order of declaration, with its meaning above and its origin behind it.
 pub(super) fn yaml(resolved: &BTreeMap<String, Resolved>) -> String {

@@ -2,13 +2,16 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::raw::variable;
+use super::layer::variable;
 use super::*;
+use crate::edge::grpc::headers::HeaderStyle;
 use crate::limiter::mode::KillSwitch;
+use crate::policy::{AlgorithmName, OnStoreFailure};
+use crate::telemetry::logs::Format;
 
 /// A directory with a settings file, and the sources that read it.
 struct Setup {
@@ -55,6 +58,7 @@ fn faults_of_file(file: &str) -> String {
 #[test]
 fn nothing_given_is_the_documented_defaults() {
     let settings = load(&Sources::default()).unwrap().settings;
+    assert_eq!(settings.changed(&Settings::default()), Vec::<String>::new());
     assert_eq!(settings.grpc.listen, "0.0.0.0:8081".parse().unwrap());
     assert_eq!(settings.admin.listen, "127.0.0.1:8082".parse().unwrap());
     assert_eq!(settings.http.listen, "0.0.0.0:8080".parse().unwrap());

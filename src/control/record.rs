@@ -105,15 +105,16 @@ mod mode_name {
     use serde::{Deserialize as _, Deserializer, Serializer};
 
     use crate::limiter::mode::Mode;
+    use crate::settings::Word;
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     pub(super) fn serialize<S: Serializer>(mode: &Mode, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(mode.name())
+        to.serialize_str(mode.word())
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Mode, D::Error> {
         let name = String::deserialize(from)?;
-        Mode::from_name(&name).ok_or_else(|| D::Error::custom(format!("unknown mode {name:?}")))
+        Mode::from_word(&name).ok_or_else(|| D::Error::custom(format!("unknown mode {name:?}")))
     }
 }
 
@@ -138,7 +139,7 @@ mod tests {
         }
         let policy = StoredPolicy { yaml: "domain: d\n".to_owned(), updated_at: 7 };
         assert_eq!(StoredPolicy::read(&policy.write().unwrap()).unwrap(), policy);
-        for mode in Mode::ALL {
+        for mode in [Mode::Enforce, Mode::Shadow, Mode::Off] {
             let stored = StoredMode { mode, updated_at: 7 };
             assert_eq!(StoredMode::read(&stored.write().unwrap()).unwrap(), stored);
         }

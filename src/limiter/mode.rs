@@ -3,11 +3,13 @@
 //! What an operator says while traffic flows goes before the settings, also when it is said of all domains: in an
 //! emergency `off` must mean off. Nothing here waits.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+
+use crate::settings::{Reader, Setting, quoted, words};
 
 /// What limits do.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -21,22 +23,24 @@ pub enum Mode {
     Off,
 }
 
-impl Mode {
-    /// Every mode.
-    pub const ALL: [Self; 3] = [Self::Enforce, Self::Shadow, Self::Off];
+words!(Mode { "enforce" => Enforce, "shadow" => Shadow, "off" => Off });
 
-    /// The mode in lower case, as settings write it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Enforce => "enforce",
-            Self::Shadow => "shadow",
-            Self::Off => "off",
-        }
+/// Modes by domain.
+impl Setting for BTreeMap<String, Mode> {
+    const EXPECTED: &'static str = "a mapping from domain to enforce, shadow or off";
+    const MAPPING: bool = true;
+
+    fn parse(text: &str) -> Option<Self> {
+        text.is_empty().then(Self::new)
     }
 
-    /// The mode of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.name() == name)
+    fn show(&self) -> String {
+        let pairs = self.iter().map(|(name, mode)| format!("{}: {}", quoted(name), mode.show()));
+        format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
+    }
+
+    fn read(reader: &mut Reader, section: &str, name: &str, _default: &str) -> Option<Self> {
+        reader.mapping(section, name)
     }
 }
 

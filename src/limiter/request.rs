@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::domain::{Hits, Unit};
+use crate::settings::section;
 
 /// May this pass? One status per descriptor answers it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -44,20 +45,26 @@ pub struct Override {
     pub unit_multiplier: u32,
 }
 
-/// The largest request that is looked at. What is larger is over its limit.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Bounds {
-    /// Descriptors per request.
-    pub descriptors: usize,
-    /// Entries per descriptor.
-    pub entries: usize,
-    /// Bytes of an entry's key, and of the domain.
-    pub key_bytes: usize,
-    /// Bytes of an entry's value.
-    pub value_bytes: usize,
-    /// Limits that a request meets, over all its descriptors.
-    pub limits: usize,
+section! {
+    /// Bounds of a request. A larger request is over its limit, not an error.
+    pub struct Bounds in "bounds" {
+        /// Bytes of a message.
+        message_bytes: usize = "65536" in 1..=64 << 20,
+        /// Descriptors of a request.
+        descriptors: usize = "128" in 1..,
+        /// Entries of a descriptor.
+        entries: usize = "16" in 1..,
+        /// Bytes of an entry's key.
+        key_bytes: usize = "1024" in 1..,
+        /// Bytes of an entry's value.
+        value_bytes: usize = "8192" in 1..,
+        /// Limits that a request meets, over all its descriptors. A limit costs Redis about 6 µs.
+        limits: usize = "512" in MAX_LIMITS_OF_A_NODE..,
+    }
 }
+
+/// Limits that a node of a policy, and a client, may have: a request that meets one node is within bounds.
+const MAX_LIMITS_OF_A_NODE: usize = 16;
 
 impl Bounds {
     /// Whether `request` may be looked at.

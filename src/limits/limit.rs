@@ -80,7 +80,7 @@ pub struct Rate {
     /// How many units the period has, at least 1.
     pub unit_multiplier: u32,
     /// The algorithm, by name.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "algorithm_name")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "word")]
     pub algorithm: Option<AlgorithmName>,
     /// Of a token bucket; none: as many as requests per unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,7 +95,7 @@ pub struct Rate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_debt: Option<u64>,
     /// What to answer while the store does not: allow, or deny.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "failure_name")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "word")]
     pub on_store_failure: Option<OnStoreFailure>,
 }
 
@@ -163,51 +163,31 @@ mod unit_name {
     }
 }
 
-mod algorithm_name {
+/// A word that may be left out.
+mod word {
     use serde::de::Error as _;
     use serde::{Deserialize as _, Deserializer, Serializer};
 
-    use crate::policy::AlgorithmName;
+    use crate::settings::Word;
 
-    #[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-    pub(super) fn serialize<S: Serializer>(
-        name: &Option<AlgorithmName>,
+    #[expect(clippy::ref_option, reason = "serde's signature")]
+    pub(super) fn serialize<T: Word, S: Serializer>(
+        word: &Option<T>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
-        match name {
+        match word {
             None => to.serialize_none(),
-            Some(name) => to.serialize_str(name.name()),
+            Some(word) => to.serialize_str(word.word()),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(super) fn deserialize<'de, T: Word, D: Deserializer<'de>>(
         from: D,
-    ) -> Result<Option<AlgorithmName>, D::Error> {
-        String::deserialize(from)?.parse().map(Some).map_err(D::Error::custom)
-    }
-}
-
-mod failure_name {
-    use serde::de::Error as _;
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    use crate::policy::OnStoreFailure;
-
-    #[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-    pub(super) fn serialize<S: Serializer>(
-        mode: &Option<OnStoreFailure>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        match mode {
-            None => to.serialize_none(),
-            Some(OnStoreFailure::Allow) => to.serialize_str("allow"),
-            Some(OnStoreFailure::Deny) => to.serialize_str("deny"),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Option<OnStoreFailure>, D::Error> {
-        String::deserialize(from)?.parse().map(Some).map_err(D::Error::custom)
+    ) -> Result<Option<T>, D::Error> {
+        let word = String::deserialize(from)?;
+        let known = T::from_word(&word).ok_or_else(|| {
+            D::Error::custom(format!("unknown word {word:?}, expected {}", T::names().join(", ")))
+        });
+        known.map(Some)
     }
 }

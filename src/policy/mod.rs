@@ -39,13 +39,18 @@ pub use self::words::{AlgorithmName, OnStoreFailure, UnknownWord};
 
 pub(crate) use self::source::Listing;
 
-/// What the files leave open.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Options {
-    /// The algorithm of limits that name none.
-    pub default_algorithm: AlgorithmName,
-    /// Whether files of the same domain add to each other; else the second one is a fault.
-    pub merge_domains: bool,
+use crate::settings::section;
+
+section! {
+    /// Policies: the limits, and the requests that they apply to.
+    pub struct Options in "policies" {
+        /// A YAML file or a directory of YAML files; unset = a built-in example.
+        path: Option<PathBuf> = "",
+        /// Algorithm of limits that name none: `sliding_window`, `token_bucket` or `fixed_window`.
+        default_algorithm: AlgorithmName = "sliding_window",
+        /// true = several files may add to the same domain; false = that is a fault.
+        merge_domains: bool = "false",
+    }
 }
 
 /// A set, and what is odd about it.

@@ -5,6 +5,7 @@
 use std::str::FromStr;
 
 use crate::domain::Unit;
+use crate::settings::{Word, words};
 
 /// An algorithm by name, without its numbers.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -47,39 +48,13 @@ pub struct UnknownWord {
     pub expected: String,
 }
 
-/// A closed set of words.
-pub(super) trait Word: Copy + 'static {
-    /// Every word with its meaning, the usual ones first.
-    const WORDS: &'static [(&'static str, Self)];
-
-    /// The meaning of a word in any case.
-    fn from_word(word: &str) -> Option<Self> {
-        let known = Self::WORDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word));
-        known.map(|&(_, meaning)| meaning)
-    }
-
-    /// The words alone.
-    fn names() -> Vec<&'static str> {
-        Self::WORDS.iter().map(|&(name, _)| name).collect()
-    }
-}
-
-impl Word for AlgorithmName {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("sliding_window", Self::SlidingWindow),
-        ("token_bucket", Self::TokenBucket),
-        ("fixed_window", Self::FixedWindow),
-    ];
-}
-
-impl Word for OnStoreFailure {
-    const WORDS: &'static [(&'static str, Self)] = &[("allow", Self::Allow), ("deny", Self::Deny)];
-}
-
-impl Word for ChargeName {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("admitted", Self::Admitted), ("always", Self::Always)];
-}
+words!(AlgorithmName {
+    "sliding_window" => SlidingWindow,
+    "token_bucket" => TokenBucket,
+    "fixed_window" => FixedWindow,
+});
+words!(OnStoreFailure { "allow" => Allow, "deny" => Deny });
+words!(ChargeName { "admitted" => Admitted, "always" => Always });
 
 impl Word for Unit {
     const WORDS: &'static [(&'static str, Self)] = &[
@@ -91,16 +66,9 @@ impl Word for Unit {
         (Self::Month.name(), Self::Month),
         (Self::Year.name(), Self::Year),
     ];
-}
 
-impl AlgorithmName {
-    /// The name as policies write it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SlidingWindow => "sliding_window",
-            Self::TokenBucket => "token_bucket",
-            Self::FixedWindow => "fixed_window",
-        }
+    fn word(self) -> &'static str {
+        self.name()
     }
 }
 
@@ -108,21 +76,9 @@ impl FromStr for AlgorithmName {
     type Err = UnknownWord;
 
     fn from_str(word: &str) -> Result<Self, UnknownWord> {
-        parse(word)
+        let unknown = || UnknownWord { word: word.to_owned(), expected: Self::names().join(", ") };
+        Self::from_word(word).ok_or_else(unknown)
     }
-}
-
-impl FromStr for OnStoreFailure {
-    type Err = UnknownWord;
-
-    fn from_str(word: &str) -> Result<Self, UnknownWord> {
-        parse(word)
-    }
-}
-
-fn parse<T: Word>(word: &str) -> Result<T, UnknownWord> {
-    T::from_word(word)
-        .ok_or_else(|| UnknownWord { word: word.to_owned(), expected: T::names().join(", ") })
 }
 
 #[cfg(test)]
@@ -132,17 +88,18 @@ mod tests {
     #[test]
     fn words_are_understood_in_any_case() {
         assert_eq!("token_bucket".parse(), Ok(AlgorithmName::TokenBucket));
-        assert_eq!("DENY".parse(), Ok(OnStoreFailure::Deny));
+        assert_eq!(OnStoreFailure::from_word("DENY"), Some(OnStoreFailure::Deny));
         assert_eq!(Unit::from_word("Week"), Some(Unit::Week));
         assert_eq!(Unit::names().len(), Unit::ALL.len());
-        for &(name, algorithm) in AlgorithmName::WORDS {
-            assert_eq!(algorithm.name(), name);
+        for &(word, algorithm) in AlgorithmName::WORDS {
+            assert_eq!(algorithm.word(), word);
         }
     }
 
     #[test]
     fn unknown_word_names_those_expected() {
-        let error = "local".parse::<OnStoreFailure>().unwrap_err();
-        assert_eq!(error.to_string(), "unknown word \"local\", expected one of allow, deny");
+        let error = "leaky".parse::<AlgorithmName>().unwrap_err();
+        let expected = "expected one of sliding_window, token_bucket, fixed_window";
+        assert_eq!(error.to_string(), format!("unknown word \"leaky\", {expected}"));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! * `locate`: where the primary is. `socket`: what carries the bytes.
 //! * `connect`: one connection, made. `login`: the user, the database, the script. `backoff`: waits between attempts.
+//! * [`RedisSettings`]: the section `redis` of the settings. [`RedisUrl`]: shown without its password.
 //! * `resp`: commands and replies as bytes; `wire`: the socket they pass.
 
 pub(crate) mod backoff;
@@ -9,8 +10,13 @@ pub(crate) mod connect;
 mod locate;
 mod login;
 pub(crate) mod resp;
+mod settings;
 mod socket;
+mod url;
 pub(crate) mod wire;
+
+pub use self::settings::RedisSettings;
+pub use self::url::RedisUrl;
 
 /// The URL names no Redis that can be connected to.
 #[derive(Debug, thiserror::Error)]

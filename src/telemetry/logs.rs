@@ -13,6 +13,19 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+use crate::settings::{Setting, quoted, section, words};
+
+section! {
+    /// Logs, on standard error.
+    pub struct LogSettings in "log" {
+        /// off, error, warn, info, debug, trace, or directives such as
+        /// `info,tollgate::store=debug`.
+        level: Level = "info",
+        /// `auto` = text on a terminal, otherwise json; `text`; `json`.
+        format: Format = "auto",
+    }
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Format {
@@ -24,6 +37,8 @@ pub enum Format {
     /// One flat JSON object per line: `timestamp`, `level`, `message`, the event's fields, `target`.
     Json,
 }
+
+words!(Format { "auto" => Auto, "text" => Text, "json" => Json });
 
 /// What is logged: a level, or directives `TARGET=LEVEL` by commas.
 #[derive(Clone, Eq, PartialEq)]
@@ -63,6 +78,23 @@ impl Level {
 impl fmt::Debug for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl Setting for Level {
+    const EXPECTED: &'static str =
+        "off, error, warn, info, debug or trace, or directives such as info,tollgate::store=debug";
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::new(text).ok()
+    }
+
+    fn show(&self) -> String {
+        quoted(self.as_str())
+    }
+
+    fn hint(text: &str) -> Option<String> {
+        Self::new(text).err().map(|error| error.to_string())
     }
 }
 

@@ -18,7 +18,17 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::escape::escape;
 use super::sharded::{DurationHistogram, ShardedCounter};
+use crate::settings::section;
 use crate::store::StoreError;
+
+section! {
+    /// Metrics.
+    pub struct MetricsSettings in "metrics" {
+        /// Maximum of series whose labels come from requests. Beyond it, requests count
+        /// in the series of their rule.
+        max_series: usize = "1000" in 1..,
+    }
+}
 
 /// What the registry's text is, for the HTTP answer.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

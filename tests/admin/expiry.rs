@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tollgate::control::registry::Registry;
-use tollgate::control::registry::redis::{RedisRegistry, RedisRegistrySettings};
+use tollgate::control::registry::redis::RedisRegistry;
 use tollgate::control::sweep::sweep;
 use tollgate::domain::{Clock as _, ManualClock, Timestamp, WallClock};
 use tollgate::edge::admin::pb::Client;
+use tollgate::redis::RedisSettings;
 use tonic::Code;
 
 use crate::redis_server::RedisServer;
@@ -20,7 +21,8 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// Replicas on a machine whose clock stands at `clock`.
 fn world(server: &RedisServer, clock: u64) -> World<RedisRegistry> {
-    let settings = RedisRegistrySettings::new(server.url(), "test:");
+    let settings =
+        RedisSettings { key_prefix: "test:".into(), ..RedisSettings::new(server.url()).unwrap() };
     let registry = Arc::new(RedisRegistry::connect(&settings).unwrap());
     World::on(registry, Arc::new(ManualClock::at(Timestamp::from_micros(clock))))
 }

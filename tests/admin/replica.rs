@@ -21,8 +21,8 @@ use tollgate::edge::admin::pb::policy_service_client::PolicyServiceClient;
 use tollgate::edge::admin::pb::{self, ManageClientsRequest, ManageClientsResponse};
 use tollgate::edge::admin::{Admin, SERVICE_NAMES, routes};
 use tollgate::edge::grpc::server::serve_admin;
-use tollgate::edge::listener::Bounds as ListenerBounds;
 use tollgate::edge::listener::door::Door;
+use tollgate::edge::listener::{Bounds as ListenerBounds, ListenerSettings};
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::failover::Failover;
@@ -102,6 +102,7 @@ impl<R: Registry> World<R> {
                 key_bytes: 64,
                 value_bytes: 128,
                 limits: 64,
+                ..Bounds::default()
             },
             resolver: Resolver {
                 keys: KeyMaker::new("t:", SensitiveHasher::new(b"key")),
@@ -148,7 +149,7 @@ async fn serve(services: Routes) -> Channel {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let bounds = bounds(PATIENCE);
-        let door = Door::new(listener, "admin", bounds, Arc::new(Metrics::new(0)));
+        let door = Door::new(listener, "admin", bounds.clone(), Arc::new(Metrics::new(0)));
         let (health, stop) = (HealthReporter::new(), CancellationToken::new());
         serve_admin(door, services, &SERVICE_NAMES, health, bounds, stop).await.unwrap();
     });
@@ -244,12 +245,11 @@ pub fn code<T>(answer: &Result<T, Status>) -> Code {
 /// Enough for any test.
 fn bounds(patient: Duration) -> ListenerBounds {
     ListenerBounds {
-        connections: 100,
-        connections_per_peer: 100,
-        streams: 100,
-        header_bytes: 65_536,
-        handshake_timeout: patient,
-        message_timeout: patient,
+        listener: ListenerSettings {
+            handshake_timeout: patient,
+            message_timeout: patient,
+            ..ListenerSettings::default()
+        },
         max_age: None,
         keepalive_interval: patient,
         keepalive_timeout: patient,

@@ -19,7 +19,8 @@ use tokio::task::{JoinSet, yield_now};
 use tollgate::domain::{
     Algorithm, Charge, Claim, Commit, Group, Hits, Key, Limit, Part, SystemClock,
 };
-use tollgate::store::redis::{RedisSettings, RedisStore};
+use tollgate::redis::RedisSettings;
+use tollgate::store::redis::RedisStore;
 use tollgate::store::{LimitStore, MemoryStore};
 
 use self::redis_server::RedisServer;
@@ -56,7 +57,8 @@ fn redis(criterion: &mut Criterion) {
     bench.throughput(Throughput::Elements(1)).sample_size(20);
     for frames_in_flight in [1, 2, 4] {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let settings = RedisSettings { frames_in_flight, ..RedisSettings::new(server.url()) };
+        let settings =
+            RedisSettings { frames_in_flight, ..RedisSettings::new(server.url()).unwrap() };
         let store = Arc::new(runtime.block_on(connected(&settings)));
         for (name, algorithm) in ALGORITHMS {
             bench.bench_function(format!("{name}/{frames_in_flight}_in_flight"), |bencher| {

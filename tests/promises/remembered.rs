@@ -12,8 +12,9 @@ use tokio::runtime::Builder;
 use tokio::time::{Instant, advance};
 use tollgate::domain::{Clock, ManualClock, Timestamp};
 use tollgate::edge::grpc::convert::from_pb;
-use tollgate::edge::grpc::headers::{HeaderNames, HeaderStyle};
+use tollgate::edge::grpc::headers::HeaderStyle;
 use tollgate::edge::grpc::response::Responder;
+use tollgate::edge::grpc::settings::ResponseSettings;
 use tollgate::edge::pb;
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
@@ -151,13 +152,7 @@ fn limiter(policy: String, metrics: &Arc<Metrics>) -> Limiter<MemoryStore<Virtua
     let shared = Arc::new(Shared {
         policies: Policies::new(set, metrics()),
         modes: KillSwitch::new(ModeLayer::default()),
-        bounds: Bounds {
-            descriptors: 128,
-            entries: 16,
-            key_bytes: 1_024,
-            value_bytes: 8_192,
-            limits: 512,
-        },
+        bounds: Bounds::default(),
         resolver: Resolver {
             keys: KeyMaker::new("tollgate:", SensitiveHasher::new(b"")),
             default_algorithm: AlgorithmName::SlidingWindow,
@@ -178,12 +173,8 @@ fn limiter(policy: String, metrics: &Arc<Metrics>) -> Limiter<MemoryStore<Virtua
 async fn run(nodes: &[Node], steps: &[Step]) -> Result<u64, TestCaseError> {
     let metrics = Arc::new(Metrics::new(0));
     let limiter = limiter(yaml(nodes), &metrics);
-    let responder = Responder {
-        metadata: true,
-        headers: HeaderStyle::Draft,
-        names: HeaderNames { limit: "l".into(), remaining: "r".into(), reset: "s".into() },
-        hasher: SensitiveHasher::new(b""),
-    };
+    let settings = ResponseSettings { headers: HeaderStyle::Draft, ..ResponseSettings::default() };
+    let responder = Responder { settings, hasher: SensitiveHasher::new(b"") };
     for step in steps {
         advance(Duration::from_micros(step.wait)).await;
         let request = from_pb(asked(step)).unwrap();

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tollgate::control::follower::{Follower, Mirror};
-use tollgate::control::registry::redis::{RedisRegistry, RedisRegistrySettings};
+use tollgate::control::registry::redis::RedisRegistry;
 use tollgate::control::registry::{Change, Entry, Expect, Record, Registry};
+use tollgate::redis::RedisSettings;
 
 use super::redis_server::RedisServer;
 
@@ -112,9 +113,9 @@ pub async fn scanned(registry: &impl Registry) -> (Records, u64) {
 
 /// A registry of its own connection on `server`.
 pub fn redis_registry(server: &RedisServer, log_changes: usize) -> Arc<RedisRegistry> {
-    let mut settings = RedisRegistrySettings::new(server.url(), "test:");
-    settings.log_changes = log_changes;
-    Arc::new(RedisRegistry::connect(&settings).unwrap())
+    let settings =
+        RedisSettings { key_prefix: "test:".into(), ..RedisSettings::new(server.url()).unwrap() };
+    Arc::new(RedisRegistry::connect_with(&settings, log_changes).unwrap())
 }
 
 /// Waits for `condition`, and says how long it took.

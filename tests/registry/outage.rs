@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tollgate::control::follower::DEFAULT_POLL;
-use tollgate::control::registry::redis::{RedisRegistry, RedisRegistrySettings};
+use tollgate::control::registry::redis::RedisRegistry;
 use tollgate::control::registry::{Registry, RegistryError};
+use tollgate::redis::RedisSettings;
 
 use super::map::{SOON, delete, follow, put, redis_registry, scanned, until};
 use super::redis_server::{RedisServer, free_port};
@@ -17,7 +18,10 @@ async fn starts_without_redis_and_follows_once_it_is_there() {
     let Some(probe) = RedisServer::start() else { return };
     drop(probe);
     let port = free_port();
-    let settings = RedisRegistrySettings::new(format!("redis://127.0.0.1:{port}"), "test:");
+    let settings = RedisSettings {
+        key_prefix: "test:".into(),
+        ..RedisSettings::new(format!("redis://127.0.0.1:{port}")).unwrap()
+    };
     let registry = Arc::new(RedisRegistry::connect(&settings).unwrap());
     let following = follow(&registry, DEFAULT_POLL);
     assert!(following.follower.tried(SOON).await);
@@ -35,7 +39,8 @@ async fn starts_without_redis_and_follows_once_it_is_there() {
 #[tokio::test]
 async fn silent_redis_is_given_up_and_what_is_known_stays() {
     let Some(server) = RedisServer::start() else { return };
-    let mut settings = RedisRegistrySettings::new(server.url(), "test:");
+    let mut settings =
+        RedisSettings { key_prefix: "test:".into(), ..RedisSettings::new(server.url()).unwrap() };
     settings.response_timeout = Duration::from_millis(100);
     settings.connect_timeout = Duration::from_millis(100);
     let registry = Arc::new(RedisRegistry::connect(&settings).unwrap());
@@ -133,7 +138,7 @@ async fn redis_without_memory_does_all_of_a_write_or_nothing() {
 async fn errors_do_not_show_the_password() {
     let Some(server) = RedisServer::start_with(&["--requirepass", "right"]) else { return };
     let url = format!("redis://:hunter2@127.0.0.1:{}", server.port());
-    let settings = RedisRegistrySettings::new(url, "test:");
+    let settings = RedisSettings { key_prefix: "test:".into(), ..RedisSettings::new(url).unwrap() };
     let registry = RedisRegistry::connect(&settings).unwrap();
     let refused = registry.write(vec![put("a", "1")]).await.unwrap_err();
     let shown = format!("{refused} {refused:?} {registry:?} {settings:?}");

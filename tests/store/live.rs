@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use tollgate::domain::{
     Algorithm, Charge, Claim, Commit, Group, Hits, Key, LeaseAsk, Limit, Part, Reading, Verdict,
 };
-use tollgate::store::redis::{RedisSettings, RedisStore};
+use tollgate::redis::RedisSettings;
+use tollgate::store::redis::RedisStore;
 use tollgate::store::{Answer, LimitStore, StoreError};
 
 use super::redis_server::RedisServer;
@@ -69,7 +70,7 @@ pub async fn connected(settings: &RedisSettings) -> RedisStore {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_stores_under_128_callers_admit_exactly_the_limit() {
     let Some(server) = RedisServer::start() else { return };
-    let settings = RedisSettings::new(server.url());
+    let settings = RedisSettings::new(server.url()).unwrap();
     let stores = [Arc::new(connected(&settings).await), Arc::new(connected(&settings).await)];
     for algorithm in ALGORITHMS {
         for descriptors in [1, 3] {
@@ -102,8 +103,11 @@ async fn two_stores_under_128_callers_admit_exactly_the_limit() {
 #[tokio::test]
 async fn with_one_limit_to_a_frame_every_request_has_a_call_of_its_own() {
     let Some(server) = RedisServer::start() else { return };
-    let settings =
-        RedisSettings { frame_limits: 1, frames_in_flight: 8, ..RedisSettings::new(server.url()) };
+    let settings = RedisSettings {
+        frame_limits: 1,
+        frames_in_flight: 8,
+        ..RedisSettings::new(server.url()).unwrap()
+    };
     let store = Arc::new(connected(&settings).await);
     let mut callers = JoinSet::new();
     for _ in 0..64 {
@@ -121,7 +125,7 @@ async fn with_one_limit_to_a_frame_every_request_has_a_call_of_its_own() {
 #[tokio::test]
 async fn denied_request_leaves_bytes_and_expiry_as_they_were() {
     let Some(server) = RedisServer::start() else { return };
-    let store = connected(&RedisSettings::new(server.url())).await;
+    let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     let mut connection = server.connection();
     for algorithm in ALGORITHMS {
         let take = |key: &str, hits| claim(key, limit(algorithm), Hits::Take(hits));
@@ -148,7 +152,7 @@ async fn denied_request_leaves_bytes_and_expiry_as_they_were() {
 #[tokio::test]
 async fn key_in_use_keeps_its_expiry_for_as_long_as_that_is_late_enough() {
     let Some(server) = RedisServer::start() else { return };
-    let store = connected(&RedisSettings::new(server.url())).await;
+    let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     let mut connection = server.connection();
     // So many that none is denied.
     let million = |algorithm| {
@@ -196,7 +200,7 @@ fn changes(connection: &mut redis::Connection) -> u64 {
 #[tokio::test]
 async fn state_expires_on_the_clock_of_redis() {
     let Some(server) = RedisServer::start() else { return };
-    let store = connected(&RedisSettings::new(server.url())).await;
+    let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     let tenth = Limit::new(1, Duration::from_millis(100), ALGORITHMS[1], Charge::Admitted).unwrap();
     let group = request(vec![claim("short", tenth, Hits::Take(1))]);
     assert!(reading(&decide(&store, &group).await, 0).passed);
@@ -213,7 +217,7 @@ async fn state_expires_on_the_clock_of_redis() {
 #[tokio::test]
 async fn state_of_another_version_counts_as_empty_and_is_counted() {
     let Some(server) = RedisServer::start() else { return };
-    let store = connected(&RedisSettings::new(server.url())).await;
+    let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     let mut connection = server.connection();
     for (key, state) in
         [("later", &b"\x03\x03garbage of a later version"[..]), ("cut", b"\x01\x03")]
@@ -247,7 +251,7 @@ fn state(version: u8, algorithm: u8, doubles: &[f64], numbers: &[u32]) -> Vec<u8
 #[tokio::test]
 async fn senseless_numbers_in_a_state_count_as_empty_disturb_nobody_and_heal() {
     let Some(server) = RedisServer::start() else { return };
-    let store = connected(&RedisSettings::new(server.url())).await;
+    let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     let mut connection = server.connection();
     let now = now_of(&mut connection) as f64;
     let mut bad = Vec::new();
@@ -286,7 +290,7 @@ async fn senseless_numbers_in_a_state_count_as_empty_disturb_nobody_and_heal() {
 #[tokio::test]
 async fn buckets_of_the_format_before_are_read_and_written_in_this_one() {
     let Some(server) = RedisServer::start() else { return };
-    let store = connected(&RedisSettings::new(server.url())).await;
+    let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     let mut connection = server.connection();
     // 100 of 300 an hour are used: the bucket is full in 20 minutes.
     let bucket = Algorithm::TokenBucket { burst: 300 };
@@ -324,7 +328,7 @@ fn now_of(connection: &mut redis::Connection) -> u64 {
 #[tokio::test]
 async fn windows_lease_nothing_and_are_decided_as_without() {
     let Some(server) = RedisServer::start() else { return };
-    let store = connected(&RedisSettings::new(server.url())).await;
+    let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     let lease = LeaseAsk { tokens: 5, most: 10, ttl: 1_000, finished: None };
     let asking = |algorithm| Claim {
         lease: Some(Box::new(lease)),
@@ -338,7 +342,7 @@ async fn windows_lease_nothing_and_are_decided_as_without() {
 #[tokio::test]
 async fn one_request_may_have_more_limits_than_a_frame() {
     let Some(server) = RedisServer::start() else { return };
-    let store = connected(&RedisSettings::new(server.url())).await;
+    let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     let claims = (0..2_500).map(|i| one(&format!("{i}")).claims.remove(0)).collect();
     let answer = decide(&store, &request(claims)).await;
     assert_eq!(answer.failure, None);
@@ -350,7 +354,7 @@ async fn one_request_may_have_more_limits_than_a_frame() {
 #[tokio::test]
 async fn blocked_limits_need_no_redis() {
     let blocked = Limit::new(0, Duration::from_secs(1), ALGORITHMS[2], Charge::Admitted).unwrap();
-    let nowhere = RedisSettings::new("redis://127.0.0.1:1");
+    let nowhere = RedisSettings::new("redis://127.0.0.1:1").unwrap();
     let store = RedisStore::connect(&nowhere).unwrap();
     let answer = decide(&store, &request(vec![claim("k", blocked, Hits::Take(1))])).await;
     assert!(answer.failure.is_none() && !reading(&answer, 0).passed);
@@ -361,7 +365,7 @@ async fn blocked_limits_need_no_redis() {
     assert_eq!(answer.readings, [None, None]);
 
     let Some(server) = RedisServer::start() else { return };
-    let store = connected(&RedisSettings::new(server.url())).await;
+    let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     let answer = decide(&store, &mixed).await;
     assert!(!reading(&answer, 0).passed && reading(&answer, 1).passed);
     let keys: u64 = redis::cmd("DBSIZE").query(&mut server.connection()).unwrap();
@@ -371,7 +375,7 @@ async fn blocked_limits_need_no_redis() {
 #[tokio::test]
 async fn forgotten_counters_are_empty_and_others_stay() {
     let Some(server) = RedisServer::start() else { return };
-    let store = connected(&RedisSettings::new(server.url())).await;
+    let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     for key in ["a", "b"] {
         assert!(reading(&decide(&store, &one(key)).await, 0).passed);
     }

@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tollgate::domain::Commit;
-use tollgate::store::redis::{RedisSettings, RedisStore};
+use tollgate::redis::RedisSettings;
+use tollgate::store::redis::{Notices, RedisStore};
 use tollgate::store::{Answer, LimitStore, StoreError};
 
 use super::live::{connected, decide, one, reading, until};
@@ -50,7 +51,8 @@ async fn first_failure(store: &RedisStore) -> String {
 async fn starts_without_redis_and_connects_once_it_is_there() {
     let port = free_port();
     let store =
-        RedisStore::connect(&RedisSettings::new(format!("redis://127.0.0.1:{port}"))).unwrap();
+        RedisStore::connect(&RedisSettings::new(format!("redis://127.0.0.1:{port}")).unwrap())
+            .unwrap();
     assert_eq!(reason(&store).await, "not connected yet");
     let Some(probe) = RedisServer::start() else { return };
     drop(probe);
@@ -63,7 +65,7 @@ async fn starts_without_redis_and_connects_once_it_is_there() {
 #[tokio::test]
 async fn flushed_script_is_sent_again() {
     let Some(server) = RedisServer::start() else { return };
-    let store = connected(&RedisSettings::new(server.url())).await;
+    let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     for left in [299, 298, 297] {
         redis::cmd("SCRIPT").arg("FLUSH").exec(&mut server.connection()).unwrap();
         let answer = decide(&store, &one("key")).await;
@@ -74,7 +76,7 @@ async fn flushed_script_is_sent_again() {
 #[tokio::test]
 async fn restarted_redis_is_noticed_without_a_call_and_found_again() {
     let Some(mut server) = RedisServer::start() else { return };
-    let store = connected(&RedisSettings::new(server.url())).await;
+    let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     decide(&store, &one("key")).await;
     server.stop();
     until("disconnected", || !store.is_connected()).await;
@@ -90,7 +92,7 @@ async fn restarted_redis_is_noticed_without_a_call_and_found_again() {
 #[tokio::test]
 async fn stuck_redis_is_answered_for_in_time_then_given_up() {
     let Some(server) = RedisServer::start() else { return };
-    let store = connected(&RedisSettings::new(server.url())).await;
+    let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     server.pause();
     assert_eq!(decide_in_time(&store, "key").await.failure, Some(StoreError::Timeout));
     until("given up", || !store.is_connected()).await;
@@ -105,7 +107,8 @@ async fn stuck_redis_is_answered_for_in_time_then_given_up() {
 async fn abandoned_calls_are_never_sent() {
     let Some(server) = RedisServer::start() else { return };
     let patient = Duration::from_secs(20);
-    let settings = RedisSettings { response_timeout: patient, ..RedisSettings::new(server.url()) };
+    let settings =
+        RedisSettings { response_timeout: patient, ..RedisSettings::new(server.url()).unwrap() };
     let store = connected(&settings).await;
     server.pause();
     // The first call of each frame is on its way, the others wait and give up.
@@ -125,7 +128,7 @@ async fn every_call_keeps_its_own_deadline() {
     let settings = RedisSettings {
         response_timeout: patient,
         frames_in_flight: 1,
-        ..RedisSettings::new(server.url())
+        ..RedisSettings::new(server.url()).unwrap()
     };
     let store = Arc::new(connected(&settings).await);
     server.pause();
@@ -150,7 +153,7 @@ fn store_whose_runtime_has_ended_answers_at_once() {
     let Some(server) = RedisServer::start() else { return };
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let home = runtime();
-    let store = home.block_on(connected(&RedisSettings::new(server.url())));
+    let store = home.block_on(connected(&RedisSettings::new(server.url()).unwrap()));
     drop(home);
     let Some(StoreError::Unavailable(reason)) =
         runtime().block_on(decide(&store, &one("key"))).failure
@@ -165,8 +168,10 @@ fn store_whose_runtime_has_ended_answers_at_once() {
 async fn full_queue_refuses_at_once() {
     let Some(server) = RedisServer::start() else { return };
     let settings =
-        RedisSettings { queue: 4, frames_in_flight: 1, ..RedisSettings::new(server.url()) };
-    let store = Arc::new(connected(&settings).await);
+        RedisSettings { frames_in_flight: 1, ..RedisSettings::new(server.url()).unwrap() };
+    let store = RedisStore::connect_with(&settings, 4, Notices::default()).unwrap();
+    until("connected", || store.is_connected()).await;
+    let store = Arc::new(store);
     server.pause();
     let mut calls = JoinSet::new();
     for _ in 0..20 {
@@ -184,7 +189,7 @@ async fn full_queue_refuses_at_once() {
 async fn redis_without_memory_rejects_and_keeps_reading() {
     let args = ["--maxmemory", "1", "--maxmemory-policy", "noeviction"];
     let Some(server) = RedisServer::start_with(&args) else { return };
-    let store = connected(&RedisSettings::new(server.url())).await;
+    let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     match decide(&store, &one("key")).await.failure {
         Some(StoreError::Rejected(text)) => assert!(text.starts_with("OOM"), "{text}"),
         other => panic!("{other:?}"),
@@ -199,14 +204,14 @@ async fn wrong_password_is_named_and_not_shown() {
     let args = ["--requirepass", "open", "--user", "app", "on", ">sesame", "~*", "+@all"];
     let Some(server) = RedisServer::start_with(&args) else { return };
     let url = |login: &str| format!("redis://{login}@127.0.0.1:{}/3", server.port());
-    let store = RedisStore::connect(&RedisSettings::new(url("app:hunter2"))).unwrap();
+    let store = RedisStore::connect(&RedisSettings::new(url("app:hunter2")).unwrap()).unwrap();
     let reason = first_failure(&store).await;
     assert!(reason.to_lowercase().contains("authentication failed"), "{reason}");
     assert!(!reason.contains("hunter2"), "{reason}");
-    assert!(!format!("{:?}", RedisSettings::new(url("app:hunter2"))).contains("hunter2"));
+    assert!(!format!("{:?}", RedisSettings::new(url("app:hunter2")).unwrap()).contains("hunter2"));
 
     for login in [":open", "app:sesame"] {
-        let store = connected(&RedisSettings::new(url(login))).await;
+        let store = connected(&RedisSettings::new(url(login)).unwrap()).await;
         assert_eq!(decide(&store, &one(login)).await.failure, None);
     }
     let client = redis::Client::open(url(":open")).unwrap();
@@ -222,7 +227,7 @@ async fn dropped_store_closes_its_connection() {
         let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut connection).unwrap();
         list.lines().count()
     };
-    let store = connected(&RedisSettings::new(server.url())).await;
+    let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     assert_eq!(clients(), 2);
     drop(store);
     until("closed", || clients() == 1).await;
@@ -252,7 +257,7 @@ async fn each_outage_is_logged_once_per_reason_and_without_the_password() {
     let _guard = tracing::subscriber::set_default(subscriber);
 
     let url = format!("redis://:sesame@127.0.0.1:{}", server.port());
-    let store = connected(&RedisSettings::new(url)).await;
+    let store = connected(&RedisSettings::new(url).unwrap()).await;
     server.stop();
     let late = Instant::now() + Duration::from_secs(10);
     until("disconnected", || !store.is_connected()).await;

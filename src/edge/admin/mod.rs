@@ -20,6 +20,7 @@ mod mode;
 mod page;
 mod policies;
 mod service;
+mod settings;
 mod validate;
 mod violations;
 
@@ -32,6 +33,7 @@ use self::auth::Guard;
 use self::pb::client_service_server::ClientServiceServer;
 use self::pb::policy_service_server::PolicyServiceServer;
 pub use self::service::Admin;
+pub use self::settings::AdminSettings;
 use crate::control::registry::Registry;
 pub use crate::edge::pb::tollgate::v1 as pb;
 use crate::store::LimitStore;

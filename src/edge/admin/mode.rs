@@ -10,6 +10,7 @@ use crate::control::audit;
 use crate::control::record::{StoredMode, mode_key};
 use crate::control::registry::{Change, Expect, Registry};
 use crate::edge::pb::tollgate::v1 as pb;
+use crate::settings::Word;
 use crate::store::LimitStore;
 use crate::telemetry::escape::escape;
 
@@ -44,7 +45,7 @@ pub(super) async fn set<R: Registry, S: LimitStore>(
     let written = admin.write(vec![change]).await.map_err(|error| failed(&error))?;
     let before = written.before.first().and_then(Option::as_ref);
     let before = before.and_then(|record| StoredMode::read(&record.value).ok());
-    let name = |stored: Option<StoredMode>| stored.map_or(BY_SETTINGS, |stored| stored.mode.name());
+    let name = |stored: Option<StoredMode>| stored.map_or(BY_SETTINGS, |stored| stored.mode.word());
     let what = if domain.is_empty() { "all".to_owned() } else { escape(domain).to_string() };
     audit::changed(who, "set_mode", &what, name(before), name(stored));
     let shared = admin.shared();

@@ -121,7 +121,7 @@ impl<R: Registry, S: LimitStore> Policies<R, S> {
         }
         let mut validator = self.validator();
         let expect = validator.etag(&request.etag, "etag");
-        let options = self.0.mirror().policies(|layered| *layered.options());
+        let options = self.0.mirror().policies(|layered| layered.options().clone());
         let checked = check_text(FIELD, &request.yaml, &options)
             .map_err(|faults| faulty(validator.violations, &faults))?;
         let domain = {

@@ -6,9 +6,11 @@
 //! Sources: `reference` is what envoyproxy/ratelimit sends; `draft` is draft-ietf-httpapi-ratelimit-headers-10.
 
 use super::response::whole_seconds;
+use super::settings::ResponseSettings;
 use crate::edge::pb::HeaderValue;
 use crate::limiter::resolve::Report;
 use crate::limiter::status::{Decision, Limited, Status};
+use crate::settings::words;
 
 /// Which headers to add.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -22,30 +24,20 @@ pub enum HeaderStyle {
     Draft,
 }
 
-/// What the headers of [`HeaderStyle::Reference`] are called.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct HeaderNames {
-    /// Requests per unit.
-    pub limit: String,
-    /// Hits left.
-    pub remaining: String,
-    /// Seconds until the limit is full again.
-    pub reset: String,
-}
+words!(HeaderStyle { "off" => Off, "reference" => Reference, "draft" => Draft });
 
 /// The headers for `decision`; none when nothing is limited.
-pub(super) fn headers(
-    style: HeaderStyle,
-    names: &HeaderNames,
-    decision: &Decision,
-) -> Vec<HeaderValue> {
-    match style {
+pub(super) fn headers(settings: &ResponseSettings, decision: &Decision) -> Vec<HeaderValue> {
+    match settings.headers {
         HeaderStyle::Off => Vec::new(),
         HeaderStyle::Reference => tightest(decision).map_or_else(Vec::new, |limited| {
             vec![
-                header(&names.limit, limited.limit.requests_per_unit.to_string()),
-                header(&names.remaining, limited.remaining.to_string()),
-                header(&names.reset, whole_seconds(limited.reset_after).to_string()),
+                header(settings.limit_header.as_str(), limited.limit.requests_per_unit.to_string()),
+                header(settings.remaining_header.as_str(), limited.remaining.to_string()),
+                header(
+                    settings.reset_header.as_str(),
+                    whole_seconds(limited.reset_after).to_string(),
+                ),
             ]
         }),
         HeaderStyle::Draft => draft(decision),

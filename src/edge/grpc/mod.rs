@@ -5,6 +5,7 @@
 //! * [`rls`]: the service, for gRPC and for `/json`.
 //! * `structs`: dynamic metadata, written straight to bytes.
 //! * `unary`: one call on the wire, message in and reply out.
+//! * [`settings`]: the sections `grpc` and `response` of the settings.
 //! * [`server`]: which services the gRPC listeners have.
 
 pub mod convert;
@@ -13,5 +14,6 @@ pub mod metadata;
 pub mod response;
 pub mod rls;
 pub mod server;
+pub mod settings;
 mod structs;
 mod unary;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::headers::{HeaderNames, HeaderStyle, headers};
+use super::headers::headers;
 use super::metadata::metadata;
+use super::settings::ResponseSettings;
 use crate::domain::{Unit, Verdict};
 use crate::edge::pb;
 use crate::edge::pb::rate_limit_response::rate_limit::Unit as PbUnit;
@@ -18,12 +19,8 @@ use crate::limiter::status::{Decision, Limited, Outcome, Status};
 /// What a response carries beside the statuses.
 #[derive(Clone, Debug)]
 pub struct Responder {
-    /// Whether dynamic metadata say which rule decided.
-    pub metadata: bool,
-    /// Which headers the response asks Envoy to add.
-    pub headers: HeaderStyle,
-    /// What those headers are called.
-    pub names: HeaderNames,
+    /// The additions to the decision.
+    pub settings: ResponseSettings,
     /// Hides sensitive values in metadata.
     pub hasher: SensitiveHasher,
 }
@@ -34,8 +31,8 @@ impl Responder {
         pb::RateLimitResponse {
             overall_code: code(decision.verdict == Verdict::Deny).into(),
             statuses: decision.statuses.iter().map(status).collect(),
-            response_headers_to_add: headers(self.headers, &self.names, decision),
-            dynamic_metadata: if self.metadata {
+            response_headers_to_add: headers(&self.settings, decision),
+            dynamic_metadata: if self.settings.dynamic_metadata {
                 metadata(request, decision, &self.hasher).into()
             } else {
                 Bytes::new()

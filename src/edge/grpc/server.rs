@@ -51,7 +51,7 @@ pub async fn serve<S: LimitStore>(
         rls,
         others: add_common(Routes::default(), &[SERVICE_NAME], health)?.prepare(),
         message_bytes,
-        message_timeout: bounds.message_timeout,
+        message_timeout: bounds.listener.message_timeout,
     });
     // hyper and tokio move the future of a call several times. Its box is all that moves then.
     let answer = move |request| Box::pin(Arc::clone(&edge).answer(request));
@@ -61,7 +61,7 @@ pub async fn serve<S: LimitStore>(
     {
         match TcpStream::from_std(stream) {
             Ok(stream) => {
-                let (bounds, answer, stop) = (*bounds, answer.clone(), stop.clone());
+                let (bounds, answer, stop) = (bounds.clone(), answer.clone(), stop.clone());
                 open.spawn(async move {
                     serve_http2(stream, &bounds, answer, &stop).await;
                     drop(place);
@@ -109,7 +109,7 @@ pub async fn serve_admin(
     while let Some(Accepted { stream, peer, place }) = stop.run_until_cancelled(door.accept()).await
     {
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
-        let (routes, stop) = (routes.clone(), stop.clone());
+        let (routes, bounds, stop) = (routes.clone(), bounds.clone(), stop.clone());
         let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(peer) };
         let answer = move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(info.clone());

@@ -9,6 +9,7 @@
 
 pub mod json;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -32,8 +33,17 @@ use crate::edge::listener::Bounds;
 use crate::edge::listener::connection::serve_http1;
 use crate::edge::listener::door::{Accepted, Door};
 use crate::edge::pb;
+use crate::settings::section;
 use crate::store::LimitStore;
 use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
+
+section! {
+    /// The HTTP listener: /json, /healthcheck, /livez, /readyz, /metrics.
+    pub struct HttpSettings in "http" {
+        /// Address and port.
+        listen: SocketAddr = "0.0.0.0:8080",
+    }
+}
 
 /// What the routes need.
 pub struct Ops<S> {
@@ -58,7 +68,7 @@ pub async fn serve(door: Door, routes: Router, bounds: Bounds, stop: Cancellatio
     let open = TaskTracker::new();
     while let Some(Accepted { stream, place, .. }) = stop.run_until_cancelled(door.accept()).await {
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
-        let (routes, stop) = (routes.clone(), stop.clone());
+        let (routes, bounds, stop) = (routes.clone(), bounds.clone(), stop.clone());
         let answer = move |request: Request<Incoming>| {
             let mut routes = routes.clone();
             async move {

@@ -35,7 +35,7 @@ pub(in crate::edge) async fn serve_http2<A, F, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let greeted = tokio::time::timeout(bounds.handshake_timeout, greeted(&stream));
+    let greeted = tokio::time::timeout(bounds.listener.handshake_timeout, greeted(&stream));
     if !matches!(stop.run_until_cancelled(greeted).await, Some(Ok(Ok(())))) {
         return;
     }
@@ -44,8 +44,8 @@ pub(in crate::edge) async fn serve_http2<A, F, B>(
         .timer(TokioTimer::new())
         .keep_alive_interval(bounds.keepalive_interval)
         .keep_alive_timeout(bounds.keepalive_timeout)
-        .max_header_list_size(bounds.header_bytes)
-        .max_concurrent_streams(bounds.streams);
+        .max_header_list_size(bounds.listener.max_header_bytes)
+        .max_concurrent_streams(bounds.listener.max_streams);
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service(answer)));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
@@ -70,7 +70,7 @@ pub(in crate::edge) async fn serve_http1<A, F, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(bounds.handshake_timeout);
+    builder.timer(TokioTimer::new()).header_read_timeout(bounds.listener.handshake_timeout);
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service(answer)));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
@@ -136,17 +136,16 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::edge::listener::ListenerSettings;
 
     const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
     fn bounds() -> Bounds {
         Bounds {
-            connections: 1,
-            connections_per_peer: 1,
-            streams: 1,
-            header_bytes: 1 << 14,
-            handshake_timeout: PREFACE_TIMEOUT,
-            message_timeout: PREFACE_TIMEOUT,
+            listener: ListenerSettings {
+                handshake_timeout: PREFACE_TIMEOUT,
+                ..ListenerSettings::default()
+            },
             max_age: None,
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: PREFACE_TIMEOUT,

@@ -137,11 +137,11 @@ impl Open {
     /// A place for a connection from `peer`, or the setting of the bound that it is beyond.
     fn enter(self: &Arc<Self>, peer: IpAddr, bounds: &Bounds) -> Result<Place, &'static str> {
         let mut counts = self.counts.lock();
-        if counts.all >= bounds.connections {
+        if counts.all >= bounds.listener.max_connections {
             return Err("listeners.max_connections");
         }
         let of_peer = counts.by_peer.entry(peer).or_default();
-        if *of_peer >= bounds.connections_per_peer {
+        if *of_peer >= bounds.listener.max_connections_per_peer {
             return Err("listeners.max_connections_per_peer");
         }
         *of_peer += 1;
@@ -166,16 +166,16 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::listener::ListenerSettings;
 
     #[test]
     fn places_are_bounded_in_all_and_per_peer_and_come_back() {
         let bounds = Bounds {
-            connections: 3,
-            connections_per_peer: 2,
-            streams: 1,
-            header_bytes: 1,
-            handshake_timeout: Duration::ZERO,
-            message_timeout: Duration::ZERO,
+            listener: ListenerSettings {
+                max_connections: 3,
+                max_connections_per_peer: 2,
+                ..ListenerSettings::default()
+            },
             max_age: None,
             keepalive_interval: Duration::ZERO,
             keepalive_timeout: Duration::ZERO,

@@ -10,25 +10,35 @@ pub mod door;
 
 use std::time::Duration;
 
+use crate::settings::section;
+
+section! {
+    /// Bounds of the gRPC, admin and HTTP listeners. Each listener counts by itself.
+    pub struct ListenerSettings in "listeners" {
+        /// Open connections of a listener; one more is closed at once.
+        max_connections: usize = "10000" in 1..,
+        /// Open connections from one address. Envoy keeps one connection per worker.
+        max_connections_per_peer: usize = "1000" in 1..,
+        /// Concurrent calls on one HTTP/2 connection. Envoy opens another connection when it needs more.
+        max_streams: u32 = "1024" in 1..=1 << 20,
+        /// Bytes of the headers of one request over HTTP/2.
+        max_header_bytes: u32 = "262144" in 4_096..=16 << 20,
+        /// Time for the HTTP/2 preface of a new connection, or for the headers of an HTTP/1 request.
+        handshake_timeout: Duration = "10s",
+        /// Time for the message of a call, or the body of a request, to arrive.
+        message_timeout: Duration = "10s",
+    }
+}
+
 /// What a peer may take of a listener.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Bounds {
-    /// Open connections of one listener.
-    pub connections: usize,
-    /// Open connections of one listener from one address.
-    pub connections_per_peer: usize,
-    /// Calls under way on one HTTP/2 connection.
-    pub streams: u32,
-    /// Bytes of the headers of one request.
-    pub header_bytes: u32,
-    /// Until the first bytes of HTTP have come, and on HTTP/1 the headers of each request.
-    pub handshake_timeout: Duration,
-    /// Until the message of a call, or the body of a request, has come.
-    pub message_timeout: Duration,
-    /// After this a connection is told to go elsewhere, so that load spreads over new replicas; none: never.
+    /// The bounds of every listener.
+    pub listener: ListenerSettings,
+    /// Age at which a connection gets GOAWAY, so that load spreads over new replicas; none: never.
     pub max_age: Option<Duration>,
-    /// How often an idle peer is asked whether it is there.
+    /// Interval of pings to an idle peer.
     pub keepalive_interval: Duration,
-    /// How long it may take to answer.
+    /// Time for the answer to a ping.
     pub keepalive_timeout: Duration,
 }

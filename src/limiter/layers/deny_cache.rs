@@ -23,10 +23,19 @@ use super::failover::Ruling;
 use super::key_table::{Fleeting, KeyTable};
 use crate::domain::{Claim, Group, Hits, Key, Reading, Verdict};
 use crate::limiter::ask::Ask;
+use crate::settings::section;
 use crate::telemetry::metrics::Metrics;
 
 /// How long a refund, a reset or a new limit elsewhere may go unnoticed.
 const LONGEST: Duration = Duration::from_secs(1);
+
+section! {
+    /// The deny cache: denials of the last second, repeated without Redis.
+    pub struct DenyCacheSettings in "deny_cache" {
+        /// Approximate number of counters per process; 0 = off. Not used in memory mode.
+        max_keys: usize = "16384" in 0..=10_000_000,
+    }
+}
 
 /// What claims of failed descriptors got within the last second.
 #[derive(Debug)]

@@ -8,8 +8,21 @@ use tokio::time::Instant;
 use crate::domain::{Claim, Commit, Hits, Reading};
 use crate::limiter::ask::{Ask, Traits};
 use crate::policy::OnStoreFailure;
+use crate::settings::{SOME_TIME, section};
 use crate::store::LimitStore;
 use crate::telemetry::metrics::Metrics;
+
+section! {
+    /// Decisions and the store that counts.
+    pub struct StoreSettings in "store" {
+        /// Time to decide. A caller's shorter deadline takes precedence.
+        deadline: Duration = "10ms" in SOME_TIME..,
+        /// Decision while the store does not answer: `allow` or `deny`.
+        on_failure: OnStoreFailure = "allow",
+        /// Maximum of counters in memory.
+        memory_max_keys: usize = "1000000" in 1..,
+    }
+}
 
 /// When a caller that was denied for want of a store may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -8,6 +8,7 @@ use super::super::schema::{self, Given};
 use super::super::words::{AlgorithmName, ChargeName};
 use super::lease;
 use crate::domain::{Algorithm, Charge, Limit, LimitError, Unit};
+use crate::settings::Word;
 use crate::yaml::quote;
 
 /// The longest name of a limit, which Envoy copies into a response header, in bytes.
@@ -192,7 +193,7 @@ fn method(
     for (key, at, _, needs) in options.into_iter().filter(|(_, _, fits, _)| !fits) {
         if let Some(at) = at {
             let charge = if always { "always" } else { "admitted" };
-            let message = format!("{key} with algorithm {} and charge {charge}", name.name());
+            let message = format!("{key} with algorithm {} and charge {charge}", name.word());
             report.fault_with(at, message, format!("{key} needs {needs}"));
             clean = false;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::fault::Report;
-use super::super::words::Word;
+use crate::settings::Word;
 use crate::yaml::{At, Data, Entry, Node, quote};
 
 /// A key that was written.

@@ -17,10 +17,8 @@ mod notices;
 mod queue;
 pub mod script;
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -34,58 +32,13 @@ use self::queue::{Call, NotTaken, Queue, Waiter};
 use self::script::{Encoded, readings};
 use super::{Answer, LimitStore, StoreError};
 use crate::domain::{Commit, Group, Key, Reading};
-use crate::redis::BadUrl;
-use crate::redis::connect::Connector;
+use crate::redis::{BadUrl, RedisSettings};
 
 /// How many calls that empty counters may wait; operators make them, not requests.
 const FORGETS: usize = 64;
 
-/// Where Redis is and how patient to be with it.
-#[derive(Clone)]
-pub struct RedisSettings {
-    /// `redis://[user[:password]@]host[:port][/db]`, or `redis+unix:///path`.
-    pub url: String,
-    /// How many calls of the script may be under way at once, at least 1.
-    pub frames_in_flight: usize,
-    /// The most limits in a call that several requests share, at least 1: every request its own call.
-    pub frame_limits: usize,
-    /// How many requests may wait to be sent, at least 1; more are refused.
-    pub queue: usize,
-    /// How long an attempt to connect may take.
-    pub connect_timeout: Duration,
-    /// After how long without an answer a connection is given up.
-    pub response_timeout: Duration,
-    /// What was logged of connections to this Redis; stores that share it say each thing once.
-    pub notices: Notices,
-}
-
-impl RedisSettings {
-    /// The defaults for the Redis at `url`.
-    pub fn new(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            frames_in_flight: 2,
-            frame_limits: 64,
-            queue: 8_192,
-            connect_timeout: Duration::from_secs(1),
-            response_timeout: Duration::from_millis(500),
-            notices: Notices::default(),
-        }
-    }
-}
-
-impl fmt::Debug for RedisSettings {
-    /// Without the URL, which may hold a password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisSettings")
-            .field("frames_in_flight", &self.frames_in_flight)
-            .field("frame_limits", &self.frame_limits)
-            .field("queue", &self.queue)
-            .field("connect_timeout", &self.connect_timeout)
-            .field("response_timeout", &self.response_timeout)
-            .finish_non_exhaustive()
-    }
-}
+/// Requests that may wait to be sent; more are refused.
+pub const MAX_WAITING: usize = 8_192;
 
 /// Counters in Redis.
 ///
@@ -109,18 +62,34 @@ impl RedisStore {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn connect(settings: &RedisSettings) -> Result<Self, BadUrl> {
-        let calls = Arc::new(Queue::new(settings.queue.max(1)));
+        Self::connect_with(settings, MAX_WAITING, Notices::default())
+    }
+
+    /// A store as of [`connect`](Self::connect) in which at most `max_waiting` requests wait to be sent. Stores that
+    /// share `notices` log each event of their connections once.
+    ///
+    /// # Errors
+    /// A URL that cannot be used.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn connect_with(
+        settings: &RedisSettings,
+        max_waiting: usize,
+        notices: Notices,
+    ) -> Result<Self, BadUrl> {
+        let calls = Arc::new(Queue::new(max_waiting.max(1)));
         let (forgets, to_forget) = mpsc::channel(FORGETS);
         let health = Arc::new(Health::new());
         let batcher = Batcher {
-            connector: Connector::new(&settings.url, settings.connect_timeout)?,
+            connector: settings.connector()?,
             calls: Arc::clone(&calls),
             forgets: to_forget,
             health: Arc::clone(&health),
             frames_in_flight: settings.frames_in_flight.max(1),
             frame_limits: settings.frame_limits.max(1),
             response_timeout: settings.response_timeout,
-            notices: settings.notices.clone(),
+            notices,
         };
         tokio::spawn(batcher.run());
         Ok(Self { calls, forgets, health })

@@ -13,9 +13,9 @@ use std::time::Duration;
 use clap::Args;
 use tokio::runtime::Builder;
 use tollgate::domain::{SystemClock, Unit};
-use tollgate::edge::grpc::headers::{HeaderNames, HeaderStyle};
 use tollgate::edge::grpc::response::Responder;
 use tollgate::edge::grpc::rls::Rls;
+use tollgate::edge::grpc::settings::ResponseSettings;
 use tollgate::edge::pb::RateLimitRequest;
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
@@ -149,13 +149,7 @@ fn service(args: &DecideArgs) -> Rls<MemoryStore<SystemClock>> {
     let shared = Arc::new(Shared {
         policies: Policies::new(policies(args.rules), Arc::clone(&metrics)),
         modes: KillSwitch::new(ModeLayer { global: Some(Mode::Enforce), ..ModeLayer::default() }),
-        bounds: Bounds {
-            descriptors: 128,
-            entries: 16,
-            key_bytes: 1_024,
-            value_bytes: 8_192,
-            limits: 512,
-        },
+        bounds: Bounds::default(),
         resolver: Resolver {
             keys: KeyMaker::new("tollgate:", hasher.clone()),
             default_algorithm: AlgorithmName::SlidingWindow,
@@ -165,9 +159,8 @@ fn service(args: &DecideArgs) -> Rls<MemoryStore<SystemClock>> {
     });
     let store = MemoryStore::new(1_000_000, SystemClock::start());
     let failover = Failover::new(store, OnStoreFailure::Allow, Arc::clone(&metrics));
-    let names =
-        HeaderNames { limit: String::new(), remaining: String::new(), reset: String::new() };
-    let responder = Responder { metadata: false, headers: HeaderStyle::Off, names, hasher };
+    let settings = ResponseSettings { dynamic_metadata: false, ..ResponseSettings::default() };
+    let responder = Responder { settings, hasher };
     let limiter = Limiter::new(shared, Layers::bare(failover));
     Rls::new(limiter, Arc::new(responder), metrics, Duration::from_secs(1))
 }

@@ -16,9 +16,7 @@ mod link;
 mod news;
 mod wire;
 
-use std::fmt;
 use std::future::Future;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -30,48 +28,7 @@ use super::{
     SCAN_BATCH, Tags, Written,
 };
 use crate::domain::Timestamp;
-use crate::redis::BadUrl;
-use crate::redis::connect::Connector;
-
-/// Where Redis is and what the registry is called there.
-#[derive(Clone)]
-pub struct RedisRegistrySettings {
-    /// `redis://[user[:password]@]host[:port][/db]`, or `redis+unix:///path`.
-    pub url: String,
-    /// What every key and the channel begin with.
-    pub key_prefix: String,
-    /// How many changes the log keeps, at least 1.
-    pub log_changes: usize,
-    /// How long an attempt to connect may take.
-    pub connect_timeout: Duration,
-    /// How long an answer may take.
-    pub response_timeout: Duration,
-}
-
-impl RedisRegistrySettings {
-    /// The defaults for the Redis at `url`.
-    pub fn new(url: impl Into<String>, key_prefix: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            key_prefix: key_prefix.into(),
-            log_changes: DEFAULT_LOG_CHANGES,
-            connect_timeout: Duration::from_secs(1),
-            response_timeout: Duration::from_secs(3),
-        }
-    }
-}
-
-impl fmt::Debug for RedisRegistrySettings {
-    /// Without the URL, which may hold a password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisRegistrySettings")
-            .field("key_prefix", &self.key_prefix)
-            .field("log_changes", &self.log_changes)
-            .field("connect_timeout", &self.connect_timeout)
-            .field("response_timeout", &self.response_timeout)
-            .finish_non_exhaustive()
-    }
-}
+use crate::redis::{BadUrl, RedisSettings};
 
 /// Records in Redis.
 ///
@@ -97,8 +54,19 @@ impl RedisRegistry {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn connect(settings: &RedisRegistrySettings) -> Result<Self, BadUrl> {
-        let connector = Connector::new(&settings.url, settings.connect_timeout)?;
+    pub fn connect(settings: &RedisSettings) -> Result<Self, BadUrl> {
+        Self::connect_with(settings, DEFAULT_LOG_CHANGES)
+    }
+
+    /// A registry as of [`connect`](Self::connect) whose log keeps `log_changes` changes, at least 1.
+    ///
+    /// # Errors
+    /// A URL that cannot be used.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn connect_with(settings: &RedisSettings, log_changes: usize) -> Result<Self, BadUrl> {
+        let connector = settings.connector()?;
         let names = Names::new(&settings.key_prefix);
         let (sender, news) = watch::channel(());
         tokio::spawn(news::listen(connector.clone(), names.news.clone(), sender));
@@ -106,7 +74,7 @@ impl RedisRegistry {
             link: Link::new(connector, Handle::current(), settings.response_timeout),
             names,
             writer: Writer::new(),
-            log_changes: settings.log_changes,
+            log_changes,
             tags: Tags::default(),
             news,
         })

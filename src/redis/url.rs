@@ -1,42 +1,10 @@
-//! Secrets: values that are used but never shown.
-//!
-//! This hides values from logs, faults and `print-config`. It does not wipe or lock memory.
+//! The URL of a Redis: used with its password, shown without it.
 
 use std::fmt;
-use std::sync::Arc;
 
 use redis::IntoConnectionInfo;
 
-/// What is shown in place of a secret.
-const REDACTED: &str = "[redacted]";
-
-/// A value that neither `Debug` nor `Display` shows.
-#[derive(Clone, Eq, PartialEq)]
-pub struct Secret(Arc<str>);
-
-impl Secret {
-    /// Hides `value`.
-    pub fn new(value: &str) -> Self {
-        Self(value.into())
-    }
-
-    /// The value itself, for the one place that needs it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(REDACTED)
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(REDACTED)
-    }
-}
+use crate::settings::{Secret, Setting, quoted};
 
 /// The URL of a Redis server. Shown with host, user and database, but without its password.
 #[derive(Clone, Eq, PartialEq)]
@@ -69,10 +37,10 @@ impl fmt::Debug for RedisUrl {
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(mut url) = redis::parse_redis_url(self.expose()) else {
-            return f.write_str(REDACTED);
+            return self.0.fmt(f);
         };
         if url.password().is_some() && url.set_password(Some("***")).is_err() {
-            return f.write_str(REDACTED);
+            return self.0.fmt(f);
         }
         // A Unix socket takes its password from the query.
         if url.query_pairs().any(|(name, _)| name == "pass") {
@@ -82,19 +50,26 @@ impl fmt::Display for RedisUrl {
     }
 }
 
+impl Setting for RedisUrl {
+    const EXPECTED: &'static str = "a URL such as redis://user:password@host:6379/0";
+    const SECRET: bool = true;
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::new(text).ok()
+    }
+
+    fn show(&self) -> String {
+        quoted(&self.to_string())
+    }
+
+    fn hint(text: &str) -> Option<String> {
+        Self::new(text).err()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn secret_is_never_shown() {
-        let secret = Secret::new("hunter2");
-        assert_eq!(
-            format!("{secret} {secret:?} {:?}", Some(&secret)).matches("hunter2").count(),
-            0
-        );
-        assert_eq!(secret.expose(), "hunter2");
-    }
 
     #[test]
     fn redis_url_is_shown_without_its_password() {

@@ -3,26 +3,22 @@
 //! Every source gives text in the end (a YAML scalar, a variable, a flag), so a value means the same
 //! wherever it was written.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
 
-use super::RuntimeShape;
 use super::read::Reader;
-use super::secret::{RedisUrl, Secret};
-use crate::edge::grpc::headers::HeaderStyle;
-use crate::limiter::mode::Mode;
-use crate::policy::{AlgorithmName, OnStoreFailure};
-use crate::telemetry::logs::{Format, Level};
 
 /// The longest duration a setting may have; timers far beyond it would overflow.
-const LONGEST: Duration = Duration::from_hours(365 * 24);
+const MAX_DURATION: Duration = Duration::from_hours(365 * 24);
+
+/// The least duration that is any time at all.
+pub(crate) const SOME_TIME: Duration = Duration::from_nanos(1);
 
 /// A type that a setting may have.
-pub(super) trait Setting: Sized {
+pub(crate) trait Setting: Sized {
     /// What is expected, to follow "expected".
     const EXPECTED: &'static str;
     /// Whether a fault must not repeat the value.
@@ -46,10 +42,22 @@ pub(super) trait Setting: Sized {
         None
     }
 
-    /// Takes the setting from the merged sources.
-    fn read(reader: &mut Reader, section: &str, name: &str) -> Option<Self> {
-        reader.scalar(section, name)
+    /// What is expected of a value that is less than `least`.
+    fn at_least(least: &Self) -> String {
+        format!("at least {}", least.show())
     }
+
+    /// Takes the setting from the merged sources.
+    fn read(reader: &mut Reader, section: &str, name: &str, default: &str) -> Option<Self> {
+        reader.scalar(section, name, default)
+    }
+}
+
+/// The value of a declared default.
+#[expect(clippy::expect_used, reason = "a test makes the default of every section")]
+pub(crate) fn declared<T: Setting>(default: &str) -> T {
+    let unset = default.is_empty().then(T::unset).flatten();
+    unset.or_else(|| T::parse(default)).expect("declared defaults are valid")
 }
 
 impl<T: Setting> Setting for Option<T> {
@@ -85,17 +93,29 @@ impl Setting for bool {
     }
 }
 
-impl Setting for usize {
-    const EXPECTED: &'static str = "a whole number";
+/// Implements [`Setting`] for types of whole numbers.
+macro_rules! whole_numbers {
+    ($($type:ty),+) => {
+        $(impl Setting for $type {
+            const EXPECTED: &'static str = "a whole number";
 
-    fn parse(text: &str) -> Option<Self> {
-        text.replace('_', "").parse().ok()
-    }
+            fn parse(text: &str) -> Option<Self> {
+                text.replace('_', "").parse().ok()
+            }
 
-    fn show(&self) -> String {
-        self.to_string()
-    }
+            fn show(&self) -> String {
+                self.to_string()
+            }
+
+            fn hint(text: &str) -> Option<String> {
+                let large = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+                large.then(|| format!("at most {}", Self::MAX))
+            }
+        })+
+    };
 }
+
+whole_numbers!(usize, u32);
 
 impl Setting for String {
     const EXPECTED: &'static str = "text";
@@ -125,7 +145,7 @@ impl Setting for Duration {
     const EXPECTED: &'static str = "a duration such as 10ms, 2s or 5m, at most 365 days";
 
     fn parse(text: &str) -> Option<Self> {
-        humantime::parse_duration(text).ok().filter(|duration| *duration <= LONGEST)
+        humantime::parse_duration(text).ok().filter(|duration| *duration <= MAX_DURATION)
     }
 
     fn show(&self) -> String {
@@ -135,6 +155,14 @@ impl Setting for Duration {
     fn hint(text: &str) -> Option<String> {
         let number = text.parse::<f64>().is_ok();
         number.then(|| format!("add a unit: {text}ms or {text}s"))
+    }
+
+    fn at_least(least: &Self) -> String {
+        if *least == SOME_TIME {
+            "a longer time".to_owned()
+        } else {
+            format!("at least {}", least.show())
+        }
     }
 }
 
@@ -181,108 +209,8 @@ impl Setting for HeaderName {
     }
 }
 
-impl Setting for Level {
-    const EXPECTED: &'static str =
-        "off, error, warn, info, debug or trace, or directives such as info,tollgate::store=debug";
-
-    fn parse(text: &str) -> Option<Self> {
-        Self::new(text).ok()
-    }
-
-    fn show(&self) -> String {
-        quoted(self.as_str())
-    }
-
-    fn hint(text: &str) -> Option<String> {
-        Self::new(text).err().map(|error| error.to_string())
-    }
-}
-
-impl Setting for Secret {
-    const EXPECTED: &'static str = "text that is not empty";
-    const SECRET: bool = true;
-
-    fn parse(text: &str) -> Option<Self> {
-        (!text.is_empty()).then(|| Self::new(text))
-    }
-
-    /// A loaded placeholder would be taken for the secret, so there is none.
-    fn show(&self) -> String {
-        "null # set, not shown".to_owned()
-    }
-}
-
-impl Setting for RedisUrl {
-    const EXPECTED: &'static str = "a URL such as redis://user:password@host:6379/0";
-    const SECRET: bool = true;
-
-    fn parse(text: &str) -> Option<Self> {
-        Self::new(text).ok()
-    }
-
-    fn show(&self) -> String {
-        quoted(&self.to_string())
-    }
-
-    fn hint(text: &str) -> Option<String> {
-        Self::new(text).err()
-    }
-}
-
-/// Implements [`Setting`] for a choice of words.
-macro_rules! words {
-    ($type:ty, $expected:literal, $($word:literal => $value:path),+) => {
-        impl Setting for $type {
-            const EXPECTED: &'static str = $expected;
-
-            fn parse(text: &str) -> Option<Self> {
-                let words = [$(($word, $value)),+];
-                let known = words.into_iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
-                known.map(|(_, value)| value)
-            }
-
-            fn show(&self) -> String {
-                match self {
-                    $($value => quoted($word)),+
-                }
-            }
-        }
-    };
-}
-
-words!(Mode, "enforce, shadow or off",
-    "enforce" => Self::Enforce, "shadow" => Self::Shadow, "off" => Self::Off);
-words!(RuntimeShape, "per_core or shared", "per_core" => Self::PerCore, "shared" => Self::Shared);
-words!(OnStoreFailure, "allow or deny", "allow" => Self::Allow, "deny" => Self::Deny);
-words!(AlgorithmName, "sliding_window, token_bucket or fixed_window",
-    "sliding_window" => Self::SlidingWindow, "token_bucket" => Self::TokenBucket,
-    "fixed_window" => Self::FixedWindow);
-words!(HeaderStyle, "off, reference or draft",
-    "off" => Self::Off, "reference" => Self::Reference, "draft" => Self::Draft);
-words!(Format, "auto, text or json",
-    "auto" => Self::Auto, "text" => Self::Text, "json" => Self::Json);
-
-/// Modes by domain.
-impl Setting for BTreeMap<String, Mode> {
-    const EXPECTED: &'static str = "a mapping from domain to enforce, shadow or off";
-    const MAPPING: bool = true;
-
-    fn parse(text: &str) -> Option<Self> {
-        text.is_empty().then(Self::new)
-    }
-
-    fn show(&self) -> String {
-        let pairs = self.iter().map(|(name, mode)| format!("{}: {}", quoted(name), mode.show()));
-        format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
-    }
-
-    fn read(reader: &mut Reader, section: &str, name: &str) -> Option<Self> {
-        reader.mapping(section, name)
-    }
-}
-
 /// Text as a YAML scalar. Bare only where every YAML dialect reads it as that text.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/' | '.');
     // Booleans or null, to some readers at least.
     let special = ["true", "false", "yes", "no", "on", "off", "y", "n", "null"];

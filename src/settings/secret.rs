@@ -1,0 +1,68 @@
+//! Secrets: values that are used but never shown.
+//!
+//! This hides values from logs, faults and `print-config`. It does not wipe or lock memory.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::value::Setting;
+
+/// What is shown in place of a secret.
+pub(crate) const REDACTED: &str = "[redacted]";
+
+/// A value that neither `Debug` nor `Display` shows.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Hides `value`.
+    pub fn new(value: &str) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl Setting for Secret {
+    const EXPECTED: &'static str = "text that is not empty";
+    const SECRET: bool = true;
+
+    fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| Self::new(text))
+    }
+
+    /// A loaded placeholder would be taken for the secret, so there is none.
+    fn show(&self) -> String {
+        "null # set, not shown".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_is_never_shown() {
+        let secret = Secret::new("hunter2");
+        assert_eq!(
+            format!("{secret} {secret:?} {:?}", Some(&secret)).matches("hunter2").count(),
+            0
+        );
+        assert_eq!(secret.expose(), "hunter2");
+    }
+}

@@ -1,0 +1,111 @@
+//! A section of the settings: one declaration gives the type, the keys, their defaults and their docs.
+//!
+//! Nothing here reads or checks a value.
+
+/// One setting, as declared.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its name within the section.
+    pub name: &'static str,
+    /// What it means, by lines.
+    pub doc: &'static [&'static str],
+    /// Its default as it would be written; empty when unset.
+    pub default: &'static str,
+    /// What values it takes.
+    pub expected: &'static str,
+    /// Whether it is a mapping, which only a file can hold.
+    pub mapping: bool,
+}
+
+/// Settings that belong together.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    /// The first part of its keys; empty for keys at the top.
+    pub name: &'static str,
+    /// What they have in common, by lines.
+    pub about: &'static [&'static str],
+    /// Its settings.
+    pub keys: &'static [Key],
+}
+
+impl Section {
+    /// The names of its keys, by commas.
+    pub(crate) fn key_names(&self) -> String {
+        self.keys.iter().map(|key| key.name).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Key {
+    /// The key as it is written after `--set` and in faults, such as `grpc.listen`.
+    pub fn dotted(&self, section: &Section) -> String {
+        dotted(section.name, self.name)
+    }
+}
+
+/// The dotted form of a key, such as `grpc.listen`; without a section its name alone.
+pub(crate) fn dotted(section: &str, name: &str) -> String {
+    if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
+}
+
+/// Declares the type of a section. A field reads `/// doc`, `name: Type = "default" in RANGE`; the range may
+/// be left out, and an empty default is unset. `print-config` and the docs show the doc lines and defaults.
+macro_rules! section {
+    (
+        $(#[doc = $about:literal])+
+        pub struct $section:ident in $prefix:literal {
+            $(
+                $(#[doc = $doc:literal])+
+                $field:ident: $type:ty = $default:literal $(in $range:expr)?,
+            )+
+        }
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $section {
+            $($(#[doc = $doc])+ pub $field: $type,)+
+        }
+
+        impl $section {
+            /// The section as declared.
+            pub(crate) const SECTION: $crate::settings::Section = $crate::settings::Section {
+                name: $prefix,
+                about: &[$($about),+],
+                keys: &[$($crate::settings::Key {
+                    name: stringify!($field),
+                    doc: &[$($doc),+],
+                    default: $default,
+                    expected: <$type as $crate::settings::Setting>::EXPECTED,
+                    mapping: <$type as $crate::settings::Setting>::MAPPING,
+                }),+],
+            };
+
+            /// Reads every field before it gives up, so that all faults are known.
+            pub(crate) fn read(reader: &mut $crate::settings::Reader) -> Option<Self> {
+                $(
+                    let $field = <$type as $crate::settings::Setting>::read(
+                        reader, $prefix, stringify!($field), $default,
+                    );
+                    $(reader.bound($prefix, stringify!($field), $field.as_ref(), $range);)?
+                )+
+                Some(Self { $($field: $field?),+ })
+            }
+
+            /// Adds the dotted keys whose values differ in `other`.
+            pub(crate) fn changed(&self, other: &Self, keys: &mut Vec<String>) {
+                $(
+                    if self.$field != other.$field {
+                        keys.push($crate::settings::dotted($prefix, stringify!($field)));
+                    }
+                )+
+            }
+        }
+
+        impl Default for $section {
+            fn default() -> Self {
+                Self { $($field: $crate::settings::declared::<$type>($default)),+ }
+            }
+        }
+    };
+}
+
+pub(crate) use section;
