@@ -409,7 +409,7 @@ fn print_config_shows_meaning_and_origin_without_secrets() {
         "# The gRPC listener: rate limit decisions, health, reflection.\ngrpc:\n  # Address and port. Port 0",
         "\n  listen: \"0.0.0.0:8081\" # default\n",
         "\n  cores: 2 # tollgate.yaml:2:10\n",
-        "\nsensitive_key: null # set, not shown # tollgate.yaml:3:16\n",
+        "\nsensitive_key: \"***\" # tollgate.yaml:3:16\n",
         "\nmodes: {edge: shadow} # tollgate.yaml:4:15\n",
         "\n  url: \"redis://ann:***@h:1/2\" # TOLLGATE__REDIS__URL\n",
         "\n  deadline: 1ms 500us # --set\n",
@@ -424,10 +424,38 @@ fn print_config_shows_meaning_and_origin_without_secrets() {
 }
 
 #[test]
+fn printed_secrets_are_refused_where_they_stand_and_may_come_from_elsewhere() {
+    let file =
+        "sensitive_key: hunter2\nadmin: {token: hunter2}\nredis: {url: 'redis://:hunter2@h'}\n";
+    let printed = Setup::new(file, &[], &[]).load().to_yaml();
+    assert!(!printed.contains("hunter2"), "{printed}");
+    let line = |start: &str| 1 + printed.lines().position(|l| l.trim().starts_with(start)).unwrap();
+    let faults = Setup::new(&printed, &[], &[]).faults();
+    for (key, line, column) in [
+        ("sensitive_key", line("sensitive_key: "), 16),
+        ("admin.token", line("token: "), 10),
+        ("redis.url", line("url: "), 8),
+    ] {
+        let fault = format!("tollgate.yaml:{line}:{column}: {key}: expected ");
+        let found = faults.lines().find(|line| line.contains(&fault));
+        let found = found.unwrap_or_else(|| panic!("no {fault:?} in\n{faults}"));
+        assert!(found.contains("write the secret, or leave the key out"), "{found}");
+    }
+    assert!(faults.starts_with("3 faults"), "{faults}");
+    let variables = [
+        ("TOLLGATE__SENSITIVE_KEY", "hunter2"),
+        ("TOLLGATE__ADMIN__TOKEN", "hunter2"),
+        ("TOLLGATE__REDIS__URL", "redis://:hunter2@h"),
+    ];
+    let settings = Setup::new(&printed, &variables, &[]).load().settings;
+    assert_eq!(settings.admin.token.unwrap().expose(), "hunter2");
+}
+
+#[test]
 fn print_config_can_be_loaded_and_printed_again() {
     let file = "mode: off\nmodes: {\"a\\\"b\\n\": off, edge: shadow}\ndata_dir: 'a # b'\nredis: {key_prefix: 'no'}\n\
                 log: {level: 'warn,a[b{c=\"d\"}]=info'}\ngrpc: {max_connection_age: 0s}\npolicies: {path: '~'}\n";
-    let first = Setup::new(file, &[], &["redis.url=redis://ann:hunter2@h"]).load();
+    let first = Setup::new(file, &[], &["redis.url=redis://ann@h"]).load();
     let printed = first.to_yaml();
     let again = Setup::new(&printed, &[], &[]).load();
     let without_origins = |yaml: &str| {

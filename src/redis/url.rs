@@ -1,10 +1,14 @@
 //! The URL of a Redis: used with its password, shown without it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use redis::IntoConnectionInfo;
 
-use crate::settings::{Secret, Setting, quoted};
+use crate::settings::{NOT_A_SECRET, REDACTED, Secret, Setting, quoted};
+
+/// The parameter of a Unix socket's URL that holds the password.
+const PASSWORD: &str = "pass";
 
 /// The URL of a Redis server. Shown with host, user and database, but without its password.
 #[derive(Clone, Eq, PartialEq)]
@@ -14,12 +18,18 @@ impl RedisUrl {
     /// Reads a URL that the Redis client can connect to.
     ///
     /// # Errors
-    /// What the client finds wrong with it, without any part of the URL.
+    /// The client's reason against it, without any part of the URL; or that its password was redacted.
     pub fn new(url: &str) -> Result<Self, String> {
-        let Err(error) = url.into_connection_info() else { return Ok(Self(Secret::new(url))) };
-        let error = error.to_string();
-        // What follows is the client's word for the kind of error.
-        Err(error.split_once(" - ").map_or(error.as_str(), |(reason, _)| reason).to_owned())
+        match url.into_connection_info() {
+            Ok(_) if is_redacted(url) => Err(NOT_A_SECRET.to_owned()),
+            Ok(_) => Ok(Self(Secret::new(url))),
+            Err(error) => {
+                let error = error.to_string();
+                // What follows is the client's word for the kind of error.
+                let reason = error.split_once(" - ").map_or(error.as_str(), |(reason, _)| reason);
+                Err(reason.to_owned())
+            }
+        }
     }
 
     /// The whole URL, password included.
@@ -39,15 +49,28 @@ impl fmt::Display for RedisUrl {
         let Some(mut url) = redis::parse_redis_url(self.expose()) else {
             return self.0.fmt(f);
         };
-        if url.password().is_some() && url.set_password(Some("***")).is_err() {
+        if url.password().is_some() && url.set_password(Some(REDACTED)).is_err() {
             return self.0.fmt(f);
         }
-        // A Unix socket takes its password from the query.
-        if url.query_pairs().any(|(name, _)| name == "pass") {
-            url.set_query(None);
+        if url.query().is_some() {
+            let shown = |(name, value): (Cow<'_, str>, Cow<'_, str>)| {
+                let value = if name == PASSWORD { REDACTED.into() } else { value };
+                (name.into_owned(), value.into_owned())
+            };
+            let pairs: Vec<_> = url.query_pairs().map(shown).collect();
+            url.query_pairs_mut().clear().extend_pairs(pairs);
         }
         f.write_str(url.as_str())
     }
+}
+
+/// Whether the password of `url` is the mark of one that was not shown. A password that happens to be `***` can be
+/// written as `%2A%2A%2A`.
+fn is_redacted(url: &str) -> bool {
+    redis::parse_redis_url(url).is_some_and(|url| {
+        let in_query = url.query_pairs().any(|(name, value)| name == PASSWORD && value == REDACTED);
+        url.password() == Some(REDACTED) || in_query
+    })
 }
 
 impl Setting for RedisUrl {
@@ -77,13 +100,22 @@ mod tests {
             ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
             ("redis://ann:pa%20ss@cache:6380/3", "redis://ann:***@cache:6380/3"),
             ("redis://:hunter2@cache", "redis://:***@cache"),
-            ("unix:///run/redis.sock?db=2&pass=hunter2", "unix:///run/redis.sock"),
+            ("unix:///run/redis.sock?db=2&pass=hunter2", "unix:///run/redis.sock?db=2&pass=***"),
         ] {
             let parsed = RedisUrl::new(url).unwrap();
             assert_eq!(parsed.to_string(), shown);
             assert_eq!(format!("{parsed:?}"), shown);
             assert_eq!(parsed.expose(), url);
         }
+    }
+
+    #[test]
+    fn url_as_it_is_shown_is_refused() {
+        for url in ["redis://ann:hunter2@cache", "unix:///run/redis.sock?pass=hunter2&db=1"] {
+            let shown = RedisUrl::new(url).unwrap().to_string();
+            assert!(RedisUrl::new(&shown).unwrap_err().contains("write the secret"), "{shown}");
+        }
+        assert!(RedisUrl::new("redis://:%2A%2A%2A@cache").is_ok());
     }
 
     #[test]

@@ -5,10 +5,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::value::Setting;
+use super::value::{Setting, quoted};
 
-/// What is shown in place of a secret.
-pub(crate) const REDACTED: &str = "[redacted]";
+/// Stands in place of a secret wherever it would be shown. It is never a secret itself, so that settings that
+/// were printed and stored do not load with it.
+pub(crate) const REDACTED: &str = "***";
+
+/// The advice where the mark was written for a secret.
+pub(crate) const NOT_A_SECRET: &str = "`***` stands for a secret that print-config does not show; \
+     write the secret, or leave the key out and name a file that holds it";
 
 /// A value that neither `Debug` nor `Display` shows.
 #[derive(Clone, Eq, PartialEq)]
@@ -43,12 +48,15 @@ impl Setting for Secret {
     const SECRET: bool = true;
 
     fn parse(text: &str) -> Option<Self> {
-        (!text.is_empty()).then(|| Self::new(text))
+        (!text.is_empty() && text != REDACTED).then(|| Self::new(text))
     }
 
-    /// A loaded placeholder would be taken for the secret, so there is none.
     fn show(&self) -> String {
-        "null # set, not shown".to_owned()
+        quoted(REDACTED)
+    }
+
+    fn hint(text: &str) -> Option<String> {
+        (text == REDACTED).then(|| NOT_A_SECRET.to_owned())
     }
 }
 

@@ -87,13 +87,23 @@ fn printed_settings_can_be_loaded_again_and_show_no_secret() {
     for part in ["cores: 3 # ", "deadline: 7ms # --set", "TOLLGATE__LOG__LEVEL", "shadow"] {
         assert!(out.contains(part), "no {part:?} in\n{out}");
     }
-    // Values without the comments, which name the origin, are the same the second time; the hidden password has to be given again.
+    // The mark of a secret that is not shown is no secret.
+    let again = path(&dir, "again.yaml", &out);
+    let (code, _, err) = run(&["print-config", "--config", &again]);
+    assert_eq!(code, Some(64), "{err}");
+    for part in ["2 faults", "again.yaml:", "sensitive_key: ", "redis.url: ", "write the secret"] {
+        assert!(err.contains(part), "no {part:?} in\n{err}");
+    }
+    // With the secrets given, the values without the comments, which name the origin, are the same the second time.
+    let secrets = [
+        ("TOLLGATE__SENSITIVE_KEY", "hunter1"),
+        ("TOLLGATE__REDIS__URL", "redis://ann:hunter2@127.0.0.1:6379/1"),
+    ];
     let values = |text: &str| -> Vec<String> {
         let value = |line: &str| line.split(" # ").next().unwrap_or_default().to_owned();
         text.lines().filter(|line| !line.trim_start().starts_with('#')).map(value).collect()
     };
-    let again = path(&dir, "again.yaml", &out);
-    let (code, second, err) = run(&["print-config", "--config", &again]);
+    let (code, second, err) = run_with(&["print-config", "--config", &again], &secrets);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
     assert_eq!(values(&second), values(&out));
 }
