@@ -44,7 +44,10 @@ async fn changed(watcher: Option<&mut Watcher>) {
     }
 }
 
-/// Puts the settings in force that can change while tollgate runs.
+/// Settings that change while tollgate runs. All others need a restart.
+const RELOADED: [&str; 3] = ["mode", "modes", "log.level"];
+
+/// Puts the settings in force that can change while tollgate runs, and names those that need a restart.
 fn reapply(process: &Process, logs: &LogHandle, settings: Result<Settings, config::Faults>) {
     match settings {
         Ok(settings) => {
@@ -52,8 +55,17 @@ fn reapply(process: &Process, logs: &LogHandle, settings: Result<Settings, confi
             if let Err(error) = logs.set_level(settings.log.level.as_str()) {
                 tracing::error!(%error, "the log level stays");
             }
-            let (mode, level) = (settings.general.mode, settings.log.level.as_str());
-            tracing::info!(?mode, level, "read mode, modes and log.level again");
+            let (mode, modes) = (settings.general.mode, &settings.general.modes);
+            let level = settings.log.level.as_str();
+            tracing::info!(?mode, ?modes, level, "read mode, modes and log.level again");
+            let mut changed = process.settings.changed(&settings);
+            changed.retain(|key| !RELOADED.contains(&key.as_str()));
+            if !changed.is_empty() {
+                tracing::warn!(
+                    settings = changed.join(", "),
+                    "changed settings stay as they were until tollgate is restarted"
+                );
+            }
         }
         Err(faults) => tracing::error!("the settings stay as they are:\n{faults}"),
     }

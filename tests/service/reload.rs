@@ -148,6 +148,31 @@ async fn hangup_reloads_policies_and_the_log_level() {
 }
 
 #[tokio::test]
+async fn hangup_names_the_changed_settings_that_need_a_restart() {
+    let config = "admin: {token: hunter1}\nstore: {deadline: 20ms}\n";
+    let tollgate = Options::serving(&policy("d", 3)).config(config).start();
+    let changed = "admin: {token: hunter2}\nstore: {deadline: 30ms, on_failure: deny}\n\
+                   mode: shadow\nmodes: {edge: off}\n";
+    fs::write(tollgate.config(), changed).unwrap();
+    tollgate.signal("HUP");
+    let warned = tollgate.wait_for_log("until tollgate is restarted");
+    let line: serde_json::Value = serde_json::from_str(&warned).unwrap();
+    assert_eq!(line["level"], "WARN");
+    assert_eq!(line["settings"], "admin.token, store.deadline, store.on_failure");
+    let read = tollgate.wait_for_log("read mode, modes and log.level again");
+    assert!(read.contains("Shadow") && read.contains("edge") && read.contains("Off"), "{read}");
+
+    // Settings as they were at the start need none.
+    fs::write(tollgate.config(), config.to_owned() + "log: {level: debug}\n").unwrap();
+    tollgate.signal("HUP");
+    tollgate.wait_for_log("\"level\":\"debug\"");
+    tollgate.wait_for_log("\"version\":3");
+    let warnings = tollgate.log().into_iter().filter(|line| line.contains("is restarted"));
+    assert_eq!(warnings.count(), 1, "{:?}", tollgate.log());
+    assert!(!tollgate.log().concat().contains("hunter"), "{:?}", tollgate.log());
+}
+
+#[tokio::test]
 async fn without_a_path_the_built_in_example_is_served() {
     let tollgate = Options::default().start();
     let mut client = tollgate.client().await;
