@@ -36,6 +36,9 @@ fn serve(args: ServeArgs) -> ExitCode {
 fn run(loaded: Loaded, sources: Sources, ready_file: ReadyFile) -> anyhow::Result<()> {
     let settings = loaded.settings;
     let logs = logs::init(&settings.log.level, settings.log.format)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
     // Admin, HTTP and reloading run here. Decisions have a runtime per core.
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -64,6 +67,9 @@ fn check(args: &CheckArgs) -> ExitCode {
 fn print_config(args: SettingsArgs) -> ExitCode {
     match config::load(&args.sources()) {
         Ok(loaded) => {
+            for warning in &loaded.warnings {
+                eprintln!("warning: {warning}");
+            }
             print!("{}", loaded.to_yaml());
             ExitCode::SUCCESS
         }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::layer::Layer;
-use super::{Settings, print};
+use super::{Settings, print, reference};
 use crate::settings::{Faults, Reader, Resolved, Secret};
 
 /// Where settings come from, weakest first. `Debug` shows none of the values, which may be secrets.
@@ -39,6 +39,8 @@ impl fmt::Debug for Sources {
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
+    /// What was given in vain.
+    pub warnings: Vec<String>,
     resolved: BTreeMap<String, Resolved>,
 }
 
@@ -74,7 +76,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     let settings = Settings::read(&mut reader).map(|settings| resolve(settings, &mut reader));
     match settings {
         Some(settings) if reader.faults.0.is_empty() => {
-            Ok(Loaded { settings, resolved: reader.resolved })
+            let warnings = reference::warning(sources, &reader).into_iter().collect();
+            Ok(Loaded { settings, warnings, resolved: reader.resolved })
         }
         _ => Err(reader.faults),
     }

@@ -13,6 +13,7 @@ mod keys;
 mod layer;
 mod load;
 mod print;
+mod reference;
 #[cfg(test)]
 mod tests;
 

@@ -109,6 +109,35 @@ fn printed_settings_can_be_loaded_again_and_show_no_secret() {
 }
 
 #[test]
+fn variables_of_envoyproxy_ratelimit_are_named_with_what_to_write_instead() {
+    let environment = [("REDIS_URL", "redis:6379"), ("RUNTIME_ROOT", "/data"), ("PORT", "8080")];
+    let named = [
+        "variables of envoyproxy/ratelimit are set but not read: ",
+        "RUNTIME_ROOT: write TOLLGATE__POLICIES__PATH=DIRECTORY",
+        "REDIS_URL: write TOLLGATE__REDIS__URL=redis://",
+    ];
+    let options =
+        environment.iter().fold(Options::default(), |all, (name, value)| all.env(name, value));
+    let tollgate = options.start();
+    let warned = tollgate.wait_for_log("not read");
+    assert!(warned.contains("\"level\":\"WARN\""), "{warned}");
+    for part in named {
+        assert!(warned.contains(part), "no {part:?} in {warned}");
+    }
+    assert!(!warned.contains("PORT: "), "http.listen is set: {warned}");
+
+    let (code, out, err) = run_with(&["print-config"], &environment);
+    assert_eq!(code, Some(0), "{err}");
+    for part in named {
+        assert!(err.contains(part), "no {part:?} in {err}");
+    }
+    assert!(err.starts_with("warning: ") && out.starts_with('#'), "{err}{out}");
+    let set = ["print-config", "--redis-url", "redis://h", "--policies", "p"];
+    let (_, _, err) = run_with(&set, &environment);
+    assert_eq!(err, "", "the settings that replace them are given");
+}
+
+#[test]
 fn bad_settings_are_all_told_at_once_with_their_own_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let config = path(&dir, "tollgate.yaml", "grpc: {listn: x}\nstore: {deadline: 5}\n");
