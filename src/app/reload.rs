@@ -47,7 +47,8 @@ async fn changed(watcher: Option<&mut Watcher>) {
 /// Settings that change while tollgate runs. All others need a restart.
 const RELOADED: [&str; 3] = ["mode", "modes", "log.level"];
 
-/// Puts the settings in force that can change while tollgate runs, and names those that need a restart.
+/// Puts the settings in force that can change while tollgate runs, and names those that need a
+/// restart.
 fn reapply(process: &Process, logs: &LogHandle, settings: Result<Settings, config::Faults>) {
     match settings {
         Ok(settings) => {

@@ -36,7 +36,8 @@ pub(super) fn unknown(faults: &mut Faults, origin: &str, key: &str) {
     faults.add(origin, key, message);
 }
 
-/// The known key nearest to `key`: the same name in another section, else at most a third of it mistyped.
+/// The known key nearest to `key`: the same name in another section, else at most a third of it
+/// mistyped.
 fn closest(key: &str) -> Option<String> {
     let key = key.to_ascii_lowercase();
     let name = key.rsplit('.').next().unwrap_or(&key);

@@ -1,4 +1,5 @@
-//! Settings as written: what each source says, by dotted key, before anything is checked but the keys.
+//! Settings as written: what each source says, by dotted key, before anything is checked but the
+//! keys.
 //!
 //! A key that no setting has is a fault of its source, also where a stronger source would hide it.
 
@@ -111,8 +112,8 @@ impl Layer {
 
     /// The variables that are settings, by name. A variable that is set to nothing counts as unset.
     ///
-    /// Others that begin with `TOLLGATE_` are no fault: Kubernetes sets `TOLLGATE_PORT` and the like for a
-    /// Service of that name.
+    /// Others that begin with `TOLLGATE_` are no fault: Kubernetes sets `TOLLGATE_PORT` and the
+    /// like for a Service of that name.
     pub(super) fn environment(sources: &Sources, faults: &mut Faults) -> Self {
         let mut layer = Self::default();
         let names =
@@ -195,7 +196,8 @@ impl At<'_> {
         format!("{}:{}:{}", self.file, self.node.at.line, self.node.at.column)
     }
 
-    /// The node as a value. Its meaning is not resolved, except for null, which text cannot express.
+    /// The node as a value. Its meaning is not resolved, except for null, which text cannot
+    /// express.
     fn value(&self) -> Value {
         let kind = match &self.node.data {
             Data::Scalar { .. } if self.node.is_null() => ValueKind::Nil,

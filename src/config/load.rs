@@ -1,6 +1,7 @@
 //! Loads settings: defaults < file < environment < flags, then the rules between settings.
 //!
-//! The process environment is an argument, so that a load depends on nothing else but the files it names.
+//! The process environment is an argument, so that a load depends on nothing else but the files it
+//! names.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -39,14 +40,14 @@ impl fmt::Debug for Sources {
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
-    /// What was given in vain.
+    /// Warnings for the operator, such as variables that are set but not read.
     pub warnings: Vec<String>,
     resolved: BTreeMap<String, Resolved>,
 }
 
 impl Loaded {
-    /// Every setting as YAML that can be loaded again, with its meaning and origin as comments; secrets
-    /// redacted.
+    /// Every setting as YAML, with its meaning and origin as comments. Secrets are `***`, which does
+    /// not load; the rest can be loaded again.
     pub fn to_yaml(&self) -> String {
         print::yaml(&self.resolved)
     }

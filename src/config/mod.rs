@@ -5,9 +5,9 @@
 //!    layer   what each source says, known keys only
 //!    load    merged, read section by section, rules between sections -> Settings
 //! ```
-//! All faults are reported at once. Policies are not settings; they have files of their own. Each room declares
-//! its own section, with type, default and meaning of each setting; `print-config`, the docs and the names of the
-//! variables follow from it. This room loads them.
+//! All faults are reported at once. Policies are not settings; they have files of their own. Each
+//! room declares its own section, with type, default and meaning of each setting; `print-config`,
+//! the docs and the names of the variables follow from it. This room loads them.
 
 mod keys;
 mod layer;

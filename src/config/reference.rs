@@ -1,4 +1,5 @@
-//! Variables of envoyproxy/ratelimit. They are not read; a warning names those that are set, and what to write.
+//! Variables of envoyproxy/ratelimit. They are not read: a warning names those that are set and
+//! what to write instead.
 //!
 //! Names of the reference: `src/settings/settings.go` of envoyproxy/ratelimit.
 
@@ -93,10 +94,12 @@ const WITHOUT: &[&str] = &[
     "USE_STATSD",
 ];
 
-/// Names that many programs use. Alone they say nothing of envoyproxy/ratelimit.
+/// Names that many programs use. They count only along with another variable of
+/// envoyproxy/ratelimit.
 const COMMON: &[&str] = &["HOST", "LOG_FORMAT", "LOG_LEVEL", "PORT"];
 
-/// The warning of variables that are set in vain. A setting that is given anyway replaces its variables.
+/// The warning about variables that are set but not read. Variables whose setting is given are not
+/// named.
 pub(super) fn warning(sources: &Sources, reader: &Reader) -> Option<String> {
     let names = sources.environment.iter().filter(|(_, value)| !value.is_empty());
     let set: BTreeSet<&str> = names.filter_map(|(name, _)| name.to_str()).collect();
@@ -118,8 +121,8 @@ pub(super) fn warning(sources: &Sources, reader: &Reader) -> Option<String> {
         parts.push(format!("{}: no equivalent", without.join(", ")));
         found.extend(without);
     }
-    let telling = found.iter().any(|name| !COMMON.contains(name));
-    telling.then(|| {
+    let certain = found.iter().any(|name| !COMMON.contains(name));
+    certain.then(|| {
         format!("variables of envoyproxy/ratelimit are set but not read: {}", parts.join("; "))
     })
 }

@@ -63,7 +63,8 @@ section! {
     }
 }
 
-/// Limits that a node of a policy, and a client, may have: a request that meets one node is within bounds.
+/// Limits that a node of a policy, and a client, may have: a request that meets one node is within
+/// bounds.
 const MAX_LIMITS_OF_A_NODE: usize = 16;
 
 impl Bounds {

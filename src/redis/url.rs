@@ -18,7 +18,8 @@ impl RedisUrl {
     /// Reads a URL that the Redis client can connect to.
     ///
     /// # Errors
-    /// The client's reason against it, without any part of the URL; or that its password was redacted.
+    /// The client's reason against it, without any part of the URL; or that its password was
+    /// redacted.
     pub fn new(url: &str) -> Result<Self, String> {
         match url.into_connection_info() {
             Ok(_) if is_redacted(url) => Err(NOT_A_SECRET.to_owned()),
@@ -64,8 +65,8 @@ impl fmt::Display for RedisUrl {
     }
 }
 
-/// Whether the password of `url` is the mark of one that was not shown. A password that happens to be `***` can be
-/// written as `%2A%2A%2A`.
+/// Whether the password of `url` is the mark of one that was not shown. A password that happens to
+/// be `***` can be written as `%2A%2A%2A`.
 fn is_redacted(url: &str) -> bool {
     redis::parse_redis_url(url).is_some_and(|url| {
         let in_query = url.query_pairs().any(|(name, value)| name == PASSWORD && value == REDACTED);

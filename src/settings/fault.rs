@@ -1,4 +1,5 @@
-//! What is wrong with the settings: all of it at once, each with its key and the place it came from.
+//! What is wrong with the settings: all of it at once, each with its key and the place it came
+//! from.
 //!
 //! A fault never shows a secret. It does not say where in a run the settings were read.
 

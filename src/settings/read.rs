@@ -1,4 +1,5 @@
-//! Takes settings out of the merged sources one by one, and remembers each value's origin and each fault.
+//! Takes settings out of the merged sources one by one, and remembers each value's origin and each
+//! fault.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -55,8 +56,8 @@ impl Reader {
         self.resolved.get(dotted).is_some_and(|resolved| resolved.origin == DEFAULT)
     }
 
-    /// Reads a setting that is one value. In place of one that is refused stands its default, so that the
-    /// rules between settings can be checked all the same.
+    /// Reads a setting that is one value. In place of one that is refused stands its default, so
+    /// that the rules between settings can be checked all the same.
     pub(crate) fn scalar<T: Setting>(
         &mut self,
         section: &str,
@@ -126,7 +127,8 @@ impl Reader {
         self.refuse(&dotted(section, name), message);
     }
 
-    /// Reads the value of `dotted` from the file that `dotted`_file names, without the line end that editors add.
+    /// Reads the value of `dotted` from the file that `dotted`_file names, without the line end
+    /// that editors add.
     pub(crate) fn file<T: Setting>(
         &mut self,
         dotted: &str,

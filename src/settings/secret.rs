@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::value::{Setting, quoted};
 
-/// Stands in place of a secret wherever it would be shown. It is never a secret itself, so that settings that
-/// were printed and stored do not load with it.
+/// Stands in place of a secret wherever it would be shown. It is never a secret itself, so that
+/// settings that were printed and stored do not load with it.
 pub(crate) const REDACTED: &str = "***";
 
 /// The advice where the mark was written for a secret.

@@ -1,4 +1,5 @@
-//! A section of the settings: one declaration gives the type, the keys, their defaults and their docs.
+//! A section of the settings: one declaration gives the type, the keys, their defaults and their
+//! docs.
 //!
 //! Nothing here reads or checks a value.
 
@@ -47,8 +48,9 @@ pub(crate) fn dotted(section: &str, name: &str) -> String {
     if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
 }
 
-/// Declares the type of a section. A field reads `/// doc`, `name: Type = "default" in RANGE`; the range may
-/// be left out, and an empty default is unset. `print-config` and the docs show the doc lines and defaults.
+/// Declares the type of a section. A field reads `/// doc`, `name: Type = "default" in RANGE`; the
+/// range may be left out, and an empty default is unset. `print-config` and the docs show the doc
+/// lines and defaults.
 macro_rules! section {
     (
         $(#[doc = $about:literal])+

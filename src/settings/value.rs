@@ -1,7 +1,7 @@
 //! How each type of setting is read from text and shown again.
 //!
-//! Every source gives text in the end (a YAML scalar, a variable, a flag), so a value means the same
-//! wherever it was written.
+//! Every source gives text in the end (a YAML scalar, a variable, a flag), so a value means the
+//! same wherever it was written.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -169,8 +169,8 @@ impl Setting for Duration {
 impl Setting for SocketAddr {
     const EXPECTED: &'static str = "an address and port such as 0.0.0.0:8081 or [::1]:0";
 
-    /// An address, `localhost:PORT` (127.0.0.1) or `:PORT` (0.0.0.0). No other name: which of its addresses
-    /// is meant would depend on the resolver of the day.
+    /// An address, `localhost:PORT` (127.0.0.1) or `:PORT` (0.0.0.0). No other name: which of its
+    /// addresses is meant would depend on the resolver of the day.
     fn parse(text: &str) -> Option<Self> {
         if let Ok(address) = text.parse() {
             return Some(address);

@@ -1,4 +1,5 @@
-//! Choices of words, in settings and in policies. Each word is declared once; any case is understood.
+//! Choices of words, in settings and in policies. Each word is declared once; any case is
+//! understood.
 
 /// A closed set of words.
 pub(crate) trait Word: Copy + 'static {

@@ -1,7 +1,8 @@
-//! A YAML document as a tree of nodes, each knowing its place and, of a scalar, its text as written.
+//! A YAML document as a tree of nodes, each knowing its place and, of a scalar, its text as
+//! written.
 //!
-//! What a scalar means depends on who asks: `value: 1.10` is the text "1.10", `burst: 1.10` a fault, and in
-//! metadata it is a number. So nothing is resolved until a reader asks.
+//! What a scalar means depends on who asks: `value: 1.10` is the text "1.10", `burst: 1.10` a
+//! fault, and in metadata it is a number. So nothing is resolved until a reader asks.
 
 use std::sync::Arc;
 
@@ -67,8 +68,9 @@ impl Node {
         }
     }
 
-    /// The value of an unquoted whole number: decimal, or with `0x`, `0o` or `0b`; underscores may part
-    /// digits. A leading zero is refused: it is octal to some readers of YAML and decimal to others.
+    /// The value of an unquoted whole number: decimal, or with `0x`, `0o` or `0b`; underscores may
+    /// part digits. A leading zero is refused: it is octal to some readers of YAML and decimal to
+    /// others.
     pub(crate) fn whole(&self) -> Option<u64> {
         let text = self.plain()?;
         let (radix, digits) = match text.get(..2) {
@@ -93,7 +95,8 @@ impl Node {
         }
     }
 
-    /// The node as JSON, by the core schema of YAML 1.2; what has no form in JSON, such as `.inf`, stays text.
+    /// The node as JSON, by the core schema of YAML 1.2; what has no form in JSON, such as `.inf`,
+    /// stays text.
     pub(crate) fn to_json(&self) -> Value {
         match &self.data {
             Data::List(items) => Value::Array(items.iter().map(Self::to_json).collect()),

@@ -3,7 +3,8 @@
 /// The longest value quoted in a message, in characters.
 const MAX_QUOTED: usize = 60;
 
-/// A place among the sources: the file's index, line and column counted from 1; line 0 is the whole file.
+/// A place among the sources: the file's index, line and column counted from 1; line 0 is the whole
+/// file.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct At {
     pub(crate) file: u32,

@@ -1,8 +1,8 @@
 //! YAML text to nodes. The only file that knows the YAML crate.
 //!
-//! Only the first document of a file counts. Aliases are replaced by what they name, within a budget;
-//! `<<` merges mappings. Nothing here recurses, and no tree is deeper than [`MAX_DEPTH`], so no file can
-//! exhaust the stack of this module or of its readers.
+//! Only the first document of a file counts. Aliases are replaced by what they name, within a
+//! budget; `<<` merges mappings. Nothing here recurses, and no tree is deeper than [`MAX_DEPTH`],
+//! so no file can exhaust the stack of this module or of its readers.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -202,7 +202,8 @@ impl Builder<'_> {
         Ok(built.clone())
     }
 
-    /// The entries of a complete mapping with those that `<<` brings; entries written out win, then earlier ones.
+    /// The entries of a complete mapping with those that `<<` brings; entries written out win, then
+    /// earlier ones.
     fn merge(&mut self, map: OpenMap) -> Vec<Entry> {
         let OpenMap { mut entries, mut keys, merged, .. } = map;
         for node in merged {

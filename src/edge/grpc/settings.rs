@@ -62,8 +62,8 @@ impl GrpcSettings {
         }
     }
 
-    /// The bounds of a connection of the `index`-th runtime. The ages differ a little between runtimes, so that not
-    /// all connections end at once.
+    /// The bounds of a connection of the `index`-th runtime. The ages differ a little between
+    /// runtimes, so that not all connections end at once.
     pub fn bounds(&self, listener: &ListenerSettings, index: usize) -> Bounds {
         let runtimes = self.runtimes().max(1) as f64;
         let spread = |age: Duration| age.mul_f64(0.9 + 0.2 * (index as f64 + 0.5) / runtimes);

@@ -19,11 +19,13 @@ section! {
         max_connections: usize = "10000" in 1..,
         /// Open connections from one address. Envoy keeps one connection per worker.
         max_connections_per_peer: usize = "1000" in 1..,
-        /// Concurrent calls on one HTTP/2 connection. Envoy opens another connection when it needs more.
+        /// Concurrent calls on one HTTP/2 connection. Envoy opens another connection when it needs
+        /// more.
         max_streams: u32 = "1024" in 1..=1 << 20,
         /// Bytes of the headers of one request over HTTP/2.
         max_header_bytes: u32 = "262144" in 4_096..=16 << 20,
-        /// Time for the HTTP/2 preface of a new connection, or for the headers of an HTTP/1 request.
+        /// Time for the HTTP/2 preface of a new connection, or for the headers of an HTTP/1
+        /// request.
         handshake_timeout: Duration = "10s",
         /// Time for the message of a call, or the body of a request, to arrive.
         message_timeout: Duration = "10s",

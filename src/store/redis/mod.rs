@@ -65,8 +65,8 @@ impl RedisStore {
         Self::connect_with(settings, MAX_WAITING, Notices::default())
     }
 
-    /// A store as of [`connect`](Self::connect) in which at most `max_waiting` requests wait to be sent. Stores that
-    /// share `notices` log each event of their connections once.
+    /// A store as of [`connect`](Self::connect) in which at most `max_waiting` requests wait to be
+    /// sent. Stores that share `notices` log each event of their connections once.
     ///
     /// # Errors
     /// A URL that cannot be used.

@@ -58,7 +58,8 @@ impl RedisRegistry {
         Self::connect_with(settings, DEFAULT_LOG_CHANGES)
     }
 
-    /// A registry as of [`connect`](Self::connect) whose log keeps `log_changes` changes, at least 1.
+    /// A registry as of [`connect`](Self::connect) whose log keeps `log_changes` changes, at least
+    /// 1.
     ///
     /// # Errors
     /// A URL that cannot be used.
