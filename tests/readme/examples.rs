@@ -14,14 +14,13 @@ use crate::support::tollgate::{Options, Tollgate};
 use crate::support::tools::{has_grpcurl, path};
 
 /// The first lines of blocks that are not run, with the reason.
-const NOT_RUN: [(&str, &str); 4] = [
+const NOT_RUN: [(&str, &str); 3] = [
     ("make run ", "serves until it is stopped, and `make test` is what runs this"),
     ("make bench ", "takes minutes and a machine of its own"),
     (
         "make demo ",
         "serves until it is stopped, and containers need an engine; tests/deploy compares both",
     ),
-    ("make docs ", "builds the book that these tests check"),
 ];
 
 #[test]

@@ -218,7 +218,8 @@ async fn clock_of_redis_ends_a_clients_time(offset: &str) {
 
 #[tokio::test]
 async fn replica_tells_how_far_it_follows_and_when_it_is_cut_off() {
-    let Some(mut redis) = RedisServer::start_with(&["--appendonly", "yes"]) else { return };
+    let flags = ["--appendonly", "yes", "--appendfsync", "always"];
+    let Some(mut redis) = RedisServer::start_with(&flags) else { return };
     let start = || Options::serving(POLICY).redis(redis.url()).start();
     let (here, there) = (start(), start());
     let operator = Operator::of(&here).await;
