@@ -57,7 +57,7 @@ fn check(args: &CheckArgs) -> ExitCode {
     let options = Options {
         default_algorithm: args.default_algorithm,
         merge_domains: args.merge_domains,
-        path: None,
+        ..Options::default()
     };
     let report = policy::check(&args.paths, &options);
     println!("{report}");

@@ -31,8 +31,8 @@ pub(super) fn spawn(
     let following = Arc::clone(process);
     tasks.spawn(async move { following.stop.run_until_cancelled(follow(&following)).await });
     let stopped = process.stop.clone().cancelled_owned();
-    tasks.spawn(sweep::run(Arc::clone(&process.follower), SWEEP_EVERY, stopped));
-    let admin = Admin::new(Arc::clone(&process.follower), process.limiter()?, STORE_DEADLINE);
+    tasks.spawn(sweep::run(Arc::clone(&process.control), SWEEP_EVERY, stopped));
+    let admin = Admin::new(Arc::clone(&process.control), process.limiter()?, STORE_DEADLINE);
     let guard = Guard::new(process.settings.admin.token.as_ref().map(Secret::expose));
     let routes = admin::routes(Arc::new(admin), guard);
     let process = Arc::clone(process);
@@ -50,8 +50,8 @@ pub(super) fn spawn(
 
 /// Keeps the calendar and what operators changed as the registry has them.
 async fn follow(process: &Process) {
-    let (follower, calendar) = (&process.follower, &process.calendar);
-    let registry = &**follower.registry();
+    let (control, calendar) = (&process.control, &process.calendar);
+    let registry = &**control.registry();
     // First, so that no client is taken for expired, or not, by the clock of this machine.
     if let Err(error) = calendar::correct(registry, calendar).await {
         tracing::warn!(
@@ -59,13 +59,16 @@ async fn follow(process: &Process) {
             "the clock of this machine decides when clients expire until that of the registry can be read"
         );
     }
-    tokio::join!(follower.run(), calendar::run(registry, calendar, calendar::DEFAULT_EVERY));
+    tokio::join!(
+        control.follower().run(),
+        calendar::run(registry, calendar, calendar::DEFAULT_EVERY)
+    );
 }
 
 /// Waits until the registry was read once, so that the first requests meet what operators changed: as long as there is
 /// more to read, but not long when nothing comes, as it may be away.
 pub(super) async fn wait_for_registry(process: &Process) {
-    if !process.follower.tried(START_PATIENCE).await {
+    if !process.control.follower().tried(START_PATIENCE).await {
         tracing::warn!("what operators changed is not all in force yet: the registry is silent");
     }
 }

@@ -1,15 +1,15 @@
 //! The errors with which the process ends.
 
+use crate::control::layered::Refusal;
 use crate::edge::grpc::server::ServeError;
-use crate::policy::Faults;
 use crate::redis::BadUrl;
 
 /// Failure to start or to serve.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The policies have faults; all are listed.
-    #[error("{0}")]
-    Policies(Faults),
+    /// The policies have faults.
+    #[error(transparent)]
+    Policies(#[from] Refusal),
     /// An address cannot be listened on.
     #[error(
         "cannot listen on {address} for {listener} ({source}); \

@@ -24,14 +24,15 @@ use self::listen::Listeners;
 use self::process::Process;
 pub use self::ready::ReadyFile;
 use crate::config::{self, Settings};
-use crate::control::feeds::files::Watcher;
-use crate::control::layered::Layered;
+use crate::control::feeds::files::FileFeed;
+use crate::control::layered::{Layered, Origin, Replaced, Since};
+use crate::domain::{Clock as _, WallClock};
 use crate::edge::http::{self, Ops};
 use crate::limiter::key::OPEN_SECRETS;
-use crate::policy::{Compiled, Files, Source};
+use crate::policy::{Files, PolicySet, Source};
 use crate::telemetry::logs::LogHandle;
 
-/// Served when no policies are configured.
+/// The policies without a setting for them.
 const EXAMPLE: &str = include_str!("../../deploy/policies/example.yaml");
 
 /// Serves by `settings` until a signal says stop, then drains. `reread` reads the settings again on SIGHUP.
@@ -42,15 +43,12 @@ pub async fn run(
     reread: impl Fn() -> Result<Settings, config::Faults> + Send + 'static,
 ) -> Result<(), AppError> {
     // Watched before they are read, so that no change falls between.
-    let watcher = settings.policies.path.as_deref().map(Watcher::start);
-    let (layered, compiled) = policies(&settings)?;
-    for warning in &compiled.warnings {
-        tracing::warn!("{warning}");
-    }
-    warn_of_open_secrets(&settings, &compiled);
+    let feed = settings.policies.path.as_deref().map(FileFeed::start);
+    let (layered, set) = policies(&settings, feed.as_ref())?;
+    warn_of_open_secrets(&settings, &set);
     let listeners = Listeners::bind(&settings).await?;
     let signals = drain::Signals::install()?;
-    let process = Arc::new(Process::new(settings, compiled.set, layered)?);
+    let process = Arc::new(Process::new(settings, set, layered)?);
     drain::set_starting(&process).await;
     let (tasks, accepting) = (TaskTracker::new(), CancellationToken::new());
 
@@ -62,7 +60,7 @@ pub async fn run(
     ));
     administer::spawn(&tasks, &process, listeners.admin)?;
     tasks.spawn(http(listeners.http, ops(&process)?, Arc::clone(&process)));
-    reload::spawn(&tasks, Arc::clone(&process), watcher, logs, reread)?;
+    reload::spawn(&tasks, Arc::clone(&process), feed, logs, reread)?;
 
     process.wait_for_stores().await;
     administer::wait_for_registry(&process).await;
@@ -74,21 +72,28 @@ pub async fn run(
     Ok(())
 }
 
-fn warn_of_open_secrets(settings: &Settings, compiled: &Compiled) {
+fn warn_of_open_secrets(settings: &Settings, set: &PolicySet) {
     let configured = settings.policies.path.is_some();
     let open = settings.general.sensitive_key.is_none();
-    if configured && open && compiled.set.marks_sensitive() {
+    if configured && open && set.marks_sensitive() {
         tracing::warn!("{OPEN_SECRETS}");
     }
 }
 
-/// The policies that `settings` name. Reads files: blocks.
-fn policies(settings: &Settings) -> Result<(Layered, Compiled), AppError> {
-    let files = match &settings.policies.path {
-        Some(path) => Files::read(std::slice::from_ref(path)),
-        None => Files::of(vec![Source::new("the built-in example", EXAMPLE)]),
-    };
-    Layered::new(files, settings.policies.clone()).map_err(AppError::Policies)
+/// The policies of `feed`, or the built-in example. Reads files: blocks.
+fn policies(
+    settings: &Settings,
+    feed: Option<&FileFeed>,
+) -> Result<(Layered, PolicySet), AppError> {
+    let example = || Files::of(vec![Source::new("the built-in example", EXAMPLE)]);
+    let files = feed.map_or_else(example, FileFeed::read);
+    let mut layered = Layered::new(settings.policies.clone());
+    let since = Since { version: 1, at: WallClock.now().as_micros() };
+    let Replaced { set, warnings, .. } = layered.replace(Origin::Files, &files, since)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok((layered, set))
 }
 
 fn ops(process: &Arc<Process>) -> Result<Ops<process::Store>, AppError> {

@@ -12,13 +12,14 @@ use tonic_health::server::HealthReporter;
 
 use super::error::AppError;
 use crate::config::Settings;
-use crate::control::follower::{DEFAULT_POLL, Follower};
+use crate::control::Control;
+use crate::control::follower::DEFAULT_POLL;
 use crate::control::layered::Layered;
-use crate::control::mirror::Mirror;
 use crate::control::registry::DEFAULT_LOG_CHANGES;
 use crate::control::registry::any::AnyRegistry;
 use crate::control::registry::embedded::EmbeddedRegistry;
 use crate::control::registry::redis::RedisRegistry;
+use crate::control::writer::Writer;
 use crate::domain::{CalendarClock, Commit, Group, Key, SystemClock};
 use crate::edge::grpc::response::Responder;
 use crate::edge::grpc::rls::Rls;
@@ -46,8 +47,8 @@ const REGISTRY_FILE: &str = "registry.redb";
 pub(super) struct Process {
     pub(super) settings: Settings,
     pub(super) shared: Arc<Shared>,
-    /// Keeps what operators changed in force.
-    pub(super) follower: Arc<Follower<AnyRegistry, Mirror>>,
+    /// Brings policies, clients and modes to what is shared.
+    pub(super) control: Arc<Control<AnyRegistry>>,
     /// Says which clients have expired.
     pub(super) calendar: Arc<CalendarClock>,
     pub(super) metrics: Arc<Metrics>,
@@ -116,11 +117,11 @@ impl Process {
         };
         let responder = Responder { settings: settings.response.clone(), hasher };
         let shared = Arc::new(shared);
-        let mirror = Arc::new(Mirror::new(Arc::clone(&shared), layered));
+        let writer = Arc::new(Writer::new(Arc::clone(&shared), layered));
         let registry = Arc::new(registry(&settings)?);
         let shares = settings.redis.url.is_some();
         Ok(Self {
-            follower: Arc::new(Follower::new(registry, mirror, DEFAULT_POLL)),
+            control: Arc::new(Control::new(registry, writer, DEFAULT_POLL)),
             calendar,
             shared,
             health: HealthReporter::new(),
@@ -196,7 +197,7 @@ impl Process {
         self.metrics.unreadable_states.inner().store(unreadable, Ordering::Relaxed);
         let counters = i64::try_from(self.memory.len()).unwrap_or(i64::MAX);
         self.metrics.memory_counters.set(counters);
-        let progress = self.follower.progress();
+        let progress = self.control.follower().progress();
         self.metrics.registry_up.set(progress.reached.into());
         let revision = i64::try_from(progress.revision).unwrap_or(i64::MAX);
         self.metrics.registry_revision.set(revision);

@@ -1,6 +1,4 @@
-//! Reloading while traffic flows: policies when their files change or on SIGHUP, the log level and the mode on SIGHUP.
-//!
-//! On a fault the last good policies stay in force; a metric and the log say so.
+//! SIGHUP: reads the log level and the mode again, and asks for the policy files to be read again.
 
 use std::sync::Arc;
 
@@ -11,37 +9,34 @@ use super::drain;
 use super::error::AppError;
 use super::process::Process;
 use crate::config::{self, Settings};
-use crate::control::feeds::files::Watcher;
-use crate::policy::Files;
+use crate::control::feeds;
+use crate::control::feeds::files::FileFeed;
 use crate::telemetry::logs::LogHandle;
 
-/// Starts the task that reloads until the process stops.
+/// Starts the tasks that bring changed policy files in force and answer SIGHUP, until the process
+/// stops. Without `feed` there are no files.
 pub(super) fn spawn(
     tasks: &TaskTracker,
     process: Arc<Process>,
-    mut watcher: Option<Watcher>,
+    feed: Option<FileFeed>,
     logs: LogHandle,
     reread: impl Fn() -> Result<Settings, config::Faults> + Send + 'static,
 ) -> Result<(), AppError> {
     let mut hangup = drain::on(SignalKind::hangup())?;
+    let files = feed.as_ref().map(FileFeed::reread);
+    if let Some(feed) = feed {
+        let (writer, stop) = (Arc::clone(process.control.writer()), process.stop.clone());
+        tasks.spawn(async move { stop.run_until_cancelled(feeds::drive(feed, writer)).await });
+    }
     tasks.spawn(async move {
-        loop {
-            tokio::select! {
-                () = process.stop.cancelled() => return,
-                () = changed(watcher.as_mut()) => {}
-                _ = hangup.recv() => reapply(&process, &logs, reread()),
+        while let Some(Some(())) = process.stop.run_until_cancelled(hangup.recv()).await {
+            reapply(&process, &logs, reread());
+            if let Some(files) = &files {
+                files.request();
             }
-            reload(&process).await;
         }
     });
     Ok(())
-}
-
-async fn changed(watcher: Option<&mut Watcher>) {
-    match watcher {
-        Some(watcher) => watcher.changed().await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Settings that change while tollgate runs. All others need a restart.
@@ -69,29 +64,5 @@ fn reapply(process: &Process, logs: &LogHandle, settings: Result<Settings, confi
             }
         }
         Err(faults) => tracing::error!("the settings stay as they are:\n{faults}"),
-    }
-}
-
-async fn reload(process: &Process) {
-    let Some(path) = process.settings.policies.path.clone() else { return };
-    let mirror = Arc::clone(process.follower.mirror());
-    let load = move || mirror.replace_files(Files::read(&[path]));
-    match tokio::task::spawn_blocking(load).await {
-        Ok(Ok((version, warnings))) => {
-            for warning in &warnings {
-                tracing::warn!("{warning}");
-            }
-            let rules = process.shared.policies.current().policies.rules().len();
-            process.metrics.reloads_ok.inc();
-            tracing::info!(version, rules, "policies reloaded");
-        }
-        Ok(Err(faults)) => {
-            process.metrics.reloads_failed.inc();
-            tracing::error!("the policies stay as they are; mend these faults:\n{faults}");
-        }
-        Err(error) => {
-            process.metrics.reloads_failed.inc();
-            tracing::error!(%error, "the policies stay as they are: reading them failed");
-        }
     }
 }

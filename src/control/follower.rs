@@ -8,13 +8,14 @@ mod keys;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::Instant;
 
 use self::keys::Keys;
@@ -32,14 +33,25 @@ const SAY_EVERY: usize = 100_000;
 /// What is in memory of the registry.
 ///
 /// # Concurrency
-/// Calls come one after the other, under a lock, perhaps on the task of a writer: they must not block. Their order
-/// alone says what is newer: when the registry was restored, a record is replaced by one of a lower revision.
+/// Calls come one after the other, perhaps on the task of a writer: they must not block. Their order
+/// alone says what is newer: when the registry was restored, a record is replaced by one of a lower
+/// revision.
 pub trait Mirror: Send + Sync + 'static {
-    /// Puts each record in the place of what was there, or takes it out, in this order. An entry may be told again.
+    /// Puts each record in the place of what was there, or takes it out, in this order. An entry may
+    /// come again.
     fn apply(&self, entries: Vec<Entry>);
 
     /// Takes out every record whose key `keep` does not keep.
     fn retain(&self, keep: &dyn Fn(&[u8]) -> bool);
+
+    /// Waits until everything that came is in force: the registry as it was at `revision`.
+    ///
+    /// # Cancel safety
+    /// Dropped, what came is put in force nevertheless, in its order.
+    fn settle(self: &Arc<Self>, revision: u64) -> impl Future<Output = ()> + Send {
+        let _ = revision;
+        std::future::ready(())
+    }
 }
 
 /// How far a follower is.
@@ -67,28 +79,28 @@ pub struct Follower<R, M> {
     registry: Arc<R>,
     mirror: Arc<M>,
     poll: Duration,
-    state: Mutex<State>,
+    followed: Mutex<Followed>,
+    /// How many looks at the registry have begun.
+    looks: AtomicU64,
     progress: watch::Sender<Progress>,
-    /// Somebody waits for a revision.
+    /// A caller waits for a revision.
     hurry: Notify,
 }
 
-/// What is known of the mirror. Locked while it changes.
+/// The part of the registry's history that the mirror has. Locked while the mirror changes.
 #[derive(Debug, Default)]
-struct State {
+struct Followed {
     /// The mirror has every change up to this write; none: before the first scan, or while one is
     /// under way.
     mark: Option<Mark>,
-    /// How many looks at the registry have begun.
-    looks: u64,
     /// Records that a scan met in a state newer than its mark, each with its own revision: older
     /// changes do not count.
     ahead: HashMap<Bytes, u64>,
-    /// Whether the mirror was told anything yet.
-    told: bool,
+    /// A scan has begun before, so the mirror may hold records.
+    scanned: bool,
 }
 
-impl State {
+impl Followed {
     /// Whether a scan met records of writes that the log, which is known up to `revision`, does not
     /// have: the registry lost these writes during the scan. `newest`: the log ends there.
     fn has_lost(&self, newest: bool, revision: u64) -> bool {
@@ -109,7 +121,8 @@ impl<R, M> Follower<R, M> {
             registry,
             mirror,
             poll,
-            state: Mutex::default(),
+            followed: Mutex::default(),
+            looks: AtomicU64::new(0),
             progress: watch::Sender::default(),
             hurry: Notify::new(),
         }
@@ -148,7 +161,7 @@ impl<R, M> Follower<R, M> {
     /// registry has now; to false when nothing more of it came within `patience`.
     pub async fn caught_up(&self, revision: u64, patience: Duration) -> bool {
         // A look that began before may answer from a history that the registry has lost.
-        let looks = self.state.lock().looks;
+        let looks = self.looks.load(Ordering::Relaxed);
         self.hurry.notify_one();
         self.until(patience, |progress| {
             progress.synced && progress.look > looks && progress.revision >= revision
@@ -181,17 +194,18 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
     /// Brings the mirror to a write of this process before its writer answers. False: the mirror
     /// got nothing more within `patience`; it follows later.
     pub async fn applied(&self, written: &Written, changes: &[Change], patience: Duration) -> bool {
-        self.apply_own(written, changes) || self.caught_up(written.mark.revision, patience).await
+        self.apply_own(written, changes).await
+            || self.caught_up(written.mark.revision, patience).await
     }
 
     /// Applies a write without asking the registry, if the mirror has the write before it. False:
     /// other writers' changes come first, or the registry lost writes that the mirror has.
-    fn apply_own(&self, written: &Written, changes: &[Change]) -> bool {
-        let mut state = self.state.lock();
-        if state.mark == Some(written.mark) {
+    async fn apply_own(&self, written: &Written, changes: &[Change]) -> bool {
+        let mut followed = self.followed.lock().await;
+        if followed.mark == Some(written.mark) {
             return true;
         }
-        if state.mark != Some(written.previous) || !state.ahead.is_empty() {
+        if followed.mark != Some(written.previous) || !followed.ahead.is_empty() {
             return false;
         }
         let revision = written.mark.revision;
@@ -199,7 +213,8 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
             let record = |value: &Bytes| Record { value: value.clone(), revision };
             (change.key.clone(), change.value.as_ref().map(record))
         };
-        self.advance(&mut state, changes.iter().map(entry).collect(), written.mark);
+        let entries = changes.iter().map(entry).collect();
+        self.advance(&mut followed, entries, written.mark).await;
         true
     }
 
@@ -240,11 +255,8 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
     async fn look(&self) -> Result<(), RegistryError> {
         let mut scans = 0;
         loop {
-            let (from, look) = {
-                let mut state = self.state.lock();
-                state.looks += 1;
-                (state.mark, state.looks)
-            };
+            let from = self.followed.lock().await.mark;
+            let look = self.looks.fetch_add(1, Ordering::Relaxed) + 1;
             let delta = match from {
                 Some(from) => self.registry.since(from).await?,
                 None => Delta::TooOld,
@@ -256,7 +268,7 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
                     scans += 1;
                 }
                 Delta::Changes { mark, entries } => {
-                    if self.follow(look, from, mark, entries) {
+                    if self.follow(look, from, mark, entries).await {
                         return Ok(());
                     }
                 }
@@ -265,16 +277,16 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
     }
 
     /// Applies the changes from one mark to another. True: there are no more.
-    fn follow(&self, look: u64, from: Option<Mark>, mark: Mark, entries: Vec<Entry>) -> bool {
-        let mut state = self.state.lock();
+    async fn follow(&self, look: u64, from: Option<Mark>, mark: Mark, entries: Vec<Entry>) -> bool {
+        let mut followed = self.followed.lock().await;
         let newest = from == Some(mark);
         // Otherwise an own write was faster, and these changes are old in part.
-        let untouched = state.mark == from;
+        let untouched = followed.mark == from;
         if untouched && !newest {
-            self.advance(&mut state, entries, mark);
+            self.advance(&mut followed, entries, mark).await;
         }
-        if untouched && state.has_lost(newest, mark.revision) {
-            state.mark = None;
+        if untouched && followed.has_lost(newest, mark.revision) {
+            followed.mark = None;
             return false;
         }
         self.progress.send_modify(|progress| progress.look = look);
@@ -285,11 +297,11 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
     /// not replace what it met.
     async fn scan(&self, look: u64, careful: bool) -> Result<(), RegistryError> {
         let again = {
-            let mut state = self.state.lock();
-            state.mark = None;
-            state.ahead.clear();
+            let mut followed = self.followed.lock().await;
+            followed.mark = None;
+            followed.ahead.clear();
             self.progress.send_modify(|progress| (progress.revision, progress.records) = (0, 0));
-            std::mem::replace(&mut state.told, true)
+            std::mem::replace(&mut followed.scanned, true)
         };
         let (mut records, mut said) = (0, 0);
         let mut keys = Keys::default();
@@ -319,12 +331,13 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
         if said > 0 {
             tracing::info!(records, revision = mark.revision, "the registry is read");
         }
-        let mut state = self.state.lock();
+        let mut followed = self.followed.lock().await;
         if again {
             self.mirror.retain(&|key| keys.contains(key));
         }
-        state.ahead = ahead;
-        state.mark = Some(mark);
+        self.mirror.settle(mark.revision).await;
+        followed.ahead = ahead;
+        followed.mark = Some(mark);
         self.progress.send_modify(|progress| {
             progress.revision = mark.revision;
             progress.look = look;
@@ -334,19 +347,20 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
     }
 
     /// Applies the changes that lead to `mark` from the one before.
-    fn advance(&self, state: &mut State, mut entries: Vec<Entry>, mark: Mark) {
-        if !state.ahead.is_empty() {
+    async fn advance(&self, followed: &mut Followed, mut entries: Vec<Entry>, mark: Mark) {
+        if !followed.ahead.is_empty() {
             entries.retain(|(key, record)| {
-                let Some(ahead) = state.ahead.get(key) else { return true };
+                let Some(ahead) = followed.ahead.get(key) else { return true };
                 let here = record.as_ref().is_some_and(|record| record.revision >= *ahead);
                 if here {
-                    state.ahead.remove(key);
+                    followed.ahead.remove(key);
                 }
                 here
             });
         }
         self.mirror.apply(entries);
-        state.mark = Some(mark);
+        self.mirror.settle(mark.revision).await;
+        followed.mark = Some(mark);
         self.progress.send_modify(|progress| progress.revision = mark.revision);
     }
 }

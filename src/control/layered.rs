@@ -1,110 +1,221 @@
-//! Policies of files and policies applied at run time, in force together.
+//! Policies of several feeds, put together: which of them are in force, and why the others are not.
 //!
-//! A domain in the files wins: an applied policy of that domain is kept and waits. One that does not compile, as another
-//! version may have accepted it, is left out and never keeps the others from being in force. Nothing here knows where
-//! applied policies are kept.
+//! Of two feeds with a policy of the same domain the one of higher precedence is in force; the other
+//! one is shadowed and waits. Pure: nothing here publishes, logs or keeps time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::policy::{Compiled, Fault, Faults, Files, Options, PolicySet, Source, Warning, compile};
 
-/// A policy that was applied at run time.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Applied {
-    /// Its text.
-    pub yaml: Arc<str>,
-    /// The revision of the change that applied it.
-    pub revision: u64,
-    /// When, in microseconds since 1970.
-    pub updated_at: u64,
+/// The feeds of policies, by precedence: the first one that has a policy of a domain wins.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Origin {
+    /// Policy files.
+    Files,
+    /// Policies that operators applied at run time.
+    Registry,
 }
 
-/// An applied policy, and whether it can be used.
+impl Origin {
+    /// The word in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Registry => "registry",
+        }
+    }
+}
+
+/// The point from which on a feed has had a policy as it is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Since {
+    /// The revision of the registry, or the version of the policy set that first had it.
+    pub version: u64,
+    /// The time, in microseconds since 1970.
+    pub at: u64,
+}
+
+/// The policy of one domain, as one feed has it.
 #[derive(Clone, Debug)]
-pub struct Standing {
-    /// The policy.
-    pub applied: Applied,
-    /// Its warnings, or why it is left out.
+pub struct Offer {
+    /// Its texts, usually one, each with its rank among all texts of its feed.
+    texts: Vec<(usize, Source)>,
+    /// When it came.
+    pub since: Since,
+    /// Its warnings, or the reason why it is left out.
     pub outcome: Result<Vec<Warning>, Faults>,
+}
+
+impl Offer {
+    /// Its text; of several the first one.
+    pub fn text(&self) -> String {
+        let first = self.texts.first().map(|(_, source)| String::from_utf8_lossy(&source.text));
+        first.map(String::from).unwrap_or_default()
+    }
+
+    fn has_texts_of(&self, other: &Self) -> bool {
+        self.texts.len() == other.texts.len()
+            && self.texts.iter().zip(&other.texts).all(|((_, a), (_, b))| a.text == b.text)
+    }
+}
+
+/// The text of a domain's policy, of a feed that changes one domain at a time.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NewText {
+    /// The text.
+    pub yaml: Arc<str>,
+    /// When it came.
+    pub since: Since,
+}
+
+/// Changes of single domains, in this order; none: the policy is deleted.
+pub type DomainChanges = Vec<(Arc<str>, Option<NewText>)>;
+
+/// The place of an offer among those of other feeds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// It is in force.
+    InForce,
+    /// A feed of higher precedence has a policy of the domain.
+    ShadowedBy(Origin),
+    /// It has faults.
+    LeftOut(Faults),
+}
+
+/// The reason why a feed's policies were not put in force; those before stay.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// They have faults.
+    #[error("{0}")]
+    Faults(#[from] Faults),
+    /// There are none, and so many domains would lose their limits.
+    #[error(
+        "no policy is left, and {0} domains would lose their limits; \
+         set policies.allow_empty to true if that is meant"
+    )]
+    Empty(usize),
+    /// The compiler failed.
+    #[error("compiling them failed: {0}")]
+    Failed(String),
+}
+
+/// The domains in which one state of a feed differs from the one before, each list in order.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Difference {
+    /// Domains that are new.
+    pub added: Vec<Arc<str>>,
+    /// Domains that are gone.
+    pub removed: Vec<Arc<str>>,
+    /// Domains with other texts.
+    pub changed: Vec<Arc<str>>,
+}
+
+/// The outcome of new policies of a whole feed.
+#[derive(Debug)]
+pub struct Replaced {
+    /// Everything in force, of all feeds.
+    pub set: PolicySet,
+    /// The warnings of the new policies.
+    pub warnings: Vec<Warning>,
+    /// What differs.
+    pub difference: Difference,
 }
 
 /// A policy text without faults.
 #[derive(Debug)]
 pub struct Checked {
-    /// Whose policy it is.
+    /// The domain of the policy.
     pub domain: Arc<str>,
-    /// Whether it marks values as sensitive.
+    /// The policy marks values as sensitive.
     pub sensitive: bool,
-    /// What is odd about it.
+    /// What works but is probably not meant.
     pub warnings: Vec<Warning>,
 }
 
-/// Checks the text of one policy by itself; `name` is what faults call it.
+/// Checks the text of one policy by itself; `name` is its name in faults.
 ///
 /// # Errors
 /// Every fault.
 pub fn check_text(name: &str, yaml: &str, options: &Options) -> Result<Checked, Faults> {
-    let Compiled { set, warnings } = compile(&[Source::new(name, yaml)], options)?;
+    let Compiled { set, warnings, .. } = compile(&[Source::new(name, yaml)], options)?;
     let domain = set.domains().first().map(|domain| Arc::clone(domain.name()));
     let sensitive = set.marks_sensitive();
     Ok(Checked { domain: domain.unwrap_or_default(), sensitive, warnings })
 }
 
-/// What is in force, by where it comes from.
-#[derive(Debug)]
+/// The policies of every feed. A clone shares them.
+#[derive(Clone, Debug)]
 pub struct Layered {
     options: Options,
-    files: Files,
-    file_domains: BTreeSet<Arc<str>>,
-    applied: BTreeMap<Arc<str>, Standing>,
+    /// By precedence; a feed without policies may be absent.
+    layers: BTreeMap<Origin, Layer>,
 }
 
+/// The policies of one feed.
+type Layer = BTreeMap<Arc<str>, Arc<Offer>>;
+
 impl Layered {
-    /// The policies of `files` alone.
-    ///
-    /// # Errors
-    /// Every fault of the files.
-    pub fn new(files: Files, options: Options) -> Result<(Self, Compiled), Faults> {
-        let compiled = files.compile(&options)?;
-        let file_domains = domains(&compiled.set);
-        Ok((Self { options, files, file_domains, applied: BTreeMap::new() }, compiled))
+    /// No policies.
+    pub const fn new(options: Options) -> Self {
+        Self { options, layers: BTreeMap::new() }
     }
 
-    /// Puts other files in the place of the present ones, which stay when these have faults. The set has the applied
-    /// policies in it; the warnings are those of the files.
+    /// Puts `files` in the place of everything that `origin` had. On an error everything stays.
     ///
     /// # Errors
-    /// Every fault of the files.
-    pub fn replace_files(&mut self, files: Files) -> Result<Compiled, Faults> {
-        let compiled = files.compile(&self.options)?;
-        self.file_domains = domains(&compiled.set);
-        self.files = files;
-        Ok(Compiled { set: self.set(), warnings: compiled.warnings })
+    /// Every fault of the files; or there are no policies in them, unless that is allowed or there
+    /// were none before.
+    pub fn replace(
+        &mut self,
+        origin: Origin,
+        files: &Files,
+        since: Since,
+    ) -> Result<Replaced, Refusal> {
+        let Compiled { set, warnings, domains } = files.compile(&self.options)?;
+        let before = self.layers.get(&origin);
+        let lost = before.map_or(0, BTreeMap::len);
+        if domains.is_empty() && lost > 0 && !self.options.allow_empty {
+            return Err(Refusal::Empty(lost));
+        }
+        let layer = layer_of(files.sources(), domains, since, before);
+        let difference = difference(before, &layer);
+        let alone = self.layers.keys().all(|other| *other == origin);
+        self.layers.insert(origin, layer);
+        let set = if alone { set } else { self.set() };
+        Ok(Replaced { set, warnings, difference })
     }
 
-    /// Takes over changes of applied policies, in this order; none: deleted. Whether anything changed.
-    pub fn apply(&mut self, changes: Vec<(Arc<str>, Option<Applied>)>) -> bool {
-        let mut changed = false;
-        for (domain, applied) in changes {
-            if self.applied.get(&domain).map(|standing| &standing.applied) == applied.as_ref() {
+    /// Takes over changes of single domains of `origin`. A policy with faults is left out and does
+    /// not keep others from being in force. Returns the domains that changed.
+    pub fn change(&mut self, origin: Origin, changes: DomainChanges) -> Vec<Arc<str>> {
+        let mut layer = self.layers.remove(&origin).unwrap_or_default();
+        let mut changed = Vec::new();
+        for (domain, text) in changes {
+            let there = layer.get(&domain);
+            let Some(NewText { yaml, since }) = text else {
+                if layer.remove(&domain).is_some() {
+                    changed.push(domain);
+                }
+                continue;
+            };
+            if there.is_some_and(|there| there.since == since && there.text() == *yaml) {
                 continue;
             }
-            changed |= match applied {
-                None => self.applied.remove(&domain).is_some(),
-                Some(applied) => {
-                    let outcome = self.check(&domain, &applied.yaml);
-                    self.applied.insert(domain, Standing { applied, outcome });
-                    true
-                }
-            };
+            let source = Source::new(source_name(&domain), yaml.as_bytes());
+            let outcome = self.check(&domain, &source.name, &yaml);
+            let offer = Offer { texts: vec![(0, source)], since, outcome };
+            layer.insert(Arc::clone(&domain), Arc::new(offer));
+            changed.push(domain);
+        }
+        if !layer.is_empty() {
+            self.layers.insert(origin, layer);
         }
         changed
     }
 
-    fn check(&self, domain: &Arc<str>, yaml: &str) -> Result<Vec<Warning>, Faults> {
-        let name = source_name(domain);
-        let checked = check_text(&name, yaml, &self.options)?;
+    fn check(&self, domain: &Arc<str>, name: &str, yaml: &str) -> Result<Vec<Warning>, Faults> {
+        let checked = check_text(name, yaml, &self.options)?;
         if checked.domain == *domain {
             return Ok(checked.warnings);
         }
@@ -114,35 +225,60 @@ impl Layered {
 
     /// Everything that is in force.
     pub fn set(&self) -> PolicySet {
-        let mut sources = self.files.sources().to_vec();
-        for (domain, standing) in &self.applied {
-            if standing.outcome.is_ok() && !self.is_shadowed(domain) {
-                sources.push(Source::new(source_name(domain), standing.applied.yaml.as_bytes()));
+        let mut layers: Vec<Origin> = self.layers.keys().copied().collect();
+        loop {
+            match compile(&self.sources(&layers), &self.options) {
+                Ok(compiled) => return compiled.set,
+                // Each compiles by itself and no two are of one domain. Should they clash
+                // nevertheless, feeds of higher precedence stay in force.
+                Err(faults) => {
+                    let Some(origin) = layers.pop() else { return PolicySet::default() };
+                    let feed = origin.name();
+                    tracing::error!(feed, "the policies of a feed are left out:\n{faults}");
+                }
             }
         }
-        match compile(&sources, &self.options) {
-            Ok(compiled) => compiled.set,
-            // Each compiles by itself and no two are of one domain; should they clash all the same, the files stay.
-            Err(faults) => {
-                tracing::error!("policies applied at run time are left out:\n{faults}");
-                self.files.compile(&self.options).map(|compiled| compiled.set).unwrap_or_default()
-            }
+    }
+
+    /// The texts in force, by feed and rank.
+    fn sources(&self, origins: &[Origin]) -> Vec<Source> {
+        let mut sources = Vec::new();
+        for (origin, layer) in self.layers.iter().filter(|(origin, _)| origins.contains(origin)) {
+            let in_force = layer.iter().filter(|(domain, offer)| {
+                offer.outcome.is_ok() && self.shadowed_by(*origin, domain).is_none()
+            });
+            let mut ranked: Vec<_> = in_force.flat_map(|(_, offer)| &offer.texts).collect();
+            ranked.sort_by_key(|(rank, _)| *rank);
+            sources.extend(ranked.into_iter().map(|(_, source)| source.clone()));
         }
+        sources
     }
 
-    /// Whether the files have a policy of `domain`.
-    pub fn is_shadowed(&self, domain: &str) -> bool {
-        self.file_domains.contains(domain)
+    /// The feed of higher precedence than `origin` whose policy of `domain` is in force.
+    pub fn shadowed_by(&self, origin: Origin, domain: &str) -> Option<Origin> {
+        let mut above = self.layers.range(..origin);
+        let has = |layer: &Layer| layer.get(domain).is_some_and(|offer| offer.outcome.is_ok());
+        above.find(|(_, layer)| has(layer)).map(|(above, _)| *above)
     }
 
-    /// The domains that files define, in order.
-    pub const fn file_domains(&self) -> &BTreeSet<Arc<str>> {
-        &self.file_domains
+    /// Every policy of `domain`, by precedence: its feed, since when the feed has it, and whether it
+    /// is in force.
+    pub fn standings(&self, domain: &str) -> Vec<(Origin, Since, Standing)> {
+        let offered = self.layers.iter().filter_map(|(o, layer)| Some((*o, layer.get(domain)?)));
+        let standing = |(origin, offer): (Origin, &Arc<Offer>)| {
+            let standing = match (&offer.outcome, self.shadowed_by(origin, domain)) {
+                (Err(faults), _) => Standing::LeftOut(faults.clone()),
+                (Ok(_), Some(above)) => Standing::ShadowedBy(above),
+                (Ok(_), None) => Standing::InForce,
+            };
+            (origin, offer.since, standing)
+        };
+        offered.map(standing).collect()
     }
 
-    /// Every applied policy, by domain.
-    pub const fn applied(&self) -> &BTreeMap<Arc<str>, Standing> {
-        &self.applied
+    /// The policies of one feed, by domain.
+    pub fn offers(&self, origin: Origin) -> impl Iterator<Item = (&Arc<str>, &Arc<Offer>)> {
+        self.layers.get(&origin).into_iter().flatten()
     }
 
     /// What policies leave open.
@@ -151,85 +287,52 @@ impl Layered {
     }
 }
 
-/// What faults call an applied policy.
+/// The name of an applied policy in faults.
 fn source_name(domain: &str) -> String {
     format!("rpc:{domain}")
 }
 
-fn domains(set: &PolicySet) -> BTreeSet<Arc<str>> {
-    set.domains().into_iter().map(|domain| Arc::clone(domain.name())).collect()
+/// The offers of a whole feed; `domains`: that of each source, same order. An offer that `before`
+/// had keeps its time.
+fn layer_of(
+    sources: &[Source],
+    domains: Vec<Arc<str>>,
+    since: Since,
+    before: Option<&Layer>,
+) -> Layer {
+    let mut offers: BTreeMap<Arc<str>, Offer> = BTreeMap::new();
+    for (rank, (source, domain)) in sources.iter().zip(domains).enumerate() {
+        let offer = Offer { texts: Vec::new(), since, outcome: Ok(Vec::new()) };
+        offers.entry(domain).or_insert(offer).texts.push((rank, source.clone()));
+    }
+    let kept = |(domain, mut offer): (Arc<str>, Offer)| {
+        if let Some(before) = before.and_then(|before| before.get(&domain))
+            && before.has_texts_of(&offer)
+        {
+            offer.since = before.since;
+        }
+        (domain, Arc::new(offer))
+    };
+    offers.into_iter().map(kept).collect()
+}
+
+fn difference(before: Option<&Layer>, after: &Layer) -> Difference {
+    let empty = Layer::new();
+    let before = before.unwrap_or(&empty);
+    let mut difference = Difference::default();
+    for (domain, offer) in after {
+        match before.get(domain) {
+            None => difference.added.push(Arc::clone(domain)),
+            Some(before) if !before.has_texts_of(offer) => {
+                difference.changed.push(Arc::clone(domain));
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = before.keys().filter(|domain| !after.contains_key(*domain));
+    difference.removed = gone.map(Arc::clone).collect();
+    difference
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn yaml(domain: &str, requests: u32) -> String {
-        let limit = format!("{{unit: minute, requests_per_unit: {requests}}}");
-        format!("domain: {domain}\ndescriptors: [{{key: a, rate_limit: {limit}}}]\n")
-    }
-
-    fn layered() -> Layered {
-        let files = Files::of(vec![Source::new("a.yaml", yaml("edge", 1))]);
-        Layered::new(files, Options::default()).unwrap().0
-    }
-
-    fn change(domain: &str, revision: u64, yaml: &str) -> (Arc<str>, Option<Applied>) {
-        let applied = Applied { yaml: yaml.into(), revision, updated_at: 0 };
-        (domain.into(), Some(applied))
-    }
-
-    fn places(layered: &Layered) -> Vec<String> {
-        layered.set().rules().iter().map(|rule| rule.place.to_string()).collect()
-    }
-
-    #[test]
-    fn applied_policy_joins_files_and_a_file_of_its_domain_wins() {
-        let mut layered = layered();
-        let changes =
-            vec![change("orders", 1, &yaml("orders", 2)), change("edge", 2, &yaml("edge", 3))];
-        assert!(layered.apply(changes));
-        assert_eq!(places(&layered), ["a.yaml:2:15", "rpc:orders:2:15"]);
-        assert!(layered.is_shadowed("edge") && !layered.is_shadowed("orders"));
-
-        let files = Files::of(vec![Source::new("b.yaml", yaml("orders", 4))]);
-        layered.replace_files(files).unwrap();
-        assert_eq!(places(&layered), ["b.yaml:2:15", "rpc:edge:2:15"]);
-    }
-
-    #[test]
-    fn faulty_policy_is_left_out_and_harms_nobody() {
-        let mut layered = layered();
-        let changes = vec![
-            change("bad", 1, "domain: bad\nrules: []\n"),
-            change("other", 2, &yaml("another", 1)),
-            change("good", 3, &yaml("good", 1)),
-        ];
-        assert!(layered.apply(changes));
-        assert_eq!(places(&layered), ["a.yaml:2:15", "rpc:good:2:15"]);
-        let faults = |domain: &str| layered.applied()[domain].outcome.as_ref().unwrap_err();
-        assert!(faults("bad").to_string().contains("rpc:bad:2:1: unknown key \"rules\""));
-        assert_eq!(faults("other").to_string(), "rpc:other: is the policy of domain \"another\"");
-    }
-
-    #[test]
-    fn change_told_again_is_none_and_of_two_the_later_call_counts() {
-        let mut layered = layered();
-        assert!(layered.apply(vec![change("orders", 5, &yaml("orders", 2))]));
-        assert!(!layered.apply(vec![change("orders", 5, &yaml("orders", 2))]));
-        assert!(layered.apply(vec![change("orders", 4, &yaml("orders", 3))]));
-        assert_eq!(layered.applied()["orders"].applied.revision, 4);
-        assert!(layered.apply(vec![("orders".into(), None)]));
-        assert!(!layered.apply(vec![("orders".into(), None)]));
-        assert!(layered.applied().is_empty());
-    }
-
-    #[test]
-    fn files_with_faults_leave_everything_as_it_is() {
-        let mut layered = layered();
-        layered.apply(vec![change("orders", 1, &yaml("orders", 2))]);
-        let bad = Files::of(vec![Source::new("b.yaml", "domain: [")]);
-        assert!(layered.replace_files(bad).is_err());
-        assert_eq!(places(&layered), ["a.yaml:2:15", "rpc:orders:2:15"]);
-    }
-}
+mod tests;

@@ -1,13 +1,20 @@
-//! The control plane: what operators and files change, brought to what the limiter reads.
+//! The control plane: brings policies, clients and modes to the limiter.
 //!
-//! * [`feeds`]: where policies come from.
-//! * [`registry`]: where what operators change at run time is kept.
-//! * [`follower`]: keeps what is in memory as the registry is.
+//! ```text
+//!  feeds: files ------------------------ drive --> writer --> policies, clients, modes
+//!  registry (redis | embedded) <-- follower ----->   |            (the limiter reads)
+//!      ^                                             '--> layered: which policy is in force
+//!      '-- admin, sweep
+//! ```
+//! * [`Control`]: the registry, its follower and the writer of a process.
+//! * [`writer`]: the only writer of what the limiter reads.
+//! * [`layered`]: the policies of all feeds, by precedence.
+//! * [`feeds`]: feeds of policies, and the loop that drives them.
+//! * [`registry`]: storage of what operators change at run time.
+//! * [`follower`]: keeps memory as the registry is.
 //! * [`calendar`]: keeps the calendar clock of the process as the registry's.
-//! * [`record`]: what the registry's records are called and hold.
-//! * [`mirror`]: the registry's records and the policy files, in force.
-//! * [`layered`]: policies of files and policies applied at run time, together.
-//! * `audit`: a log line per change.
+//! * [`record`]: keys and values of the registry's records.
+//! * `audit`, `report`: log lines.
 //! * [`sweep`]: deletes the records of clients that have expired.
 
 pub(crate) mod audit;
@@ -15,29 +22,66 @@ pub mod calendar;
 pub mod feeds;
 pub mod follower;
 pub mod layered;
-pub mod mirror;
 pub mod record;
 pub mod registry;
+mod report;
 pub mod sweep;
+pub mod writer;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::follower::Follower;
-use self::mirror::Mirror;
 use self::registry::{Change, Registry, RegistryError, Written};
+use self::writer::Writer;
+use crate::limiter::Shared;
 
-/// How long a change waits to be in force here before it is acknowledged all the same: it is stored by then.
+/// The longest wait for a change to be in force here before it is acknowledged; it is stored by then.
 const FOLLOW_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Writes; this replica has it in force when the answer goes out, unless its follower is cut off from the registry.
-pub(crate) async fn write<R: Registry>(
-    follower: &Follower<R, Mirror>,
-    changes: Vec<Change>,
-) -> Result<Written, RegistryError> {
-    let written = follower.registry().write(changes.clone()).await?;
-    if !follower.applied(&written, &changes, FOLLOW_PATIENCE).await {
-        let revision = written.mark.revision;
-        tracing::warn!(revision, "a change is stored, and not yet in force on this replica");
+/// The control plane of a process.
+#[derive(Debug)]
+pub struct Control<R> {
+    follower: Follower<R, Writer>,
+}
+
+impl<R: Registry> Control<R> {
+    /// Puts records of `registry` in force by `writer`; looks for news at least every `poll`.
+    pub fn new(registry: Arc<R>, writer: Arc<Writer>, poll: Duration) -> Self {
+        Self { follower: Follower::new(registry, writer, poll) }
     }
-    Ok(written)
+
+    /// The storage of what operators change.
+    pub const fn registry(&self) -> &Arc<R> {
+        self.follower.registry()
+    }
+
+    /// The follower of the registry.
+    pub const fn follower(&self) -> &Follower<R, Writer> {
+        &self.follower
+    }
+
+    /// The writer of what the limiter reads.
+    pub const fn writer(&self) -> &Arc<Writer> {
+        self.follower.mirror()
+    }
+
+    /// Everything that cores share.
+    pub fn shared(&self) -> &Shared {
+        self.writer().shared()
+    }
+
+    /// Writes to the registry. The change is in force on this replica when this returns, unless the
+    /// follower is cut off from the registry.
+    ///
+    /// # Errors
+    /// When the registry does not write.
+    pub async fn write(&self, changes: Vec<Change>) -> Result<Written, RegistryError> {
+        let written = self.registry().write(changes.clone()).await?;
+        if !self.follower.applied(&written, &changes, FOLLOW_PATIENCE).await {
+            let revision = written.mark.revision;
+            tracing::warn!(revision, "a change is stored, and not yet in force on this replica");
+        }
+        Ok(written)
+    }
 }

@@ -1,33 +1,30 @@
 //! Deletes the records of clients that have expired.
 //!
-//! An expired client limits nobody from that moment on; this only keeps the registry from filling
-//! up. Every replica sweeps. The registry alone judges, by its own clock and by the record that it
-//! holds: a replica whose clock is wrong, or that has yet to hear of a change, deletes no client
-//! that is to stay.
+//! An expired client has no effect; the sweep only keeps the registry from filling up. Every replica
+//! sweeps. The registry alone judges, by its own clock and by the record that it holds: a replica
+//! whose clock is wrong, or that is behind, deletes no client that is to stay.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::audit;
-use super::mirror::Mirror;
-use crate::control::follower::Follower;
+use super::{Control, audit};
 use crate::control::registry::{Change, Expect, Registry, RegistryError};
 use crate::limits::{Client, ClientName};
 
-/// How many clients are looked at in one go, and deleted by one write at most.
+/// The clients of one page, and the most that one write deletes.
 const BATCH: usize = 500;
 
 /// Sweeps `every` so often until `stop`.
 pub async fn run<R: Registry>(
-    follower: Arc<Follower<R, Mirror>>,
+    control: Arc<Control<R>>,
     every: Duration,
     stop: impl Future<Output = ()>,
 ) {
     let sweep = async {
         loop {
             tokio::time::sleep(every).await;
-            if let Err(error) = sweep(&follower).await {
+            if let Err(error) = sweep(&control).await {
                 tracing::warn!(%error, "expired clients stay in the registry for now");
             }
         }
@@ -42,17 +39,17 @@ pub async fn run<R: Registry>(
 ///
 /// # Errors
 /// When the registry does not answer.
-pub async fn sweep<R: Registry>(follower: &Follower<R, Mirror>) -> Result<usize, RegistryError> {
-    let clients = &follower.mirror().shared().resolver.clients;
+pub async fn sweep<R: Registry>(control: &Control<R>) -> Result<usize, RegistryError> {
+    let clients = &control.shared().resolver.clients;
     // Not the calendar of this process: it may not have been corrected yet.
-    let now = follower.registry().now().await?.as_micros();
+    let now = control.registry().now().await?.as_micros();
     let (mut after, mut deleted): (Option<ClientName>, usize) = (None, 0);
     loop {
         // By pages, so that no writer waits for a walk through all clients.
         let page = clients.directory().page(None, after.as_ref(), BATCH);
         let expired: Vec<_> = page.clients.iter().filter(|c| c.is_expired(now)).collect();
         if !expired.is_empty() {
-            deleted += delete(follower, &expired).await?;
+            deleted += delete(control, &expired).await?;
         }
         after = page.clients.last().map(|client| client.name.clone());
         if !page.more {
@@ -61,11 +58,11 @@ pub async fn sweep<R: Registry>(follower: &Follower<R, Mirror>) -> Result<usize,
     }
 }
 
-/// Deletes clients together. If one of them has not expired, or another replica was faster, none:
-/// the next sweep sees what is left then, so replicas that sweep at the same time do not tread on
-/// each other's heels, client by client.
+/// Deletes clients together. If one of them has not expired, or another replica was faster, it deletes
+/// none, and the next sweep sees what is left: replicas that sweep at the same time do not race for
+/// each client.
 async fn delete<R: Registry>(
-    follower: &Follower<R, Mirror>,
+    control: &Control<R>,
     expired: &[&Arc<Client>],
 ) -> Result<usize, RegistryError> {
     let change = |client: &&Arc<Client>| Change {
@@ -73,13 +70,12 @@ async fn delete<R: Registry>(
         expect: Expect::Expired,
         value: None,
     };
-    let written = match crate::control::write(follower, expired.iter().map(change).collect()).await
-    {
+    let written = match control.write(expired.iter().map(change).collect()).await {
         Err(RegistryError::Conflict { .. }) => return Ok(0),
         outcome => outcome?,
     };
     for (client, before) in expired.iter().zip(written.before) {
-        let title = audit::client_title(follower.mirror().shared(), &client.name);
+        let title = audit::client_title(control.shared(), &client.name);
         let before = before.and_then(|r| Client::from_record(&r.value, r.revision).ok());
         let before = audit::client_state(before.as_ref());
         audit::changed(audit::TOLLGATE, "expire_client", &title, &before, audit::NOTHING);

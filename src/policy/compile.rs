@@ -32,12 +32,16 @@ pub fn compile(sources: &[Source], options: &Options) -> Result<Compiled, Faults
             files.push(schema::File::read(&node, &mut report));
         }
     }
+    let domain = |file: &schema::File| file.domain.as_ref().map(|(name, _)| Arc::clone(name));
+    let of_each = files.iter().filter_map(domain).collect();
     let mut compiler =
         Compiler { options, report, rules: Vec::new(), path: Vec::new(), names: Names::default() };
     let domains = compiler.domains(files);
     let Compiler { report, rules, .. } = compiler;
     let warnings = report.finish()?;
-    Ok(Compiled { set: PolicySet::new(domains, rules, version(sources)), warnings })
+    // Without faults every source has a domain.
+    let set = PolicySet::new(domains, rules, version(sources));
+    Ok(Compiled { set, warnings, domains: of_each })
 }
 
 /// The first digits of a hash over the contents of the files.

@@ -50,6 +50,9 @@ section! {
         default_algorithm: AlgorithmName = "sliding_window",
         /// true = several files may add to the same domain; false = that is a fault.
         merge_domains: bool = "false",
+        /// true = a reload may leave no policy at all; false = such a reload is refused, and the
+        /// policies in force stay.
+        allow_empty: bool = "false",
     }
 }
 
@@ -60,6 +63,8 @@ pub struct Compiled {
     pub set: PolicySet,
     /// What works but is probably not meant.
     pub warnings: Vec<Warning>,
+    /// The domain of each source, same order.
+    pub domains: Vec<Arc<str>>,
 }
 
 /// Loads the file at `path`, or every `*.yaml` and `*.yml` in and below that directory.

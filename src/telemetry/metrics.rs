@@ -132,6 +132,14 @@ pub struct Metrics {
     pub reloads_ok: Counter,
     /// Reloads refused for their faults.
     pub reloads_failed: Counter,
+    /// 1 when the last reload was put in force.
+    pub last_reload_successful: Gauge,
+    /// The time of the last reload, refused or not, in seconds since 1970.
+    pub last_reload_timestamp: Gauge,
+    /// Domains that have a policy in force.
+    pub domains: Gauge,
+    /// Rules in force.
+    pub rules: Gauge,
     /// 1 while the store can be reached.
     pub store_up: Gauge,
     /// Counters held in memory.
@@ -178,6 +186,10 @@ impl Metrics {
             policy_version: Gauge::default(),
             reloads_ok: Counter::default(),
             reloads_failed: Counter::default(),
+            last_reload_successful: Gauge::default(),
+            last_reload_timestamp: Gauge::default(),
+            domains: Gauge::default(),
+            rules: Gauge::default(),
             store_up: Gauge::default(),
             memory_counters: Gauge::default(),
             unreadable_states: Counter::default(),
@@ -280,6 +292,19 @@ impl Metrics {
         self.reloads_ok = reloads.get_or_create_owned(&ResultLabel { result: "ok" });
         self.reloads_failed = reloads.get_or_create_owned(&ResultLabel { result: "refused" });
         registry.register("policy_reloads", "Reloads of the policies, by result", reloads);
+        registry.register(
+            "policy_last_reload_successful",
+            "1 when the last reload of the policies, or the start, was put in force",
+            self.last_reload_successful.clone(),
+        );
+        registry.register_with_unit(
+            "policy_last_reload_timestamp",
+            "Time of the last reload of the policies, refused or not, since 1970",
+            Unit::Seconds,
+            self.last_reload_timestamp.clone(),
+        );
+        registry.register("domains", "Domains that have a policy in force", self.domains.clone());
+        registry.register("rules", "Rules of the policies in force", self.rules.clone());
         registry.register(
             "faulty_policies",
             "Policies applied at run time that do not compile and are left out",

@@ -169,7 +169,7 @@ async fn expired_client_is_as_if_it_were_deleted_and_then_is() {
     guest.expires_at = Some(world.time_in(120));
     replica.upsert(vec![guest, client(&[("api_key", "b")], vec![per_minute(1)])]).await.unwrap();
     assert_eq!(replica.admitted(ACME, 10).await, 8);
-    assert_eq!(sweep(&replica.follower).await, Ok(0));
+    assert_eq!(sweep(&replica.control).await, Ok(0));
     world.advance(120);
     assert_eq!(replica.admitted(ACME, 10).await, 3);
     let get = replica.manage(Action::Get(Get { client: Some(name(ACME)) })).await;
@@ -180,8 +180,8 @@ async fn expired_client_is_as_if_it_were_deleted_and_then_is() {
 
     let late = world.replica().await;
     late.follow().await;
-    assert_eq!(sweep(&replica.follower).await, Ok(1));
-    assert_eq!(sweep(&late.follower).await, Ok(0), "somebody else did it");
+    assert_eq!(sweep(&replica.control).await, Ok(1));
+    assert_eq!(sweep(&late.control).await, Ok(0), "somebody else did it");
     assert_eq!(world.registry.len(), 1);
     assert_eq!(replica.shared.resolver.clients.directory().len(), 1);
 }
@@ -203,9 +203,9 @@ async fn replicas_that_sweep_at_once_delete_each_client_once_and_none_that_has_c
     // Of this the last replica never hears.
     replicas[2].stop_following();
     replicas[0].upsert(vec![ending(3, 60)]).await.unwrap();
-    let counts = join_all(replicas.iter().map(|replica| sweep(&replica.follower))).await;
+    let counts = join_all(replicas.iter().map(|replica| sweep(&replica.control))).await;
     let deleted: usize = counts.into_iter().map(Result::unwrap).sum();
-    let left = sweep(&replicas[0].follower).await.unwrap();
+    let left = sweep(&replicas[0].control).await.unwrap();
     assert_eq!((deleted + left, world.registry.len()), (699, 1));
     let newest = replicas[0].upsert(vec![ending(3, 90)]).await.unwrap();
     assert_eq!(newest.revision, written + 4, "two upserts, and a write for each of two pages");

@@ -60,11 +60,11 @@ async fn replica_whose_clock_is_ahead_keeps_a_client_that_has_not_expired() {
     let replica = world.replica().await;
     replica.upsert(vec![guest(wall() + 3_600_000_000)]).await.unwrap();
     assert_eq!(replica.admitted(GUEST, 10).await, 8);
-    assert_eq!(sweep(&replica.follower).await, Ok(0));
+    assert_eq!(sweep(&replica.control).await, Ok(0));
     // The clock is set wrong while the replica runs, and the replica has not read that of Redis
     // since.
     world.clock.advance(YEARS);
-    assert_eq!(sweep(&replica.follower).await, Ok(0));
+    assert_eq!(sweep(&replica.control).await, Ok(0));
     until_admitted(&world, &replica, 8).await;
     let fresh = world.replica().await;
     until_admitted(&world, &fresh, 8).await;
@@ -84,7 +84,7 @@ async fn replica_whose_clock_is_behind_deletes_a_client_that_has_expired() {
     let updated = stored.clients[0].updated_at.unwrap().seconds;
     assert!(updated.abs_diff((end / 1_000_000).cast_signed()) < 10, "{updated}");
     assert_eq!(replica.admitted(GUEST, 10).await, 8);
-    assert_eq!(sweep(&replica.follower).await, Ok(0));
+    assert_eq!(sweep(&replica.control).await, Ok(0));
     let redis_clock = async || world.registry.now().await.unwrap().as_micros();
     while redis_clock().await < end {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -92,7 +92,7 @@ async fn replica_whose_clock_is_behind_deletes_a_client_that_has_expired() {
     until_admitted(&world, &replica, 3).await;
     // Also before its own clock is corrected.
     world.clock.set(Timestamp::from_micros(1_000_000_000_000_000));
-    assert_eq!(sweep(&replica.follower).await, Ok(1));
+    assert_eq!(sweep(&replica.control).await, Ok(1));
     assert_eq!(world.registry.newest().await.unwrap().revision, 2);
 }
 
@@ -113,6 +113,6 @@ async fn sweep_of_what_redis_has_changed_since_deletes_nothing() {
     while wall() < end {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(sweep(&there.follower).await, Ok(0));
+    assert_eq!(sweep(&there.control).await, Ok(0));
     assert_eq!(here.admitted(GUEST, 10).await, 8);
 }

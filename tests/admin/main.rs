@@ -17,6 +17,7 @@ mod bad;
 mod clients;
 mod expiry;
 mod explain;
+mod feeds;
 mod policies;
 mod replica;
 

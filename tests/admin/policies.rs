@@ -1,5 +1,6 @@
 //! Policies at run time and the kill switch.
 
+use tollgate::control::layered::Origin;
 use tollgate::domain::Verdict;
 use tollgate::edge::admin::pb::{
     ApplyPolicyRequest, DeletePolicyRequest, GetPolicyRequest, ListPoliciesRequest, Mode,
@@ -63,7 +64,7 @@ async fn policy_of_a_domain_in_the_files_waits_until_the_file_goes() {
     assert!(applied.shadowed_by_file);
     assert!(!denied(&replica, "edge", "api_key").await);
     let other = Files::of(vec![Source::new("b.yaml", orders(1))]);
-    replica.mirror.replace_files(other).unwrap();
+    replica.writer.replace(Origin::Files, other).await.unwrap();
     assert!(denied(&replica, "edge", "api_key").await);
 }
 
@@ -141,7 +142,8 @@ async fn what_was_deleted_while_nobody_followed_is_forgotten_by_a_scan() {
         .await
         .unwrap();
     assert!(denied(&there, "orders", "a").await);
-    there.mirror.retain(&|key| keys.contains(key));
+    there.writer.retain(&|key| keys.contains(key));
+    there.writer.settle(0).await;
     assert!(!denied(&there, "orders", "a").await);
     assert_eq!(there.shared.modes.of(b"edge"), tollgate::limiter::mode::Mode::Off);
 }

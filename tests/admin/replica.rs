@@ -8,11 +8,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tollgate::control::calendar;
-use tollgate::control::follower::Follower;
-use tollgate::control::layered::Layered;
-use tollgate::control::mirror::Mirror;
+use tollgate::control::layered::{Layered, Origin, Since};
 use tollgate::control::registry::Registry;
+use tollgate::control::writer::Writer;
+use tollgate::control::{Control, calendar};
 use tollgate::domain::{CalendarClock, Clock as _, Hits, ManualClock, Timestamp, Verdict};
 use tollgate::edge::admin::auth::Guard;
 use tollgate::edge::admin::pb::client_service_client::ClientServiceClient;
@@ -90,11 +89,12 @@ impl<R: Registry> World<R> {
 
     pub async fn replica_with(&self, token: Option<&str>) -> Replica<R> {
         let files = Files::of(vec![Source::new("edge.yaml", POLICY)]);
-        let (layered, compiled) = Layered::new(files, Options::default()).unwrap();
+        let mut layered = Layered::new(Options::default());
+        let replaced = layered.replace(Origin::Files, &files, Since::default()).unwrap();
         let metrics = Arc::new(Metrics::new(100));
         let calendar = Arc::new(CalendarClock::new(Arc::clone(&self.clock)));
         let shared = Arc::new(Shared {
-            policies: Policies::new(compiled.set, Arc::clone(&metrics)),
+            policies: Policies::new(replaced.set, Arc::clone(&metrics)),
             modes: KillSwitch::default(),
             bounds: Bounds {
                 descriptors: 16,
@@ -111,33 +111,36 @@ impl<R: Registry> World<R> {
             },
             metrics: Arc::clone(&metrics),
         });
-        let mirror = Arc::new(Mirror::new(Arc::clone(&shared), layered));
+        let writer = Arc::new(Writer::new(Arc::clone(&shared), layered));
         let limiter = || {
             let layers =
                 Failover::new(self.store.clone(), OnStoreFailure::Deny, Arc::clone(&metrics));
             Limiter::new(Arc::clone(&shared), Layers::bare(layers))
         };
         let registry = Arc::clone(&self.registry);
-        let follower =
-            Arc::new(Follower::new(registry, Arc::clone(&mirror), Duration::from_millis(10)));
+        let control =
+            Arc::new(Control::new(registry, Arc::clone(&writer), Duration::from_millis(10)));
         calendar::correct(&*self.registry, &calendar).await.unwrap();
-        let following = Arc::clone(&follower);
+        let following = Arc::clone(&control);
         let following = tokio::spawn(async move {
             let registry = &**following.registry();
-            tokio::join!(following.run(), calendar::run(registry, &calendar, CALENDAR_EVERY));
+            tokio::join!(
+                following.follower().run(),
+                calendar::run(registry, &calendar, CALENDAR_EVERY)
+            );
         });
-        follower.synced().await;
-        let admin = Admin::new(Arc::clone(&follower), limiter(), PATIENCE);
+        control.follower().synced().await;
+        let admin = Admin::new(Arc::clone(&control), limiter(), PATIENCE);
         let channel = serve(routes(Arc::new(admin), Guard::new(token))).await;
         Replica {
             clients: ClientServiceClient::new(channel.clone())
                 .max_encoding_message_size(64 << 20)
                 .max_decoding_message_size(64 << 20),
             policies: PolicyServiceClient::new(channel),
-            follower,
+            control,
             following,
             limiter: limiter(),
-            mirror,
+            writer,
             shared,
         }
     }
@@ -161,17 +164,17 @@ pub struct Replica<R = MapRegistry> {
     pub clients: ClientServiceClient<Channel>,
     pub policies: PolicyServiceClient<Channel>,
     pub limiter: Limiter<Store>,
-    pub mirror: Arc<Mirror>,
+    pub writer: Arc<Writer>,
     pub shared: Arc<Shared>,
-    pub follower: Arc<Follower<R, Mirror>>,
+    pub control: Arc<Control<R>>,
     following: JoinHandle<()>,
 }
 
 impl<R: Registry> Replica<R> {
     /// Catches up with the registry.
     pub async fn follow(&self) {
-        let newest = self.follower.registry().newest().await.unwrap();
-        assert!(self.follower.caught_up(newest.revision, Duration::from_secs(10)).await);
+        let newest = self.control.registry().newest().await.unwrap();
+        assert!(self.control.follower().caught_up(newest.revision, Duration::from_secs(10)).await);
     }
 
     /// From now on it hears of nothing, and its clock is not corrected.

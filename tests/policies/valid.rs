@@ -32,7 +32,7 @@ fn counted(
 
 #[test]
 fn every_key_reaches_the_rule() {
-    let Compiled { set, warnings } = load_fixture("every-key.yaml");
+    let Compiled { set, warnings, .. } = load_fixture("every-key.yaml");
     assert_eq!(warnings, []);
     let labels: Vec<_> = set.rules().iter().map(|rule| rule.label.as_str()).collect();
     let orders = "client/path='/api/v1/orders'";
@@ -134,7 +134,7 @@ fn default_algorithm_applies_where_none_is_named() {
 
 #[test]
 fn keys_and_values_are_text_as_written() {
-    let Compiled { set, warnings } = load_fixture("scalars-as-written.yaml");
+    let Compiled { set, warnings, .. } = load_fixture("scalars-as-written.yaml");
     assert_eq!(warnings, []);
     for entry in [("42", "x"), ("code", "123"), ("version", "1.10"), ("flag", "true")] {
         assert!(rule(&set, "1.10", &[entry]).is_some(), "{entry:?}");
@@ -147,7 +147,7 @@ fn keys_and_values_are_text_as_written() {
 
 #[test]
 fn odd_files_give_warnings_in_their_place() {
-    let Compiled { set, warnings } = load_fixture("warnings.yaml");
+    let Compiled { set, warnings, .. } = load_fixture("warnings.yaml");
     assert_eq!(set.domains().len(), 1);
     let found: Vec<_> = warnings
         .iter()
@@ -174,7 +174,7 @@ fn odd_files_give_warnings_in_their_place() {
 
 #[test]
 fn domain_without_rules_is_known() {
-    let Compiled { set, warnings } = load_fixture("no-rules.yaml");
+    let Compiled { set, warnings, .. } = load_fixture("no-rules.yaml");
     assert_eq!((set.domains().len(), set.rules().len(), warnings.len()), (1, 0, 0));
     assert!(set.domain(b"no-rules").unwrap().find([(&b"a"[..], &b"b"[..])]).is_none());
 }
@@ -209,7 +209,7 @@ fn files_of_one_domain_merge_only_when_told_to() {
 #[test]
 fn empty_directory_is_an_empty_set_and_a_missing_path_a_fault() {
     let root = tempfile::tempdir().unwrap();
-    let Compiled { set, warnings } = load(root.path(), &Options::default()).unwrap();
+    let Compiled { set, warnings, .. } = load(root.path(), &Options::default()).unwrap();
     assert_eq!((set.domains().len(), warnings.len()), (0, 1));
     let faults = load(&root.path().join("missing"), &Options::default()).unwrap_err();
     assert!(faults.to_string().contains("missing: cannot be read: "), "{faults}");

@@ -22,6 +22,7 @@ mod checker;
 mod cli;
 mod clients;
 mod conformance;
+mod control;
 mod decisions;
 mod durability;
 mod edge;

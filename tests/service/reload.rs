@@ -137,6 +137,54 @@ async fn faulty_edit_changes_nothing_and_is_told_and_can_be_mended() {
 }
 
 #[tokio::test]
+async fn emptied_directory_is_refused_unless_that_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.yaml");
+    fs::write(&file, policy("d", 3)).unwrap();
+    let tollgate = Options::default().policies(dir.path()).start();
+    let bold = Options::default().policies(dir.path()).set("policies.allow_empty=true").start();
+    let (mut client, mut unlimited) = (tollgate.client().await, bold.client().await);
+    assert_eq!(tollgate.metric("tollgate_policy_last_reload_successful"), Some(1.0));
+    assert_eq!(tollgate.metric("tollgate_domains"), Some(1.0));
+    assert_eq!(tollgate.metric("tollgate_rules"), Some(1.0));
+    let started = tollgate.metric("tollgate_policy_last_reload_timestamp_seconds").unwrap();
+    assert!(started > 1.7e9, "{started}");
+    fs::remove_file(&file).unwrap();
+    soon(&mut unlimited, "d", 0).await;
+    refused(&tollgate, 1);
+    assert_eq!(limit(&mut client, "d").await, 3);
+    assert_eq!(tollgate.metric("tollgate_policy_last_reload_successful"), Some(0.0));
+    let told = tollgate.wait_for_log("the policies stay as they are");
+    assert!(told.contains("policies.allow_empty"), "{told}");
+    fs::write(&file, policy("d", 4)).unwrap();
+    soon(&mut client, "d", 4).await;
+    tollgate.wait_for_metric("tollgate_policy_last_reload_successful", 1.0);
+}
+
+#[tokio::test]
+async fn reload_names_the_domains_that_differ() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    for domain in ["a", "b", "c"] {
+        fs::write(file(&format!("{domain}.yaml")), policy(domain, 1)).unwrap();
+    }
+    let tollgate = Options::default().policies(dir.path()).start();
+    let next = dir.path().with_extension("next");
+    fs::create_dir(&next).unwrap();
+    for (domain, limit) in [("a", 1), ("b", 2), ("d", 1), ("e", 1)] {
+        fs::write(next.join(format!("{domain}.yaml")), policy(domain, limit)).unwrap();
+    }
+    // As a whole, so that one reload sees all of it.
+    fs::rename(dir.path(), dir.path().with_extension("old")).unwrap();
+    fs::rename(&next, dir.path()).unwrap();
+    let told = tollgate.wait_for_log("policies reloaded");
+    for part in [r#""added":"d, e""#, r#""removed":"c""#, r#""changed":"b""#] {
+        assert!(told.contains(part), "no {part} in {told}");
+    }
+    fs::remove_dir_all(dir.path().with_extension("old")).unwrap();
+}
+
+#[tokio::test]
 async fn hangup_reloads_policies_and_the_log_level() {
     let tollgate = Options::serving(&policy("d", 3)).config("log: {level: warn}\n").start();
     assert!(tollgate.log().is_empty(), "{:?}", tollgate.log());

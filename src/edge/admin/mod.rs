@@ -4,11 +4,9 @@
 //!  grpcurl -> auth -> clients | policies | mode | explain      (protobuf ends here)
 //!                         |           |        |
 //!                     registry    registry   limiter: resolve, layers, store; charging nothing
-//!                         |
-//!                     follower -> mirror -> clients, policies, modes in force
 //! ```
-//! A change is written to the [`Registry`], put in force here by the [`Follower`], logged by `audit`, and only then
-//! acknowledged. Every other replica has a follower too.
+//! Admin edits the [`Registry`] and asks; [`crate::control::Control`] puts a change in force here before it is
+//! acknowledged, and on every other replica. `audit` logs it.
 //!
 //! * [`routes`]: the services, guarded by [`auth::Guard`].
 

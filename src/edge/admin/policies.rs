@@ -11,7 +11,7 @@ use super::validate::Validator;
 use super::violations::{Violations, violation};
 use super::{convert, explain, mode};
 use crate::control::audit;
-use crate::control::layered::{Standing, check_text};
+use crate::control::layered::{Checked, Offer, Origin};
 use crate::control::record::{StoredPolicy, policy_key};
 use crate::control::registry::{Change, Expect, Record, Registry, RegistryError};
 use crate::edge::pb::tollgate::v1 as pb;
@@ -48,9 +48,7 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         let (domain, _) = self.named(&request.get_ref().domain, "")?;
         let found = self.0.read(&policy_key(&domain)).await?.ok_or_else(missing)?;
         let stored = StoredPolicy::read(&found.value).map_err(|error| corrupt(&error))?;
-        let checked = self.0.mirror().policies(|layered| {
-            check_text(&format!("rpc:{domain}"), &stored.yaml, layered.options())
-        });
+        let checked = self.check(&format!("rpc:{domain}"), &stored.yaml).await?;
         let outcome = checked.map(|checked| checked.warnings);
         Ok(Response::new(self.policy(&domain, stored, found.revision, &outcome)))
     }
@@ -59,20 +57,15 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         &self,
         _request: Request<pb::ListPoliciesRequest>,
     ) -> Result<Response<pb::ListPoliciesResponse>, Status> {
-        let (standings, files) = self.0.mirror().policies(|layered| {
-            let standings: Vec<(Arc<str>, Standing)> =
-                layered.applied().iter().map(|(d, s)| (Arc::clone(d), s.clone())).collect();
-            (standings, layered.file_domains().clone())
-        });
-        let policy = |(domain, standing): (Arc<str>, Standing)| {
-            let applied = standing.applied;
-            let stored =
-                StoredPolicy { yaml: applied.yaml.to_string(), updated_at: applied.updated_at };
-            self.policy(&domain, stored, applied.revision, &standing.outcome)
+        let layered = self.0.layered();
+        let policy = |(domain, offer): (&Arc<str>, &Arc<Offer>)| {
+            let stored = StoredPolicy { yaml: offer.text(), updated_at: offer.since.at };
+            self.policy(domain, stored, offer.since.version, &offer.outcome)
         };
+        let file_domains = layered.offers(Origin::Files).map(|(domain, _)| domain.to_string());
         Ok(Response::new(pb::ListPoliciesResponse {
-            policies: standings.into_iter().map(policy).collect(),
-            file_domains: files.iter().map(ToString::to_string).collect(),
+            policies: layered.offers(Origin::Registry).map(policy).collect(),
+            file_domains: file_domains.collect(),
         }))
     }
 
@@ -121,9 +114,8 @@ impl<R: Registry, S: LimitStore> Policies<R, S> {
         }
         let mut validator = self.validator();
         let expect = validator.etag(&request.etag, "etag");
-        let options = self.0.mirror().policies(|layered| layered.options().clone());
-        let checked = check_text(FIELD, &request.yaml, &options)
-            .map_err(|faults| faulty(validator.violations, &faults))?;
+        let checked = self.check(FIELD, &request.yaml).await?;
+        let checked = checked.map_err(|faults| faulty(validator.violations, &faults))?;
         let domain = {
             let mut validator = self.validator();
             let domain = validator.domain(&checked.domain, FIELD);
@@ -159,6 +151,15 @@ impl<R: Registry, S: LimitStore> Policies<R, S> {
         Ok(warned(self.policy(&domain, stored, written.mark.revision, &outcome), open_secrets))
     }
 
+    /// Checks one text by itself, on a thread that may block.
+    async fn check(&self, name: &str, yaml: &str) -> Result<Result<Checked, Faults>, Status> {
+        let checked = self.0.control.writer().check(name.to_owned(), yaml.to_owned()).await;
+        checked.map_err(|error| {
+            tracing::error!(%error, "the check of a policy failed");
+            Status::internal("the check of the policy failed")
+        })
+    }
+
     fn validator(&self) -> Validator<'_> {
         let (bounds, now) = (&self.0.shared().bounds, self.0.now());
         Validator { bounds, now, violations: Violations::default() }
@@ -187,7 +188,7 @@ impl<R: Registry, S: LimitStore> Policies<R, S> {
             yaml: stored.yaml,
             etag: convert::etag(revision),
             updated_at: Some(convert::timestamp(stored.updated_at)),
-            shadowed_by_file: self.0.mirror().policies(|layered| layered.is_shadowed(domain)),
+            shadowed_by_file: self.0.layered().shadowed_by(Origin::Registry, domain).is_some(),
             warnings: warnings.iter().map(ToString::to_string).collect(),
             faults: faults.iter().map(ToString::to_string).collect(),
         }

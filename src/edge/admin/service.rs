@@ -7,8 +7,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tonic::Status;
 
-use crate::control::follower::Follower;
-use crate::control::mirror::Mirror;
+use crate::control::Control;
+use crate::control::layered::Layered;
 use crate::control::registry::{Change, Record, Registry, RegistryError, Written};
 use crate::limiter::{Limiter, Shared};
 use crate::store::LimitStore;
@@ -16,33 +16,34 @@ use crate::store::LimitStore;
 /// The state that the services of the admin listener share.
 #[derive(Debug)]
 pub struct Admin<R, S> {
-    pub(super) follower: Arc<Follower<R, Mirror>>,
+    pub(super) control: Arc<Control<R>>,
     pub(super) limiter: Limiter<S>,
     pub(super) store_deadline: Duration,
 }
 
 impl<R: Registry, S: LimitStore> Admin<R, S> {
-    /// Writes to the registry of `follower`, which puts it in force, and asks `limiter`, whose store may take
+    /// Writes by `control`, which puts it in force, and asks `limiter`, whose store may take
     /// `store_deadline`.
     pub const fn new(
-        follower: Arc<Follower<R, Mirror>>,
+        control: Arc<Control<R>>,
         limiter: Limiter<S>,
         store_deadline: Duration,
     ) -> Self {
-        Self { follower, limiter, store_deadline }
+        Self { control, limiter, store_deadline }
     }
 
-    pub(super) fn mirror(&self) -> &Mirror {
-        self.follower.mirror()
+    /// The policies of every feed.
+    pub(super) fn layered(&self) -> Arc<Layered> {
+        self.control.writer().layered()
     }
 
     /// The revision that this replica has followed.
     pub(super) fn revision(&self) -> u64 {
-        self.follower.progress().revision
+        self.control.follower().progress().revision
     }
 
     pub(super) fn shared(&self) -> &Shared {
-        self.mirror().shared()
+        self.control.shared()
     }
 
     /// The present, in microseconds since 1970.
@@ -55,12 +56,12 @@ impl<R: Registry, S: LimitStore> Admin<R, S> {
     }
 
     pub(super) async fn read(&self, key: &Bytes) -> Result<Option<Record>, Status> {
-        self.follower.registry().read(key).await.map_err(|error| failed(&error))
+        self.control.registry().read(key).await.map_err(|error| failed(&error))
     }
 
     /// Writes, and puts in force what was written.
     pub(super) async fn write(&self, changes: Vec<Change>) -> Result<Written, RegistryError> {
-        crate::control::write(&self.follower, changes).await
+        self.control.write(changes).await
     }
 }
 
