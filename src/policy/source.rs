@@ -104,6 +104,10 @@ fn is_policy(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // Links followed. To open a named pipe would wait for its writer, forever if there is none.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
     let mut text = Vec::new();
     File::open(path)?.take(LARGEST + 1).read_to_end(&mut text)?;
     if text.len() as u64 > LARGEST {
@@ -150,6 +154,23 @@ mod tests {
         let (sources, faults) = Listing::of(root.path()).read();
         assert_eq!((sources.len(), faults.len()), (1, 0));
         assert_eq!(sources[0].text, b"content");
+    }
+
+    #[test]
+    fn named_pipe_is_a_fault_and_is_not_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("a.yaml"), "content").unwrap();
+        let pipe = root.path().join("b.yaml");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        symlink(&pipe, root.path().join("c.yaml")).unwrap();
+        let path = root.path().to_owned();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(Listing::of(&path).read()));
+        let read = receiver.recv_timeout(std::time::Duration::from_secs(10));
+        let (sources, faults) = read.expect("it does not wait");
+        assert_eq!((sources.len(), faults.len()), (1, 2));
+        let told = faults[0].to_string();
+        assert!(told.ends_with("b.yaml: cannot be read: not a regular file"), "{told}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tollgate::edge::pb::rate_limit_response::Code;
@@ -159,6 +160,22 @@ async fn emptied_directory_is_refused_unless_that_is_allowed() {
     fs::write(&file, policy("d", 4)).unwrap();
     soon(&mut client, "d", 4).await;
     tollgate.wait_for_metric("tollgate_policy_last_reload_successful", 1.0);
+}
+
+#[tokio::test]
+async fn named_pipe_among_the_files_is_a_fault_and_edits_are_noticed_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, pipe) = (dir.path().join("a.yaml"), dir.path().join("b.yaml"));
+    fs::write(&file, policy("d", 3)).unwrap();
+    let tollgate = Options::default().policies(dir.path()).start();
+    let mut client = tollgate.client().await;
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    refused(&tollgate, 1);
+    let told = tollgate.wait_for_log("the policies stay as they are");
+    assert!(told.contains("b.yaml: cannot be read: not a regular file"), "{told}");
+    fs::remove_file(&pipe).unwrap();
+    fs::write(&file, policy("d", 4)).unwrap();
+    soon(&mut client, "d", 4).await;
 }
 
 #[tokio::test]
