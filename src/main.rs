@@ -11,7 +11,7 @@ use clap::Parser as _;
 use tollgate::app::{self, ReadyFile};
 use tollgate::config::{self, Faults, Loaded, Sources};
 use tollgate::policy::{self, Options};
-use tollgate::telemetry::logs;
+use tollgate::telemetry::{logs, panics};
 
 use self::cli::{BAD_SETTINGS, CheckArgs, Cli, Command, ServeArgs, SettingsArgs};
 use self::load::LoadArgs;
@@ -36,6 +36,7 @@ fn serve(args: ServeArgs) -> ExitCode {
 fn run(loaded: Loaded, sources: Sources, ready_file: ReadyFile) -> anyhow::Result<()> {
     let settings = loaded.settings;
     let logs = logs::init(&settings.log.level, settings.log.format)?;
+    panics::install();
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

@@ -1,4 +1,4 @@
-//! Keeps what is in memory as the registry is: everything at the start, then change by change, whoever wrote it.
+//! Keeps memory as the registry is: everything at the start, then change by change.
 //!
 //! It knows neither what records mean nor where they are kept. While the registry cannot be
 //! reached, what is in memory stays. The follower compares marks, not revisions: a registry that
@@ -19,18 +19,19 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::Instant;
 
 use self::keys::Keys;
-use super::registry::{Change, Delta, Entry, Mark, Record, Registry, RegistryError, Written};
+use super::registry::{Change, Delta, Mark, Record, Registry, RegistryError, Update, Written};
 
-/// How long to wait for news before looking without: a lost notice costs less than the second in which replicas follow.
+/// The longest wait for a notice before the follower looks: a lost notice costs less than the second
+/// in which replicas follow.
 pub const DEFAULT_POLL: Duration = Duration::from_millis(500);
 
-/// How often one look reads everything: again if the registry lost writes meanwhile.
+/// The scans of one look: another one if the registry lost writes meanwhile.
 const MAX_SCANS: usize = 2;
 
-/// How many records are read between two lines of the log.
+/// The records between two lines of the log.
 const SAY_EVERY: usize = 100_000;
 
-/// What is in memory of the registry.
+/// The registry's records in memory.
 ///
 /// # Concurrency
 /// Calls come one after the other, perhaps on the task of a writer: they must not block. Their order
@@ -39,7 +40,7 @@ const SAY_EVERY: usize = 100_000;
 pub trait Mirror: Send + Sync + 'static {
     /// Puts each record in the place of what was there, or takes it out, in this order. An entry may
     /// come again.
-    fn apply(&self, entries: Vec<Entry>);
+    fn apply(&self, entries: Vec<Update>);
 
     /// Takes out every record whose key `keep` does not keep.
     fn retain(&self, keep: &dyn Fn(&[u8]) -> bool);
@@ -54,24 +55,42 @@ pub trait Mirror: Send + Sync + 'static {
     }
 }
 
-/// How far a follower is.
+/// The progress of a follower.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Progress {
     /// The mirror is as the registry was at this revision; 0 while everything is read.
     pub revision: u64,
     /// The last look at the registry whose answer is in the mirror.
     pub look: u64,
-    /// Whether the mirror has been complete once; before that it holds a part at most.
+    /// The mirror has been complete once; before that it holds a part at most.
     pub synced: bool,
-    /// How many records have come while everything is read.
+    /// The records that have come while everything is read.
     pub records: usize,
-    /// Whether a first attempt has ended, well or not.
+    /// A first attempt has ended, well or not.
     pub tried: bool,
-    /// Whether the last attempt reached the registry.
+    /// The last attempt reached the registry.
     pub reached: bool,
+    /// The mirror puts in force what came, which may take long.
+    pub settling: bool,
 }
 
-/// What keeps a mirror as its registry is.
+/// Marks the progress as settling until it is dropped.
+struct Settling<'a>(&'a watch::Sender<Progress>);
+
+impl<'a> Settling<'a> {
+    fn new(progress: &'a watch::Sender<Progress>) -> Self {
+        progress.send_modify(|progress| progress.settling = true);
+        Self(progress)
+    }
+}
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|progress| progress.settling = false);
+    }
+}
+
+/// Keeps a mirror as its registry is.
 ///
 /// # Concurrency
 /// One [`Self::run`] at a time; everything else from anywhere.
@@ -80,7 +99,7 @@ pub struct Follower<R, M> {
     mirror: Arc<M>,
     poll: Duration,
     followed: Mutex<Followed>,
-    /// How many looks at the registry have begun.
+    /// The number of looks at the registry that have begun.
     looks: AtomicU64,
     progress: watch::Sender<Progress>,
     /// A caller waits for a revision.
@@ -101,7 +120,7 @@ struct Followed {
 }
 
 impl Followed {
-    /// Whether a scan met records of writes that the log, which is known up to `revision`, does not
+    /// Returns whether a scan met records of writes that the log, which is known up to `revision`, does not
     /// have: the registry lost these writes during the scan. `newest`: the log ends there.
     fn has_lost(&self, newest: bool, revision: u64) -> bool {
         self.ahead.values().any(|ahead| newest || *ahead <= revision)
@@ -128,17 +147,17 @@ impl<R, M> Follower<R, M> {
         }
     }
 
-    /// What it follows.
+    /// The registry that it follows.
     pub const fn registry(&self) -> &Arc<R> {
         &self.registry
     }
 
-    /// What it keeps up to date.
+    /// The mirror that it keeps up to date.
     pub const fn mirror(&self) -> &Arc<M> {
         &self.mirror
     }
 
-    /// How far it is.
+    /// Its progress.
     pub fn progress(&self) -> Progress {
         *self.progress.borrow()
     }
@@ -170,7 +189,7 @@ impl<R, M> Follower<R, M> {
     }
 
     /// Resolves to true once the progress is as wanted; to false when the mirror got nothing more
-    /// within `patience`.
+    /// within `patience`, the time in which it settles apart.
     async fn until(&self, patience: Duration, wanted: impl Fn(&Progress) -> bool) -> bool {
         let mut progress = self.progress.subscribe();
         let (mut had, mut late) = (None, Instant::now() + patience);
@@ -181,6 +200,12 @@ impl<R, M> Follower<R, M> {
             }
             if had.replace((now.revision, now.records)) != Some((now.revision, now.records)) {
                 late = Instant::now() + patience;
+            }
+            if now.settling {
+                // The sender is in self.
+                drop(progress.changed().await);
+                late = Instant::now() + patience;
+                continue;
             }
             // The sender is in self, so this ends by a change or late.
             if tokio::time::timeout_at(late, progress.changed()).await.is_err() {
@@ -277,7 +302,13 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
     }
 
     /// Applies the changes from one mark to another. True: there are no more.
-    async fn follow(&self, look: u64, from: Option<Mark>, mark: Mark, entries: Vec<Entry>) -> bool {
+    async fn follow(
+        &self,
+        look: u64,
+        from: Option<Mark>,
+        mark: Mark,
+        entries: Vec<Update>,
+    ) -> bool {
         let mut followed = self.followed.lock().await;
         let newest = from == Some(mark);
         // Otherwise an own write was faster, and these changes are old in part.
@@ -293,7 +324,7 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
         untouched && newest
     }
 
-    /// Tells the mirror everything, and takes out what is gone. With `careful`, older changes will
+    /// Applies every record to the mirror, and takes out what is gone. With `careful`, older changes will
     /// not replace what it met.
     async fn scan(&self, look: u64, careful: bool) -> Result<(), RegistryError> {
         let again = {
@@ -335,7 +366,7 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
         if again {
             self.mirror.retain(&|key| keys.contains(key));
         }
-        self.mirror.settle(mark.revision).await;
+        self.settle(mark.revision).await;
         followed.ahead = ahead;
         followed.mark = Some(mark);
         self.progress.send_modify(|progress| {
@@ -346,8 +377,13 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
         Ok(())
     }
 
+    async fn settle(&self, revision: u64) {
+        let _settling = Settling::new(&self.progress);
+        self.mirror.settle(revision).await;
+    }
+
     /// Applies the changes that lead to `mark` from the one before.
-    async fn advance(&self, followed: &mut Followed, mut entries: Vec<Entry>, mark: Mark) {
+    async fn advance(&self, followed: &mut Followed, mut entries: Vec<Update>, mark: Mark) {
         if !followed.ahead.is_empty() {
             entries.retain(|(key, record)| {
                 let Some(ahead) = followed.ahead.get(key) else { return true };
@@ -359,7 +395,7 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
             });
         }
         self.mirror.apply(entries);
-        self.mirror.settle(mark.revision).await;
+        self.settle(mark.revision).await;
         followed.mark = Some(mark);
         self.progress.send_modify(|progress| progress.revision = mark.revision);
     }

@@ -19,6 +19,7 @@ use self::records::{OperatorModes, Queue};
 use super::layered::{Checked, Layered, Origin, Refusal, Replaced, Since, Standing, check_text};
 use super::report::{self, Batch};
 use crate::control::follower;
+use crate::control::registry::Update;
 use crate::limiter::Shared;
 use crate::limits::directory::Directory;
 use crate::policy::{Faults, Files, PolicySet};
@@ -70,10 +71,10 @@ impl Writer {
     }
 
     /// Checks the text of one policy by itself, on a thread that may block; `name` is its name in
-    /// faults. An error of the outer kind: the compiler failed.
+    /// faults.
     ///
     /// # Errors
-    /// Every fault.
+    /// The outer one when the compiler failed, the inner one with every fault.
     pub async fn check(
         &self,
         name: String,
@@ -198,7 +199,7 @@ fn report_standing(layered: &Layered, domain: &str) {
 /// # Concurrency
 /// Clients and modes are in force when [`Self::apply`] returns, policies when [`Self::settle`] does.
 impl follower::Mirror for Writer {
-    fn apply(&self, entries: Vec<crate::control::registry::Entry>) {
+    fn apply(&self, entries: Vec<Update>) {
         self.apply_records(entries);
     }
 

@@ -3,4 +3,5 @@
 pub mod escape;
 pub mod logs;
 pub mod metrics;
+pub mod panics;
 pub mod sharded;

@@ -195,7 +195,41 @@ async fn file_of_something_else_is_refused_and_left_alone() {
     let_go(&path);
     for refused in [written, registry.newest().await.err()] {
         let Some(RegistryError::Corrupt(reason)) = refused else { panic!("{refused:?}") };
-        assert!(reason.ends_with("registry.redb is no registry"), "{reason}");
+        assert!(reason.contains("registry.redb is no registry: restore it"), "{reason}");
     }
     assert!(std::fs::read_to_string(&path).unwrap().starts_with("some other text"));
+}
+
+/// Overwrites everything behind the header of the file, where the database panics.
+fn damage(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[4_096..].fill(0xa5);
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn damaged_file_is_named_and_left_alone_until_it_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.redb");
+    open(&path).write((0..500).map(|i| put(format!("k{i}"), "v")).collect()).await.unwrap();
+    let_go(&path);
+    let backup = directory.path().join("backup");
+    std::fs::copy(&path, &backup).unwrap();
+    damage(&path);
+    let registry = open(&path);
+    let refused = [
+        registry.scan(|_| {}).await.err(),
+        registry.newest().await.err(),
+        registry.write(vec![put("a", "2")]).await.err(),
+        registry.read(b"k1").await.err(),
+    ];
+    for refused in refused {
+        let Some(RegistryError::Corrupt(reason)) = refused else { panic!("{refused:?}") };
+        assert!(reason.contains(path.to_str().unwrap()), "{reason}");
+        assert!(reason.contains("is damaged") && reason.contains("restore it"), "{reason}");
+    }
+    // At once, without a wait.
+    std::fs::rename(&backup, &path).unwrap();
+    assert_eq!(scanned(&registry).await.0.len(), 500);
+    assert_eq!(registry.write(vec![put("a", "2")]).await.unwrap().mark.revision, 2);
 }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tollgate::control::follower::DEFAULT_POLL;
 use tollgate::control::registry::redis::RedisRegistry;
 use tollgate::control::registry::{
-    Change, Delta, Entry, Mark, Record, Registry, RegistryError, Written,
+    Change, Delta, Mark, Record, Registry, RegistryError, Update, Written,
 };
 use tollgate::domain::Timestamp;
 
@@ -183,7 +183,7 @@ impl Registry for Held {
         delta
     }
 
-    async fn scan(&self, tell: impl FnMut(Vec<Entry>) + Send) -> Result<(), RegistryError> {
+    async fn scan(&self, tell: impl FnMut(Vec<Update>) + Send) -> Result<(), RegistryError> {
         let writes = std::mem::take(&mut *self.meanwhile.lock());
         for write in writes {
             self.inner.write(write).await?;

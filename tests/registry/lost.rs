@@ -176,3 +176,25 @@ async fn log_that_was_deleted_is_followed_anew() {
     // every change.
     assert_eq!(told[1..], [told[0]; 2]);
 }
+
+#[tokio::test]
+async fn writes_go_on_when_the_log_is_trimmed_to_nothing() {
+    let Some(server) = RedisServer::start() else { return };
+    let registries = [0, 1].map(|_| redis_registry(&server, 100));
+    let [here, there] = registries.map(Replica::start);
+    let (here, there) = (here.await, there.await);
+    for revision in 1..=3 {
+        here.write(vec![put("kept", ""), put("other", revision.to_string())]).await;
+    }
+    for (revision, by) in [(4, &here), (6, &there)] {
+        let mut trim = redis::cmd("XTRIM");
+        trim.arg(REGISTRY_KEYS[1]).arg("MAXLEN").arg(0).exec(&mut server.connection()).unwrap();
+        by.write(vec![put("kept", revision.to_string()), put(format!("new{revision}"), "")]).await;
+        let (records, newest) = scanned(&*here.registry).await;
+        assert_eq!((newest, records[&b"kept"[..]].revision), (revision, revision));
+        here.until_it_has(&records).await;
+        there.until_it_has(&records).await;
+        // The log goes on from there.
+        here.write(vec![put("after", revision.to_string())]).await;
+    }
+}

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tollgate::control::follower::{Follower, Mirror};
 use tollgate::control::registry::redis::RedisRegistry;
-use tollgate::control::registry::{Change, Entry, Expect, Record, Registry};
+use tollgate::control::registry::{Change, Expect, Record, Registry, Update};
 use tollgate::redis::RedisSettings;
 
 use super::redis_server::RedisServer;
@@ -25,7 +25,7 @@ pub type Records = HashMap<Bytes, Record>;
 #[derive(Debug, Default)]
 pub struct Map {
     records: Mutex<Records>,
-    told: Mutex<Vec<Entry>>,
+    told: Mutex<Vec<Update>>,
 }
 
 impl Map {
@@ -51,7 +51,7 @@ impl Map {
 }
 
 impl Mirror for Map {
-    fn apply(&self, entries: Vec<Entry>) {
+    fn apply(&self, entries: Vec<Update>) {
         self.told.lock().extend_from_slice(&entries);
         let mut records = self.records.lock();
         for (key, record) in entries {

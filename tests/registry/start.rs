@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tollgate::control::follower::DEFAULT_POLL;
 use tollgate::control::registry::{
-    Change, Delta, Entry, Mark, Record, Registry, RegistryError, Written,
+    Change, Delta, Mark, Record, Registry, RegistryError, Update, Written,
 };
 use tollgate::domain::Timestamp;
 
@@ -35,7 +35,7 @@ impl Registry for Slow {
         Ok(Delta::Changes { mark, entries: Vec::new() })
     }
 
-    async fn scan(&self, mut tell: impl FnMut(Vec<Entry>) + Send) -> Result<(), RegistryError> {
+    async fn scan(&self, mut tell: impl FnMut(Vec<Update>) + Send) -> Result<(), RegistryError> {
         for revision in 1..=RECORDS {
             tokio::time::sleep(self.0).await;
             let record = Record { value: key("value"), revision };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tollgate::control::registry::{
-    Change, Delta, Entry, Expect, Mark, Record, Registry, RegistryError,
+    Change, Delta, Expect, Mark, Record, Registry, RegistryError, Update,
 };
 use tollgate::domain::{Clock as _, WallClock};
 
@@ -62,7 +62,7 @@ fn record(value: &str, revision: u64) -> Record {
 /// Before the first write.
 const START: Mark = Mark { revision: 0, tag: 0 };
 
-async fn changes(registry: &impl Registry, since: Mark) -> (Mark, Vec<Entry>) {
+async fn changes(registry: &impl Registry, since: Mark) -> (Mark, Vec<Update>) {
     match registry.since(since).await.unwrap() {
         Delta::Changes { mark, entries } => (mark, entries),
         Delta::TooOld => panic!("too old: {since:?}"),

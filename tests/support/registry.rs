@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tollgate::control::registry::{
-    Change, Delta, Entry, Expect, Mark, Record, Registry, RegistryError, Written, has_expired,
+    Change, Delta, Expect, Mark, Record, Registry, RegistryError, Update, Written, has_expired,
 };
 use tollgate::domain::{Clock as _, ManualClock, Timestamp};
 
@@ -26,7 +26,7 @@ pub struct MapRegistry {
 struct Inner {
     revision: u64,
     records: BTreeMap<Bytes, Record>,
-    log: Vec<(u64, Entry)>,
+    log: Vec<(u64, Update)>,
 }
 
 impl MapRegistry {
@@ -120,7 +120,7 @@ impl Registry for MapRegistry {
         Ok(Delta::Changes { mark: mark(inner.revision), entries })
     }
 
-    async fn scan(&self, mut tell: impl FnMut(Vec<Entry>) + Send) -> Result<(), RegistryError> {
+    async fn scan(&self, mut tell: impl FnMut(Vec<Update>) + Send) -> Result<(), RegistryError> {
         self.check()?;
         let inner = self.inner.lock();
         tell(inner.records.iter().map(|(key, r)| (key.clone(), Some(r.clone()))).collect());

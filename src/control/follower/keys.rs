@@ -1,4 +1,4 @@
-//! The keys that a scan met, to tell what is gone.
+//! The keys that a scan met: records with other keys are gone.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};

@@ -6,7 +6,7 @@ use futures_util::future::Either;
 
 use super::embedded::EmbeddedRegistry;
 use super::redis::RedisRegistry;
-use super::{Change, Delta, Entry, Mark, Record, Registry, RegistryError, Written};
+use super::{Change, Delta, Mark, Record, Registry, RegistryError, Update, Written};
 use crate::domain::Timestamp;
 
 /// One of the two.
@@ -47,10 +47,10 @@ impl Registry for AnyRegistry {
         }
     }
 
-    async fn scan(&self, tell: impl FnMut(Vec<Entry>) + Send) -> Result<(), RegistryError> {
+    async fn scan(&self, each: impl FnMut(Vec<Update>) + Send) -> Result<(), RegistryError> {
         match self {
-            Self::Redis(registry) => registry.scan(tell).await,
-            Self::Embedded(registry) => registry.scan(tell).await,
+            Self::Redis(registry) => registry.scan(each).await,
+            Self::Embedded(registry) => registry.scan(each).await,
         }
     }
 

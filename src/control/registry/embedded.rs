@@ -1,9 +1,9 @@
 //! The registry in a file, for a single process: an embedded database (redb).
 //!
 //! A write is one transaction, on disk before it is acknowledged; a killed process leaves each whole or absent. The file
-//! is made at the first write, and one that does not exist is an empty registry, so a directory that cannot be written
-//! stops nobody from serving. The database belongs to one process at a time. Every access is on a thread that may
-//! block.
+//! is made at the first write, and one that does not exist is an empty registry: a directory that cannot be written
+//! does not keep tollgate from serving. The database belongs to one process at a time. Every access is on a thread that
+//! may block. A damaged file fails every access, also where the database panics.
 
 mod file;
 mod log;
@@ -17,9 +17,10 @@ use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _}
 use redb::{TableDefinition, WriteTransaction};
 use tokio::sync::{mpsc, watch};
 
+use self::file::Damage;
 use super::{
-    Change, Delta, Entry, Expect, Mark, Record, Registry, RegistryError, SCAN_BATCH, Tags, Written,
-    has_expired,
+    Change, Delta, Expect, Mark, Record, Registry, RegistryError, SCAN_BATCH, Tags, Update,
+    Written, has_expired,
 };
 use crate::domain::{Clock as _, Timestamp, WallClock};
 
@@ -35,7 +36,7 @@ const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 /// The number of the newest revision.
 const REVISION: &str = "revision";
 
-/// Where a change is in the log: its revision, and its index in the write.
+/// The place of a change in the log: its revision, and its index in the write.
 type At = (u64, u64);
 /// A change as the log has it: key and value; no value: nothing is there afterwards.
 type Logged = (&'static [u8], Option<&'static [u8]>);
@@ -56,6 +57,8 @@ pub struct EmbeddedRegistry {
 struct File {
     path: PathBuf,
     database: Mutex<Option<Arc<Database>>>,
+    /// Set while the file cannot be read.
+    damage: Mutex<Option<Damage>>,
 }
 
 impl fmt::Debug for EmbeddedRegistry {
@@ -69,7 +72,7 @@ impl EmbeddedRegistry {
     /// whole writes.
     pub fn new(path: impl Into<PathBuf>, log_changes: usize) -> Self {
         Self {
-            file: Arc::new(File { path: path.into(), database: Mutex::default() }),
+            file: Arc::new(File::new(path.into())),
             log_changes: log_changes.max(1) as u64,
             tags: Tags::default(),
             news: watch::Sender::new(()),
@@ -81,13 +84,22 @@ impl EmbeddedRegistry {
         &self,
         look: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<Option<T>, RegistryError> {
-        let file = Arc::clone(&self.file);
-        blocking(move || {
+        self.access(move |file| {
             let Some(database) = file.existing()? else { return Ok(None) };
             let looked = database.begin_read().map_err(redb::Error::from);
             looked.and_then(|reader| look(&reader)).map(Some).map_err(|error| file.failed(error))
         })
         .await
+    }
+
+    /// Does `work` on a thread that may block.
+    async fn access<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&File) -> Result<T, RegistryError> + Send + 'static,
+    ) -> Result<T, RegistryError> {
+        let file = Arc::clone(&self.file);
+        let done = tokio::task::spawn_blocking(move || file.guard(work)).await;
+        done.unwrap_or_else(|error| Err(RegistryError::Unavailable(error.to_string())))
     }
 }
 
@@ -97,8 +109,8 @@ impl Registry for EmbeddedRegistry {
             let mark = self.newest().await?;
             return Ok(Written { mark, previous: mark, before: Vec::new() });
         }
-        let (file, kept, tag) = (Arc::clone(&self.file), self.log_changes, self.tags.next());
-        let written = blocking(move || write(&file, kept, tag, &changes)).await?;
+        let (kept, tag) = (self.log_changes, self.tags.next());
+        let written = self.access(move |file| write(file, kept, tag, &changes)).await?;
         self.news.send_replace(());
         Ok(written)
     }
@@ -124,11 +136,11 @@ impl Registry for EmbeddedRegistry {
         Ok(self.look(move |reader| log::delta(reader, mark)).await?.unwrap_or(nothing))
     }
 
-    async fn scan(&self, mut tell: impl FnMut(Vec<Entry>) + Send) -> Result<(), RegistryError> {
+    async fn scan(&self, mut each: impl FnMut(Vec<Update>) + Send) -> Result<(), RegistryError> {
         let (sender, mut batches) = mpsc::channel(4);
-        let told = async {
+        let handed_on = async {
             while let Some(batch) = batches.recv().await {
-                tell(batch);
+                each(batch);
             }
         };
         let scanned = self.look(move |reader| {
@@ -137,7 +149,7 @@ impl Registry for EmbeddedRegistry {
             for entry in records.iter()? {
                 let (key, found) = entry?;
                 batch.push((key.value().to_vec().into(), Some(record(found.value()))));
-                // Nobody receives: the scan was given up.
+                // Without a receiver the scan was given up.
                 if batch.len() == SCAN_BATCH && sender.blocking_send(batch.split_off(0)).is_err() {
                     break;
                 }
@@ -145,7 +157,7 @@ impl Registry for EmbeddedRegistry {
             drop(sender.blocking_send(batch));
             Ok(())
         });
-        let ((), scanned) = tokio::join!(told, scanned);
+        let ((), scanned) = tokio::join!(handed_on, scanned);
         scanned.map(Option::unwrap_or_default)
     }
 
@@ -165,7 +177,7 @@ impl Registry for EmbeddedRegistry {
     }
 }
 
-/// What came of a transaction that found no fault in the file.
+/// The outcome of a transaction that found no fault in the file.
 type Outcome = Result<Written, RegistryError>;
 
 fn write(file: &File, kept: u64, tag: u64, changes: &[Change]) -> Outcome {
@@ -239,7 +251,7 @@ fn conflict(changes: &[Change], index: usize, found: Option<u64>) -> RegistryErr
     RegistryError::Conflict { index, expected, found }
 }
 
-/// What a failed access means to whoever asked.
+/// The error of a failed access, as callers know it.
 fn fault(error: &redb::Error) -> RegistryError {
     match error {
         redb::Error::Corrupted(_)
@@ -249,11 +261,4 @@ fn fault(error: &redb::Error) -> RegistryError {
         | redb::Error::UpgradeRequired(_) => RegistryError::Corrupt(error.to_string()),
         _ => RegistryError::Unavailable(error.to_string()),
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, RegistryError> + Send + 'static,
-) -> Result<T, RegistryError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(RegistryError::Unavailable(error.to_string())))
 }

@@ -1,4 +1,4 @@
-//! What operators change while traffic flows, kept where every replica finds it: one map of records, with a revision
+//! Storage of what operators change while traffic flows: one map of records, with a revision
 //! that counts up by one with every write.
 //!
 //! A record is a key and bytes; what they mean (a client, a policy, a mode) is for whoever writes
@@ -25,7 +25,7 @@ use crate::domain::Timestamp;
 /// A record as it is kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Record {
-    /// What was written.
+    /// The bytes that were written.
     pub value: Bytes,
     /// The revision of the write: the record's etag.
     pub revision: u64,
@@ -36,13 +36,13 @@ pub struct Record {
 pub struct Change {
     /// Which record; any bytes. A write names a key once.
     pub key: Bytes,
-    /// What must be there for the write to happen.
+    /// The state that the write expects.
     pub expect: Expect,
-    /// What is there afterwards; none: nothing.
+    /// The value afterwards; none: the record is deleted.
     pub value: Option<Bytes>,
 }
 
-/// What must be there for a write to happen.
+/// The state of a record that a write expects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Expect {
     /// Whatever.
@@ -55,7 +55,7 @@ pub enum Expect {
     Expired,
 }
 
-/// Whether a record of this value has expired at `now`: it is a JSON object, and its `expires_at`,
+/// Returns whether a record of this value has expired at `now`: it is a JSON object, and its `expires_at`,
 /// in microseconds since 1970, is not later.
 pub fn has_expired(value: &[u8], now: Timestamp) -> bool {
     let Ok(value) = serde_json::from_slice::<Value>(value) else { return false };
@@ -86,8 +86,8 @@ pub struct Written {
     pub before: Vec<Option<Record>>,
 }
 
-/// A key and what is there now; none: nothing.
-pub type Entry = (Bytes, Option<Record>);
+/// A key and its record now; none: there is none.
+pub type Update = (Bytes, Option<Record>);
 
 /// The writes since a mark.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -97,7 +97,7 @@ pub enum Delta {
         /// The last of the writes.
         mark: Mark,
         /// The changes.
-        entries: Vec<Entry>,
+        entries: Vec<Update>,
     },
     /// The log does not have the mark: it no longer reaches back that far, or the registry lost
     /// that write. Scan.
@@ -107,12 +107,12 @@ pub enum Delta {
 /// Why the registry did not do it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RegistryError {
-    /// What was expected of this change is not so; nothing was written.
+    /// A change expects another state; nothing was written.
     #[error("change {index} of the write expects {expected:?}, but there is {found:?}")]
     Conflict {
         /// Which change.
         index: usize,
-        /// What it expects.
+        /// The state that it expects.
         expected: Expect,
         /// The revision of the record that is there, if one is.
         found: Option<u64>,
@@ -120,15 +120,16 @@ pub enum RegistryError {
     /// It cannot be reached, or answers too late. A write may have happened.
     #[error("the registry cannot be reached: {0}")]
     Unavailable(String),
-    /// What it holds cannot be read.
+    /// Its contents cannot be read.
     #[error("the registry holds what cannot be read: {0}")]
     Corrupt(String),
 }
 
-/// Where records are kept.
+/// The storage of records.
 ///
 /// # Concurrency
-/// Writes happen one after the other, each as a whole, whoever writes. What was acknowledged outlives the process.
+/// Writes of all processes happen one after the other, each as a whole. An acknowledged write outlives
+/// the process.
 pub trait Registry: Send + Sync + 'static {
     /// Does all `changes` or, if one expects what is not so, none. No changes are no write: the
     /// mark is the newest.
@@ -155,14 +156,14 @@ pub trait Registry: Send + Sync + 'static {
     /// changes.
     fn scan(
         &self,
-        tell: impl FnMut(Vec<Entry>) + Send,
+        each: impl FnMut(Vec<Update>) + Send,
     ) -> impl Future<Output = Result<(), RegistryError>> + Send;
 
     /// The clock of the registry, the same for all that use it: what has expired is judged by it
     /// alone.
     fn now(&self) -> impl Future<Output = Result<Timestamp, RegistryError>> + Send;
 
-    /// Resolves when there may be something new; may be late or never, so whoever waits looks now and then.
+    /// Resolves when there may be something new. It may be late or never, so the caller polls, too.
     ///
     /// # Cancel safety
     /// A dropped wait loses at most a notice.
@@ -182,9 +183,9 @@ impl Tags {
     }
 }
 
-/// How many changes the log keeps where nothing else is said.
+/// The changes that the log keeps by default.
 pub const DEFAULT_LOG_CHANGES: usize = 20_000;
-/// About how many records a scan tells at a time.
+/// The approximate number of records in one batch of a scan.
 const SCAN_BATCH: usize = 1_000;
 /// About how many changes [`Registry::since`] gives at a time; a write is never divided.
 const DELTA_PAGE: usize = 4_096;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::Writer;
 use crate::control::layered::{DomainChanges, NewText, Since};
 use crate::control::record::{self, Name, StoredMode, StoredPolicy};
-use crate::control::registry::{Entry, Record};
+use crate::control::registry::{Record, Update};
 use crate::limiter::mode::{Mode, ModeLayer};
 use crate::limits::{Client, ClientName};
 use crate::settings::Word as _;
@@ -29,9 +29,9 @@ pub(super) struct Queue {
     changes: DomainChanges,
     /// The domains of which the registry has a policy, queued changes included.
     domains: BTreeSet<Arc<str>>,
-    /// How many changes have come.
+    /// The number of changes that have come.
     queued: u64,
-    /// How many of them are in force.
+    /// The number of those in force.
     pub(super) settled: u64,
 }
 
@@ -45,7 +45,7 @@ impl Queue {
         self.queued += 1;
     }
 
-    /// The changes that nobody has taken, and the number of all changes up to them.
+    /// Takes the changes that are left, with the number of all changes up to them.
     pub(super) fn take(&mut self) -> (DomainChanges, u64) {
         (std::mem::take(&mut self.changes), self.queued)
     }
@@ -56,7 +56,7 @@ impl Queue {
 }
 
 impl Writer {
-    pub(super) fn apply_records(&self, entries: Vec<Entry>) {
+    pub(super) fn apply_records(&self, entries: Vec<Update>) {
         let mut modes_changed = false;
         for (key, record) in entries {
             match Name::from_key(&key) {

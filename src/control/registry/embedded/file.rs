@@ -1,20 +1,88 @@
-//! The file of the embedded registry: how it is found, made and locked. What is in it is not known here.
+//! The file of the embedded registry: found, made, locked, and left alone while it is damaged. Its
+//! contents are not known here.
 
 use std::fs::{self, OpenOptions};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use redb::{Builder, Database, DatabaseError};
+use tokio::time::Instant;
 
 use super::{File, LOG, NUMBERS, RECORDS, TAGS};
 use crate::control::registry::RegistryError;
+use crate::telemetry::panics;
 
-/// How much of the file is kept in memory: all records are in memory anyway, as what they mean.
+/// The part of the file that is kept in memory. Small, as all records are in memory already, decoded.
 const CACHE_BYTES: usize = 16 << 20;
 
+/// The shortest and the longest wait before a damaged file is opened again: that may read all of it.
+const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_mins(1)];
+
+/// The next step for the operator of a damaged file.
+const REMEDY: &str = "restore it from a backup, or move it away to begin without what operators \
+                      changed; decisions go on with what is in memory";
+
+/// A file that cannot be read.
+#[derive(Debug)]
+pub(super) struct Damage {
+    error: RegistryError,
+    /// The file as it was then: another one is opened at once.
+    stamp: Option<Stamp>,
+    wait: Duration,
+    retry: Instant,
+}
+
+/// Device, inode, size and time of change.
+type Stamp = (u64, u64, u64, (i64, i64));
+
 impl File {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, database: Mutex::default(), damage: Mutex::default() }
+    }
+
+    /// Does `work`. A damaged file fails it, is closed, and is left alone for a while.
+    pub(super) fn guard<T>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        if let Some(damage) = &*self.damage.lock()
+            && Instant::now() < damage.retry
+            && self.stamp() == damage.stamp
+        {
+            return Err(damage.error.clone());
+        }
+        let outcome = panics::caught(|| work(self)).unwrap_or_else(|panic| {
+            let path = self.path.display();
+            Err(RegistryError::Corrupt(format!("{path} is damaged ({panic}): {REMEDY}")))
+        });
+        match &outcome {
+            Err(error @ RegistryError::Corrupt(_)) => self.set_damaged(error),
+            _ => *self.damage.lock() = None,
+        }
+        outcome
+    }
+
+    fn set_damaged(&self, error: &RegistryError) {
+        let database = self.database.lock().take();
+        // It panics again where its own state is half done.
+        drop(panics::caught(|| drop(database)));
+        let mut damage = self.damage.lock();
+        let [shortest, longest] = RETRY;
+        let wait = damage.as_ref().map_or(shortest, |damage| (damage.wait * 2).min(longest));
+        let (error, stamp) = (error.clone(), self.stamp());
+        *damage = Some(Damage { error, stamp, wait, retry: Instant::now() + wait });
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        let meta = fs::metadata(&self.path).ok()?;
+        Some((meta.dev(), meta.ino(), meta.len(), (meta.mtime(), meta.mtime_nsec())))
+    }
+
     /// The database, if the file is there.
     pub(super) fn existing(&self) -> Result<Option<Arc<Database>>, RegistryError> {
         let mut database = self.database.lock();
@@ -58,8 +126,8 @@ impl File {
         Ok(Arc::clone(database.insert(Arc::new(made.map_err(|error| self.fault(error))?))))
     }
 
-    /// What a failed access means. After a fault of the disk the database refuses everything until it is opened
-    /// again, which the next access does.
+    /// The error of a failed access. After a fault of the disk the database refuses everything until it is
+    /// opened again, which the next access does.
     pub(super) fn failed(&self, error: redb::Error) -> RegistryError {
         if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
             *self.database.lock() = None;
@@ -74,11 +142,11 @@ impl File {
                 RegistryError::Unavailable(format!("{path} is in use by another process"))
             }
             redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-                RegistryError::Corrupt(format!("{path} is no registry"))
+                RegistryError::Corrupt(format!("{path} is no registry: {REMEDY}"))
             }
             other => match super::fault(&other) {
                 RegistryError::Corrupt(reason) => {
-                    RegistryError::Corrupt(format!("{path}: {reason}"))
+                    RegistryError::Corrupt(format!("{path} is damaged ({reason}): {REMEDY}"))
                 }
                 RegistryError::Unavailable(reason) => {
                     RegistryError::Unavailable(format!("{path}: {reason}"))

@@ -1,6 +1,6 @@
 //! The registry's connection: made when it is first needed, and again after it is lost.
 //!
-//! It repeats no command: what was sent may have been done. All its work is on one runtime, whoever asks.
+//! It repeats no command, which may have been executed. All its work is on one runtime.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,10 +21,10 @@ pub(super) struct Link {
     connector: Connector,
     home: Handle,
     patience: Duration,
-    state: Mutex<State>,
+    attempts: Mutex<Attempts>,
 }
 
-struct State {
+struct Attempts {
     open: Option<Open>,
     backoff: Backoff,
     /// Why the last attempt failed, and when the next may be.
@@ -52,8 +52,8 @@ impl fmt::Debug for Link {
 impl Link {
     /// `patience`: how long an answer may take.
     pub(super) fn new(connector: Connector, home: Handle, patience: Duration) -> Self {
-        let state = Mutex::new(State { open: None, backoff: Backoff::new(), failed: None });
-        Self { connector, home, patience, state }
+        let attempts = Mutex::new(Attempts { open: None, backoff: Backoff::new(), failed: None });
+        Self { connector, home, patience, attempts }
     }
 
     pub(super) async fn query(&self, command: &Cmd) -> Result<Value, RegistryError> {
@@ -80,33 +80,33 @@ impl Link {
             Err(_) => format!("no answer within {:?}", self.patience),
         };
         // Also when the server refused: it may have become a replica, and its name lead elsewhere now.
-        let mut state = self.state.lock().await;
-        if state.open.as_ref().is_some_and(|open| open.since == since) {
-            state.open = None;
+        let mut attempts = self.attempts.lock().await;
+        if attempts.open.as_ref().is_some_and(|open| open.since == since) {
+            attempts.open = None;
         }
         Err(RegistryError::Unavailable(reason))
     }
 
     async fn connection(&self) -> Result<(MultiplexedConnection, Instant), RegistryError> {
-        let mut state = self.state.lock().await;
-        if let Some(open) = state.open.as_ref().filter(|open| !open.driver.is_finished()) {
+        let mut attempts = self.attempts.lock().await;
+        if let Some(open) = attempts.open.as_ref().filter(|open| !open.driver.is_finished()) {
             return Ok((open.connection.clone(), open.since));
         }
-        if let Some((reason, retry)) = &state.failed
+        if let Some((reason, retry)) = &attempts.failed
             && *retry > Instant::now()
         {
             return Err(RegistryError::Unavailable(reason.clone()));
         }
         match self.connect().await {
             Ok(open) => {
-                state.failed = None;
-                state.backoff.reset();
-                let open = state.open.insert(open);
+                attempts.failed = None;
+                attempts.backoff.reset();
+                let open = attempts.open.insert(open);
                 Ok((open.connection.clone(), open.since))
             }
             Err(reason) => {
-                let retry = Instant::now() + state.backoff.wait();
-                state.failed = Some((reason.clone(), retry));
+                let retry = Instant::now() + attempts.backoff.wait();
+                attempts.failed = Some((reason.clone(), retry));
                 Err(RegistryError::Unavailable(reason))
             }
         }

@@ -10,7 +10,7 @@
 //! * `news`: the subscription to notices.
 //!
 //! Needs Redis 5 or later, and from a user with an ACL: `EVAL`, `EVALSHA`, `SCRIPT LOAD`, `HGET`, `HSET`, `HDEL`, `HSCAN`, `XADD`,
-//! `XRANGE`, `XREVRANGE`, `XTRIM`, `TIME`, `PUBLISH`, `SUBSCRIBE`, and its keys and channel.
+//! `XINFO`, `XRANGE`, `XREVRANGE`, `XTRIM`, `TIME`, `PUBLISH`, `SUBSCRIBE`, and its keys and channel.
 
 mod link;
 mod news;
@@ -24,8 +24,8 @@ use tokio::sync::watch;
 use self::link::Link;
 use self::wire::{Names, Run, Writer};
 use super::{
-    Change, DEFAULT_LOG_CHANGES, DELTA_PAGE, Delta, Entry, Mark, Record, Registry, RegistryError,
-    SCAN_BATCH, Tags, Written,
+    Change, DEFAULT_LOG_CHANGES, DELTA_PAGE, Delta, Mark, Record, Registry, RegistryError,
+    SCAN_BATCH, Tags, Update, Written,
 };
 use crate::domain::Timestamp;
 use crate::redis::{BadUrl, RedisSettings};
@@ -104,7 +104,16 @@ impl Registry for RedisRegistry {
         }
         let tag = self.tags.next();
         let call = self.writer.call(&self.names, self.log_changes, tag, &changes);
-        wire::written(self.link.invoke(&call).await?, tag, &changes)
+        let written = wire::written(self.link.invoke(&call).await?, tag, &changes)?;
+        if written.previous.revision > 0 && written.previous.tag == 0 {
+            tracing::warn!(
+                key = self.names.log(),
+                revision = written.mark.revision,
+                "the log of the registry was empty: something else trims it. Every replica reads \
+                 all records again; leave this key to tollgate"
+            );
+        }
+        Ok(written)
     }
 
     async fn read(&self, key: &[u8]) -> Result<Option<Record>, RegistryError> {
@@ -135,13 +144,13 @@ impl Registry for RedisRegistry {
         }
     }
 
-    async fn scan(&self, mut tell: impl FnMut(Vec<Entry>) + Send) -> Result<(), RegistryError> {
+    async fn scan(&self, mut each: impl FnMut(Vec<Update>) + Send) -> Result<(), RegistryError> {
         let (mut cursor, mut unreadable) = (0, 0);
         loop {
             let reply = self.link.query(&self.names.scan(cursor, SCAN_BATCH)).await?;
             let (next, entries, bad) = wire::scanned(reply)?;
             unreadable += bad;
-            tell(entries);
+            each(entries);
             cursor = next;
             if cursor == 0 {
                 break;

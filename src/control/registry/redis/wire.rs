@@ -1,4 +1,4 @@
-//! What the registry's Redis form sends and reads, as typed values. Nothing here talks to Redis.
+//! Arguments and replies of the registry in Redis, as typed values. Nothing here talks to Redis.
 //!
 //! `write.lua` has the tables of arguments, reply, records and log; the two files change together.
 
@@ -7,13 +7,13 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use redis::{Cmd, Script, ScriptInvocation, Value, from_redis_value};
 
-use crate::control::registry::{Change, Entry, Expect, Mark, Record, RegistryError, Written};
+use crate::control::registry::{Change, Expect, Mark, Record, RegistryError, Update, Written};
 use crate::domain::Timestamp;
 
 const SCRIPT: &str = include_str!("write.lua");
 /// The first byte of a record.
 const VERSION: u8 = 1;
-/// How many bytes of a record come before its value.
+/// The bytes of a record before its value.
 const HEADER: usize = 9;
 /// The sequence number of a write's last change.
 const LAST: u64 = u64::MAX;
@@ -31,6 +31,11 @@ impl Names {
     pub(super) fn new(prefix: &str) -> Self {
         let name = |part| format!("{prefix}{{registry}}:{part}");
         Self { records: name("records"), log: name("log"), news: name("news") }
+    }
+
+    /// The key of the log.
+    pub(super) fn log(&self) -> &str {
+        &self.log
     }
 
     pub(super) fn read(&self, key: &[u8]) -> Cmd {
@@ -79,7 +84,7 @@ impl Writer {
     ) -> ScriptInvocation<'_> {
         let mut call = self.0.prepare_invoke();
         call.key(&names.records).key(&names.log);
-        // One more than can be told: readers find their place by the change they know.
+        // One more than readers get: they find their place by the change that they know.
         call.arg(log_changes.saturating_add(1)).arg(tag.to_le_bytes().as_slice()).arg(&names.news);
         for change in changes {
             call.arg(change.key.as_ref());
@@ -98,7 +103,7 @@ impl Writer {
     }
 }
 
-/// What the script answered to `changes`, which it wrote with `tag`.
+/// The answer of the script to `changes`, which it wrote with `tag`.
 pub(super) fn written(
     reply: Value,
     tag: u64,
@@ -145,7 +150,7 @@ pub(super) fn time(reply: Value) -> Result<Timestamp, RegistryError> {
 }
 
 /// The cursor that goes on, the records, and how many fields of the batch are no record.
-pub(super) fn scanned(reply: Value) -> Result<(u64, Vec<Entry>, usize), RegistryError> {
+pub(super) fn scanned(reply: Value) -> Result<(u64, Vec<Update>, usize), RegistryError> {
     let (cursor, fields): (u64, Vec<Bytes>) = parse(reply)?;
     let mut entries = Vec::with_capacity(fields.len() / 2);
     let mut unreadable = 0;
@@ -163,7 +168,7 @@ pub(super) fn scanned(reply: Value) -> Result<(u64, Vec<Entry>, usize), Registry
 #[derive(Debug)]
 pub(super) struct Logged {
     revision: u64,
-    entry: Entry,
+    entry: Update,
     /// On the last change of a write.
     end: Option<End>,
 }
@@ -205,7 +210,7 @@ impl Logged {
     }
 }
 
-/// The changes of the log in `reply`; none: it holds something else.
+/// The changes of the log in `reply`; none: it has other contents.
 pub(super) fn logged(reply: Value) -> Option<Vec<Logged>> {
     array(reply).ok()?.into_iter().map(Logged::read).collect()
 }
@@ -216,7 +221,7 @@ pub(super) struct Run {
     /// The last of them.
     pub(super) newest: Option<Mark>,
     /// Their changes.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<Update>,
 }
 
 impl Run {

@@ -2,7 +2,7 @@
 -- reads the reply.
 --
 -- KEYS[1]   records: a hash; field: the key of a record; value: see Record
--- KEYS[2]   log: a stream; an entry per change, the ID of its newest entry holds the revision
+-- KEYS[2]   log: a stream; an entry per change. The last ID that it has had holds the revision
 --
 -- ARGV[1]   how many entries the log keeps, at least 1
 -- ARGV[2]   tag: bytes that no other write has. Tells this write from one that made the same revision before the
@@ -15,7 +15,7 @@
 --   value   '=' and the value, or '-': nothing
 --
 -- Reply     {1, revision, previous, before ...}: done; previous: the tag of the write before this one,
---           or false; before: per change, the record that was there or false
+--           or false without one in the log; before: per change, the record that was there or false
 --           {0, index, revision}: change index (from 0) expects what is not so; revision of the record there, or -1
 --
 -- Record    format version u8 (1), revision u64 little-endian, value
@@ -26,7 +26,7 @@
 -- Atomicity: everything that can fail on stored data (a key of another type) happens before the first change. Without
 -- memory the server refuses the first change. Nobody need hear a notice, so one that is refused is no failure.
 -- Expiry: a record has expired when its value is a JSON object whose expires_at, in microseconds since
--- 1970, is not later than TIME. src/registry/mod.rs has the twin: has_expired.
+-- 1970, is not later than TIME. src/control/registry/mod.rs has the twin: has_expired.
 -- Numbers: doubles, exact to 2^53 revisions.
 
 local VERSION = '\1'
@@ -82,6 +82,14 @@ if newest then
   for i = 1, #fields, 2 do
     if fields[i] == 't' then
       previous = fields[i + 1]
+    end
+  end
+else
+  -- Trimmed to nothing, the stream still refuses the IDs that it has had.
+  local stream = redis.pcall('XINFO', 'STREAM', log)
+  for i = 1, #stream, 2 do
+    if stream[i] == 'last-generated-id' then
+      revision = tonumber(string.match(stream[i + 1], '^%d+')) + 1
     end
   end
 end
