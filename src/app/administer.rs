@@ -15,11 +15,11 @@ use crate::edge::admin::auth::Guard;
 use crate::edge::admin::{self, Admin, SERVICE_NAMES};
 use crate::edge::grpc::server::serve_admin;
 
-/// How long the store may take for an operator, who waits rather than hear that it is busy.
+/// The longest wait of an operator for the store: a slow answer is better than none.
 const STORE_DEADLINE: Duration = Duration::from_secs(1);
-/// How often the records of clients that have expired are deleted.
+/// The interval between two deletions of expired clients' records.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
-/// How long the start waits for the registry to say something.
+/// The longest silence of the registry that the start waits for.
 const START_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Starts following the registry and serving operators, until the process stops.

@@ -14,10 +14,10 @@ use crate::limiter::request::Entry;
 use crate::limits::{Client, ClientName};
 use crate::telemetry::escape::escape;
 
-/// What is written where there is nothing.
+/// The word for the state of something that does not exist.
 pub(crate) const NOTHING: &str = "none";
 
-/// Who makes a change that nobody asked for, such as the end of a client's time.
+/// The author of changes without a caller, such as the deletion of an expired client.
 pub(crate) const TOLLGATE: &str = "tollgate";
 
 /// Writes one line. `who`: the caller, or [`TOLLGATE`].
@@ -25,7 +25,7 @@ pub(crate) fn changed(who: impl Display, action: &str, what: &str, before: &str,
     tracing::info!(target: "tollgate::audit", %who, action, what, before, after, "changed");
 }
 
-/// Writes that a caller was turned away.
+/// Writes that a caller was refused.
 pub(crate) fn refused(who: impl Display) {
     tracing::warn!(target: "tollgate::audit", %who, "refused: no token, or not the right one");
 }
@@ -49,7 +49,7 @@ pub(crate) fn descriptor_title(shared: &Shared, name: &ClientName) -> String {
     client_text(&own, rule, domain, shared.resolver.keys.hasher())
 }
 
-/// What is said of a client, without its name.
+/// A client without its name.
 pub(crate) fn client_state(client: Option<&Client>) -> String {
     let Some(client) = client else { return NOTHING.to_owned() };
     let mut state = serde_json::to_value(client).unwrap_or_default();

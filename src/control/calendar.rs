@@ -1,7 +1,7 @@
 //! Keeps the calendar clock of a process as the clock of its registry.
 //!
-//! What has expired is judged by one clock: that of Redis, or of this machine where the registry is
-//! a file. A replica whose wall clock is wrong, was wrong at the start or has stood still with its
+//! One clock judges which clients have expired: that of Redis, or of this machine where the registry
+//! is a file. A replica whose wall clock is wrong, was wrong at the start or has stood still with its
 //! machine agrees with all others within a second. While the registry cannot be reached the
 //! calendar goes on from what it last knew.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::registry::{Registry, RegistryError};
 use crate::domain::{CalendarClock, Clock};
 
-/// How often the registry's clock is read.
+/// The interval between two readings of the registry's clock.
 pub const DEFAULT_EVERY: Duration = Duration::from_secs(1);
 
 /// A correction of so many microseconds is reported.

@@ -57,6 +57,7 @@ pub trait Mirror: Send + Sync + 'static {
 
 /// The progress of a follower.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent of each other")]
 pub struct Progress {
     /// The mirror is as the registry was at this revision; 0 while everything is read.
     pub revision: u64,

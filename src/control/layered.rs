@@ -1,11 +1,16 @@
 //! Policies of several feeds, put together: which of them are in force, and why the others are not.
 //!
 //! Of two feeds with a policy of the same domain the one of higher precedence is in force; the other
-//! one is shadowed and waits. Pure: nothing here publishes, logs or keeps time.
+//! one is shadowed and waits. Nothing here publishes or keeps time.
+//!
+//! * `outcome`: the outcomes of changes.
+
+mod outcome;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use self::outcome::{Difference, Refusal, Replaced, Standing};
 use crate::policy::{Compiled, Fault, Faults, Files, Options, PolicySet, Source, Warning, compile};
 
 /// The feeds of policies, by precedence: the first one that has a policy of a domain wins.
@@ -71,56 +76,6 @@ pub struct NewText {
 
 /// Changes of single domains, in this order; none: the policy is deleted.
 pub type DomainChanges = Vec<(Arc<str>, Option<NewText>)>;
-
-/// The place of an offer among those of other feeds.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Standing {
-    /// It is in force.
-    InForce,
-    /// A feed of higher precedence has a policy of the domain.
-    ShadowedBy(Origin),
-    /// It has faults.
-    LeftOut(Faults),
-}
-
-/// The reason why a feed's policies were not put in force; those before stay.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Refusal {
-    /// They have faults.
-    #[error("{0}")]
-    Faults(#[from] Faults),
-    /// There are none, and so many domains would lose their limits.
-    #[error(
-        "no policy is left, and {0} domains would lose their limits; \
-         set policies.allow_empty to true if that is meant"
-    )]
-    Empty(usize),
-    /// The compiler failed.
-    #[error("compiling them failed: {0}")]
-    Failed(String),
-}
-
-/// The domains in which one state of a feed differs from the one before, each list in order.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Difference {
-    /// Domains that are new.
-    pub added: Vec<Arc<str>>,
-    /// Domains that are gone.
-    pub removed: Vec<Arc<str>>,
-    /// Domains with other texts.
-    pub changed: Vec<Arc<str>>,
-}
-
-/// The outcome of new policies of a whole feed.
-#[derive(Debug)]
-pub struct Replaced {
-    /// Everything in force, of all feeds.
-    pub set: PolicySet,
-    /// The warnings of the new policies.
-    pub warnings: Vec<Warning>,
-    /// What differs.
-    pub difference: Difference,
-}
 
 /// A policy text without faults.
 #[derive(Debug)]

@@ -1,5 +1,4 @@
-//! What the registry's records of the administration are called and hold. Clients say it of themselves, in
-//! [`crate::limits`].
+//! Keys and values of the registry's records. Those of clients are in [`crate::limits`].
 //!
 //! | key | value, JSON |
 //! |---|---|
@@ -18,7 +17,7 @@ use crate::limits::ClientName;
 const POLICY: &[u8] = b"policy/";
 const MODE: &[u8] = b"mode/";
 
-/// What a record is about.
+/// The subject of a record.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Name {
     /// A client.
@@ -30,7 +29,7 @@ pub enum Name {
 }
 
 impl Name {
-    /// What the record of `key` is about; none: nothing that is known here.
+    /// The subject of the record of `key`; none: the key has no meaning here.
     pub fn from_key(key: &[u8]) -> Option<Self> {
         if let Some(domain) = key.strip_prefix(POLICY) {
             return Some(Self::Policy(std::str::from_utf8(domain).ok()?.into()));
@@ -62,7 +61,7 @@ pub struct BadRecord(#[from] serde_json::Error);
 pub struct StoredPolicy {
     /// Its text.
     pub yaml: String,
-    /// When it was applied, in microseconds since 1970.
+    /// The time at which it was applied, in microseconds since 1970.
     pub updated_at: u64,
 }
 
@@ -84,7 +83,7 @@ pub struct StoredMode {
     /// The mode, by name.
     #[serde(with = "mode_name")]
     pub mode: Mode,
-    /// When it was set, in microseconds since 1970.
+    /// The time at which it was set, in microseconds since 1970.
     pub updated_at: u64,
 }
 

@@ -35,7 +35,7 @@ pub async fn run<R: Registry>(
     }
 }
 
-/// Deletes every client that has expired; how many this call deleted.
+/// Deletes every client that has expired, and returns the number that this call deleted.
 ///
 /// # Errors
 /// When the registry does not answer.

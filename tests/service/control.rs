@@ -17,12 +17,9 @@ use crate::support::tollgate::{Options, Tollgate, request};
 
 /// Many rules of one domain, which take long to compile.
 fn many_rules(count: usize) -> String {
-    let mut yaml = "domain: many\ndescriptors:\n".to_owned();
-    for i in 0..count {
-        let limit = format!("{{unit: day, requests_per_unit: {i}}}");
-        yaml.push_str(&format!("  - {{key: k{i}, rate_limit: {limit}}}\n"));
-    }
-    yaml
+    let rule = |i| format!("  - {{key: k{i}, rate_limit: {{unit: day, requests_per_unit: {i}}}}}");
+    let rules: Vec<String> = (0..count).map(rule).collect();
+    format!("domain: many\ndescriptors:\n{}\n", rules.join("\n"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

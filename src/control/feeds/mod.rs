@@ -16,7 +16,7 @@ use super::layered::{Origin, Refusal};
 use super::writer::Writer;
 use crate::policy::Files;
 
-/// How often a refusal is repeated while it lasts.
+/// The interval at which a refusal is repeated while it lasts.
 const REMIND_EVERY: Duration = Duration::from_mins(1);
 
 /// A feed of policies, each time of all that it has.

@@ -156,8 +156,11 @@ impl Writer {
             self.queue_policy(domain, None);
         }
         let modes: Vec<Bytes> = self.modes.lock().keys().cloned().collect();
-        let gone = modes.into_iter().filter(|domain| !keep(&record::mode_key(domain)));
-        if gone.fold(false, |changed, domain| self.apply_mode(domain, None) || changed) {
+        let mut changed = false;
+        for domain in modes.into_iter().filter(|domain| !keep(&record::mode_key(domain))) {
+            changed |= self.apply_mode(domain, None);
+        }
+        if changed {
             self.publish_modes();
         }
     }

@@ -21,7 +21,7 @@ use crate::policy::{Faults, Warning};
 use crate::store::LimitStore;
 use crate::telemetry::escape::escape;
 
-/// What faults call the text that was sent: the field it came in.
+/// The name of the text in faults: the field that it came in.
 const FIELD: &str = "yaml";
 
 /// The longest message, in characters: it travels in a header, whose size callers bound.

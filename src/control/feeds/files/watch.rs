@@ -24,19 +24,19 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
 
 use crate::policy::Listing;
 
-/// How long nothing must happen before contents count as settled.
+/// The silence after which contents count as settled.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// How long to wait for that at most.
+/// The longest wait for that.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// How often to look for changes without an event.
+/// The interval of polls, which find changes without an event.
 const POLL: Duration = Duration::from_millis(500);
 
 /// Watches a policy file or directory.
 pub(super) struct Watcher {
     path: PathBuf,
-    /// What was there when it was last compared.
+    /// The contents when they were last compared.
     seen: Snapshot,
     /// Something may have changed since then. Outlives a dropped [`Watcher::changed`].
     pending: bool,
@@ -185,7 +185,7 @@ impl Snapshot {
     }
 }
 
-/// What the file system says without reading contents.
+/// The metadata of everything below the path, without contents.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Look {
     /// The parent of the path, the path if it is a directory, and those below it.
