@@ -17,7 +17,7 @@ use super::limit::Span;
 pub const LONGEST_TTL: u64 = 1_000_000;
 
 /// As far ahead of now as a lease may be outstanding.
-const LONGEST: u64 = 2 * LONGEST_TTL;
+pub const LONGEST: u64 = 2 * LONGEST_TTL;
 
 /// What a claim wants beside its hits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

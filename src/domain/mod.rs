@@ -1,7 +1,7 @@
 //! The pure core: what a limit is, how a counter moves, and what a whole request gets.
 //!
 //! Nothing here waits, reads a clock, talks to a store or knows a protocol: state, limit, hits and the
-//! time go in, a [`Reading`] and the next state come out. `store/redis/decide.lua` is the twin of this
+//! time go in, a [`Reading`] and the next state come out. `store/redis/script/lua/` is the twin of this
 //! module; both are held to the same vectors and traces.
 //!
 //! # Several limits on one counter

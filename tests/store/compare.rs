@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use redis::{Connection, Value};
 use tollgate::domain::{Claim, Commit, Counter, Group, Key, Limit, Reading, Timestamp};
+use tollgate::store::redis::script::layout::EXPIRY_STEP_US;
 use tollgate::store::redis::script::{Encoded, Frame, Reply, Script, readings};
 
 use super::redis_server::RedisServer;
@@ -13,9 +14,6 @@ use super::traces::{Step, Trace};
 
 /// By how much keys outlive their state while a trace plays: its clock is not the server's.
 const KEEP_MS: u64 = 3_600_000;
-
-/// The script rounds expiries up to multiples of this.
-const STEP_US: u64 = 1_048_576;
 
 #[test]
 fn script_and_core_agree_on_ten_thousand_traces() {
@@ -205,8 +203,8 @@ enum Expiry {
 impl Expiry {
     /// Of a counter that changed.
     fn of(before: &Counter, counter: &Counter, limit: &Limit) -> Self {
-        let step = |counter: &Counter| (counter.empty_at(limit).as_micros() - 1) / STEP_US;
-        let at = (step(counter) + 1) * STEP_US;
+        let step = |counter: &Counter| (counter.empty_at(limit).as_micros() - 1) / EXPIRY_STEP_US;
+        let at = (step(counter) + 1) * EXPIRY_STEP_US;
         if *before != Counter::Empty && step(before) == step(counter) {
             Self::Kept(at)
         } else {

@@ -11,10 +11,12 @@
 mod redis_server;
 
 mod compare;
+mod layout;
 mod live;
 mod memory;
 mod mutants;
 mod outage;
+mod parts;
 mod random;
 mod state;
 mod traces;

@@ -1,9 +1,9 @@
 //! Counters in a standalone Redis, shared by every replica that uses it.
 //!
-//! A whole request is decided by one atomic script (`decide.lua`) on the clock of Redis; requests that wait at the
+//! A whole request is decided by one atomic script (`script/lua/`) on the clock of Redis; requests that wait at the
 //! same time share a call. What becomes of a request while Redis is away is not decided here.
 //!
-//! * `script`: arguments and reply as typed values.
+//! * `script`: the script in parts, its arguments and its reply as typed values.
 //! * `queue`: where requests wait.
 //! * `batch`: the task that takes them and owns the connection; `flights`: the calls it has under way.
 //! * `health`: the state of the connection; `notices`: the log lines about it.

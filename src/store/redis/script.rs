@@ -1,12 +1,13 @@
 //! The arguments and the reply of the script as typed values. Nothing here talks to Redis.
 //!
-//! `decide.lua` has the tables of both; the two files change together. A group is encoded once by its caller
+//! [`layout`] declares both, and the states; `lua/` is the script in parts. A group is encoded once by its caller
 //! ([`Encoded::new`]), joined with others to a [`Frame`], and its share of the reply becomes readings again in
 //! [`readings`]. Products that need 128 bits are worked out here: the script only adds, compares and carries.
 
 mod distinct;
 mod encoded;
 mod frame;
+pub mod layout;
 mod reply;
 
 use redis::Cmd;
@@ -16,12 +17,23 @@ pub use self::frame::Frame;
 pub use self::reply::{Integers, Reply, readings};
 
 /// Takes the time from the server that runs the script.
-const SERVER_TIME: &str = "local time = redis.call('TIME')\n\
-     local now, keep_ms = time[1] * 1000000 + time[2], 0\n";
+const SERVER_TIME: &str = include_str!("script/lua/server_time.lua");
 /// Takes the time and `keep_ms` from two further arguments.
-const MANUAL_TIME: &str = "local now, keep_ms = tonumber(ARGV[3]), tonumber(ARGV[4])\n";
+const MANUAL_TIME: &str = include_str!("script/lua/manual_time.lua");
 
-/// The script: a head that sets the time, and `decide.lua`.
+/// Lists the parts of the script, and joins them to one chunk.
+macro_rules! parts {
+    ($($name:literal),+ $(,)?) => {
+        /// The parts: file name and text, in the order in which [`BODY`](Self::BODY) joins them.
+        pub const PARTS: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("script/lua/", $name)))),+];
+
+        /// The script without a head.
+        pub const BODY: &str = concat!($(include_str!(concat!("script/lua/", $name))),+);
+    };
+}
+
+/// The script: a head that sets the time, and the parts.
 #[derive(Debug)]
 pub struct Script {
     text: String,
@@ -30,8 +42,17 @@ pub struct Script {
 }
 
 impl Script {
-    /// What `decide.lua` says, without a head.
-    pub const BODY: &str = include_str!("decide.lua");
+    parts!(
+        "10_layout.lua",
+        "20_read.lua",
+        "30_span.lua",
+        "40_lease.lua",
+        "50_token_bucket.lua",
+        "51_sliding_window.lua",
+        "52_fixed_window.lua",
+        "60_group.lua",
+        "70_write.lua",
+    );
 
     /// The script as the store runs it: the time is the server's.
     pub fn with_server_time() -> Self {

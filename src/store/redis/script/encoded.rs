@@ -1,13 +1,10 @@
 //! A group as the script reads it: the claims' numbers, worked out by their limits.
 
-use crate::domain::limit::Span;
+use super::layout::{self, Answer as _, Record as _, Sink};
 use crate::domain::{
     Algorithm, Claim, Commit, Group, Hits, Key, Lease, LeaseAsk, Limit, Part, SATURATION,
 };
 use crate::store::StoreError;
-
-/// Added to the algorithm of a claim that is a group of its own.
-const SINGLE: u8 = 16;
 
 /// One group as bytes, with the numbers of its counters and limits still open: they depend on the other groups of its frame.
 #[derive(Debug)]
@@ -18,11 +15,12 @@ pub struct Encoded {
     integers: usize,
 }
 
-/// What a claim is still without.
+/// A claim without its slot and the number of its limit.
 #[derive(Debug)]
 pub(super) struct Open {
-    /// Where in the bytes of its group the numbers belong: that of the counter, then that of the limit.
+    /// The position of its head in the bytes of the group.
     pub(super) at: usize,
+    pub(super) head: layout::ClaimHead,
     pub(super) key: Key,
     pub(super) limit: EncodedLimit,
 }
@@ -30,7 +28,7 @@ pub(super) struct Open {
 /// A limit as bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EncodedLimit {
-    bytes: [u8; Self::LONGEST],
+    bytes: [u8; Self::MAX_BYTES],
     len: usize,
 }
 
@@ -50,18 +48,16 @@ impl Encoded {
             (group.parts.as_slice(), group.claims.as_slice(), commit)
         {
             // No commit, no parts: a single claim that fails undoes itself.
-            encoded.claim(claim);
-            if let Some(algorithm) = encoded.bytes.first_mut() {
-                *algorithm += SINGLE;
-            }
+            encoded.claim(claim, layout::SINGLE);
             return Ok(encoded);
         }
-        encoded.bytes.push(match commit {
-            Commit::Together => 0,
-            Commit::Each => 1,
-            Commit::Never => 2,
-        });
-        encoded.count(group.parts.len())?;
+        let commit = match commit {
+            Commit::Together => layout::TOGETHER,
+            Commit::Each => layout::EACH,
+            Commit::Never => layout::NEVER,
+        };
+        let parts = count(group.parts.len())?;
+        layout::GroupHead { commit, parts }.write(&mut encoded.bytes);
         for part in &group.parts {
             encoded.part(part, group.claims_of(part))?;
         }
@@ -84,83 +80,85 @@ impl Encoded {
     }
 
     fn part(&mut self, part: &Part, claims: &[Claim]) -> Result<(), StoreError> {
-        self.bytes.push(u8::from(part.quota) + 2 * u8::from(part.shadow));
-        self.count(claims.len())?;
+        let roles = u8::from(part.quota) * layout::QUOTA + u8::from(part.shadow) * layout::SHADOW;
+        layout::PartHead { roles, claims: count(claims.len())? }.write(&mut self.bytes);
         for claim in claims {
-            self.claim(claim);
+            self.claim(claim, 0);
         }
         Ok(())
     }
 
-    fn claim(&mut self, claim: &Claim) {
+    /// `mark` is added to the algorithm.
+    fn claim(&mut self, claim: &Claim, mark: u8) {
         let limit = &claim.limit;
         let (kind, hits) = match claim.hits {
-            Hits::Take(hits) => (0, hits),
-            Hits::Peek => (1, 1),
-            Hits::Refund(hits) => (2, hits),
+            Hits::Take(hits) => (layout::TAKE, hits),
+            Hits::Peek => (layout::PEEK, 1),
+            Hits::Refund(hits) => (layout::REFUND, hits),
         };
         let algorithm = algorithm(claim);
-        let at = self.bytes.len() + 1;
-        self.bytes.extend([algorithm, 0, 0, 0, 0, kind]);
-        if algorithm == BLOCKED {
+        let at = self.bytes.len();
+        let head = layout::ClaimHead { algorithm: algorithm + mark, slot: 0, limit: 0, kind };
+        head.write(&mut self.bytes);
+        if algorithm == layout::BLOCKED {
             return;
         }
-        self.open.push(Open { at, key: claim.key.clone(), limit: EncodedLimit::new(limit) });
+        self.open.push(Open { at, head, key: claim.key.clone(), limit: EncodedLimit::new(limit) });
         if let Algorithm::TokenBucket { .. } = limit.algorithm() {
-            self.bytes.extend(span(limit.cost(hits)));
+            layout::Cost { cost: limit.cost(hits) }.write(&mut self.bytes);
             if let Some(ask) = &claim.lease {
                 self.lease(limit, ask);
             }
         } else {
-            self.bytes.extend(large(hits.min(SATURATION)));
+            layout::WindowHits { hits: hits.min(SATURATION) }.write(&mut self.bytes);
         }
     }
 
     fn lease(&mut self, limit: &Limit, ask: &LeaseAsk) {
         let finished = ask.finished.unwrap_or(Lease { tokens: 0, until: 0 });
-        for tokens in [ask.tokens, ask.most, finished.tokens] {
-            self.bytes.extend(span(limit.cost(tokens)));
-        }
-        self.bytes.extend(large(finished.until));
-        self.bytes.extend(large(ask.ttl));
-    }
-
-    fn count(&mut self, count: usize) -> Result<(), StoreError> {
-        let count = u16::try_from(count)
-            .map_err(|_| StoreError::Rejected(format!("{count} limits in one request")))?;
-        self.bytes.extend(count.to_le_bytes());
-        Ok(())
+        let ask = layout::Ask {
+            tokens: limit.cost(ask.tokens),
+            most: limit.cost(ask.most),
+            finished: limit.cost(finished.tokens),
+            finished_until: finished.until,
+            ttl: ask.ttl,
+        };
+        ask.write(&mut self.bytes);
     }
 }
 
+fn count(count: usize) -> Result<u16, StoreError> {
+    u16::try_from(count).map_err(|_| StoreError::Rejected(format!("{count} limits in one request")))
+}
+
 impl EncodedLimit {
-    /// The length of a token bucket's.
-    const LONGEST: usize = 42;
+    /// The length of the limit of a token bucket, the longest.
+    const MAX_BYTES: usize = layout::LimitHead::SIZE + layout::BucketLimit::SIZE;
 
     fn new(limit: &Limit) -> Self {
-        let mut encoded = Self { bytes: [0; Self::LONGEST], len: 0 };
-        encoded.push([number(limit.algorithm()), u8::from(limit.always_charges())]);
-        encoded.push(limit.requests().to_le_bytes());
-        if let Algorithm::TokenBucket { .. } = limit.algorithm() {
-            encoded.push(span(limit.full()));
-            encoded.push(span(limit.ceiling()));
-            encoded.push(limit.reach().to_bits().to_le_bytes());
-            encoded.push(large(limit.period_micros()));
-            return encoded;
-        }
-        encoded.push(large(limit.period_micros()));
-        if let Algorithm::SlidingWindow { slots } = limit.algorithm() {
-            encoded.push(large(limit.run_width()));
-            encoded.push(slots.to_le_bytes());
+        let mut encoded = Self { bytes: [0; Self::MAX_BYTES], len: 0 };
+        let algorithm = number(limit.algorithm());
+        layout::LimitHead { algorithm, always: limit.always_charges().into() }.write(&mut encoded);
+        let (requests, period) = (limit.requests(), limit.period_micros());
+        match limit.algorithm() {
+            Algorithm::TokenBucket { .. } => layout::BucketLimit {
+                rate: requests,
+                full: limit.full(),
+                ceiling: limit.ceiling(),
+                reach: limit.reach().to_bits(),
+                period,
+            }
+            .write(&mut encoded),
+            Algorithm::SlidingWindow { slots } => {
+                let run_width = limit.run_width();
+                layout::SlidingLimit { capacity: requests, period, run_width, slots }
+                    .write(&mut encoded);
+            }
+            Algorithm::FixedWindow => {
+                layout::FixedLimit { capacity: requests, period }.write(&mut encoded);
+            }
         }
         encoded
-    }
-
-    fn push<const N: usize>(&mut self, bytes: [u8; N]) {
-        if let Some(place) = self.bytes.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut) {
-            *place = bytes;
-            self.len += N;
-        }
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -168,46 +166,42 @@ impl EncodedLimit {
     }
 }
 
-/// The algorithm of a limit of no requests.
-const BLOCKED: u8 = 0;
+impl Sink for EncodedLimit {
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        if let Some(place) = self.bytes.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut) {
+            *place = bytes;
+            self.len += N;
+        }
+    }
+}
 
 /// What the script does with `claim`.
 const fn algorithm(claim: &Claim) -> u8 {
     match claim.limit.algorithm() {
-        _ if claim.limit.is_blocked() => BLOCKED,
-        Algorithm::TokenBucket { .. } if claim.lease.is_some() => 4,
+        _ if claim.limit.is_blocked() => layout::BLOCKED,
+        Algorithm::TokenBucket { .. } if claim.lease.is_some() => layout::LEASED_TOKEN_BUCKET,
         algorithm => number(algorithm),
     }
 }
 
 const fn number(algorithm: Algorithm) -> u8 {
     match algorithm {
-        Algorithm::TokenBucket { .. } => 1,
-        Algorithm::SlidingWindow { .. } => 2,
-        Algorithm::FixedWindow => 3,
+        Algorithm::TokenBucket { .. } => layout::TOKEN_BUCKET,
+        Algorithm::SlidingWindow { .. } => layout::SLIDING_WINDOW,
+        Algorithm::FixedWindow => layout::FIXED_WINDOW,
     }
-}
-
-/// Whole microseconds, at most 2^53 of them, and what is less than the rate, which has 32 bits.
-fn span(span: Span) -> [u8; 12] {
-    let mut bytes = [0; 12];
-    let (micros, remainder) = bytes.split_at_mut(8);
-    micros.copy_from_slice(&large(span.micros));
-    remainder.copy_from_slice(&(span.remainder as u32).to_le_bytes());
-    bytes
-}
-
-/// At most 2^53, which a double holds exactly.
-const fn large(number: u64) -> [u8; 8] {
-    (number as f64).to_le_bytes()
 }
 
 /// How many integers of the reply `claim` has.
 const fn integers(claim: &Claim) -> usize {
+    let bucket = layout::BucketAnswer::INTEGERS.len();
     match claim.limit.algorithm() {
         _ if claim.limit.is_blocked() => 0,
-        Algorithm::TokenBucket { .. } if claim.lease.is_some() => 3,
-        Algorithm::TokenBucket { .. } | Algorithm::FixedWindow => 2,
-        Algorithm::SlidingWindow { .. } => 3,
+        Algorithm::TokenBucket { .. } if claim.lease.is_some() => {
+            bucket + layout::LeaseAnswer::INTEGERS.len()
+        }
+        Algorithm::TokenBucket { .. } => bucket,
+        Algorithm::SlidingWindow { .. } => layout::SlidingAnswer::INTEGERS.len(),
+        Algorithm::FixedWindow => layout::FixedAnswer::INTEGERS.len(),
     }
 }

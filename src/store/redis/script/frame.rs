@@ -2,6 +2,7 @@
 
 use super::Encoded;
 use super::distinct::Distinct;
+use super::layout::{self, Record as _};
 use crate::redis::resp;
 use crate::store::StoreError;
 
@@ -32,11 +33,8 @@ impl Frame {
                 let reason = "more than 65535 counters in one call".to_owned();
                 return Err(StoreError::Rejected(reason));
             };
-            let place = self.groups.get_mut(offset + open.at..).and_then(<[u8]>::first_chunk_mut);
-            if let Some([slot_low, slot_high, limit_low, limit_high]) = place {
-                [*slot_low, *slot_high] = slot.to_le_bytes();
-                [*limit_low, *limit_high] = limit.to_le_bytes();
-            }
+            let mut place = self.groups.get_mut(offset + open.at..).unwrap_or_default();
+            layout::ClaimHead { slot, limit, ..open.head }.write(&mut place);
         }
         self.integers.push(group.integers());
         Ok(())

@@ -1,8 +1,10 @@
 //! The script's list of integers, shared out among the groups, and what it says of their claims.
 
+use std::iter;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use super::layout::{self, Answer};
 use crate::domain::limit::Span;
 use crate::domain::{Algorithm, Claim, Group, Reading, fixed_window, sliding_window, token_bucket};
 use crate::store::StoreError;
@@ -71,7 +73,7 @@ pub fn readings(group: &Group, integers: &[i64]) -> Result<Vec<Reading>, StoreEr
         .ok_or_else(|| StoreError::Protocol("the reply is too short or negative".into()))
 }
 
-/// The script says nothing of a limit of zero.
+/// The first integer x of a claim says "passed" as x and "failed" as -x - 1. A blocked limit has none.
 fn reading(claim: &Claim, integers: &mut impl Iterator<Item = i64>) -> Option<Reading> {
     let Claim { limit, hits, lease, .. } = claim;
     if limit.is_blocked() {
@@ -80,18 +82,27 @@ fn reading(claim: &Claim, integers: &mut impl Iterator<Item = i64>) -> Option<Re
     let first = integers.next()?;
     let passed = first >= 0;
     let first = if passed { first } else { !first } as u64;
-    let mut next = || u64::try_from(integers.next()?).ok();
+    let others = integers.map_while(|integer| u64::try_from(integer).ok());
+    let mut integers = iter::once(first).chain(others);
     Some(match limit.algorithm() {
         Algorithm::TokenBucket { .. } => {
-            let lag = Span { micros: first, remainder: next()? };
-            let leased_until =
-                if lease.is_some() { Some(next()?).filter(|at| *at > 0) } else { None };
+            let layout::BucketAnswer { lag, rest } = Answer::read(&mut integers)?;
+            let leased_until = if lease.is_some() {
+                let layout::LeaseAnswer { leased_until } = Answer::read(&mut integers)?;
+                Some(leased_until).filter(|at| *at > 0)
+            } else {
+                None
+            };
+            let lag = Span { micros: lag, remainder: rest };
             Reading { leased_until, ..token_bucket::reading(limit, *hits, passed, lag) }
         }
         Algorithm::SlidingWindow { .. } => {
-            let (fits_in, empty_in) = (next()?, next()?);
-            sliding_window::reading(limit, *hits, passed, first, fits_in, empty_in)
+            let layout::SlidingAnswer { total, fits_in, empty_in } = Answer::read(&mut integers)?;
+            sliding_window::reading(limit, *hits, passed, total, fits_in, empty_in)
         }
-        Algorithm::FixedWindow => fixed_window::reading(limit, *hits, passed, first, next()?),
+        Algorithm::FixedWindow => {
+            let layout::FixedAnswer { count, ends_in } = Answer::read(&mut integers)?;
+            fixed_window::reading(limit, *hits, passed, count, ends_in)
+        }
     })
 }

@@ -1,0 +1,237 @@
+//! The layout of frames, claims, limits, replies and states: the one table of it.
+//!
+//! Encoder and decoder use the records declared here. A test renders `lua/10_layout.lua`, the part of the script that names
+//! formats and positions, and the tables of `docs/redis-script.md` from the same declarations.
+//!
+//! A change of a state is a new format: give it a new version, and read the old one.
+
+mod number;
+mod record;
+
+pub use self::number::{Kind, Number, Sink};
+pub use self::record::{Answer, Constant, Field, Record};
+use self::record::{answers, constants, records};
+use crate::domain::lease;
+use crate::domain::limit::{Reach, Span};
+
+constants! {
+    /// The commit of a group.
+    COMMITS: u8 {
+        TOGETHER = 0, "A denied request charges nothing but refunds and limits that always charge.";
+        EACH = 1, "Each part is charged by its own verdict.";
+        NEVER = 2, "A trial: nothing is charged.";
+    }
+    /// The roles of a part, added up.
+    ROLES: u8 {
+        QUOTA = 1, "Denies only together with all other parts of this role.";
+        SHADOW = 2, "Never denies.";
+    }
+    /// The algorithm of a claim; a limit and a state have one of 1 to 3.
+    ALGORITHMS: u8 {
+        BLOCKED = 0, "A limit of no requests.";
+        TOKEN_BUCKET = 1, "A token bucket.";
+        SLIDING_WINDOW = 2, "A sliding window.";
+        FIXED_WINDOW = 3, "A fixed window.";
+        LEASED_TOKEN_BUCKET = 4, "A token bucket, and a lease once the hits are charged.";
+    }
+    /// Added to the algorithm of a claim.
+    MARKS: u8 {
+        SINGLE = 16, "The claim is a group of its own, without `commit` and parts.";
+    }
+    /// The kind of a claim.
+    KINDS: u8 {
+        TAKE = 0, "Charges the hits.";
+        PEEK = 1, "Asks for one hit and charges nothing.";
+        REFUND = 2, "Gives hits back.";
+    }
+    /// The version of a state.
+    VERSIONS: u8 {
+        OLD_BUCKET_VERSION = 1, "A token bucket without a reach, which counts as `UNBOUNDED`; only read.";
+        BUCKET_VERSION = 2, "A token bucket.";
+        WINDOW_VERSION = 1, "A sliding or fixed window.";
+    }
+    /// Bounds.
+    BOUNDS: u64 {
+        SATURATION = crate::domain::SATURATION, "The most hits, and the longest span in microseconds.";
+        UNBOUNDED = Reach::UNBOUNDED.to_bits() as u64, "The reach of debt without a bound in 32 bits.";
+        MAX_LEASE_US = lease::LONGEST, "The furthest ahead of now that a lease is outstanding.";
+        EXPIRY_STEP_US = 1 << 20, "Keys expire at multiples of this, so that most writes keep the expiry.";
+    }
+}
+
+records! {
+    /// Begins a group: then come its parts.
+    GroupHead {
+        commit: u8, "", "commit of the group";
+        parts: u16, "count", "parts that follow";
+    }
+    /// Begins a part: then come its claims.
+    PartHead {
+        roles: u8, "", "roles of the part, added up";
+        claims: u16, "count", "claims that follow";
+    }
+    /// Begins a claim of any algorithm.
+    ClaimHead {
+        algorithm: u8, "", "algorithm; `SINGLE` added for a group of its own";
+        slot: u16, "index", "key of the counter in KEYS; 0: none";
+        limit: u16, "index", "limit in ARGV[2]; 0: none";
+        kind: u8, "", "kind of the claim";
+    }
+    /// Continues a claim on a token bucket.
+    Cost {
+        cost: Span, "us", "time in which the hits refill";
+    }
+    /// Continues a claim that asks for a lease, after the cost.
+    Ask {
+        tokens: Span, "us", "tokens to lease; 0: none";
+        most: Span, "us", "most tokens that may be outstanding, these included";
+        finished: Span, "us", "tokens of a lease that has ended";
+        finished_until: u64, "us", "expiry of that lease, since 1970; 0: none";
+        ttl: u64, "us", "time to live of the lease";
+    }
+    /// Continues a claim on a window.
+    WindowHits {
+        hits: u64, "hits", "hits that must fit (`PEEK`: 1), or those given back";
+    }
+    /// Begins a limit of any algorithm.
+    LimitHead {
+        algorithm: u8, "", "algorithm";
+        always: u8, "", "1: charged even when denied";
+    }
+    /// Continues the limit of a token bucket.
+    BucketLimit {
+        rate: u32, "hits", "requests per period";
+        full: Span, "us", "time in which the burst refills";
+        ceiling: Span, "us", "furthest ahead of now that this limit writes: burst and debt";
+        reach: u32, "hits", "the same in hits; `UNBOUNDED`: at least as many";
+        period: u64, "us", "period of the rate";
+    }
+    /// Continues the limit of a sliding window.
+    SlidingLimit {
+        capacity: u32, "hits", "most hits in a window";
+        period: u64, "us", "length of the window";
+        run_width: u64, "us", "hits in one cell of this width join one run";
+        slots: u32, "count", "most runs";
+    }
+    /// Continues the limit of a fixed window.
+    FixedLimit {
+        capacity: u32, "hits", "most hits in a window";
+        period: u64, "us", "length of the window";
+    }
+    /// Begins a state.
+    StateHead {
+        version: u8, "", "version of the state";
+        algorithm: u8, "", "algorithm";
+    }
+    /// Continues a token bucket of format 2.
+    Bucket {
+        full_at: u64, "us", "time at which the bucket is full, since 1970";
+        rest: u32, "1/rate us", "remainder of that time";
+        rate: u32, "hits", "rate of the limit that wrote the state";
+        reach: u32, "hits", "reach of that limit";
+    }
+    /// Continues a token bucket of format 1, which is only read.
+    OldBucket {
+        full_at: u64, "us", "time at which the bucket is full, since 1970";
+        rest: u32, "1/rate us", "remainder of that time";
+        rate: u32, "hits", "rate of the limit that wrote the state";
+    }
+    /// Continues a token bucket whose tokens replicas hold.
+    Leases {
+        early_until: u64, "us", "expiry of the earlier leases, since 1970; 0: none";
+        early: Span, "us", "their tokens, at the rate of the state";
+        late_until: u64, "us", "expiry of the later leases, since 1970";
+        late: Span, "us", "their tokens, at the rate of the state";
+    }
+    /// Continues a sliding window: the newest run and the total. Then come the older runs, oldest first.
+    Sliding {
+        newest: u64, "us", "time of the newest hit, since 1970";
+        newest_hits: u64, "hits", "hits of the newest run";
+        total: u64, "hits", "hits of all runs";
+    }
+    /// An older run of a sliding window.
+    Run {
+        newest: u64, "us", "time of its newest hit, since 1970; -2^53: padding before all other runs";
+        hits: u64, "hits", "its hits; 0 in padding";
+    }
+    /// Continues a fixed window.
+    Fixed {
+        start: u64, "us", "begin of the window, since 1970";
+        count: u64, "hits", "hits in the window";
+    }
+}
+
+answers! {
+    /// The answer to a claim on a token bucket.
+    BucketAnswer {
+        lag, "us", "time until the bucket is full";
+        rest, "1/rate us", "remainder of that time";
+    }
+    /// Follows where the claim asked for a lease.
+    LeaseAnswer {
+        leased_until, "us", "expiry of the lease, since 1970; 0: not granted";
+    }
+    /// The answer to a claim on a sliding window.
+    SlidingAnswer {
+        total, "hits", "hits in the window";
+        fits_in, "us", "time until the same hits would fit; 0: they passed, or never fit";
+        empty_in, "us", "time until the window is empty";
+    }
+    /// The answer to a claim on a fixed window.
+    FixedAnswer {
+        count, "hits", "hits in the window";
+        ends_in, "us", "time until the window ends";
+    }
+}
+
+/// A format: records that stand one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Format {
+    /// The name of its constants in the script.
+    pub lua: &'static str,
+    /// The name in the documentation.
+    pub title: &'static str,
+    /// The purpose and the fields of each record.
+    pub records: &'static [(&'static str, &'static [Field])],
+}
+
+/// Lists formats.
+macro_rules! formats {
+    ($($lua:ident $title:literal = $($record:ident)+),+ $(,)?) => {
+        &[$(Format {
+            lua: stringify!($lua),
+            title: $title,
+            records: &[$((<$record as Record>::ABOUT, <$record as Record>::FIELDS)),+],
+        }),+]
+    };
+}
+
+/// What begins the groups of `ARGV[1]` and their parts.
+pub const HEADS: &[Format] = formats!(GROUP "Group" = GroupHead, PART "Part" = PartHead);
+
+/// The claims by the number of their algorithm.
+pub const CLAIMS: &[Format] = formats!(
+    CLAIM "Blocked" = ClaimHead,
+    CLAIM "Token bucket" = ClaimHead Cost,
+    CLAIM "Sliding window" = ClaimHead WindowHits,
+    CLAIM "Fixed window" = ClaimHead WindowHits,
+    CLAIM "Token bucket and a lease" = ClaimHead Cost Ask,
+);
+
+/// The limits of `ARGV[2]` by the number of their algorithm, from 1.
+pub const LIMITS: &[Format] = formats!(
+    BUCKET "Token bucket" = LimitHead BucketLimit,
+    SLIDING "Sliding window" = LimitHead SlidingLimit,
+    FIXED "Fixed window" = LimitHead FixedLimit,
+);
+
+/// The states.
+pub const STATES: &[Format] = formats!(
+    BUCKET "Token bucket, format 2" = StateHead Bucket,
+    OLD_BUCKET "Token bucket, format 1" = StateHead OldBucket,
+    SLIDING "Sliding window" = StateHead Sliding,
+    FIXED "Fixed window" = StateHead Fixed,
+);
+
+/// Records that follow a state.
+pub const SUFFIXES: &[Format] = formats!(LEASES "Leases, after a token bucket" = Leases, RUN "Run, after a sliding window" = Run);

@@ -1,0 +1,58 @@
+-- Fixed window: one claim. Twin: src/domain/fixed_window.rs.
+--
+--   input   unit  meaning
+--   slot          index in KEYS
+--   limit         index in limits
+--   kind          TAKE, PEEK or REFUND
+--   hits    hits  hits that must fit, or those given back
+--
+--   returns  meaning
+--   settled  state as it was, but pulled back if its window lies further ahead than the next one
+--   passed   true if the hits fit
+--
+-- Also sets states[slot], tails[slot] and renewed[slot], and appends the integers of the reply. start is the begin of
+-- the window in us, count its hits.
+
+local function fixed_window(slot, limit_number, kind, hits)
+  local limit = limits[limit_number]
+  local capacity, period = limit[FIXED_CAPACITY], limit[FIXED_PERIOD]
+  local state = states[slot] or first_state(slot)
+  local start, count = now - now % period, 0
+  local counted = false
+  if byte(state, 2) == FIXED_WINDOW then
+    local written_start, written_count = unpack_at(FIXED_BODY, state, BODY)
+    if written_start > start + period then --@window-ahead
+      written_start = start + period
+      state = pack(FIXED, WINDOW_VERSION, FIXED_WINDOW, written_start, written_count)
+      renewed[slot] = true --@pulled-window-expiry
+    end
+    if written_start >= start then --@this-window
+      start, count, counted = written_start, written_count, true
+    end
+  end
+
+  local settled, passed, charged = state, true, true
+  if kind == REFUND then
+    count = max(count - hits, 0)
+  else
+    local count_after = min(count + hits, SATURATION) --@bounded-count
+    passed = count_after <= capacity
+    charged = kind == TAKE and (passed or limit[ALWAYS] == 1)
+    if charged then
+      count = count_after
+    end
+  end
+
+  if charged then
+    if count == 0 then
+      state = EMPTY
+    else
+      state = pack(FIXED, WINDOW_VERSION, FIXED_WINDOW, start, count)
+    end
+    renewed[slot] = renewed[slot] or not counted --@expiry-of-window
+  end
+  states[slot], tails[slot] = state, period - 1
+  reply[replied + 1], reply[replied + 2] = passed and count or -count - 1, period - (now - start)
+  replied = replied + 2
+  return settled, passed
+end

@@ -1,0 +1,151 @@
+//! The layout part of the script and the page `docs/redis-script.md`, rendered from the declarations.
+//!
+//! `UPDATE_DOCS=1 cargo test --test store layout` writes both.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use tollgate::store::redis::script::Script;
+use tollgate::store::redis::script::layout::{
+    ALGORITHMS, BOUNDS, CLAIMS, COMMITS, Constant, Field, Format, HEADS, KINDS, LIMITS, MARKS,
+    ROLES, Record, STATES, SUFFIXES, StateHead, VERSIONS,
+};
+
+use super::redis_server::RedisServer;
+
+mod drawing;
+mod page;
+
+/// The part that is rendered; the others are written by hand.
+const LAYOUT: &str = "10_layout.lua";
+const HEADER: &str = "\
+-- Constants, formats of struct.pack, lengths in bytes and positions of the layout.
+--
+-- Rendered from layout.rs by `UPDATE_DOCS=1 cargo test --test store layout`: change it there. It has what the other
+-- parts name. docs/redis-script.md says what each field means.
+";
+
+#[test]
+fn layout_part_is_rendered_from_the_declarations() {
+    let path = root().join("src/store/redis/script/lua").join(LAYOUT);
+    assert_rendered(&path, &fs::read_to_string(&path).unwrap(), &layout_part());
+}
+
+#[test]
+fn parts_of_the_script_are_the_files_of_its_directory_in_order() {
+    let files = fs::read_dir(root().join("src/store/redis/script/lua")).unwrap();
+    let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let mut files: Vec<_> =
+        files.filter(|name| name.starts_with(|c: char| c.is_ascii_digit())).collect();
+    files.sort();
+    // The linter joins them by a pattern.
+    assert_eq!(files, Script::PARTS.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    assert_eq!(Script::BODY, Script::PARTS.iter().map(|(_, text)| *text).collect::<String>());
+}
+
+#[test]
+fn page_is_rendered_from_the_declarations() {
+    let Some(server) = RedisServer::start() else { return };
+    let path = root().join("docs/redis-script.md");
+    let written = fs::read_to_string(&path).unwrap();
+    let drawing = drawing::render(&mut server.connection());
+    let rendered = [("layout", page::tables()), ("drawing", drawing)];
+    let rendered = rendered.iter().fold(written.clone(), |text, (block, inside)| {
+        let (begin, end) =
+            (format!("<!-- {block}: rendered -->\n"), format!("<!-- {block}: end -->\n"));
+        let (before, rest) = text.split_once(&begin).expect("begin of a block");
+        let (_, after) = rest.split_once(&end).expect("end of a block");
+        format!("{before}{begin}\n{inside}\n{end}{after}")
+    });
+    assert_rendered(&path, &written, &rendered);
+}
+
+fn assert_rendered(path: &Path, written: &str, rendered: &str) {
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(path, rendered).unwrap();
+        return;
+    }
+    assert!(
+        written == rendered,
+        "{} differs from layout.rs; UPDATE_DOCS=1 cargo test --test store layout",
+        path.display()
+    );
+}
+
+fn root() -> PathBuf {
+    env!("CARGO_MANIFEST_DIR").into()
+}
+
+/// The constants of the layout that the other parts name.
+fn layout_part() -> String {
+    let mut lines: Vec<(String, String)> = Vec::new();
+    let constants = [COMMITS, ROLES, ALGORITHMS, MARKS, KINDS, VERSIONS, BOUNDS];
+    for Constant { name, value, .. } in constants.into_iter().flatten() {
+        lines.push(((*name).into(), value.to_string()));
+    }
+    for head in HEADS {
+        lines.push((head.lua.into(), quoted(&fields(head))));
+    }
+    lines.push(("CLAIM_HEAD".into(), quoted(&fields(&CLAIMS[0]))));
+    lines.push(("CLAIM".into(), list(CLAIMS, 0, |claim| quoted(&fields(claim)[1..]))));
+    lines.push(("CLAIM_SIZE".into(), list(CLAIMS, 0, |claim| size(&fields(claim)).to_string())));
+    lines.push(("LIMIT".into(), list(LIMITS, 1, |limit| quoted(&fields(limit)[1..]))));
+    lines.push(("ALWAYS".into(), "1".into()));
+    for limit in LIMITS {
+        lines.extend(positions(limit));
+    }
+    lines.push(("BODY".into(), (StateHead::SIZE + 1).to_string()));
+    for state in STATES {
+        let (lua, fields) = (state.lua, fields(state));
+        lines.push((lua.into(), quoted(&fields)));
+        lines.push((format!("{lua}_BODY"), quoted(&fields[StateHead::FIELDS.len()..])));
+        lines.push((format!("{lua}_SIZE"), size(&fields).to_string()));
+    }
+    for suffix in SUFFIXES {
+        lines.push((suffix.lua.into(), quoted(&fields(suffix))));
+        lines.push((format!("{}_SIZE", suffix.lua), size(&fields(suffix)).to_string()));
+    }
+    let named = names_of_other_parts();
+    let lines = lines.into_iter().filter(|(name, _)| named.contains(&name.as_str()));
+    let lines = lines.map(|(name, value)| format!("local {name} = {value}\n"));
+    format!("{HEADER}\n{}", lines.collect::<String>())
+}
+
+/// Words of the code, comments left out.
+fn names_of_other_parts() -> Vec<&'static str> {
+    let parts = Script::PARTS.iter().filter(|(name, _)| *name != LAYOUT);
+    let lines = parts.flat_map(|(_, text)| text.lines());
+    let code = lines.map(|line| line.split_once("--").map_or(line, |(code, _)| code));
+    code.flat_map(|code| code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')).collect()
+}
+
+fn fields(format: &Format) -> Vec<&'static Field> {
+    format.records.iter().flat_map(|(_, fields)| *fields).collect()
+}
+
+fn size(fields: &[&Field]) -> usize {
+    fields.iter().map(|field| field.kind.size()).sum()
+}
+
+/// The format as `struct.pack` takes it.
+fn quoted(fields: &[&Field]) -> String {
+    let codes = fields.iter().flat_map(|field| field.kind.codes());
+    format!("'<{}'", codes.copied().collect::<String>())
+}
+
+/// A table by number, from `first`.
+fn list(formats: &[Format], first: usize, item: impl Fn(&Format) -> String) -> String {
+    let items: Vec<_> = formats.iter().map(item).collect();
+    let zero = if first == 0 { "[0] = " } else { "" };
+    format!("{{ {zero}{} }}", items.join(", "))
+}
+
+/// The positions of the numbers of a limit, its algorithm left out.
+fn positions(limit: &Format) -> impl Iterator<Item = (String, String)> {
+    let names = fields(limit).into_iter().skip(1).flat_map(|field| {
+        let name = format!("{}_{}", limit.lua, field.name.to_ascii_uppercase());
+        let rest = format!("{name}_REST");
+        [name, rest].into_iter().take(field.kind.codes().len())
+    });
+    names.enumerate().map(|(i, name)| (name, (i + 1).to_string()))
+}
