@@ -7,6 +7,7 @@
 mod distinct;
 mod encoded;
 mod frame;
+mod inline;
 pub mod layout;
 mod reply;
 
@@ -28,7 +29,7 @@ macro_rules! parts {
         pub const PARTS: &[(&str, &str)] =
             &[$(($name, include_str!(concat!("script/lua/", $name)))),+];
 
-        /// The script without a head.
+        /// The script without a head, as it is written.
         pub const BODY: &str = concat!($(include_str!(concat!("script/lua/", $name))),+);
     };
 }
@@ -67,7 +68,7 @@ impl Script {
     }
 
     fn new(head: &str, body: &str) -> Self {
-        let text = [head, body].concat();
+        let text = [head, &inline::constants(body)].concat();
         let hash = redis::Script::new(&text).get_hash().to_owned();
         Self { text, hash }
     }
