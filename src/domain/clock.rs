@@ -1,8 +1,8 @@
 //! Time as an input: whole microseconds since 1970 on the clock of a store.
 //!
-//! The Redis store reads the clock of Redis and needs none of these. The memory store takes a
-//! [`Clock`], one that no step of the wall clock disturbs. Dates, such as the end of a client's
-//! time, are judged by a [`CalendarClock`].
+//! The Redis store uses the clock of Redis. The memory store takes a [`Clock`] that is not affected
+//! by steps of the wall clock. Dates, such as the expiry of a client override, are compared with a
+//! [`CalendarClock`].
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -23,13 +23,13 @@ impl Timestamp {
     }
 }
 
-/// Where a store takes the time from.
+/// A source of time for a store.
 pub trait Clock: Send + Sync + 'static {
-    /// The present. It may step back; every algorithm has an answer to that.
+    /// The current time. It may step back; every algorithm handles that.
     fn now(&self) -> Timestamp;
 }
 
-/// The wall clock of this machine, read anew each time: it steps when it is set.
+/// The wall clock of this machine. It steps when the machine's time is set.
 #[derive(Clone, Copy, Debug)]
 pub struct WallClock;
 
@@ -44,7 +44,8 @@ impl Clock for WallClock {
     }
 }
 
-/// The wall clock at start plus the monotonic time since: a step of the wall clock changes no limit.
+/// The wall clock at start plus the monotonic time since then, so a step of the wall clock does not
+/// affect limits.
 #[derive(Debug)]
 pub struct SystemClock {
     wall_at_start: Timestamp,
@@ -64,25 +65,28 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that is corrected to another one, which is read from time to time.
+/// A clock that is corrected by periodic readings of a reference clock.
 #[derive(Debug)]
 pub struct CalendarClock<C = SystemClock> {
     own: C,
-    /// How many microseconds the other one is ahead of `own`.
+    /// The microseconds by which the reference clock is ahead of `own`.
     offset: AtomicI64,
 }
 
 impl<C: Clock> CalendarClock<C> {
-    /// A clock that shows what `own` does until it is corrected.
+    /// A clock that follows `own` until it is corrected.
     pub const fn new(own: C) -> Self {
         Self { own, offset: AtomicI64::new(0) }
     }
 
-    /// Corrects this clock to one that showed `shown` at some moment since this one showed `asked`,
-    /// and no further than that is sure. The microseconds by which it was behind.
+    /// Corrects this clock from one reading of the reference clock, and returns the correction in
+    /// microseconds (positive: this clock was behind).
+    ///
+    /// The reading `shown` was taken at an unknown moment after this clock showed `asked`. The
+    /// correction is the smallest one that is consistent with that.
     ///
     /// # Concurrency
-    /// One correction at a time.
+    /// Callers make one correction at a time.
     pub fn correct(&self, asked: Timestamp, shown: Timestamp) -> i64 {
         let now = self.now();
         let waited = now.0.saturating_sub(asked.0);
@@ -100,7 +104,7 @@ impl<C: Clock> Clock for CalendarClock<C> {
     }
 }
 
-/// A clock that stands still until it is told otherwise: for tests and for replaying traces.
+/// A clock that moves only when it is set or advanced, for tests and the replay of traces.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicU64);
 
@@ -147,8 +151,8 @@ mod tests {
     fn calendar_clock_is_corrected_no_further_than_is_sure() {
         let own = Arc::new(ManualClock::at(Timestamp(1_000)));
         let calendar = CalendarClock::new(Arc::clone(&own));
-        // What the other clock showed while 10 microseconds passed here, the correction, and what
-        // this one shows then.
+        // The reading of the reference clock while 10 microseconds pass here, the correction, and
+        // the time that this clock shows then.
         for (shown, behind, now) in [
             (1_005, 0, 1_010),
             (1_010, 0, 1_020),

@@ -1,7 +1,7 @@
-//! The state of one counter and one step of it, whatever its algorithm.
+//! The state of one counter, and one step of it, under any algorithm.
 //!
-//! A counter belongs to one key, and the key names the algorithm; a state of another algorithm than the
-//! limit's counts as empty.
+//! A counter belongs to one key, and the key names the algorithm. A state of an algorithm other
+//! than the limit's counts as empty.
 
 use std::time::Duration;
 
@@ -17,40 +17,41 @@ pub enum Counter {
     #[default]
     Empty,
     /// A token bucket.
-    TokenBucket(token_bucket::State),
+    TokenBucket(token_bucket::Bucket),
     /// A sliding window.
-    SlidingWindow(sliding_window::State),
+    SlidingWindow(sliding_window::WindowLog),
     /// A fixed window.
-    FixedWindow(fixed_window::State),
+    FixedWindow(fixed_window::WindowCount),
 }
 
 impl Counter {
-    /// Pulls a state back that lies further ahead than any limit could have written it at `now`: the clock has
-    /// stepped back since. Anything else stays as it is, to the bit; a smaller limit forgives nothing of what a
-    /// larger one has used.
+    /// Clamps a state that is further ahead than any limit could have written it at `now`. This
+    /// happens after the clock has stepped back. Any other state stays unchanged, to the bit: a
+    /// smaller limit does not forgive hits that were charged under a larger one.
     ///
-    /// This is written even when the request is denied: the wait that a denial reports counts from it.
-    pub fn settle(&mut self, limit: &Limit, now: Timestamp) {
+    /// The clamped state is written even when the request is denied, because the reported
+    /// `retry_after` is relative to it.
+    pub fn clamp_to_clock(&mut self, limit: &Limit, now: Timestamp) {
         let now = now.as_micros();
         match self {
             Self::Empty => {}
             _ if limit.is_blocked() => {}
-            Self::TokenBucket(state) => state.settle(limit, now),
-            Self::SlidingWindow(state) => state.settle(now),
-            Self::FixedWindow(state) => state.settle(limit, now),
+            Self::TokenBucket(state) => state.clamp_to_clock(limit, now),
+            Self::SlidingWindow(state) => state.clamp_to_clock(now),
+            Self::FixedWindow(state) => state.clamp_to_clock(limit, now),
         }
     }
 
-    /// Decides `hits` at `now` and charges them if they pass, or if the limit always charges. What is
-    /// denied leaves the [settled](Self::settle) state as it was, to the bit.
+    /// Decides `hits` at `now`. Charges them if they pass, or if the limit always charges. A denial
+    /// leaves the [clamped](Self::clamp_to_clock) state unchanged, to the bit.
     pub fn step(&mut self, limit: &Limit, hits: Hits, now: Timestamp) -> Reading {
-        self.settle(limit, now);
-        self.step_settled(limit, hits, None, now)
+        self.clamp_to_clock(limit, now);
+        self.step_clamped(limit, hits, None, now)
     }
 
-    /// The same for a counter that has been settled at `now`; and a lease of a token bucket's tokens if the hits pass and are
-    /// charged.
-    pub(super) fn step_settled(
+    /// [`step`](Self::step) for a counter that is already clamped at `now`. If the hits pass and
+    /// are charged, also grants the lease of a token bucket that `ask` describes.
+    pub(super) fn step_clamped(
         &mut self,
         limit: &Limit,
         hits: Hits,
@@ -73,7 +74,7 @@ impl Counter {
                 let mut state = if let Self::SlidingWindow(state) = before {
                     state
                 } else {
-                    sliding_window::State::default()
+                    sliding_window::WindowLog::default()
                 };
                 reading = sliding_window::step(&mut state, limit, hits, now);
                 if state.runs.is_empty() { Self::Empty } else { Self::SlidingWindow(state) }
@@ -88,7 +89,7 @@ impl Counter {
         reading
     }
 
-    /// When the counter is empty again on a forward clock, and may be dropped.
+    /// The time at which the counter is empty and may be dropped, if the clock does not step back.
     pub fn empty_at(&self, limit: &Limit) -> Timestamp {
         Timestamp::from_micros(match self {
             Self::Empty => 0,
@@ -99,7 +100,7 @@ impl Counter {
     }
 }
 
-/// A limit of zero has no state: hits may be given back, nothing else ever passes.
+/// The reading of a limit of zero. It has no state: refunds pass, hits never do.
 pub(super) fn blocked(hits: Hits) -> Reading {
     let passed = matches!(hits, Hits::Refund(_));
     let retry_after = passed.then_some(Duration::ZERO);

@@ -8,18 +8,18 @@ use super::SATURATION;
 use super::limit::Limit;
 use super::reading::{Hits, Reading};
 
-/// The count of one window.
+/// The hits counted in one window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct State {
-    /// When the window began, in microseconds since 1970: a multiple of the period.
+pub struct WindowCount {
+    /// The start of the window in microseconds since 1970, a multiple of the period.
     pub start: u64,
     /// Hits counted in it.
     pub count: u64,
 }
 
-impl State {
-    /// A window that begins later than the next is from a clock that has stepped back since.
-    pub(super) fn settle(&mut self, limit: &Limit, now: u64) {
+impl WindowCount {
+    /// Clamps a window that begins later than the next one: the clock has stepped back.
+    pub(super) fn clamp_to_clock(&mut self, limit: &Limit, now: u64) {
         self.start = self.start.min(now - now % limit.period_micros() + limit.period_micros());
     }
 
@@ -28,11 +28,16 @@ impl State {
     }
 }
 
-/// One step; no state is an empty window.
-pub(super) fn step(state: &mut Option<State>, limit: &Limit, hits: Hits, now: u64) -> Reading {
+/// Decides and charges one claim. `None` is an empty window.
+pub(super) fn step(
+    state: &mut Option<WindowCount>,
+    limit: &Limit,
+    hits: Hits,
+    now: u64,
+) -> Reading {
     let start = now - now % limit.period_micros();
     let current = state.filter(|state| state.start >= start && state.count > 0);
-    let mut window = current.unwrap_or(State { start, count: 0 });
+    let mut window = current.unwrap_or(WindowCount { start, count: 0 });
     let passed = match hits {
         Hits::Refund(given) => {
             window.count = window.count.saturating_sub(given);
@@ -54,7 +59,7 @@ pub(super) fn step(state: &mut Option<State>, limit: &Limit, hits: Hits, now: u6
     reading(limit, hits, passed, window.count, ends_in)
 }
 
-/// What a window says that holds `count` hits and ends in `ends_in` microseconds.
+/// The reading of a window that holds `count` hits and ends in `ends_in` microseconds.
 pub fn reading(limit: &Limit, hits: Hits, passed: bool, count: u64, ends_in: u64) -> Reading {
     let ends_in = Duration::from_micros(ends_in);
     Reading {

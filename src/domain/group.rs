@@ -1,11 +1,18 @@
-//! The decision of a whole request: every claim it makes, decided together.
+//! The decision of a whole request: all its claims, decided together.
 //!
-//! A request is denied when an enforced descriptor fails, or when it has quota descriptors and every one of
-//! them fails; a shadowed descriptor never denies, and counts as passing among quota descriptors. A denied
-//! request charges nothing; an admitted one charges every limit of each descriptor that passes. Refunds, and
-//! limits that always charge, apply in either case.
+//! Rules of the verdict:
 //!
-//! The memory store runs [`Group::decide`]; the Redis script is its twin.
+//! * A request is denied if an enforced descriptor fails.
+//! * A request with quota descriptors is denied if all of them fail.
+//! * A descriptor in shadow mode never denies, and counts as passing among quota descriptors.
+//!
+//! Rules of the charges:
+//!
+//! * A denied request charges nothing.
+//! * An admitted request charges every limit of each descriptor that passes.
+//! * Refunds, and limits that always charge, apply in both cases.
+//!
+//! The memory store runs [`Group::decide`]. The Redis script computes the same function.
 
 use std::fmt;
 use std::ops::Range;
@@ -16,17 +23,17 @@ use super::lease::LeaseAsk;
 use super::limit::Limit;
 use super::reading::{Hits, Reading};
 
-/// The name of a counter in every store; bytes, usually readable.
+/// The name of a counter, the same in every store: bytes, usually readable text.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Key(Box<[u8]>);
 
 impl Key {
-    /// The key of these bytes.
+    /// Makes a key of these bytes.
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
         Self(bytes.into())
     }
 
-    /// The bytes as a store writes them.
+    /// The bytes of the key, as a store writes them.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -38,65 +45,67 @@ impl fmt::Debug for Key {
     }
 }
 
-/// One limit of one descriptor, and what the request wants of it.
+/// One limit of one descriptor, and the hits that the request asks of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Claim {
     /// The counter.
     pub key: Key,
-    /// The limit the counter is held to.
+    /// The limit of the counter.
     pub limit: Limit,
-    /// What is asked.
+    /// The hits asked for.
     pub hits: Hits,
-    /// Tokens to lease beside; boxed, for few claims ask for any.
+    /// Tokens to lease in the same step. Boxed, because few claims ask for a lease.
     pub lease: Option<Box<LeaseAsk>>,
 }
 
 impl Claim {
-    /// Whether the charge depends on the verdict. Refunds and limits that always charge do not.
+    /// True if the charge depends on the verdict. Refunds and limits that always charge do not
+    /// depend on it.
     pub const fn is_conditional(&self) -> bool {
         !matches!(self.hits, Hits::Refund(_)) && !self.limit.always_charges()
     }
 
-    /// The reading that holds whatever the counter says: a limit of zero has no counter, and a cost above the capacity never
-    /// fits and charges nothing. Of such a cost it says the verdict alone, not what is left.
+    /// The reading that does not depend on the counter, if there is one: for a limit of zero, which
+    /// has no counter, and for a cost above the capacity, which never fits and charges nothing. In
+    /// the second case only `passed` is meaningful; `remaining` is not.
     pub fn certain(&self) -> Option<Reading> {
         let too_large = self.hits.needed() > self.limit.capacity() && self.is_conditional();
         (too_large || self.limit.is_blocked()).then(|| blocked(self.hits))
     }
 }
 
-/// One descriptor: it passes when all its claims pass.
+/// One descriptor. It passes if all its claims pass.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Part {
-    /// Counts among the quota descriptors, which deny only when all of them fail.
+    /// Belongs to the quota descriptors, which deny only if all of them fail.
     pub quota: bool,
-    /// Decided and charged, but never denies.
+    /// Shadow mode: decided and charged, but never denies.
     pub shadow: bool,
-    /// Its claims in [`Group::claims`].
+    /// The range of its claims in [`Group::claims`].
     pub claims: Range<usize>,
 }
 
-/// What is to become of the charges.
+/// The rule by which charges are committed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Commit {
     /// All or nothing, by the verdict.
     Together,
-    /// Every part that passes is charged, whatever becomes of the others.
+    /// Charges each part that passes, independent of the other parts.
     Each,
-    /// Nothing is charged: what would happen?
+    /// Dry run: charges nothing.
     Never,
 }
 
-/// May the request pass?
+/// The answer to a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// It may.
+    /// The request may pass.
     Admit,
-    /// It may not.
+    /// The request may not pass.
     Deny,
 }
 
-/// Everything one request claims. Parts and claims keep the order of the request's descriptors.
+/// All claims of one request. Parts and claims are in the order of the request's descriptors.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Group {
     /// The descriptors that have limits, in order.
@@ -111,16 +120,17 @@ impl Group {
         self.claims.get(part.claims.clone()).unwrap_or_default()
     }
 
-    /// The verdict, where `passed` says whether a claim passed.
+    /// The verdict. `passed(i)` is true if claim `i` passed.
     pub fn verdict(&self, passed: impl Fn(usize) -> bool) -> Verdict {
         verdict(self.parts.iter().map(|part| (part, part.claims.clone().all(&passed))))
     }
 
-    /// Decides every claim in order against its counter, each seeing the charges of those before it, and
-    /// leaves in `counters` what `commit` says.
+    /// Decides every claim in order against its counter. Each claim sees the charges of the claims
+    /// before it. Leaves the charges in `counters` according to `commit`.
     ///
     /// # Shape
-    /// `slots` has one index into `counters` per claim; equal keys share a slot. One reading per claim, same order.
+    /// `slots` has one index into `counters` per claim; equal keys share a slot. Returns one
+    /// reading per claim, in the same order.
     pub fn decide(
         &self,
         commit: Commit,
@@ -152,7 +162,8 @@ struct Trial<'a> {
     now: Timestamp,
     slots: &'a [usize],
     counters: &'a mut [Counter],
-    /// What each touched counter goes back to when nothing of the group is charged; empty where that cannot be.
+    /// The state to which each touched counter returns if the group charges nothing. Empty if the
+    /// group cannot be undone.
     before: Vec<Option<Counter>>,
     readings: Vec<Reading>,
 }
@@ -167,12 +178,12 @@ impl Trial<'_> {
         for (claim, &slot) in self.group.claims_of(part).iter().zip(slots) {
             self.touch(claim, slot);
             let Some(counter) = self.counters.get_mut(slot) else { continue };
-            // A limit of zero changes nothing that would have to be undone.
+            // A limit of zero changes no state, so there is nothing to undo.
             if several && claim.is_conditional() && !claim.limit.is_blocked() {
                 undo.push((slot, counter.clone()));
             }
             let reading =
-                counter.step_settled(&claim.limit, claim.hits, claim.lease.as_deref(), self.now);
+                counter.step_clamped(&claim.limit, claim.hits, claim.lease.as_deref(), self.now);
             passed &= reading.passed;
             self.readings.push(reading);
         }
@@ -183,8 +194,8 @@ impl Trial<'_> {
         }
     }
 
-    /// Settles the counter for a claim, and remembers it at the first touch. Settling outlives a denial; only a
-    /// trial leaves no trace at all.
+    /// Clamps the counter of a claim to the clock, and saves its state at the first touch. The
+    /// clamped state survives a denial; only a dry run undoes it.
     fn touch(&mut self, claim: &Claim, slot: usize) {
         if claim.limit.is_blocked() {
             return;
@@ -198,7 +209,7 @@ impl Trial<'_> {
         if self.commit == Commit::Never {
             keep(counter);
         }
-        counter.settle(&claim.limit, self.now);
+        counter.clamp_to_clock(&claim.limit, self.now);
         keep(counter);
     }
 
@@ -221,7 +232,7 @@ impl Trial<'_> {
     }
 }
 
-/// The verdict over (part, whether it passed).
+/// The verdict over pairs of a part and `passed`.
 fn verdict<'a>(parts: impl Iterator<Item = (&'a Part, bool)>) -> Verdict {
     let (mut quotas, mut quotas_left) = (false, false);
     for (part, passed) in parts {

@@ -1,76 +1,85 @@
-//! Leases of a token bucket: tokens that a replica takes before it spends them.
+//! Leases of a token bucket: tokens that a replica takes in advance.
 //!
-//! Taken tokens are charged at once but may be spent at any moment until the lease ends. To keep the bucket's promise (in
-//! any interval of length t, admitted <= burst + rate * t) a bucket with O tokens outstanding counts as full no earlier than
-//! O tokens from now, and whenever O shrinks, at an expiry or at a report, that floor is written into its state first.
-//! Without the second half the floor would be forgotten at the moment of the spend, and the excess return.
+//! Leased tokens are charged when the lease is granted, but may be spent at any time until it ends.
+//! The bucket must still keep its promise: in any interval of length t, admitted <= burst + rate *
+//! t. Two rules ensure that:
 //!
-//! A lease is outstanding until one of two moments on the store's clock, multiples of its `ttl` between one and two of them
-//! ahead, so that two counts per bucket are enough for any number of replicas, and those of a crashed one end by
-//! themselves. The holder stops spending `ttl` after it *asked*, on its own clock, which is earlier.
+//! * A bucket with O tokens outstanding counts as full no earlier than the refill time of O tokens
+//!   from now. This is the floor.
+//! * When O shrinks, by expiry or by report, the floor is first written into the state of the
+//!   bucket. Otherwise the floor would vanish when the tokens are spent, and the excess would
+//!   return.
 //!
-//! This is arithmetic only: who asks for a lease, and how large, is decided in `limiter/layers/leases.rs`.
+//! Expiries are rounded to multiples of `ttl` on the store's clock, between one and two `ttl`
+//! ahead. Two sums per bucket are therefore enough for any number of replicas, and the leases of a
+//! crashed replica expire. The holder stops spending `ttl` after it *sent the request*, on its own
+//! clock, which is earlier.
+//!
+//! This module is arithmetic only. `limiter/layers/leases.rs` decides when to ask for a lease, and
+//! of what size.
 
 use super::limit::Span;
 
 /// The longest `ttl` in microseconds.
-pub const LONGEST_TTL: u64 = 1_000_000;
+pub const MAX_TTL_US: u64 = 1_000_000;
 
-/// As far ahead of now as a lease may be outstanding.
-pub const LONGEST: u64 = 2 * LONGEST_TTL;
+/// The maximum time a lease may be outstanding, in microseconds.
+pub const MAX_OUTSTANDING_US: u64 = 2 * MAX_TTL_US;
 
-/// What a claim wants beside its hits.
+/// The request for a lease, attached to a claim.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LeaseAsk {
-    /// How many tokens to lease once the hits are charged; all of them or none. 0: only to report.
+    /// The tokens to lease after the hits are charged, all or none. 0 only reports `finished`.
     pub tokens: u64,
-    /// How many tokens of the bucket may be outstanding, these included.
+    /// The maximum of outstanding tokens of the bucket, including these.
     pub most: u64,
-    /// How long they may be spent, in microseconds, 1 to [`LONGEST_TTL`].
+    /// The time to spend them in microseconds, 1 to [`MAX_TTL_US`].
     pub ttl: u64,
-    /// An earlier lease of which no token will be spent any more.
+    /// An earlier lease whose holder has stopped spending.
     pub finished: Option<Lease>,
 }
 
-/// Tokens that may be spent.
+/// Tokens granted to a replica.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Lease {
-    /// How many were granted.
+    /// The number of tokens granted.
     pub tokens: u64,
-    /// Until when the store counts them as outstanding, in microseconds since 1970.
+    /// The time until which the store counts them as outstanding, in microseconds since 1970.
     pub until: u64,
 }
 
-/// The tokens outstanding, as the time they take to refill: what expires first, and what expires last.
+/// The outstanding tokens of a bucket, at most two expiries, measured by the time they take to
+/// refill.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Outstanding {
-    /// Expires first; nothing when there is only one expiry.
+    /// The earlier expiry; empty if there is only one.
     pub early: Slot,
-    /// Expires last.
+    /// The later expiry.
     pub late: Slot,
 }
 
 /// Tokens that expire together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Slot {
-    /// When, in microseconds since 1970.
+    /// The expiry in microseconds since 1970.
     pub until: u64,
-    /// The time they take to refill.
+    /// The time that the tokens take to refill.
     pub tokens: Span,
 }
 
 impl Outstanding {
-    /// Whether nothing is outstanding.
+    /// True if no token is outstanding.
     pub(super) fn is_empty(&self) -> bool {
         self.early.tokens == Span::default() && self.late.tokens == Span::default()
     }
 
-    /// All tokens outstanding.
+    /// The sum of the outstanding tokens.
     pub(super) fn total(&self, rate: u32) -> Span {
         self.early.tokens.plus(self.late.tokens, rate)
     }
 
-    /// Lets go what has expired at `now`, and returns how far ahead of now the bucket is full: `lag`, or later.
+    /// Removes the tokens that have expired at `now`. Returns the time until the bucket is full:
+    /// `lag`, or more if the floor is higher.
     pub(super) fn expire(&mut self, lag: Span, rate: u32, now: u64) -> Span {
         let mut lag = lag;
         if self.early.has_expired(now) {
@@ -84,7 +93,8 @@ impl Outstanding {
         lag.max(self.total(rate))
     }
 
-    /// Forgets what was reported; the floor stands in the bucket's state by now.
+    /// Removes the tokens of a lease that was reported as finished. The caller has already written
+    /// the floor into the state of the bucket.
     pub(super) fn finish(&mut self, until: u64, tokens: Span, rate: u32) {
         if let Some(slot) = [&mut self.early, &mut self.late].into_iter().find(|s| s.until == until)
         {
@@ -92,21 +102,23 @@ impl Outstanding {
         }
     }
 
-    /// Adds a lease, and returns until when it is outstanding.
+    /// Adds a lease and returns its expiry.
     pub(super) fn add(&mut self, tokens: Span, ttl: u64, rate: u32, now: u64) -> u64 {
-        // A shorter ttl than that of what is there: outstanding for longer than needed.
+        // After a change to a shorter ttl, the new lease expires with the existing ones: later than
+        // needed, which is safe.
         let until = (now - now % ttl + 2 * ttl).max(self.late.until);
         if until == self.late.until {
             self.late.tokens = self.late.tokens.plus(tokens, rate);
         } else {
-            // Of three expiries, which takes a change of the ttl, the first joins the second.
+            // A change of the ttl can lead to a third expiry. Then the first is merged into the
+            // second.
             let early = Slot { until: self.late.until, tokens: self.total(rate) };
             *self = Self { early, late: Slot { until, tokens } };
         }
         until
     }
 
-    /// The same tokens, where there are any, as `convert` has them at another rate.
+    /// Converts the tokens to another rate; empty slots stay empty.
     pub(super) fn map(&self, convert: impl Fn(Span) -> Span) -> Self {
         let slot = |slot: Slot| match slot.tokens {
             none if none == Span::default() => slot,
@@ -115,20 +127,21 @@ impl Outstanding {
         Self { early: slot(self.early), late: slot(self.late) }
     }
 
-    /// Whether it lasts longer than what could be written at `now`.
+    /// True if an expiry is later than any that could be written at `now`.
     pub(super) fn is_beyond(&self, now: u64) -> bool {
-        self.late.until > now + LONGEST
+        self.late.until > now + MAX_OUTSTANDING_US
     }
 
-    /// The same, with what [is beyond](Self::is_beyond) pulled back.
-    pub(super) fn settled(mut self, now: u64) -> Self {
-        let latest = now + LONGEST;
+    /// Clamps the expiries that are [beyond the maximum](Self::is_beyond).
+    pub(super) fn clamped(mut self, now: u64) -> Self {
+        let latest = now + MAX_OUTSTANDING_US;
         self.early.until = self.early.until.min(latest);
         self.late.until = self.late.until.min(latest);
         self
     }
 
-    /// The whole microsecond by which all that is outstanding has expired and refilled, nothing else being taken.
+    /// The whole microsecond at which all outstanding tokens have expired and refilled, if no more
+    /// hits are charged.
     pub(super) fn full_at(&self, rate: u32) -> u64 {
         let ends = |slot: Slot, tokens: Span| slot.until.saturating_add(tokens.micros);
         ends(self.early, self.total(rate)).max(ends(self.late, self.late.tokens))
@@ -140,7 +153,8 @@ impl Slot {
         self.tokens != Span::default() && self.until <= now
     }
 
-    /// How far ahead of now a bucket is full that could not be full earlier than `outstanding` after the expiry.
+    /// The time until a bucket is full that cannot be full earlier than `outstanding` after this
+    /// expiry.
     fn full_in(&self, outstanding: Span, now: u64) -> Span {
         match (self.until + outstanding.micros).checked_sub(now) {
             Some(micros) => Span { micros, remainder: outstanding.remainder },

@@ -1,18 +1,18 @@
-//! A limit: so many hits per period, by one of three algorithms, with its arithmetic worked out once.
+//! A limit: requests per period under one of three algorithms, with precomputed constants.
 //!
-//! Rates are exact rationals. One hit of a token bucket costs P/n microseconds, which is kept as a quotient
-//! and a remainder and never truncated: at 700 000 hits per second a truncated interval would admit 43 %
-//! too much.
+//! Rates are exact rationals. One hit of a token bucket costs P/n microseconds, stored as quotient
+//! and remainder and never truncated. With truncation, a limit of 700 000 hits per second would
+//! admit 43 % too much.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::SATURATION;
 
-/// Periods and the time to fill a bucket end here, 2^51 microseconds (71 years).
-const LONGEST: u64 = 1 << 51;
+/// The maximum period and the maximum fill time of a bucket: 2^51 microseconds (71 years).
+const MAX_SPAN_US: u64 = 1 << 51;
 
-/// The word an operator writes after "requests per".
+/// A unit of time, as in "requests per second".
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Unit {
     /// 1 second.
@@ -23,7 +23,7 @@ pub enum Unit {
     Hour,
     /// 86 400 seconds.
     Day,
-    /// 7 days; aligned windows begin on a Thursday, as 1970-01-01 was one.
+    /// 7 days. Aligned windows begin on Thursday, because 1970-01-01 was a Thursday.
     Week,
     /// 30 days.
     Month,
@@ -36,10 +36,10 @@ impl Unit {
     pub const ALL: [Self; 7] =
         [Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
 
-    /// The longest period a limit may have: ten years.
-    pub const LONGEST_PERIOD: Duration = Duration::from_hours(10 * 365 * 24);
+    /// The maximum period of a limit: ten years.
+    pub const MAX_PERIOD: Duration = Duration::from_hours(10 * 365 * 24);
 
-    /// The unit's length in seconds.
+    /// The length of the unit in seconds.
     pub const fn seconds(self) -> u64 {
         match self {
             Self::Second => 1,
@@ -52,7 +52,7 @@ impl Unit {
         }
     }
 
-    /// The unit in lower case, as policies write it.
+    /// The name of the unit in lower case, as policies write it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Second => "second",
@@ -65,64 +65,64 @@ impl Unit {
         }
     }
 
-    /// The unit of that name in any case.
+    /// Parses the name of a unit, ignoring case.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|unit| unit.name().eq_ignore_ascii_case(name))
     }
 
-    /// `multiplier` units as a period, or nothing when that is zero or longer than ten years.
+    /// Returns `multiplier` units as a period, or `None` if that is zero or longer than ten years.
     pub fn period(self, multiplier: u32) -> Option<Duration> {
         let period = Duration::from_secs(self.seconds().checked_mul(multiplier.into())?);
-        (multiplier > 0 && period <= Self::LONGEST_PERIOD).then_some(period)
+        (multiplier > 0 && period <= Self::MAX_PERIOD).then_some(period)
     }
 }
 
-/// How hits are counted.
+/// The algorithm that counts hits.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Algorithm {
-    /// Refills steadily at the rate, holds at most `burst` tokens.
+    /// A bucket of at most `burst` tokens that refills at the rate.
     TokenBucket {
-        /// The most tokens the bucket holds, at least 1.
+        /// The capacity of the bucket in tokens, at least 1.
         burst: u32,
     },
-    /// At most so many hits in any window, wherever it begins.
+    /// At most n hits in any window of one period.
     SlidingWindow {
-        /// Into how many runs a window's hits are gathered, at least 1; a denial lasts at most a
-        /// slot longer than with a log of every hit.
+        /// The number of runs in which the hits of a window are gathered, at least 1. A denial
+        /// lasts at most one slot longer than with a log of every hit.
         slots: u32,
     },
-    /// At most so many hits in each window aligned to the epoch.
+    /// At most n hits in each window aligned to the epoch.
     FixedWindow,
 }
 
 impl Algorithm {
-    /// How finely a sliding window slides unless a policy says otherwise.
+    /// The default number of slots of a sliding window.
     pub const DEFAULT_SLOTS: u32 = 10;
 }
 
-/// When a claim's hits are charged.
+/// The condition under which the hits of a claim are charged.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Charge {
     /// Only when the request is admitted.
     #[default]
     Admitted,
-    /// In any case, as for a cost that was already spent. A bucket goes into debt.
+    /// Always, as for a cost that is already spent. A bucket can go into debt.
     Always {
-        /// The deepest debt of a token bucket in hits; none: 2^52 microseconds of refill.
+        /// The maximum debt of a token bucket in hits. `None`: 2^52 microseconds of refill.
         max_debt: Option<u64>,
     },
 }
 
-/// Why no limit can be made of these numbers.
+/// The reason why [`Limit::new`] rejects its arguments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LimitError {
     /// The period is zero or above 2^51 microseconds.
     Period,
     /// The bucket would need more than 2^51 microseconds to fill.
     Fill,
-    /// A bucket without capacity, or one with capacity that nothing refills.
+    /// A bucket without capacity, or with capacity but without a rate.
     Burst,
-    /// A sliding window without slots, or with more than [`Limit::MAX_SLOTS`].
+    /// A sliding window with no slots or more than [`Limit::MAX_SLOTS`].
     Slots,
 }
 
@@ -148,15 +148,15 @@ impl std::error::Error for LimitError {}
 pub struct Span {
     /// Whole microseconds.
     pub micros: u64,
-    /// The rest, in n-ths of a microsecond.
+    /// The fraction in n-ths of a microsecond.
     pub remainder: u64,
 }
 
 impl Span {
-    /// The longest span that anything writes.
+    /// The longest span that is ever written.
     pub(super) const SATURATED: Self = Self { micros: SATURATION, remainder: 0 };
 
-    /// The sum of two spans of the rate `rate`.
+    /// The sum of two spans of rate `rate`.
     pub(super) fn plus(self, other: Self, rate: u32) -> Self {
         let rate = u64::from(rate);
         let remainder = self.remainder + other.remainder;
@@ -164,7 +164,7 @@ impl Span {
         Self { micros: self.micros + other.micros + carry, remainder: remainder - carry * rate }
     }
 
-    /// The difference of two spans of the rate `rate`, at least nothing.
+    /// The difference of two spans of rate `rate`; saturates at zero.
     pub(super) fn minus(self, other: Self, rate: u32) -> Self {
         if self <= other {
             return Self::default();
@@ -175,7 +175,8 @@ impl Span {
     }
 }
 
-/// So many requests per period. Made by [`Limit::new`], which refuses what cannot be counted exactly.
+/// Requests per period under an algorithm. [`Limit::new`] rejects arguments that cannot be counted
+/// exactly.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limit {
     requests: u32,
@@ -184,29 +185,30 @@ pub struct Limit {
     charge: Charge,
     /// The time a full bucket takes to drain at the rate.
     full: Span,
-    /// As far ahead of now as this limit writes a bucket's state: `full` and the debt allowed.
+    /// The maximum lag of a bucket under this limit: `full` plus the permitted debt.
     ceiling: Span,
-    /// The same in hits.
+    /// The ceiling in hits.
     reach: Reach,
 }
 
-/// The most hits by which the limit that wrote a bucket's state lets it lag: burst and debt.
+/// The maximum lag, in hits, under the limit that wrote the state of a bucket: burst plus debt.
 ///
-/// A state carries the reach of its writer. A state further ahead than that was left behind by a clock that
-/// stepped back; a state within it was written by a larger limit and must stay as it is.
+/// Each state stores the reach of its writer. A state beyond that reach dates from before the clock
+/// stepped back and is clamped. A state within it was written by a larger limit and must stay
+/// unchanged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Reach(u32);
 
 impl Reach {
-    /// No bound but 2^52 microseconds: debt without a bound, or at least 2^32 - 1 hits.
+    /// Unlimited debt, or at least 2^32 - 1 hits. Bounded only by 2^52 microseconds.
     pub const UNBOUNDED: Self = Self(u32::MAX);
 
-    /// Burst and debt of `hits`.
+    /// The reach of a limit whose burst plus debt is `hits`.
     pub const fn of_hits(hits: u64) -> Self {
         Self(if hits < u32::MAX as u64 { hits as u32 } else { u32::MAX })
     }
 
-    /// The number of hits as states store it.
+    /// The number of hits, as states store it.
     pub const fn to_bits(self) -> u32 {
         self.0
     }
@@ -218,10 +220,10 @@ impl Reach {
 }
 
 impl Limit {
-    /// The most slots a sliding window may have.
+    /// The maximum number of slots of a sliding window.
     pub const MAX_SLOTS: u32 = 1_000;
 
-    /// `requests` per `period`; 0 requests blocks.
+    /// Makes a limit of `requests` per `period`. 0 requests blocks everything.
     pub fn new(
         requests: u32,
         period: Duration,
@@ -229,7 +231,7 @@ impl Limit {
         charge: Charge,
     ) -> Result<Self, LimitError> {
         let period = u64::try_from(period.as_micros()).map_err(|_| LimitError::Period)?;
-        if period == 0 || period > LONGEST {
+        if period == 0 || period > MAX_SPAN_US {
             return Err(LimitError::Period);
         }
         let (blank, reach) = (Span::default(), Reach::of_hits(0));
@@ -250,7 +252,7 @@ impl Limit {
             return Err(LimitError::Burst);
         }
         self.full = self.cost(burst.into());
-        if self.full.micros > LONGEST {
+        if self.full.micros > MAX_SPAN_US {
             return Err(LimitError::Fill);
         }
         (self.ceiling, self.reach) = match self.charge {
@@ -264,7 +266,7 @@ impl Limit {
         Ok(())
     }
 
-    /// Hits admitted per period: n.
+    /// The hits admitted per period: n.
     pub const fn requests(&self) -> u32 {
         self.requests
     }
@@ -279,22 +281,22 @@ impl Limit {
         Duration::from_micros(self.period)
     }
 
-    /// The algorithm and its own numbers.
+    /// The algorithm and its parameters.
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// When hits are charged.
+    /// The condition under which hits are charged.
     pub const fn charge(&self) -> Charge {
         self.charge
     }
 
-    /// Whether hits are charged even when the request is denied.
+    /// True if hits are charged even when the request is denied.
     pub const fn always_charges(&self) -> bool {
         matches!(self.charge, Charge::Always { .. })
     }
 
-    /// The most hits that fit at once: B.
+    /// The maximum number of hits that fit at once: B.
     pub const fn capacity(&self) -> u64 {
         match self.algorithm {
             Algorithm::TokenBucket { burst } => burst as u64,
@@ -302,12 +304,12 @@ impl Limit {
         }
     }
 
-    /// Whether no hit can ever pass.
+    /// True if no hit can ever pass.
     pub const fn is_blocked(&self) -> bool {
         self.requests == 0
     }
 
-    /// What `hits` cost a token bucket: hits * P / n, exactly; saturates at 2^52 microseconds.
+    /// The cost of `hits` in a token bucket: hits * P / n, exact; saturates at 2^52 microseconds.
     pub fn cost(&self, hits: u64) -> Span {
         let rate = u128::from(self.requests.max(1));
         let total = u128::from(hits) * u128::from(self.period);
@@ -322,20 +324,20 @@ impl Limit {
         self.full
     }
 
-    /// How far ahead of the clock this limit writes a bucket's state.
+    /// The maximum lag of a bucket under this limit.
     pub const fn ceiling(&self) -> Span {
         self.ceiling
     }
 
-    /// The same in hits, as the states that this limit writes carry it.
+    /// The ceiling in hits, as states written under this limit store it.
     pub const fn reach(&self) -> Reach {
         self.reach
     }
 
-    /// The furthest ahead of the clock, at the rate `written`, that a limit of `reach` and of this period
-    /// writes a bucket's state; rounded up for any limit but this one.
+    /// The maximum lag under a limit of `reach` with this period and rate `written`. Rounded up,
+    /// except for this limit itself.
     ///
-    /// In doubles and in this order, because the script does the same.
+    /// Computed in doubles and in this order, because the script does the same.
     pub(super) fn furthest(&self, reach: Reach, written: u32) -> Span {
         if reach == Reach::UNBOUNDED {
             return Span::SATURATED;
@@ -348,8 +350,8 @@ impl Limit {
         Span { micros: micros.saturating_add(1).min(SATURATION), remainder: 0 }
     }
 
-    /// The width in microseconds of the cells in which a sliding window gathers hits into one run. A limit of
-    /// at most as many hits as slots keeps every hit apart: it is the full log.
+    /// The width in microseconds of the cells in which a sliding window gathers hits into one run.
+    /// A limit with no more hits than slots logs every hit separately.
     pub const fn run_width(&self) -> u64 {
         match self.algorithm {
             Algorithm::SlidingWindow { slots } if self.requests > slots => {

@@ -1,20 +1,21 @@
-//! What a claim asks of a counter, and what the counter says to it.
+//! The hits that a claim asks for, and the reading of the counter after the step.
 
 use std::time::Duration;
 
-/// What a claim does to its counter.
+/// The effect of a claim on its counter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Hits {
-    /// Asks for so many hits, at least one.
+    /// Asks for this many hits, at least one.
     Take(u64),
-    /// Asks whether one hit would pass and charges nothing.
+    /// Tests if one hit would pass; charges nothing.
     Peek,
-    /// Gives so many hits back. Never fails, never creates state, never passes full.
+    /// Gives this many hits back. Always passes, creates no state, and stops at a full bucket or an
+    /// empty window.
     Refund(u64),
 }
 
 impl Hits {
-    /// How many hits must fit for this to pass; nothing for a refund.
+    /// The hits that must fit for the claim to pass; zero for a refund.
     pub const fn needed(self) -> u64 {
         match self {
             Self::Take(hits) => hits,
@@ -24,18 +25,19 @@ impl Hits {
     }
 }
 
-/// What a counter says after a step.
+/// The numbers of a counter after a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Reading {
-    /// Whether the hits fit.
+    /// True if the hits fit.
     pub passed: bool,
     /// Whole hits that would still fit.
     pub remaining: u64,
-    /// Zero when it passed; else the shortest wait after which the same hits would fit; none: never.
+    /// The shortest wait after which the same hits would fit. Zero if they passed; `None` if they
+    /// can never fit.
     pub retry_after: Option<Duration>,
-    /// The time until nothing counts as used.
+    /// The time until no hit counts as used.
     pub reset_after: Duration,
-    /// The lease that the claim asked for is granted if the charge stands; the store counts it as outstanding until this
-    /// time, in microseconds since 1970.
+    /// The end of the lease that the claim asked for, in microseconds since 1970. The lease is
+    /// granted if the charge stands, and the store counts it as outstanding until this time.
     pub leased_until: Option<u64>,
 }

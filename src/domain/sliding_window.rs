@@ -1,7 +1,9 @@
-//! The sliding window as runs of hits, each counted in full until its newest hit is a period old.
+//! The sliding window as a log of runs. A run counts in full until its newest hit is one period
+//! old.
 //!
-//! Promise: in any window of one period, wherever it begins, admitted <= limit. A denial lasts at most a slot
-//! longer than with a log of every hit, and not at all longer for a limit of at most as many hits as slots.
+//! Promise: in any window of one period, admitted <= limit. A denial lasts at most one slot longer
+//! than with a log of every hit. For limits with no more hits than slots it is the log of every
+//! hit.
 //!
 //! Letters: n requests per period P, k slots, run width w (see [`Limit::run_width`]), c hits.
 
@@ -16,24 +18,25 @@ use super::reading::{Hits, Reading};
 pub struct Run {
     /// The time of its newest hit, in microseconds since 1970.
     pub newest: u64,
-    /// The hits in it, at least one.
+    /// The number of hits, at least one.
     pub hits: u64,
 }
 
-/// The runs of a window, oldest first; at most one more than the limit has slots.
+/// The runs of a window, at most one more than the limit has slots.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct State {
+pub struct WindowLog {
     /// Oldest first.
     pub runs: Vec<Run>,
 }
 
-impl State {
+impl WindowLog {
     pub(super) fn empty_at(&self, limit: &Limit) -> u64 {
         self.runs.last().map_or(0, |run| run.newest.saturating_add(limit.period_micros()))
     }
 
-    /// After a clock that stepped back the runs keep their distances and the newest counts as of now.
-    pub(super) fn settle(&mut self, now: u64) {
+    /// Clamps the log after the clock stepped back: the newest run moves to now, and the distances
+    /// between runs stay.
+    pub(super) fn clamp_to_clock(&mut self, now: u64) {
         let ahead = self.runs.last().map_or(0, |run| run.newest.saturating_sub(now));
         if ahead > 0 {
             self.runs.iter_mut().for_each(|run| run.newest = run.newest.saturating_sub(ahead));
@@ -45,7 +48,7 @@ impl State {
         self.runs.get(self.gone(limit, now)..).unwrap_or_default()
     }
 
-    /// How many runs have left the window.
+    /// The number of runs that have left the window.
     fn gone(&self, limit: &Limit, now: u64) -> usize {
         let gone = |run: &&Run| run.newest.saturating_add(limit.period_micros()) <= now;
         self.runs.iter().take_while(gone).count()
@@ -68,8 +71,8 @@ impl State {
         }
     }
 
-    /// Oldest first: refunding the newest would let the refunded hits leave the count later than the others
-    /// that are still in the window, and over-admit.
+    /// Refunds the oldest runs first. Refunding the newest would empty the window sooner and
+    /// over-admit.
     fn refund(&mut self, mut hits: u64) {
         for run in &mut self.runs {
             let given = run.hits.min(hits);
@@ -80,7 +83,7 @@ impl State {
     }
 }
 
-/// When `hits` more would fit into a window of these runs, if nothing else happens.
+/// The time at which `hits` more fit into a window of these runs, if no other hits are charged.
 fn fits_at(runs: &[Run], limit: &Limit, hits: u64) -> u64 {
     let mut left = total(runs);
     for run in runs {
@@ -96,8 +99,9 @@ fn total(runs: &[Run]) -> u64 {
     runs.iter().map(|run| run.hits).sum()
 }
 
-/// One step; no runs is an empty window. Runs that have left are dropped when something is written, not before.
-pub(super) fn step(state: &mut State, limit: &Limit, hits: Hits, now: u64) -> Reading {
+/// Decides and charges one claim. No runs is an empty window. Runs that have left the window are
+/// dropped with the next write.
+pub(super) fn step(state: &mut WindowLog, limit: &Limit, hits: Hits, now: u64) -> Reading {
     let used = total(state.live(limit, now));
     let passed = match hits {
         Hits::Refund(given) => {
@@ -122,8 +126,8 @@ pub(super) fn step(state: &mut State, limit: &Limit, hits: Hits, now: u64) -> Re
     reading(limit, hits, passed, total(live), fits_in, empty_in)
 }
 
-/// What a window says that holds `total` hits, would let the same hits pass in `fits_in` microseconds and is
-/// empty in `empty_in`.
+/// The reading of a window that holds `total` hits, has room for the same hits in `fits_in`
+/// microseconds and is empty in `empty_in` microseconds.
 pub fn reading(
     limit: &Limit,
     hits: Hits,

@@ -2,16 +2,20 @@
 //!
 //! Promise: in any interval of length t, admitted <= burst + rate * t.
 //!
-//! Several limits on one bucket, as during a roll-out: the bucket drains at the rate it was last written with, so
-//! the largest of them bounds all admissions together (largest burst + largest rate * t). A smaller limit decides
-//! by at most its own ceiling, and never pulls the state back: only a clock that stepped back does. Once all
-//! requests come under one limit, its own bound holds from then on.
+//! Several limits may act on one bucket, for example during a roll-out. The bucket drains at the
+//! rate with which it was last written, so the largest limit bounds all admissions together
+//! (largest burst + largest rate * t). A smaller limit decides by at most its own ceiling. It never
+//! clamps the state; only a step back of the clock does. Once all requests use one limit, the bound
+//! of that limit holds.
 //!
-//! The state is the time at which the bucket will be full, `full_at + remainder / rate` microseconds, the rate it
-//! was written with, and the reach of the limit that wrote it. Letters: n requests per period P, burst B, c hits, now in microseconds. A hit costs P/n; c hits
-//! fit when the bucket, charged with them, is full no later than now + B*P/n.
+//! The state is the time at which the bucket will be full, `full_at + remainder / rate`
+//! microseconds, with the rate and the reach of the limit that wrote it.
 //!
-//! Source: the generic cell rate algorithm of ITU-T I.371; the remainder and the rate change are ours.
+//! Letters: n requests per period P, burst B, c hits, now in microseconds. A hit costs P/n. c hits
+//! fit if the bucket, charged with them, is full no later than now + B*P/n.
+//!
+//! Source: the generic cell rate algorithm (GCRA) of ITU-T I.371. The remainder and the conversion
+//! between rates are additions.
 
 use std::time::Duration;
 
@@ -20,37 +24,37 @@ use super::lease::{LeaseAsk, Outstanding};
 use super::limit::{Limit, Reach, Span};
 use super::reading::{Hits, Reading};
 
-/// The time at which the bucket is full.
+/// A bucket, as the time at which it is full.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct State {
+pub struct Bucket {
     /// Whole microseconds since 1970.
     pub full_at: u64,
-    /// What is left over, in `rate`-ths of a microsecond; less than `rate`.
+    /// The fraction in `rate`-ths of a microsecond; less than `rate`.
     pub remainder: u32,
-    /// The requests per period this was written with; at least 1.
+    /// The requests per period of the limit that wrote the state; at least 1.
     pub rate: u32,
-    /// As far ahead as it could have been written.
+    /// The reach of the limit that wrote the state.
     pub reach: Reach,
-    /// Tokens that replicas hold; boxed, for few buckets have any.
+    /// Tokens leased to replicas. Boxed, because few buckets have leases.
     pub outstanding: Option<Box<Outstanding>>,
 }
 
-impl State {
-    /// Pulls back what lies further ahead than it could have been written: the clock has stepped back since.
-    /// The limit at hand has no say in that, except that it knows its own ceiling exactly.
-    pub(super) fn settle(&mut self, limit: &Limit, now: u64) {
+impl Bucket {
+    /// Clamps a state beyond the reach of its writer: the clock has stepped back. `limit` supplies
+    /// the period, and the exact ceiling if it is the writer.
+    pub(super) fn clamp_to_clock(&mut self, limit: &Limit, now: u64) {
         let furthest = limit.furthest(self.reach, self.rate);
         if self.ahead(now).is_some_and(|ahead| ahead > furthest) {
             (self.full_at, self.remainder) = (now + furthest.micros, furthest.remainder as u32);
         }
         if let Some(outstanding) = self.outstanding.as_mut().filter(|leased| leased.is_beyond(now))
         {
-            **outstanding = outstanding.settled(now);
+            **outstanding = outstanding.clamped(now);
         }
     }
 
-    /// A bucket that will be full `lag` from now. Beyond the ceiling of `limit` lies only what a larger one
-    /// wrote, with the reach `before`.
+    /// A bucket that will be full in `lag`. A lag above the ceiling of `limit` was written by a
+    /// larger limit, whose reach is `before`.
     fn at(lag: Span, leased: Outstanding, before: Reach, limit: &Limit, now: u64) -> Self {
         Self {
             full_at: now + lag.micros,
@@ -61,7 +65,7 @@ impl State {
         }
     }
 
-    /// None: a bucket that is full and of which nobody holds tokens.
+    /// Like [`at`](Self::at); `None` if the bucket is full and has no tokens on lease.
     fn full_in(
         lag: Span,
         leased: Outstanding,
@@ -73,21 +77,21 @@ impl State {
         used.then(|| Self::at(lag, leased, before, limit, now))
     }
 
-    /// The span from now until the bucket is full, at the rate it was written with; none: it is full.
+    /// The time until the bucket is full, at the rate it was written with. `None` if it is full.
     fn ahead(&self, now: u64) -> Option<Span> {
         let micros = self.full_at.checked_sub(now)?;
         Some(Span { micros, remainder: self.remainder.into() })
     }
 
-    /// How far ahead of now the bucket will be full, and what is outstanding, at the rate of `limit`. Until now it
-    /// went at the rate this was written with.
+    /// The time until the bucket is full and the outstanding tokens, converted to the rate of
+    /// `limit`. Up to `now` the bucket refills at the rate it was written with.
     fn view(&self, limit: &Limit, now: u64) -> (Span, Outstanding) {
         let ahead = self.ahead(now);
         let Some(outstanding) = &self.outstanding else {
             let lag = ahead.map_or_else(Span::default, |ahead| self.converted(ahead, limit));
             return (lag, Outstanding::default());
         };
-        let mut leased = outstanding.settled(now);
+        let mut leased = outstanding.clamped(now);
         let mut lag = leased.expire(ahead.unwrap_or_default(), self.rate, now);
         if ahead.is_some() || lag != Span::default() {
             lag = self.converted(lag, limit);
@@ -95,7 +99,8 @@ impl State {
         (lag, leased.map(|tokens| self.converted(tokens, limit)))
     }
 
-    /// A span of this state at the rate of `limit`, at most [`SATURATION`] unless it is the state's own.
+    /// Converts a span of this state to the rate of `limit`. The result is at most [`SATURATION`]
+    /// if the rates differ.
     fn converted(&self, span: Span, limit: &Limit) -> Span {
         if self.rate == limit.requests() {
             return span;
@@ -103,17 +108,18 @@ impl State {
         Span { micros: at_new_rate(span, self.rate, limit.requests()), remainder: 0 }
     }
 
-    /// The first whole microsecond at which the bucket is full at every rate and no lease counts any more.
+    /// The first whole microsecond at which the bucket is full at every rate and has no tokens on
+    /// lease.
     pub(super) fn empty_at(&self) -> u64 {
         let leased = self.outstanding.as_ref().map_or(0, |leased| leased.full_at(self.rate));
-        // At `full_at` itself another rate still rounds up what is left, were it nothing.
+        // One more microsecond, because a conversion to another rate rounds up at `full_at` itself.
         self.full_at.max(leased).saturating_add(1)
     }
 }
 
-/// One step; no state is a full bucket.
+/// Decides and charges one claim. `None` is a full bucket.
 pub(super) fn step(
-    state: &mut Option<State>,
+    state: &mut Option<Bucket>,
     limit: &Limit,
     hits: Hits,
     ask: Option<&LeaseAsk>,
@@ -127,9 +133,10 @@ pub(super) fn step(
     match hits {
         Hits::Refund(given) => {
             lag = lag.minus(limit.cost(given), rate);
-            *state = State::full_in(lag, leased, before, limit, now);
+            *state = Bucket::full_in(lag, leased, before, limit, now);
         }
-        // A larger limit has used more than this one can hold: nothing fits, and debt grows no further.
+        // A larger limit has charged more than this one can hold: no hit fits, and the debt does
+        // not grow.
         Hits::Take(_) | Hits::Peek if lag > limit.ceiling() => passed = false,
         Hits::Take(_) | Hits::Peek => {
             let charged = lag.plus(limit.cost(hits.needed()), rate);
@@ -140,14 +147,15 @@ pub(super) fn step(
                 if let Some(ask) = ask.filter(|_| passed) {
                     until = lease(&mut lag, &mut leased, limit, ask, now);
                 }
-                *state = State::full_in(lag, leased, before, limit, now);
+                *state = Bucket::full_in(lag, leased, before, limit, now);
             }
         }
     }
     Reading { leased_until: until, ..reading(limit, hits, passed, lag.min(limit.ceiling())) }
 }
 
-/// Reports one lease as finished and grants another, if the bucket has the tokens and not too many are outstanding.
+/// Ends the lease that `ask` reports as finished. Grants a new one if the bucket has the tokens and
+/// the maximum of outstanding tokens permits.
 fn lease(
     lag: &mut Span,
     leased: &mut Outstanding,
@@ -171,7 +179,7 @@ fn lease(
     Some(leased.add(tokens, ask.ttl, rate, now))
 }
 
-/// What a bucket says that will be full `lag` from now, after `hits` passed or failed.
+/// The reading of a bucket that will be full in `lag`, after `hits` passed or failed.
 pub fn reading(limit: &Limit, hits: Hits, passed: bool, lag: Span) -> Reading {
     let (n, period) = (u128::from(limit.requests().max(1)), u128::from(limit.period_micros()));
     let deficit = u128::from(lag.micros) * n + u128::from(lag.remainder);
@@ -194,9 +202,10 @@ pub fn reading(limit: &Limit, hits: Hits, passed: bool, lag: Span) -> Reading {
     }
 }
 
-/// The same number of hits in time at another rate, rounded up so that hits used stay used.
+/// Converts a span to another rate for the same number of hits. Rounded up, so that no charged hit
+/// is forgiven.
 ///
-/// In doubles and in this order, because the script does the same.
+/// Computed in doubles and in this order, because the script does the same.
 fn at_new_rate(span: Span, written: u32, rate: u32) -> u64 {
     let deficit = span.micros as f64 * f64::from(written) + span.remainder as f64;
     let micros = deficit / f64::from(rate) * (1.0 + f64::EPSILON * 4.0);

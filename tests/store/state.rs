@@ -17,7 +17,7 @@ pub fn decode(raw: Option<&[u8]>) -> Result<Counter, String> {
         Some((WINDOW_VERSION, SLIDING_WINDOW)) => sliding(&mut left),
         Some((WINDOW_VERSION, FIXED_WINDOW)) => {
             Fixed::read(&mut left).map(|Fixed { start, count }| {
-                Counter::FixedWindow(fixed_window::State { start, count })
+                Counter::FixedWindow(fixed_window::WindowCount { start, count })
             })
         }
         _ => None,
@@ -37,7 +37,13 @@ fn bucket(left: &mut &[u8]) -> Option<Counter> {
         Some(Box::new(Outstanding { early, late: Slot { until: late_until, tokens: late } }))
     };
     let (remainder, reach) = (rest.into(), Reach::from_bits(reach));
-    Some(Counter::TokenBucket(token_bucket::State { full_at, remainder, rate, reach, outstanding }))
+    Some(Counter::TokenBucket(token_bucket::Bucket {
+        full_at,
+        remainder,
+        rate,
+        reach,
+        outstanding,
+    }))
 }
 
 fn sliding(left: &mut &[u8]) -> Option<Counter> {
@@ -53,5 +59,5 @@ fn sliding(left: &mut &[u8]) -> Option<Counter> {
     }
     runs.push(sliding_window::Run { newest, hits: newest_hits });
     let sum: u64 = runs.iter().map(|run| run.hits).sum();
-    (sum == total).then_some(Counter::SlidingWindow(sliding_window::State { runs }))
+    (sum == total).then_some(Counter::SlidingWindow(sliding_window::WindowLog { runs }))
 }

@@ -311,7 +311,7 @@ impl Validator<'_> {
         let multiplier = multiplier.max(1);
         let unit = unit.unwrap_or(Unit::Second);
         if unit.period(multiplier).is_none() {
-            let most = Unit::LONGEST_PERIOD.as_secs() / unit.seconds();
+            let most = Unit::MAX_PERIOD.as_secs() / unit.seconds();
             let expected =
                 format!("found {multiplier}, at most {most}: a period is at most ten years");
             self.violations.add(format!("{at}.unit_multiplier"), expected);

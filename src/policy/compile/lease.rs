@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::fault::Report;
 use super::super::rule::LeaseTerms;
 use super::super::schema::{self, Given};
-use crate::domain::lease::LONGEST_TTL;
+use crate::domain::lease::MAX_TTL_US;
 use crate::domain::{Algorithm, Limit};
 
 /// The share of a bucket that replicas may hold together, unless a policy says otherwise.
@@ -58,7 +58,7 @@ fn share(lease: &schema::Lease, report: &mut Report<'_>) -> Result<f64, ()> {
 
 fn ttl(lease: &schema::Lease, report: &mut Report<'_>) -> Result<Duration, ()> {
     let ttl = lease.ttl.or(TTL).ok_or(())?;
-    let longest = Duration::from_micros(LONGEST_TTL);
+    let longest = Duration::from_micros(MAX_TTL_US);
     if (SHORTEST_TTL..=longest).contains(&ttl) {
         return Ok(ttl);
     }

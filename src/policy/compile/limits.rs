@@ -144,7 +144,7 @@ fn period(limit: &schema::Limit, report: &mut Report<'_>) -> Option<(Unit, u32)>
     let multiplier = limit.unit_multiplier.or(1)?;
     let shortest = limit.unit.good().unwrap_or(Unit::Second);
     if shortest.period(multiplier).is_none() {
-        let most = Unit::LONGEST_PERIOD.as_secs() / shortest.seconds();
+        let most = Unit::MAX_PERIOD.as_secs() / shortest.seconds();
         let message = format!("unit_multiplier must be from 1 to {most} here, found {multiplier}");
         let at = limit.unit_multiplier.at().unwrap_or(limit.at);
         report.fault_with(at, message, "a period is at most ten years".to_owned());

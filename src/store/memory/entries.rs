@@ -66,10 +66,10 @@ impl Entries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::fixed_window::State;
+    use crate::domain::fixed_window::WindowCount;
 
     fn entry(index: u64) -> Entry {
-        let held = Held::FixedWindow(State { start: 0, count: 1 });
+        let held = Held::FixedWindow(WindowCount { start: 0, count: 1 });
         let print = Fingerprint { index, spread: 0 };
         Entry { print, empty_at: Timestamp::default(), held }
     }

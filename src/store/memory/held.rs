@@ -20,8 +20,8 @@ pub(super) enum Held {
     /// A bucket of which nobody holds tokens: when it is full, the rest, the rate, the reach.
     TokenBucket(u64, u32, u32, Reach),
     /// A bucket with tokens outstanding, which is rare.
-    Leased(Box<token_bucket::State>),
-    FixedWindow(fixed_window::State),
+    Leased(Box<token_bucket::Bucket>),
+    FixedWindow(fixed_window::WindowCount),
     /// A sliding window of one run.
     Run(Run),
     /// A sliding window of several, packed.
@@ -96,7 +96,7 @@ impl Held {
     pub(super) fn counter(&self, spare: &mut Spare) -> Counter {
         match self {
             &Self::TokenBucket(full_at, remainder, rate, reach) => {
-                Counter::TokenBucket(token_bucket::State {
+                Counter::TokenBucket(token_bucket::Bucket {
                     full_at,
                     remainder,
                     rate,
@@ -109,12 +109,12 @@ impl Held {
             Self::Run(run) => {
                 let mut runs = std::mem::take(&mut spare.runs);
                 runs.push(*run);
-                Counter::SlidingWindow(sliding_window::State { runs })
+                Counter::SlidingWindow(sliding_window::WindowLog { runs })
             }
             Self::Runs(bytes) => {
                 let mut runs = std::mem::take(&mut spare.runs);
                 unpack(bytes, &mut spare.bytes, &mut runs);
-                Counter::SlidingWindow(sliding_window::State { runs })
+                Counter::SlidingWindow(sliding_window::WindowLog { runs })
             }
         }
     }
@@ -197,7 +197,7 @@ mod tests {
 
     fn window(runs: &[(u64, u64)]) -> Counter {
         let runs = runs.iter().map(|&(newest, hits)| Run { newest, hits }).collect();
-        Counter::SlidingWindow(sliding_window::State { runs })
+        Counter::SlidingWindow(sliding_window::WindowLog { runs })
     }
 
     fn counters() -> impl Strategy<Value = Counter> {
@@ -207,7 +207,7 @@ mod tests {
             (any::<u64>(), any::<[u32; 3]>(), any::<bool>()).prop_map(
                 |(full_at, [remainder, rate, reach], leased)| {
                     let outstanding = leased.then(Box::default);
-                    Counter::TokenBucket(token_bucket::State {
+                    Counter::TokenBucket(token_bucket::Bucket {
                         full_at,
                         remainder,
                         rate,
@@ -217,7 +217,7 @@ mod tests {
                 }
             ),
             (any::<u64>(), any::<u64>()).prop_map(|(start, count)| {
-                Counter::FixedWindow(fixed_window::State { start, count })
+                Counter::FixedWindow(fixed_window::WindowCount { start, count })
             }),
             vec((number(), number()), 1..15).prop_map(|runs| window(&runs)),
         ]
