@@ -1,7 +1,8 @@
-//! All clients in memory: found by descriptor on the path of a request, listed in order for operators.
+//! The directory of clients in memory, with two indexes: by descriptor for decisions, by name for
+//! lists.
 //!
-//! It follows the registry and asks nobody. A client that has expired is not found, and is there until its record
-//! is deleted.
+//! The registry's follower keeps it up to date; a lookup does no I/O. Expired clients stay in the
+//! directory until their records are deleted; the caller checks the expiry.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -14,18 +15,20 @@ use parking_lot::RwLock;
 
 use super::{Client, ClientName, Entries};
 
-/// More than cores, so that a write keeps few readers waiting, also one for which a shard of a million clients grows.
+/// Number of shards. With many more shards than cores a write blocks few readers, even when it
+/// grows a shard.
 const SHARDS: usize = 1_024;
 
-/// Every client, by descriptor and in order.
+/// All clients, indexed by descriptor and by name.
 #[derive(Debug)]
 pub struct Directory {
     hasher: DefaultHashBuilder,
     shards: Box<[RwLock<HashTable<Arc<Client>>>]>,
     ordered: RwLock<BTreeSet<InOrder>>,
-    /// How many clients each domain has; a domain without any is not in it.
+    /// The number of clients of each domain that has any.
     domains: RwLock<HashMap<Arc<str>, usize>>,
-    /// The bits of [`bit`] of all `domains`. Changes under their lock.
+    /// A 64-bit Bloom filter over `domains` with one [`bit`] per domain. Written under the lock of
+    /// `domains`.
     bits: AtomicU64,
     len: AtomicUsize,
 }
@@ -43,7 +46,7 @@ impl Default for Directory {
     }
 }
 
-/// A client by its name.
+/// A client, ordered by its name.
 #[derive(Clone, Debug)]
 struct InOrder(Arc<Client>);
 
@@ -82,38 +85,39 @@ impl std::borrow::Borrow<ClientName> for InOrder {
 /// A page of a list.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// In the order of their names.
+    /// The clients of this page, in the order of their names.
     pub clients: Vec<Arc<Client>>,
-    /// Whether there are more after them.
+    /// True if more clients follow.
     pub more: bool,
-    /// How many there are in all, pages apart.
+    /// The number of clients on all pages.
     pub total: usize,
 }
 
 impl Directory {
-    /// How many clients there are.
+    /// The number of clients, expired ones included.
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// Whether there is none.
+    /// True if there are no clients.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether `domain` has clients.
+    /// True if `domain` has clients.
     pub fn has_domain(&self, domain: &[u8]) -> bool {
         !self.is_empty()
             && std::str::from_utf8(domain)
                 .is_ok_and(|domain| self.domains.read().contains_key(domain))
     }
 
-    /// False: `domain` has no clients. Quicker than [`Self::has_domain`], and now and then true all the same.
+    /// False if `domain` has no clients; true if it may have some. A Bloom filter: faster than
+    /// [`Self::has_domain`], with false positives.
     pub fn may_have_domain(&self, domain: &[u8]) -> bool {
         self.bits.load(Ordering::Relaxed) & bit(domain) != 0
     }
 
-    /// The client of this descriptor, expired or not.
+    /// Looks up the client of a descriptor, expired or not.
     pub fn find<'e>(
         &self,
         domain: &[u8],
@@ -130,12 +134,12 @@ impl Directory {
         self.shard(hash)?.read().find(hash, is_it).cloned()
     }
 
-    /// The client of this name.
+    /// Looks up the client of a name, expired or not.
     pub fn get(&self, name: &ClientName) -> Option<Arc<Client>> {
         self.find(name.domain.as_bytes(), &name.entries.iter())
     }
 
-    /// Puts a client in the place of what was there.
+    /// Inserts a client, or replaces the one of the same name.
     pub fn put(&self, mut client: Client) {
         if let Some((domain, _)) = self.domains.read().get_key_value(&client.name.domain) {
             client.name.domain = Arc::clone(domain);
@@ -155,11 +159,12 @@ impl Directory {
                 self.bits.fetch_or(bit(client.name.domain.as_bytes()), Ordering::Relaxed);
             }
         }
-        // Under the shard's lock, so that both indexes see the writes of one client in one order.
+        // Still under the lock of the shard, so that both indexes see the writes of a client in the
+        // same order.
         self.ordered.write().replace(InOrder(client));
     }
 
-    /// Takes a client out.
+    /// Removes a client.
     pub fn remove(&self, name: &ClientName) {
         let hash = self.hash(name.domain.as_bytes(), name.entries.iter());
         let Some(shard) = self.shard(hash) else { return };
@@ -179,7 +184,7 @@ impl Directory {
         }
     }
 
-    /// Takes out every client that `keep` does not keep.
+    /// Removes the clients for which `keep` returns false.
     pub fn retain(&self, keep: impl Fn(&ClientName) -> bool) {
         let gone: Vec<ClientName> = self
             .ordered
@@ -194,7 +199,7 @@ impl Directory {
         }
     }
 
-    /// At most `size` clients after `after`, of `domain` or of all.
+    /// Returns at most `size` clients after `after`, of `domain` or of all domains.
     pub fn page(&self, domain: Option<&str>, after: Option<&ClientName>, size: usize) -> Page {
         use std::ops::Bound::{Excluded, Included, Unbounded};
 
@@ -219,7 +224,7 @@ impl Directory {
     }
 
     fn shard(&self, hash: u64) -> Option<&RwLock<HashTable<Arc<Client>>>> {
-        // By the high bits: the table inside a shard uses the low ones.
+        // The high bits choose the shard, because the table in a shard uses the low ones.
         self.shards.get((hash >> 32) as usize % self.shards.len())
     }
 
@@ -229,7 +234,7 @@ impl Directory {
 
     fn hash<'e>(&self, domain: &[u8], entries: impl Iterator<Item = (&'e [u8], &'e [u8])>) -> u64 {
         let mut hasher = self.hasher.build_hasher();
-        // Parts that run into each other are told apart by comparing.
+        // Concatenation is ambiguous, but only costs a collision: the lookup compares the parts.
         hasher.write(domain);
         for (key, value) in entries {
             hasher.write(key);
@@ -239,7 +244,7 @@ impl Directory {
     }
 }
 
-/// One of 64 bits, by the length and the ends of a domain.
+/// The Bloom filter bit of a domain: a hash of its length, first byte and last byte.
 fn bit(domain: &[u8]) -> u64 {
     let end = |byte: Option<&u8>| byte.map_or(0, |byte| usize::from(*byte));
     1 << ((domain.len() + 7 * end(domain.first()) + 31 * end(domain.last())) % 64)

@@ -1,7 +1,7 @@
-//! Limits of clients, and how they are written to the registry.
+//! Limits of clients, and their JSON form in the registry.
 //!
-//! A million clients have one each, so they are kept small: one limit lies within its client, and numbers that are never
-//! zero leave it to stand for none.
+//! They are kept small, because there may be a million clients: a single limit is stored inline,
+//! and optional numbers that are never zero use `NonZero` types.
 
 use std::num::NonZeroU32;
 use std::ops::Deref;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::domain::{Algorithm, Charge, Limit, LimitError, Unit};
 use crate::policy::{AlgorithmName, OnStoreFailure};
 
-/// The limits of a client; one is no allocation.
+/// The limits of a client. A single limit needs no allocation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits(Few);
 
@@ -58,18 +58,19 @@ impl<'de> Deserialize<'de> for Limits {
     }
 }
 
-/// One limit of a client. What is none is as the rule has it, else as the defaults.
+/// One limit of a client. A field that is `None` is taken from the rule, or from the defaults if no
+/// rule sets it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ClientLimit {
-    /// Reported with the limit.
+    /// The name reported with the limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Arc<str>>,
-    /// None: unlimited.
+    /// The rate; `None` is unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
 }
 
-/// The numbers of a limit that counts.
+/// The numbers of a limit that is not unlimited.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Rate {
     /// Requests per period; 0 blocks.
@@ -77,42 +78,43 @@ pub struct Rate {
     /// The unit of the period, by name.
     #[serde(with = "unit_name")]
     pub unit: Unit,
-    /// How many units the period has, at least 1.
+    /// The number of units in the period, at least 1.
     pub unit_multiplier: u32,
     /// The algorithm, by name.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "word")]
     pub algorithm: Option<AlgorithmName>,
-    /// Of a token bucket; none: as many as requests per unit.
+    /// The burst of a token bucket. `None`: `requests_per_unit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<NonZeroU32>,
-    /// Of a sliding window.
+    /// The slots of a sliding window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<NonZeroU32>,
-    /// Whether hits are charged in any case.
+    /// True if hits are charged even when the request is denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub always: Option<bool>,
-    /// Of a token bucket that always charges; none: ten times the burst.
+    /// The maximum debt of a token bucket that always charges, in hits. `None`: ten times the
+    /// burst.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_debt: Option<u64>,
-    /// What to answer while the store does not: allow, or deny.
+    /// The answer while the store fails: allow or deny.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "word")]
     pub on_store_failure: Option<OnStoreFailure>,
 }
 
-/// What a rate takes from the rule it goes before.
+/// The rule that a client's rate overrides, as the source of defaults.
 #[derive(Clone, Copy, Debug)]
 pub struct Model {
-    /// The rule's limit; none: no rule matches, or it counts nothing.
+    /// The limit of the rule. `None`: no rule matches, or the rule has no limit.
     pub limit: Option<Limit>,
-    /// Where no rule says it.
+    /// The algorithm if no rule names one.
     pub default_algorithm: AlgorithmName,
 }
 
 impl Rate {
-    /// The limit it makes, with what it leaves open taken from `model`.
+    /// Makes the limit, with the missing numbers taken from `model`.
     ///
     /// # Errors
-    /// Numbers that no limit can be made of.
+    /// Fails if [`Limit::new`] rejects the numbers.
     pub fn limit(&self, model: &Model) -> Result<Limit, LimitError> {
         let period = self.unit.period(self.unit_multiplier).ok_or(LimitError::Period)?;
         let theirs = model.limit.map(|limit| limit.algorithm());

@@ -1,9 +1,9 @@
-//! Clients: single descriptors with limits of their own, which go before those of the rule they match.
+//! Clients: single descriptors whose limits override those of the rule they match.
 //!
-//! * [`Client`]: what an operator says of one; also how it is written to the registry.
-//! * [`name`]: which descriptor it is; the key of its record.
-//! * [`limit`]: its limits.
-//! * [`directory`]: all of them in memory, found by descriptor and listed in order.
+//! * [`Client`]: the override of one client, and its JSON form in the registry.
+//! * [`name`]: the descriptor of a client, and the key of its record.
+//! * [`limit`]: the limits of a client.
+//! * [`directory`]: all clients in memory, indexed by descriptor and by name.
 
 pub mod directory;
 pub mod limit;
@@ -20,59 +20,60 @@ use serde_json::{Map, Value};
 pub use self::limit::{ClientLimit, Limits, Model, Rate};
 pub use self::name::{ClientName, Entries};
 
-/// What an operator says of a client.
+/// A client and its override.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Client {
-    /// Which descriptor it is.
+    /// The descriptor that identifies the client.
     #[serde(flatten)]
     pub name: ClientName,
-    /// All enforced, at least one; an unlimited one is alone.
+    /// The limits, at least one, all enforced. An unlimited one is the only one.
     pub limits: Limits,
-    /// None: as the rule.
+    /// Shadow mode; `None` takes the value of the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<bool>,
-    /// None: as the rule.
+    /// Membership of the quota descriptors; `None` takes the value of the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<bool>,
-    /// None: as the rule.
+    /// Response metadata; `None` takes the value of the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Arc<Map<String, Value>>>,
-    /// For the operator.
+    /// Labels for the operator, without effect on decisions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Box<BTreeMap<String, String>>>,
-    /// Microseconds since 1970 from which it is as if it were deleted.
+    /// The time from which the client counts as deleted, in microseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<NonZeroU64>,
-    /// Microseconds since 1970 of its last change.
+    /// The time of the last change, in microseconds since 1970.
     pub updated_at: u64,
-    /// The revision of its last change, its etag; known from the record, not written into it.
+    /// The revision of the last change, used as the etag. A property of the record; not part of its
+    /// JSON.
     #[serde(skip)]
     pub revision: u64,
 }
 
-/// Bytes in the registry that are no client.
+/// The error for a record that is not a client.
 #[derive(Debug, thiserror::Error)]
 #[error("a client's record cannot be read")]
 pub struct BadRecord(#[from] serde_json::Error);
 
 impl Client {
-    /// As it is written to the registry.
+    /// Encodes the client as JSON for the registry.
     ///
     /// # Errors
-    /// None that is known of; serde could refuse.
+    /// None in practice; serde's signature permits one.
     pub fn to_record(&self) -> Result<Bytes, BadRecord> {
         Ok(serde_json::to_vec(self)?.into())
     }
 
-    /// From what was written, at `revision`.
+    /// Decodes a record that was written at `revision`.
     ///
     /// # Errors
-    /// What is no client.
+    /// Fails if `value` is not a client.
     pub fn from_record(value: &[u8], revision: u64) -> Result<Self, BadRecord> {
         Ok(Self { revision, ..serde_json::from_slice(value)? })
     }
 
-    /// Whether it is as if it were deleted at `now`, in microseconds since 1970.
+    /// True if the client counts as deleted at `now`, in microseconds since 1970.
     pub fn is_expired(&self, now: u64) -> bool {
         self.expires_at.is_some_and(|at| at.get() <= now)
     }

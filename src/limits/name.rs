@@ -1,4 +1,4 @@
-//! Names of clients: the descriptor of a domain, packed, and the key of its record.
+//! Names of clients: a domain and a packed descriptor, and the key of the client's record.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -7,29 +7,29 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Which descriptor of which domain a client is.
+/// The name of a client: a descriptor of a domain.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct ClientName {
     /// The domain.
     pub domain: Arc<str>,
-    /// The whole descriptor.
+    /// The entries of the descriptor, complete and in order.
     pub entries: Entries,
 }
 
-/// The entries of a descriptor, in order, in one allocation: of each part its length (seven bits a byte, the lowest first, the
-/// top bit set where more follow), then its bytes.
+/// The entries of a descriptor, in order, in one allocation. Each key and each value is its length
+/// as a varint (LEB128), then its bytes.
 #[derive(Clone, Default, Eq, Hash, PartialEq)]
 pub struct Entries(Box<[u8]>);
 
 impl Entries {
-    /// Key and value of each, UTF-8.
+    /// Iterates over keys and values as UTF-8 bytes.
     pub fn iter(&self) -> EntriesIter<'_> {
         EntriesIter(&self.0)
     }
 
-    /// Key and value of each, as text.
+    /// Iterates over keys and values as text.
     pub fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
-        // They were text when they were packed.
+        // Packed parts are always UTF-8.
         let text = |part| std::str::from_utf8(part).unwrap_or_default();
         self.iter().map(move |(key, value)| (text(key), text(value)))
     }
@@ -61,7 +61,7 @@ impl fmt::Debug for Entries {
     }
 }
 
-/// That of the parts, one by one.
+/// The order of the parts, compared one by one.
 impl Ord for Entries {
     fn cmp(&self, other: &Self) -> Ordering {
         self.iter().cmp(other.iter())
@@ -74,7 +74,7 @@ impl PartialOrd for Entries {
     }
 }
 
-/// As a list of pairs.
+/// Written as a list of pairs.
 impl Serialize for Entries {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(self.texts())
@@ -87,7 +87,7 @@ impl<'de> Deserialize<'de> for Entries {
     }
 }
 
-/// The entries of a descriptor, one by one.
+/// An iterator over the entries of a descriptor.
 #[derive(Clone, Debug)]
 pub struct EntriesIter<'a>(&'a [u8]);
 
@@ -112,7 +112,7 @@ fn pack(packed: &mut Vec<u8>, part: &str) {
     packed.extend_from_slice(part.as_bytes());
 }
 
-/// The first part, and what comes after it.
+/// Splits off the first part; returns it and the rest.
 fn unpack(mut packed: &[u8]) -> Option<(&[u8], &[u8])> {
     let (mut length, mut shift) = (0_usize, 0_u32);
     loop {
@@ -127,7 +127,8 @@ fn unpack(mut packed: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl ClientName {
-    /// The key of its record: ordered as the names are, and different names have different keys.
+    /// The key of the client's record. Keys sort like names, and different names have different
+    /// keys.
     pub fn record_key(&self) -> Bytes {
         let mut key = RECORD_PREFIX.to_vec();
         write_part(&mut key, self.domain.as_bytes());
@@ -138,7 +139,7 @@ impl ClientName {
         key.into()
     }
 
-    /// The name whose record has this key.
+    /// Parses the key of a record; the inverse of [`record_key`](Self::record_key).
     pub fn from_record_key(key: &[u8]) -> Option<Self> {
         let mut rest = key.strip_prefix(RECORD_PREFIX)?;
         let mut parts = Vec::new();
@@ -157,7 +158,8 @@ impl ClientName {
     }
 }
 
-/// A part ends in two zero bytes; a zero byte within it is followed by 255, which sorts after that end.
+/// Writes a part and its terminator, two zero bytes. A zero byte within the part is escaped as 0,
+/// 255, which sorts after the terminator.
 fn write_part(key: &mut Vec<u8>, part: &[u8]) {
     for &byte in part {
         key.push(byte);
@@ -168,7 +170,7 @@ fn write_part(key: &mut Vec<u8>, part: &[u8]) {
     key.extend_from_slice(&[0, 0]);
 }
 
-/// The first part, and what comes after it.
+/// Splits off and unescapes the first part; returns it and the rest.
 fn read_part(key: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut part = Vec::new();
     let mut rest = key;
@@ -188,7 +190,7 @@ fn read_part(key: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     }
 }
 
-/// What the keys of all clients' records begin with.
+/// The prefix of the keys of all clients' records.
 pub const RECORD_PREFIX: &[u8] = b"client/";
 
 #[cfg(test)]

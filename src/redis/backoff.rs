@@ -3,7 +3,8 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-/// Waits that double up to a second, each with jitter, so that replicas do not reconnect all at once.
+/// Waits that double up to one second. Jitter prevents that all replicas reconnect at the same
+/// time.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,
@@ -13,15 +14,15 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     const MIN: Duration = Duration::from_millis(50);
-    /// The longest wait.
+    /// The maximum wait.
     pub(crate) const MAX: Duration = Duration::from_secs(1);
 
-    /// Begins with the shortest wait.
+    /// Starts at the minimum wait.
     pub(crate) fn new() -> Self {
         Self { next: Self::MIN, random: RandomState::new(), attempts: 0 }
     }
 
-    /// The next wait: between half of its length and the whole.
+    /// Returns the next wait, a random part of it between one half and the whole.
     pub(crate) fn wait(&mut self) -> Duration {
         let whole = self.next;
         self.next = (whole * 2).min(Self::MAX);
@@ -31,7 +32,7 @@ impl Backoff {
         half + half.mul_f64(share as f64 / 1_000.0)
     }
 
-    /// Begins again with the shortest wait.
+    /// Returns to the minimum wait.
     pub(crate) fn reset(&mut self) {
         self.next = Self::MIN;
     }

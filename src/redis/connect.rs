@@ -1,8 +1,9 @@
 //! One connection to Redis: locate the primary, open a socket, log in.
 //!
-//! The store's connections are ours from the first byte. The registry, which is not on the path of a decision, uses
-//! the connections of the `redis` crate. Nothing here reconnects or retries; the owner of a connection decides that.
-//! The URL may hold a password, so neither it nor the parsed form is ever shown.
+//! The store uses its own RESP code, because it is on the path of every decision. The registry uses
+//! the connections of the `redis` crate. This module does not reconnect or retry; the owner of a
+//! connection does. The URL may contain a password, so neither it nor its parsed form is ever
+//! shown.
 
 use std::fmt;
 use std::future::Future;
@@ -20,32 +21,33 @@ use super::login::Login;
 use super::socket::Socket;
 use super::wire::Wire;
 
-/// The work of a connection: reads and writes its socket as long as it is polled, and ends when the socket is closed.
+/// The I/O of a connection: reads and writes the socket while it is polled, and ends when the
+/// socket is closed.
 pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// An open connection.
+/// An open connection of the `redis` crate.
 pub(crate) struct Link {
     pub(crate) connection: MultiplexedConnection,
     pub(crate) driver: Driver,
 }
 
-/// The way to a Redis, and the user there.
+/// Makes connections: the address of a Redis and the log-in.
 #[derive(Clone)]
 pub(crate) struct Connector {
     locate: Locate,
     login: Login,
-    /// The log-in in the form of the `redis` crate, for the registry.
+    /// The log-in as the `redis` crate takes it, for the registry.
     info: RedisConnectionInfo,
     timeout: Duration,
 }
 
 impl Connector {
-    /// The way to the Redis at `url`; an attempt to connect ends after `timeout`.
+    /// A connector for the Redis at `url`. An attempt to connect fails after `timeout`.
     ///
     /// # Errors
-    /// A URL that cannot be used.
+    /// Fails if the URL cannot be used.
     pub(crate) fn new(url: &str, timeout: Duration) -> Result<Self, BadUrl> {
-        // The library's own text names the reason without quoting the URL.
+        // The detail text of the library gives the reason without quoting the URL.
         let parsed = url
             .into_connection_info()
             .map_err(|error| BadUrl(error.detail().unwrap_or(error.category()).to_owned()))?;
@@ -61,7 +63,7 @@ impl Connector {
     /// Connects, logs in and loads `script`.
     ///
     /// # Errors
-    /// The reason, for an operator.
+    /// Fails with a reason for the operator.
     pub(crate) async fn connect_with(&self, script: &str) -> Result<Wire, String> {
         let attempt = async {
             let socket = self.locate.primary().open().await.map_err(|error| error.to_string())?;
@@ -75,7 +77,7 @@ impl Connector {
     /// Connects and logs in.
     ///
     /// # Errors
-    /// The reason, for an operator.
+    /// Fails with a reason for the operator.
     pub(crate) async fn connect(&self) -> Result<Link, String> {
         let attempt = async {
             let socket = self.locate.primary().open().await.map_err(|error| error.to_string())?;
@@ -87,7 +89,7 @@ impl Connector {
     /// Connects, logs in and subscribes to `channel`.
     ///
     /// # Errors
-    /// The reason, for an operator.
+    /// Fails with a reason for the operator.
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<PubSub, String> {
         let attempt = async {
             let subscribed = async {
@@ -112,7 +114,8 @@ impl Connector {
 }
 
 async fn log_in(login: &RedisConnectionInfo, socket: Box<dyn Socket>) -> Result<Link, String> {
-    // Deadlines are ours: the library's would leave a connection in use that no longer answers.
+    // The caller sets deadlines. The timeout of the library would keep a connection in use that no
+    // longer answers.
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     let (connection, driver) = MultiplexedConnection::new_with_config(login, socket, config)
         .await

@@ -1,4 +1,4 @@
-//! Where the primary of a Redis is.
+//! The address of the primary.
 
 use std::fmt;
 use std::io;
@@ -9,15 +9,15 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::socket::Socket;
 
-/// How the primary is found before each attempt to connect.
+/// The method to find the primary before each attempt to connect.
 #[derive(Clone, Debug)]
 pub(crate) enum Locate {
-    /// One address, which may be a name that resolves to another server after a failover.
+    /// A fixed address. It may be a name that resolves to another server after a failover.
     Fixed(Address),
 }
 
 impl Locate {
-    /// The present address of the primary.
+    /// The current address of the primary.
     pub(crate) const fn primary(&self) -> &Address {
         match self {
             Self::Fixed(address) => address,
@@ -34,14 +34,14 @@ impl fmt::Display for Locate {
 /// The address of one server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Address {
-    /// Host, as a name or an IP address, and port.
+    /// Host name or IP address, and port.
     Tcp(String, u16),
-    /// A socket in the file system.
+    /// The path of a Unix domain socket.
     Unix(PathBuf),
 }
 
 impl Address {
-    /// The address in a URL; none: of a kind that is not supported.
+    /// The address in a URL; `None` if its kind is not supported.
     pub(crate) fn of_url(address: &ConnectionAddr) -> Option<Self> {
         match address {
             ConnectionAddr::Tcp(host, port) => Some(Self::Tcp(host.clone(), *port)),
@@ -53,12 +53,12 @@ impl Address {
     /// Opens a connection.
     ///
     /// # Errors
-    /// When the server does not accept it.
+    /// Fails if the server does not accept the connection.
     pub(crate) async fn open(&self) -> io::Result<Box<dyn Socket>> {
         match self {
             Self::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                // Without it small frames wait for acknowledgements (Nagle's algorithm).
+                // With Nagle's algorithm small frames would wait for acknowledgements.
                 stream.set_nodelay(true)?;
                 Ok(Box::new(stream))
             }

@@ -1,6 +1,6 @@
-//! Logging in on a connection that has just been opened: AUTH, SELECT, CLIENT SETNAME, SCRIPT LOAD.
+//! The log-in on a new connection: AUTH, SELECT, CLIENT SETNAME, SCRIPT LOAD.
 //!
-//! All commands are sent at once; Redis answers in order. RESP2 only, which needs no HELLO.
+//! All commands are pipelined; Redis answers in order. RESP2 only, so HELLO is not needed.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::wire::Wire;
 /// The name that `CLIENT LIST` shows.
 const CLIENT_NAME: &[u8] = b"tollgate";
 
-/// User, password and database. Never shown.
+/// User, password and database. `Debug` shows the database only.
 #[derive(Clone)]
 pub(crate) struct Login {
     user: Option<String>,
@@ -26,7 +26,7 @@ impl fmt::Debug for Login {
     }
 }
 
-/// A step of the log-in, for the text of an error.
+/// A step of the log-in, used in error texts.
 #[derive(Clone, Copy)]
 enum Step {
     Authenticate,
@@ -36,7 +36,7 @@ enum Step {
 }
 
 impl Login {
-    /// The log-in of a URL.
+    /// The log-in from a parsed URL.
     pub(crate) fn of_url(info: &RedisConnectionInfo) -> Self {
         Self {
             user: info.username().map(str::to_owned),
@@ -48,12 +48,13 @@ impl Login {
     /// Logs in on `wire` and loads `script`.
     ///
     /// # Errors
-    /// The reason, for an operator; without the password.
+    /// Fails with a reason for the operator, which never contains the password.
     pub(crate) async fn log_in(&self, wire: &mut Wire, script: &str) -> Result<(), String> {
         let mut answered = Ok(());
         for step in self.send(&mut wire.output, script) {
             let reply = next(wire).await?;
-            // The first failure is the cause of those after it; all replies are read, for they are on the wire.
+            // Reports the first failure, because it causes the later ones. Reads all replies,
+            // because they are on the wire.
             answered = answered.and_then(|()| step.check(reply));
         }
         answered
@@ -86,7 +87,7 @@ impl Step {
     fn check(self, reply: Message) -> Result<(), String> {
         match (self, reply) {
             (Self::Authenticate | Self::Select | Self::Load, Message::Text(_))
-            // A user may be denied CLIENT; the name is a convenience.
+            // An ACL may deny CLIENT to the user. The name is a convenience, so ignore the error.
             | (Self::Name, Message::Text(_) | Message::Error(_)) => Ok(()),
             (Self::Authenticate, Message::Error(text)) => {
                 Err(format!("authentication failed: {text}"))

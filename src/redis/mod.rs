@@ -1,9 +1,11 @@
-//! How Redis is reached, for counters and for the registry: connect, log in, commands and replies as bytes.
+//! Access to Redis for counters and the registry: addresses, connections, log-in and the protocol.
 //!
-//! * `locate`: where the primary is. `socket`: what carries the bytes.
-//! * `connect`: one connection, made. `login`: the user, the database, the script. `backoff`: waits between attempts.
-//! * [`RedisSettings`]: the section `redis` of the settings. [`RedisUrl`]: shown without its password.
-//! * `resp`: commands and replies as bytes; `wire`: the socket they pass.
+//! * `locate`: the address of the primary. `socket`: the byte stream.
+//! * `connect`: opens one connection. `login`: user, database and script. `backoff`: waits between
+//!   attempts.
+//! * [`RedisSettings`]: the section `redis` of the settings. [`RedisUrl`]: a URL displayed without
+//!   its password.
+//! * `resp`: encodes commands and decodes replies. `wire`: the buffered socket.
 
 pub(crate) mod backoff;
 pub(crate) mod connect;
@@ -18,7 +20,7 @@ pub(crate) mod wire;
 pub use self::settings::RedisSettings;
 pub use self::url::RedisUrl;
 
-/// The URL names no Redis that can be connected to.
+/// The error for a Redis URL that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the Redis URL cannot be used: {0}; write redis://[user[:password]@]host[:port][/db]")]
 pub struct BadUrl(String);

@@ -1,11 +1,12 @@
-//! RESP2, the protocol of Redis, as much of it as the store needs. No sockets here.
+//! RESP2, the protocol of Redis, as far as the store needs it. No I/O.
 //!
-//! Commands are lists of strings. Replies are an integer, a list of integers, a text (to a log-in), or an error. Any
-//! other reply is a protocol error; the connection cannot be used after it.
+//! A command is a list of strings. A reply is an integer, a list of integers, a text (in the
+//! log-in) or an error. Any other reply is a protocol error; the connection cannot be used after
+//! it.
 
 use std::mem;
 
-/// A command of these strings.
+/// Writes a command of these strings.
 pub(crate) fn put_command(out: &mut Vec<u8>, strings: &[&[u8]]) {
     put_count(out, strings.len());
     for string in strings {
@@ -13,19 +14,19 @@ pub(crate) fn put_command(out: &mut Vec<u8>, strings: &[&[u8]]) {
     }
 }
 
-/// Begins a command of `count` strings.
+/// Writes the header of a command of `count` strings.
 pub(crate) fn put_count(out: &mut Vec<u8>, count: usize) {
     put_line(out, b'*', count);
 }
 
-/// One string of a command.
+/// Writes one string of a command.
 pub(crate) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
     put_line(out, b'$', bytes.len());
     out.extend_from_slice(bytes);
     out.extend_from_slice(b"\r\n");
 }
 
-/// A number as a string of a command.
+/// Writes a number as a string of a command.
 pub(crate) fn put_number(out: &mut Vec<u8>, number: usize) {
     let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
     put_line(out, b'$', digits);
@@ -53,41 +54,41 @@ fn put_digits(out: &mut Vec<u8>, mut number: usize) {
     }
 }
 
-/// The longest text that is read, in bytes: the hash of a script has 40.
+/// Maximum length of a text reply in bytes. The hash of a script has 40.
 const MAX_TEXT_BYTES: usize = 512;
 
-/// What Redis answers to one command.
+/// The reply to one command.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Message {
     Integer(i64),
     Integers(Vec<i64>),
     /// A simple string or a bulk string.
     Text(String),
-    /// With its code in front, such as `OOM command not allowed`.
+    /// An error with its code in front, such as `OOM command not allowed`.
     Error(String),
 }
 
-/// Not a reply to any command of the store.
+/// The error for bytes that are not a supported reply.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 #[error("Redis sent something else than a reply: {0}")]
 pub(crate) struct Malformed(String);
 
-/// Makes replies of bytes, however they are cut.
+/// An incremental decoder of replies. Bytes may arrive in chunks of any size.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     input: Vec<u8>,
-    /// Up to where `input` was understood.
+    /// The position in `input` up to which it is decoded.
     at: usize,
-    /// The list that is being read, and how many integers it still lacks.
+    /// The list that is being decoded, and the number of integers still missing.
     list: Vec<i64>,
     lacks: usize,
 }
 
 impl Decoder {
-    /// The next reply; none until more bytes come.
+    /// Returns the next complete reply; `None` if more bytes are needed.
     ///
     /// # Errors
-    /// Anything but a reply. What follows it cannot be understood either.
+    /// Fails on anything but a supported reply. The bytes after it cannot be decoded.
     pub(crate) fn next(&mut self) -> Result<Option<Message>, Malformed> {
         while let Some(line) = line(&self.input, self.at) {
             let header = self.at;
@@ -106,7 +107,7 @@ impl Decoder {
                 [b'*', digits @ ..] if !in_list => {
                     let count = integer(digits).and_then(|count| usize::try_from(count).ok());
                     self.lacks = count.ok_or_else(|| malformed(line))?;
-                    // No more at once than can be here: the number is a stranger's.
+                    // The count is untrusted: reserve no more than the input can hold.
                     self.list.reserve(self.lacks.min(self.input.len()));
                 }
                 [b'+', text @ ..] if !in_list => {
@@ -117,7 +118,7 @@ impl Decoder {
                     let length = length.filter(|length| *length <= MAX_TEXT_BYTES);
                     let length = length.ok_or_else(|| malformed(line))?;
                     let Some(text) = text(&self.input, self.at, length) else {
-                        // All of it, or nothing: the header is read again with the rest.
+                        // Incomplete: decode again from the header when more bytes have arrived.
                         self.at = header;
                         break;
                     };
@@ -139,20 +140,20 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Appends what was read.
+    /// Appends bytes read from the socket.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
     }
 }
 
-/// What lies between `at` and the next line feed.
+/// The bytes between `at` and the next line feed.
 fn line(input: &[u8], at: usize) -> Option<&[u8]> {
     let rest = input.get(at..)?;
     let end = rest.iter().position(|byte| *byte == b'\n')?;
     rest.get(..end)
 }
 
-/// The text of `length` bytes at `at`; none until it is there.
+/// The text of `length` bytes at `at`; `None` if it is incomplete.
 fn text(input: &[u8], at: usize, length: usize) -> Option<Result<String, Malformed>> {
     let (text, end) = input.get(at..at + length + 2)?.split_at(length);
     let text = String::from_utf8_lossy(text).into_owned();

@@ -1,6 +1,6 @@
-//! The socket of a connection: what is to be written, and what was read.
+//! The socket of a connection with its write buffer and its decoder.
 //!
-//! What the bytes say is in `resp.rs`, how the connection is made in `connect.rs`.
+//! `resp.rs` defines the protocol; `connect.rs` opens the socket.
 
 use std::io;
 use std::pin::Pin;
@@ -11,17 +11,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::resp::Decoder;
 use super::socket::Socket;
 
-/// How much is read at once, in bytes; a full frame's reply has about 2 kB.
-const READ: usize = 16 * 1024;
+/// Size of the read buffer. The reply to a full frame has about 2 kB.
+const READ_BYTES: usize = 16 * 1024;
 
 /// A connection of the store.
 pub(crate) struct Wire {
     socket: Pin<Box<dyn Socket>>,
-    /// Commands to be written.
+    /// Commands that are not yet written.
     pub(crate) output: Vec<u8>,
     written: usize,
     pub(crate) replies: Decoder,
-    /// What the last read brought, on its way to `replies`.
+    /// The read buffer.
     read: Box<[u8]>,
 }
 
@@ -32,17 +32,17 @@ impl Wire {
             output: Vec::new(),
             written: 0,
             replies: Decoder::default(),
-            read: vec![0; READ].into(),
+            read: vec![0; READ_BYTES].into(),
         }
     }
 
-    /// Writes what is to be written, and returns when something was read.
+    /// Writes the pending commands. Returns when bytes have been read into `replies`.
     ///
     /// # Cancel safety
-    /// Nothing is lost.
+    /// Cancel safe: no byte is lost.
     pub(crate) async fn exchange(&mut self) -> io::Result<()> {
         std::future::poll_fn(|cx| {
-            // Both at all times: a peer that waits for us to read may not read itself.
+            // Always do both: the peer may not read before we read.
             if let Poll::Ready(Err(error)) = self.poll_write(cx) {
                 return Poll::Ready(Err(error));
             }

@@ -1,44 +1,46 @@
-//! The store inside the process: sharded, bounded, nothing to set up.
+//! The store in the memory of the process: sharded and bounded.
 //!
-//! It runs [`Group::decide`] under the locks of the shards that a group touches, and never waits. Counters live
-//! as long as the process and are seen by no other replica.
+//! It runs [`Group::decide`] under the locks of the shards that a group touches, and does no I/O.
+//! Counters live as long as the process; other replicas do not see them.
 //!
-//! A counter is known by a fingerprint of its key and does not hold the key: about 65 bytes of memory each, and for a
-//! window of several runs more, up to about 140 in all for 10 slots.
+//! A counter stores a fingerprint of its key, not the key. It takes about 65 bytes; a sliding
+//! window with 10 slots takes up to about 140.
 
-mod entries;
 mod fingerprint;
 mod held;
 mod index;
 mod shard;
+mod slab;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use self::fingerprint::{Fingerprint, Fingerprints};
-use self::shard::{Place, Shard};
+use self::shard::{CounterRef, Shard};
 use super::{Answer, LimitStore, StoreError};
 use crate::domain::{Claim, Clock, Commit, Group, Key, Reading};
 
-/// Shards of a large store. More than cores, so that two cores seldom meet.
-const SHARDS: usize = 64;
+/// Maximum number of shards. More than cores, to keep lock contention low.
+const MAX_SHARDS: usize = 64;
 
-/// Fewer keys than this are not worth another shard.
-const KEYS_PER_SHARD: usize = 64;
+/// Minimum number of keys per shard.
+const MIN_KEYS_PER_SHARD: usize = 64;
 
 /// Counters in the memory of this process.
 #[derive(Debug)]
 pub struct MemoryStore<C> {
     clock: C,
-    /// Under a secret, so that nobody can choose keys that share a counter, or meet in one shard.
+    /// Keyed with a secret, so that a client cannot construct keys that collide or fall into one
+    /// shard.
     prints: Fingerprints,
     shards: Box<[Mutex<Shard>]>,
 }
 
 impl<C: Clock> MemoryStore<C> {
-    /// A store of at most `max_keys` counters (and a fixed number of overflow counters), on `clock`.
+    /// A store of at most `max_keys` counters, plus a fixed number of overflow counters, on
+    /// `clock`.
     pub fn new(max_keys: usize, clock: C) -> Self {
-        let shards = (max_keys / KEYS_PER_SHARD).clamp(1, SHARDS);
+        let shards = (max_keys / MIN_KEYS_PER_SHARD).clamp(1, MAX_SHARDS);
         let max = max_keys.div_ceil(shards);
         Self {
             clock,
@@ -47,12 +49,12 @@ impl<C: Clock> MemoryStore<C> {
         }
     }
 
-    /// Counters held now, those that are empty again but not yet dropped included.
+    /// The number of counters held, including empty ones that are not yet dropped.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    /// Whether no counter is held.
+    /// True if no counter is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -61,41 +63,42 @@ impl<C: Clock> MemoryStore<C> {
         let prints: Vec<Fingerprint> =
             group.claims.iter().map(|claim| self.prints.of(&claim.key)).collect();
         let mut locked = Locked::lock(&self.shards, &prints);
-        // Read under the locks: decisions on one key are in the order of their times.
+        // Read under the locks, so that decisions on a key have increasing times.
         let now = self.clock.now();
-        let mut places: Vec<(Place, usize)> = Vec::with_capacity(group.claims.len());
+        let mut refs: Vec<(CounterRef, usize)> = Vec::with_capacity(group.claims.len());
         let mut counters = Vec::with_capacity(group.claims.len());
         let mut slots = Vec::with_capacity(group.claims.len());
         for (i, (claim, &print)) in group.claims.iter().zip(&prints).enumerate() {
             let shard = locked.shard(print);
-            let place = shard.place(print, claim, now);
-            let known = places.iter().position(|(taken, _)| *taken == place);
+            let at = shard.locate(print, claim, now);
+            let known = refs.iter().position(|(known, _)| *known == at);
             slots.push(known.unwrap_or_else(|| {
-                counters.push(shard.take(&place, claim));
-                places.push((place, i));
-                places.len() - 1
+                counters.push(shard.take(&at, claim));
+                refs.push((at, i));
+                refs.len() - 1
             }));
         }
         let readings = group.decide(commit, now, &slots, &mut counters);
-        let mut lost = vec![false; places.len()];
-        for (((place, first), counter), lost) in places.into_iter().zip(counters).zip(&mut lost) {
+        let mut lost = vec![false; refs.len()];
+        for (((at, first), counter), lost) in refs.into_iter().zip(counters).zip(&mut lost) {
             if let (Some(claim), Some(&print)) = (group.claims.get(first), prints.get(first)) {
-                *lost = !locked.shard(print).put(&place, claim, counter, now);
+                *lost = !locked.shard(print).put(&at, claim, counter, now);
             }
         }
         answer(&slots, readings, &lost)
     }
 
-    /// The common case, a group of one claim, without the bookkeeping of several: allocates the answer alone.
+    /// The common case, a group of one claim, without the bookkeeping for several. Allocates only
+    /// the answer.
     fn decide_one(&self, claim: &Claim, group: &Group, commit: Commit) -> Answer {
         let print = self.prints.of(&claim.key);
         let mut shard = self.shard(print);
         let now = self.clock.now();
-        let place = shard.place(print, claim, now);
-        let mut counters = [shard.take(&place, claim)];
+        let at = shard.locate(print, claim, now);
+        let mut counters = [shard.take(&at, claim)];
         let readings = group.decide(commit, now, &[0], &mut counters);
         let [counter] = counters;
-        let lost = !shard.put(&place, claim, counter, now);
+        let lost = !shard.put(&at, claim, counter, now);
         drop(shard);
         answer(&[0], readings, &[lost])
     }
@@ -115,7 +118,7 @@ impl<C: Clock> LimitStore for MemoryStore<C> {
         }
     }
 
-    /// A counter that is shared for want of room stays: it is not the key's alone.
+    /// Resets counters, but no overflow counters: those are shared with other keys.
     async fn forget(&self, keys: &[Key], _deadline: Instant) -> Result<u32, StoreError> {
         let forget = |key: &&Key| {
             let print = self.prints.of(key);
@@ -127,7 +130,7 @@ impl<C: Clock> LimitStore for MemoryStore<C> {
     }
 }
 
-/// A charge that found no room is no charge: such a claim has no reading.
+/// Builds the answer. A claim whose counter found no room was not charged, so it has no reading.
 fn answer(slots: &[usize], readings: Vec<Reading>, lost: &[bool]) -> Answer {
     if !lost.contains(&true) {
         return Answer::full(readings);
@@ -140,7 +143,8 @@ fn answer(slots: &[usize], readings: Vec<Reading>, lost: &[bool]) -> Answer {
     }
 }
 
-/// The shards of one group, locked in their order so that two groups cannot wait for each other.
+/// The locked shards of one group. Locks are taken in the order of the shards, which excludes
+/// deadlocks.
 struct Locked<'a> {
     shards: usize,
     guards: Vec<(usize, MutexGuard<'a, Shard>)>,

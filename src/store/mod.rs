@@ -1,7 +1,7 @@
-//! Where counters live: the port, and what can go wrong behind it.
+//! The port to the counters, and the errors of a store.
 //!
-//! A store decides one [`Group`] in one atomic step. It knows nothing of policies, of what to do when it
-//! fails, or of other replicas: those are layers above it.
+//! A store decides one [`Group`] in one atomic step. Policies, failover and the coordination of
+//! replicas are the layers above it.
 
 pub mod memory;
 pub mod redis;
@@ -15,36 +15,36 @@ use crate::domain::{Commit, Group, Key, Reading};
 
 pub use memory::MemoryStore;
 
-/// What a store says of a group.
+/// The answer of a store to a group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// One per claim, same order; none where the store could not be reached for that claim.
+    /// One per claim, in the same order. `None` if the store gave no reading for that claim.
     pub readings: Vec<Option<Reading>>,
-    /// Why readings are missing; none when all are there.
+    /// The reason for missing readings; `None` if there are none missing.
     pub failure: Option<StoreError>,
 }
 
 impl Answer {
-    /// A reading for every claim.
+    /// An answer with a reading for every claim.
     pub fn full(readings: Vec<Reading>) -> Self {
         Self { readings: readings.into_iter().map(Some).collect(), failure: None }
     }
 
-    /// No reading for any of `claims` claims.
+    /// An answer without a reading for any of `claims` claims.
     pub fn none(claims: usize, failure: StoreError) -> Self {
         Self { readings: vec![None; claims], failure: Some(failure) }
     }
 }
 
-/// A place for counters.
+/// A backend that holds counters.
 ///
 /// # Concurrency
-/// Groups are decided as if one after the other, also when several replicas share the place.
+/// Decisions are serializable, also among replicas that share the store.
 pub trait LimitStore: Send + Sync + 'static {
-    /// Decides `group` and charges what `commit` says, and answers no later than `deadline`.
+    /// Decides `group` and charges it according to `commit`. Answers no later than `deadline`.
     ///
-    /// A failure is part of the answer. A step that missed its deadline may have been charged; it is never
-    /// sent again.
+    /// A failure is part of the answer. A decision that missed its deadline may have been charged;
+    /// it is never retried.
     ///
     /// # Cancel safety
     /// A dropped call is charged once or not at all.
@@ -55,10 +55,11 @@ pub trait LimitStore: Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Answer> + Send;
 
-    /// Empties the counters of `keys`, and answers no later than `deadline` how many of them held something.
+    /// Resets the counters of `keys`, and returns how many of them were not empty. Answers no later
+    /// than `deadline`.
     ///
     /// # Errors
-    /// When the store did not answer; the counters may have been emptied.
+    /// Fails if the store did not answer; the counters may have been reset.
     fn forget(
         &self,
         keys: &[Key],
@@ -76,19 +77,19 @@ impl<S: LimitStore> LimitStore for Arc<S> {
     }
 }
 
-/// Why a store gave no reading, by what an operator can do about it.
+/// The reason why a store gave no reading. One variant per remedy.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum StoreError {
-    /// Connected, but the answer did not come in time.
+    /// Connected, but the answer did not arrive in time.
     #[error("no answer from the store before the deadline")]
     Timeout,
-    /// Not connected, or more calls are waiting than the store takes.
+    /// Not connected, or the queue of the store is full.
     #[error("the store cannot be reached: {0}")]
     Unavailable(String),
     /// The store answered with an error, such as OOM or READONLY.
     #[error("the store refused: {0}")]
     Rejected(String),
-    /// The store's answer made no sense.
+    /// The answer of the store violates the protocol.
     #[error("the store's answer cannot be read: {0}")]
     Protocol(String),
 }

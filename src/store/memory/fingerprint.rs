@@ -1,9 +1,10 @@
-//! What stands for a key in the memory store: 128 bits of it under a secret of this process.
+//! Fingerprints: 128-bit keyed hashes that identify keys in the memory store.
 //!
-//! Not the key: two keys of one fingerprint would share a counter. Among n live counters that has a probability of
-//! about n^2 / 2^129, for a million of them 1.5e-27; and without the secret nobody can look for such keys.
+//! Two keys with the same fingerprint would share a counter. The probability of a collision among n
+//! live counters is about n^2 / 2^129: 1.5e-27 for a million. Without the secret, a client cannot
+//! search for colliding keys.
 //!
-//! Source: SipHash-1-3 with 128 bits, after J.-P. Aumasson and D. J. Bernstein (2012).
+//! Source: SipHash-1-3 with 128-bit output, J.-P. Aumasson and D. J. Bernstein (2012).
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
@@ -12,22 +13,23 @@ use siphasher::sip128::SipHasher13;
 
 use crate::domain::Key;
 
-/// Stands for one key, in this process only.
+/// The fingerprint of a key, valid in this process only.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Fingerprint {
-    /// Where the key is found in its shard's index.
+    /// The hash used in the index of the shard.
     pub(super) index: u64,
-    /// Chooses the shard, so that the keys of one shard still have all values of `index`.
+    /// The hash that chooses the shard. Independent of `index`, so that the keys of a shard have
+    /// evenly distributed values of `index`.
     pub(super) spread: u64,
 }
 
-/// Makes fingerprints under one secret.
+/// A keyed hasher with a random secret.
 pub(super) struct Fingerprints(SipHasher13);
 
 impl Fingerprints {
-    /// Under a secret of its own.
+    /// Makes a hasher with a new random secret.
     pub(super) fn new() -> Self {
-        // The standard library's hasher is keyed by the operating system's random numbers.
+        // `RandomState` takes its keys from the random numbers of the operating system.
         let random = RandomState::new();
         Self(SipHasher13::new_with_keys(random.hash_one(0_u64), random.hash_one(1_u64)))
     }
@@ -40,7 +42,7 @@ impl Fingerprints {
 }
 
 impl fmt::Debug for Fingerprints {
-    /// Without the secret.
+    /// Omits the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Fingerprints")
     }

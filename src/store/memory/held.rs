@@ -1,14 +1,15 @@
-//! A counter as the memory store holds it: 24 bytes, and for a window of several runs as many more as they need.
+//! The compact form of a counter: 24 bytes, plus the packed runs of a sliding window with several.
 //!
-//! Not a format: nothing here leaves the process. Several runs are one allocation of just their length, little-endian:
+//! The form never leaves the process. Several runs are packed into one allocation, little-endian:
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! |---|---|
-//! | 1 | s * 16 + h: the bytes that the longest step and the most hits of these runs need |
-//! | 8 | the newest hit of the oldest run, in microseconds since 1970 |
-//! | s + h per run, the oldest first | the microseconds since the run before; the hits |
+//! | 1 | s * 16 + h: the widths in bytes of the longest step (s) and of the most hits (h) |
+//! | 8 | time of the newest hit of the oldest run, in microseconds since 1970 |
+//! | s + h per run, oldest first | microseconds since the previous run; hits |
 //!
-//! Runs of at most 255 hits with at most 16 seconds between them take four bytes each, where a [`Run`] takes sixteen.
+//! A run of at most 255 hits, at most 16 seconds after the previous one, takes 4 bytes instead of
+//! the 16 of a [`Run`].
 
 use crate::domain::limit::Reach;
 use crate::domain::sliding_window::{self, Run};
@@ -17,18 +18,18 @@ use crate::domain::{Counter, fixed_window, token_bucket};
 /// The state of a counter that is not empty.
 #[derive(Debug)]
 pub(super) enum Held {
-    /// A bucket of which nobody holds tokens: when it is full, the rest, the rate, the reach.
+    /// A bucket without leases: `full_at`, `remainder`, `rate`, `reach`.
     TokenBucket(u64, u32, u32, Reach),
-    /// A bucket with tokens outstanding, which is rare.
+    /// A bucket with leases, which is rare.
     Leased(Box<token_bucket::Bucket>),
     FixedWindow(fixed_window::WindowCount),
-    /// A sliding window of one run.
+    /// A sliding window with one run.
     Run(Run),
-    /// A sliding window of several, packed.
+    /// A sliding window with several runs, packed.
     Runs(Box<[u8]>),
 }
 
-/// Room to unpack and to pack a window without an allocation; holds nothing between two steps.
+/// Scratch buffers to pack and unpack windows without an allocation. Empty between two steps.
 #[derive(Debug, Default)]
 pub(super) struct Spare {
     runs: Vec<Run>,
@@ -36,7 +37,7 @@ pub(super) struct Spare {
 }
 
 impl Spare {
-    /// Keeps the larger room.
+    /// Keeps the larger of two buffers.
     fn keep(&mut self, mut runs: Vec<Run>) {
         if runs.capacity() > self.runs.capacity() {
             runs.clear();
@@ -46,7 +47,7 @@ impl Spare {
 }
 
 impl Held {
-    /// Holds `counter`, unless it is empty.
+    /// Packs `counter`; `None` if it is empty.
     pub(super) fn new(counter: Counter, spare: &mut Spare) -> Option<Self> {
         Some(match counter {
             Counter::Empty => return None,
@@ -69,7 +70,8 @@ impl Held {
         })
     }
 
-    /// Holds `counter` from now on, where the old one was if it takes as much room. False: it is empty.
+    /// Replaces the content by `counter`, in place if the size is equal. Returns false if `counter`
+    /// is empty.
     pub(super) fn replace(&mut self, counter: Counter, spare: &mut Spare) -> bool {
         if let (Self::Runs(bytes), Counter::SlidingWindow(state)) = (&mut *self, &counter)
             && state.runs.len() > 1
@@ -92,7 +94,7 @@ impl Held {
         true
     }
 
-    /// The counter, for a step; it stays held as it is.
+    /// Unpacks the counter for a step; `self` stays unchanged.
     pub(super) fn counter(&self, spare: &mut Spare) -> Counter {
         match self {
             &Self::TokenBucket(full_at, remainder, rate, reach) => {
@@ -120,12 +122,13 @@ impl Held {
     }
 }
 
-/// The bytes before the runs.
+/// Length of the header in bytes.
 const HEAD: usize = 9;
-/// A number is read and written as so many bytes, whatever it needs: what follows it is masked, or written after it.
+/// Every number is read and written as this many bytes, regardless of its width. Excess bytes are
+/// masked on read, and overwritten by the next number on write.
 const WIDE: usize = size_of::<u64>();
 
-/// Writes `runs` into `bytes`, over what was in there.
+/// Packs `runs` into `bytes`, replacing its content.
 fn pack<'a>(runs: &[Run], bytes: &'a mut Vec<u8>) -> &'a [u8] {
     let first = runs.first().map_or(0, |run| run.newest);
     let (mut steps, mut hits, mut before) = (0, 0, first);
@@ -142,7 +145,7 @@ fn pack<'a>(runs: &[Run], bytes: &'a mut Vec<u8>) -> &'a [u8] {
     bytes.resize(len + WIDE, 0);
     before = first;
     for (i, run) in runs.iter().enumerate() {
-        // Wraps for runs out of order, and `unpack` wraps back.
+        // Wraps if runs are out of order; `unpack` wraps back.
         write(bytes, HEAD + i * stride, run.newest.wrapping_sub(before));
         write(bytes, HEAD + i * stride + step, run.hits);
         before = run.newest;
@@ -151,7 +154,7 @@ fn pack<'a>(runs: &[Run], bytes: &'a mut Vec<u8>) -> &'a [u8] {
     bytes
 }
 
-/// Appends the runs in `packed` to `runs`; `bytes` is room to work in.
+/// Appends the runs in `packed` to `runs`; `bytes` is a scratch buffer.
 fn unpack(packed: &[u8], bytes: &mut Vec<u8>, runs: &mut Vec<Run>) {
     let Some((head, body)) = packed.split_first_chunk::<HEAD>() else { return };
     let [widths, first @ ..] = *head;
@@ -178,12 +181,12 @@ fn read(bytes: &[u8], at: usize) -> u64 {
     place.map_or(0, |place| u64::from_le_bytes(*place))
 }
 
-/// The bytes that `number` needs.
+/// The width of `number` in bytes.
 const fn width(number: u64) -> usize {
     (u64::BITS - number.leading_zeros()).div_ceil(8) as usize
 }
 
-/// The lowest `bytes` of a number.
+/// The mask of the lowest `bytes` bytes of a number.
 const fn mask(bytes: usize) -> u64 {
     if bytes < 8 { (1 << (8 * bytes)) - 1 } else { u64::MAX }
 }

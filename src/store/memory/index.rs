@@ -1,6 +1,8 @@
-//! Where the counters of a shard are: fingerprint -> position. Not where the fingerprints are: those are with the counters.
+//! The index of a shard: fingerprint -> position. It stores positions only; the fingerprints are
+//! stored with the counters.
 //!
-//! In parts, each of which grows by itself: a table that grows moves all that it holds, while a request waits.
+//! The index is split into parts that grow independently. A growing table moves its content while a
+//! request waits, so tables are kept small.
 
 use hashbrown::HashTable;
 
@@ -13,20 +15,21 @@ const PARTS: usize = 16;
 pub(super) struct Index([HashTable<u32>; PARTS]);
 
 impl Index {
-    /// The table in which `print` is, by [`Fingerprint::index`].
+    /// The part that holds `print`, hashed by [`Fingerprint::index`].
     #[expect(clippy::indexing_slicing, reason = "`part` is below the number of parts")]
     pub(super) const fn of(&self, print: Fingerprint) -> &HashTable<u32> {
         &self.0[part(print)]
     }
 
-    /// The same, to be changed.
+    /// Mutable [`of`](Self::of).
     #[expect(clippy::indexing_slicing, reason = "`part` is below the number of parts")]
     pub(super) const fn of_mut(&mut self, print: Fingerprint) -> &mut HashTable<u32> {
         &mut self.0[part(print)]
     }
 }
 
-/// By bits that choose neither the shard nor the place in the table.
+/// The part of a fingerprint. Uses bits that choose neither the shard nor the position in the
+/// table.
 const fn part(print: Fingerprint) -> usize {
     (print.spread >> 32) as usize % PARTS
 }

@@ -1,55 +1,56 @@
-//! One shard: a bounded table of counters that never forgets a counter in use.
+//! One shard: a bounded table of counters that never evicts a counter in use.
 //!
-//! A counter leaves only when it is empty again. A new key that finds no room shares one of a fixed number of
-//! overflow counters, chosen by its hash, with its own limit's numbers; it gets a counter of its own only by
-//! inheriting what the shared one holds. So a flood of keys neither exhausts memory nor resets anybody's limit: it
-//! can only make newcomers share.
+//! A counter is dropped only when it is empty. When the shard is full, a new key uses one of a
+//! fixed number of overflow counters, chosen by its hash, under its own limit. When such a key
+//! later gets its own counter, the new counter starts as a copy of the shared one. A flood of keys
+//! therefore neither exhausts memory nor resets a limit; it only makes new keys share counters.
 
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 
 use hashbrown::{DefaultHashBuilder, HashMap, hash_table::Entry as Slot};
 
-use super::entries::{Entries, Entry};
 use super::fingerprint::Fingerprint;
 use super::held::{Held, Spare};
 use super::index::Index;
+use super::slab::{Slab, SlabEntry};
 use crate::domain::{Algorithm, Claim, Counter, Timestamp};
 
-/// Overflow counters per limit, over all shards.
+/// Overflow counters per limit, summed over all shards.
 const OVERFLOW_PER_LIMIT: usize = 4_096;
 
-/// Different limits that may overflow at once, in one shard.
-const OVERFLOWING_LIMITS: usize = 64;
+/// Maximum number of limits that may overflow at once in one shard.
+const MAX_OVERFLOWING_LIMITS: usize = 64;
 
-/// Entries looked at for an empty counter at each insertion, and when there is no room.
-const SWEEP: usize = 4;
-const SWEEP_WHEN_FULL: usize = 64;
+/// Slab that each insertion checks for empty counters, and the same for a full shard.
+const SWEEP_ENTRIES: usize = 4;
+const SWEEP_ENTRIES_WHEN_FULL: usize = 64;
 
-/// Which counter a claim uses.
+/// The counter that a claim uses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Place {
-    /// The one of its key.
+pub(super) enum CounterRef {
+    /// The counter of its own key.
     Own(Fingerprint),
-    /// A shared one.
+    /// A shared overflow counter.
     Overflow(OverflowKey),
 }
 
-/// A shared counter: the rule, as far as a key names it, and which of its overflow counters. Not the numbers of the
-/// limit: a change of them must not begin a new counter.
+/// The key of an overflow counter: a hash of the rule, and the number of the counter. Rates and
+/// bursts are not part of it, because a change of them must not start a new counter.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct OverflowKey {
     rule: u64,
     slot: usize,
 }
 
-/// A part of the store's counters.
+/// One of the shards of the memory store.
 #[derive(Debug)]
 pub(super) struct Shard {
-    /// Dense, so that sweeping walks it with a cursor.
-    entries: Entries,
+    /// Dense, so that the sweep can walk it with a cursor.
+    entries: Slab,
     /// Fingerprint -> position in `entries`.
     index: Index,
-    /// Where the counter was that was looked for last: a step looks for the same one several times.
+    /// The position that the last lookup found. A cache, because a step looks up the same counter
+    /// several times.
     found: usize,
     spare: Spare,
     hasher: DefaultHashBuilder,
@@ -57,15 +58,15 @@ pub(super) struct Shard {
     overflow_slots: usize,
     max: usize,
     cursor: usize,
-    /// Overflow counters are swept at most once a second.
+    /// The time of the last sweep of the overflow counters, at most one per second.
     swept_overflow: Timestamp,
 }
 
 impl Shard {
-    /// A shard for at most `max` keys, one of `shards`.
+    /// Makes one of `shards` shards, for at most `max` keys.
     pub(super) fn new(max: usize, shards: usize) -> Self {
         Self {
-            entries: Entries::default(),
+            entries: Slab::default(),
             index: Index::default(),
             found: 0,
             spare: Spare::default(),
@@ -82,49 +83,56 @@ impl Shard {
         self.entries.len() + self.overflow.len()
     }
 
-    /// Where the counter of `claim` is, or will be.
-    pub(super) fn place(&mut self, print: Fingerprint, claim: &Claim, now: Timestamp) -> Place {
+    /// Finds the counter of `claim`, or chooses one for it.
+    pub(super) fn locate(
+        &mut self,
+        print: Fingerprint,
+        claim: &Claim,
+        now: Timestamp,
+    ) -> CounterRef {
         if self.find(print).is_some() || self.has_room(now) {
-            return Place::Own(print);
+            return CounterRef::Own(print);
         }
-        Place::Overflow(self.overflow_key(print, claim))
+        CounterRef::Overflow(self.overflow_key(print, claim))
     }
 
-    /// The counter, which stays where it is until [`Self::put`] brings it back; that must follow.
-    pub(super) fn take(&mut self, place: &Place, claim: &Claim) -> Counter {
-        match place {
-            Place::Own(print) => {
+    /// Returns a working copy of the counter. The caller must pass it to [`Self::put`]; until then
+    /// the entry is kept.
+    pub(super) fn take(&mut self, at: &CounterRef, claim: &Claim) -> Counter {
+        match at {
+            CounterRef::Own(print) => {
                 let Some(at) = self.find(*print) else { return self.inherited(*print, claim) };
                 let Some(entry) = self.entries.get_mut(at) else { return Counter::Empty };
-                // Until it is back no sweep may drop it.
+                // No sweep may drop the entry before `put`.
                 entry.empty_at = Timestamp::from_micros(u64::MAX);
                 entry.held.counter(&mut self.spare)
             }
-            Place::Overflow(key) => {
+            CounterRef::Overflow(key) => {
                 self.overflow.get_mut(key).map(|(c, _)| std::mem::take(c)).unwrap_or_default()
             }
         }
     }
 
-    /// Brings a counter back; an empty one is dropped. False: there was no room for a new one.
+    /// Writes a counter back; drops it if it is empty. Returns false if there is no room for a new
+    /// one.
     pub(super) fn put(
         &mut self,
-        place: &Place,
+        at: &CounterRef,
         claim: &Claim,
         counter: Counter,
         now: Timestamp,
     ) -> bool {
         let empty_at = counter.empty_at(&claim.limit);
-        match place {
-            Place::Own(print) => {
+        match at {
+            CounterRef::Own(print) => {
                 self.put_own(*print, counter, empty_at);
                 true
             }
-            Place::Overflow(key) => self.put_overflow(*key, counter, empty_at, now),
+            CounterRef::Overflow(key) => self.put_overflow(*key, counter, empty_at, now),
         }
     }
 
-    /// Drops the counter of a key; whether it held something.
+    /// Drops the counter of a key. Returns true if it was not empty.
     pub(super) fn forget(&mut self, print: Fingerprint, now: Timestamp) -> bool {
         let Some(at) = self.find(print) else { return false };
         let held = self.entries.get(at).is_some_and(|entry| entry.empty_at > now);
@@ -135,7 +143,7 @@ impl Shard {
     fn put_own(&mut self, print: Fingerprint, counter: Counter, empty_at: Timestamp) {
         let Some(at) = self.find(print) else {
             if let Some(held) = Held::new(counter, &mut self.spare) {
-                self.insert(Entry { print, empty_at, held });
+                self.insert(SlabEntry { print, empty_at, held });
             }
             return;
         };
@@ -146,7 +154,7 @@ impl Shard {
         }
     }
 
-    fn insert(&mut self, entry: Entry) {
+    fn insert(&mut self, entry: SlabEntry) {
         let at = self.entries.len();
         let entries = &self.entries;
         let index = self.index.of_mut(entry.print);
@@ -165,7 +173,7 @@ impl Shard {
             self.overflow.remove(&key);
             return true;
         }
-        let max = self.overflow_slots * OVERFLOWING_LIMITS;
+        let max = self.overflow_slots * MAX_OVERFLOWING_LIMITS;
         if self.overflow.len() >= max && !self.overflow.contains_key(&key) {
             if now.as_micros() < self.swept_overflow.as_micros().saturating_add(1_000_000) {
                 return false;
@@ -180,7 +188,8 @@ impl Shard {
         true
     }
 
-    /// What a key that gets a counter of its own owes to the shared one it may have used.
+    /// The initial state of a new counter: a copy of the overflow counter that its key may have
+    /// used.
     fn inherited(&self, print: Fingerprint, claim: &Claim) -> Counter {
         if self.overflow.is_empty() {
             return Counter::Empty;
@@ -194,11 +203,11 @@ impl Shard {
         OverflowKey { rule, slot: (print.index as usize) % self.overflow_slots }
     }
 
-    /// Whether a new key may have a counter of its own; drops some that are empty again.
+    /// Sweeps some empty counters. Returns true if there is room for a new one.
     fn has_room(&mut self, now: Timestamp) -> bool {
-        self.sweep(SWEEP, now);
+        self.sweep(SWEEP_ENTRIES, now);
         if self.entries.len() >= self.max {
-            self.sweep(SWEEP_WHEN_FULL, now);
+            self.sweep(SWEEP_ENTRIES_WHEN_FULL, now);
         }
         self.entries.len() < self.max
     }
@@ -245,14 +254,14 @@ impl Shard {
     }
 }
 
-/// A hash of what the keys of one rule have in common: domain, entry keys and shared patterns, but no values; and what
-/// the counter is.
+/// Hashes the common parts of the keys of a rule: domain, entry keys and shared patterns, but no
+/// values. Includes the algorithm, the slots and the period.
 fn rule_of(hasher: &DefaultHashBuilder, claim: &Claim) -> u64 {
     let tag = claim.key.as_bytes().iter().skip_while(|byte| **byte != b'{');
     let mut in_value = false;
     let mut hash = hasher.build_hasher();
     for byte in tag {
-        // All three are escaped where they are part of a key or a value.
+        // These characters are escaped inside keys and values.
         in_value = match byte {
             b'=' | b'#' => true,
             b'|' | b'}' => false,
@@ -271,6 +280,6 @@ fn rule_of(hasher: &DefaultHashBuilder, claim: &Claim) -> u64 {
     hash.finish()
 }
 
-fn hash_of(entries: &Entries, at: u32) -> u64 {
+fn hash_of(entries: &Slab, at: u32) -> u64 {
     entries.get(at as usize).map_or(0, |entry| entry.print.index)
 }

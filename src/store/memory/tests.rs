@@ -1,4 +1,4 @@
-//! What is particular to the memory store: bounded, and never forgetting a counter in use.
+//! Properties of the memory store: bounded, and no eviction of counters in use.
 
 use std::sync::Arc;
 use std::time::Duration;

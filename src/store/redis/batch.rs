@@ -1,8 +1,8 @@
-//! Group commit: groups that arrive while a call of the script is in flight make up the next one.
+//! Group commit: groups that arrive while a call of the script is in flight form the next call.
 //!
-//! One task owns the connection, drives its socket, forms frames and hands out replies. Nothing waits to make a frame
-//! fuller. Nothing is sent twice, except to a server that said it had not run it (NOSCRIPT). While there is no
-//! connection every call is refused at once.
+//! One task owns the connection, drives its socket, forms frames and distributes replies. A frame
+//! is never delayed to become fuller. Nothing is sent twice, except after NOSCRIPT, which proves
+//! that the server has not run it. Without a connection every call fails at once.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -14,9 +14,9 @@ use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::flights::{Flights, Forget};
 use super::health::{Health, TASK_ENDED};
 use super::notices::Notices;
+use super::pipeline::{Forget, Pipeline};
 use super::queue::Queue;
 use super::script::Script;
 use crate::redis::backoff::Backoff;
@@ -31,29 +31,30 @@ pub(super) struct Batcher {
     pub(super) forgets: mpsc::Receiver<Forget>,
     pub(super) health: Arc<Health>,
     pub(super) frames_in_flight: usize,
-    /// The most claims in a frame of several groups. Beyond 64 they are no cheaper each, and hold Redis up.
+    /// Maximum number of claims in a frame of several groups. Frames of more than 64 are not
+    /// cheaper per claim, and block Redis longer.
     pub(super) frame_limits: usize,
     pub(super) response_timeout: Duration,
     pub(super) notices: Notices,
 }
 
-/// Why a connection is no longer served.
-enum End {
-    /// It is gone, for this reason.
+/// The reason why [`Batcher::serve`] returned.
+enum ServeEnd {
+    /// The connection is lost, for this reason.
     Lost(String),
     /// The store was dropped.
     Dropped,
 }
 
 impl Drop for Batcher {
-    /// Calls get no answer from here on, and the store says that it is down.
+    /// Marks the store as down and rejects further calls.
     fn drop(&mut self) {
         self.health.set_down(TASK_ENDED);
         self.calls.close();
     }
 }
 
-/// Waits for `work`, and returns the text of its panic if it panics.
+/// Runs `work`. Returns the text of its panic if it panics.
 async fn panic_of(work: impl Future<Output = ()>) -> Result<(), String> {
     AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -62,8 +63,8 @@ async fn panic_of(work: impl Future<Output = ()>) -> Result<(), String> {
 }
 
 impl Batcher {
-    /// Serves until the store is dropped. After a panic, which is a fault of tollgate, it serves on with a new
-    /// connection: the calls under way are answered as lost.
+    /// Serves until the store is dropped. After a panic, which is a bug in tollgate, it continues
+    /// with a new connection; the calls in flight fail.
     pub(super) async fn run(mut self) {
         let health = Arc::clone(&self.health);
         while let Err(fault) = panic_of(self.run_once()).await {
@@ -85,8 +86,9 @@ impl Batcher {
                     self.notices.connected(&self.connector);
                     self.health.set_connected();
                     let since = Instant::now();
-                    let End::Lost(reason) = self.serve(wire, &script).await else { return };
-                    // A connection that is closed as soon as it is made must not be made all the time.
+                    let ServeEnd::Lost(reason) = self.serve(wire, &script).await else { return };
+                    // Reset only after a stable connection: a server that closes each new
+                    // connection at once must not be flooded with attempts.
                     if since.elapsed() >= Backoff::MAX {
                         backoff.reset();
                     }
@@ -102,7 +104,7 @@ impl Batcher {
         }
     }
 
-    /// Waits for `work` and refuses every call meanwhile; nothing when the store was dropped.
+    /// Runs `work` and refuses every call meanwhile. Returns `None` if the store is dropped.
     async fn refusing<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(work);
         loop {
@@ -116,85 +118,86 @@ impl Batcher {
     }
 
     /// Sends frames until the connection is lost.
-    async fn serve(&mut self, mut wire: Wire, script: &Script) -> End {
-        let mut flights = Flights::new(script);
+    async fn serve(&mut self, mut wire: Wire, script: &Script) -> ServeEnd {
+        let mut pipeline = Pipeline::new(script);
         let mut alarm = self.calls.alarm();
         let sleep = sleep_until(alarm.unwrap_or_else(Instant::now));
         tokio::pin!(sleep);
         let reason = loop {
-            self.depart(&mut flights, &mut wire);
-            let room = flights.frames() < self.frames_in_flight;
+            self.send_waiting(&mut pipeline, &mut wire);
+            let room = pipeline.frames() < self.frames_in_flight;
             tokio::select! {
                 biased;
                 () = &mut sleep, if alarm.is_some() => {
-                    if let Err(reason) = self.give_up_late(&mut flights) {
+                    if let Err(reason) = self.expire(&mut pipeline) {
                         break reason;
                     }
-                    self.set(sleep.as_mut(), &mut alarm);
+                    self.reset(sleep.as_mut(), &mut alarm);
                 }
                 read = wire.exchange() => {
-                    let landed = read.map_err(|error| error.to_string());
-                    if let Err(reason) = landed.and_then(|()| self.land(&mut flights, &mut wire)) {
+                    let received = read.map_err(|error| error.to_string());
+                    if let Err(reason) = received.and_then(|()| self.receive(&mut pipeline, &mut wire)) {
                         break reason;
                     }
                 }
                 forget = self.forgets.recv() => match forget {
-                    Some(forget) => self.forget(forget, &mut flights, &mut wire),
-                    None => return End::Dropped,
+                    Some(forget) => self.forget(forget, &mut pipeline, &mut wire),
+                    None => return ServeEnd::Dropped,
                 },
-                () = self.calls.changed(room, alarm) => self.set(sleep.as_mut(), &mut alarm),
+                () = self.calls.changed(room, alarm) => self.reset(sleep.as_mut(), &mut alarm),
             }
         };
-        flights.fail(&StoreError::Unavailable(reason.clone()));
-        End::Lost(reason)
+        pipeline.fail(&StoreError::Unavailable(reason.clone()));
+        ServeEnd::Lost(reason)
     }
 
-    /// Sends what waits, as far as there is room.
-    fn depart(&self, flights: &mut Flights<'_>, wire: &mut Wire) {
-        while flights.frames() < self.frames_in_flight {
-            let calls = self.calls.take(self.frame_limits);
+    /// Sends waiting calls until `frames_in_flight` is reached.
+    fn send_waiting(&self, pipeline: &mut Pipeline<'_>, wire: &mut Wire) {
+        while pipeline.frames() < self.frames_in_flight {
+            let calls = self.calls.next_frame(self.frame_limits);
             if calls.is_empty() {
                 return;
             }
-            if flights.send(calls, &mut wire.output, self.due()) {
+            if pipeline.send(calls, &mut wire.output, self.due()) {
                 self.health.frames.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    fn forget(&self, forget: Forget, flights: &mut Flights<'_>, wire: &mut Wire) {
-        flights.forget(forget, &mut wire.output, self.due());
+    fn forget(&self, forget: Forget, pipeline: &mut Pipeline<'_>, wire: &mut Wire) {
+        pipeline.forget(forget, &mut wire.output, self.due());
     }
 
-    /// When a connection that has not answered what is sent now is given up.
+    /// The time by which Redis must answer a command sent now; afterwards the connection is closed.
+    /// Sets the alarm to it.
     fn due(&self) -> Instant {
         let due = Instant::now() + self.response_timeout;
         self.calls.set_alarm(due);
         due
     }
 
-    /// Hands out what was answered.
-    fn land(&self, flights: &mut Flights<'_>, wire: &mut Wire) -> Result<(), String> {
+    /// Distributes the replies that have arrived.
+    fn receive(&self, pipeline: &mut Pipeline<'_>, wire: &mut Wire) -> Result<(), String> {
         while let Some(message) = wire.replies.next().map_err(|error| error.to_string())? {
-            let unreadable = flights.land(message, &mut wire.output)?;
+            let unreadable = pipeline.complete(message, &mut wire.output)?;
             self.health.unreadable.fetch_add(unreadable, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Answers the calls that are late. Fails when Redis is.
-    fn give_up_late(&self, flights: &mut Flights<'_>) -> Result<(), String> {
+    /// Answers the calls that are past their deadline. Fails if Redis exceeds the response timeout.
+    fn expire(&self, pipeline: &mut Pipeline<'_>) -> Result<(), String> {
         let now = Instant::now();
-        if flights.expire(now) {
-            flights.fail(&StoreError::Timeout);
+        if pipeline.expire(now) {
+            pipeline.fail(&StoreError::Timeout);
             return Err(format!("Redis gave no answer for {:?}", self.response_timeout));
         }
-        self.calls.expire(now, flights.alarm());
+        self.calls.expire(now, pipeline.alarm());
         Ok(())
     }
 
-    /// Makes `sleep` last until the alarm of the queue.
-    fn set(&self, sleep: Pin<&mut Sleep>, alarm: &mut Option<Instant>) {
+    /// Resets `sleep` to the alarm of the queue.
+    fn reset(&self, sleep: Pin<&mut Sleep>, alarm: &mut Option<Instant>) {
         *alarm = self.calls.alarm();
         if let Some(alarm) = *alarm {
             sleep.reset(alarm);

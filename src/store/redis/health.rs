@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 
-/// The reason of calls that come after the task of the connection has ended.
+/// The error text of calls after the connection task has ended.
 pub(super) const TASK_ENDED: &str = "the connection task has ended";
 
 /// The state of the connection. The batch task writes it, the store reads it.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// Why there is no connection; none while there is one.
+    /// The reason why there is no connection; `None` while there is one.
     pub(super) down: ArcSwapOption<String>,
     pub(super) tried: AtomicBool,
     pub(super) unreadable: AtomicU64,

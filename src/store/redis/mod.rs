@@ -1,19 +1,19 @@
-//! Counters in a standalone Redis, shared by every replica that uses it.
+//! The store in a standalone Redis, shared by all replicas that use it.
 //!
-//! A whole request is decided by one atomic script (`script/lua/`) on the clock of Redis; requests that wait at the
-//! same time share a call. What becomes of a request while Redis is away is not decided here.
+//! One atomic script (`script/lua/`) decides a whole request on the clock of Redis. Requests that wait at the same
+//! time share a call. The failover layer, not this module, decides requests while Redis is down.
 //!
 //! * `script`: the script in parts, its arguments and its reply as typed values.
-//! * `queue`: where requests wait.
-//! * `batch`: the task that takes them and owns the connection; `flights`: the calls it has under way.
+//! * `queue`: the requests that wait to be sent.
+//! * `batch`: the task that sends them and owns the connection; `pipeline`: the commands in flight.
 //! * `health`: the state of the connection; `notices`: the log lines about it.
 //!
-//! Needs Redis 5 or later (scripts that read the time before they write).
+//! Requires Redis 5 or later, for scripts that read the time before they write.
 
 mod batch;
-mod flights;
 mod health;
 mod notices;
+mod pipeline;
 mod queue;
 pub mod script;
 
@@ -25,25 +25,25 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::batch::Batcher;
-use self::flights::Forget;
 use self::health::{Health, TASK_ENDED};
 pub use self::notices::Notices;
-use self::queue::{Call, NotTaken, Queue, Waiter};
+use self::pipeline::Forget;
+use self::queue::{Call, PushError, Queue, Waiter};
 use self::script::{Encoded, readings};
 use super::{Answer, LimitStore, StoreError};
 use crate::domain::{Commit, Group, Key, Reading};
 use crate::redis::{BadUrl, RedisSettings};
 
-/// How many calls that empty counters may wait; operators make them, not requests.
-const FORGETS: usize = 64;
+/// Maximum number of queued resets of counters. Operators reset counters, requests do not.
+const MAX_QUEUED_FORGETS: usize = 64;
 
-/// Requests that may wait to be sent; more are refused.
+/// Maximum number of requests that wait to be sent; more are rejected.
 pub const MAX_WAITING: usize = 8_192;
 
 /// Counters in Redis.
 ///
 /// # Concurrency
-/// One connection and one task, which clones share; make one store per runtime.
+/// Clones share one connection and one task. Make one store per runtime.
 #[derive(Clone, Debug)]
 pub struct RedisStore {
     calls: Arc<Queue>,
@@ -53,33 +53,33 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// A store that connects in the background, from a task on the present tokio runtime; the task ends when the
-    /// last clone is dropped. Redis need not be there yet.
+    /// Makes a store that connects in the background, in a task on the current tokio runtime. Redis
+    /// need not be up yet. The task ends when the last clone is dropped.
     ///
     /// # Errors
-    /// A URL that cannot be used.
+    /// Fails if the URL cannot be used.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn connect(settings: &RedisSettings) -> Result<Self, BadUrl> {
         Self::connect_with(settings, MAX_WAITING, Notices::default())
     }
 
-    /// A store as of [`connect`](Self::connect) in which at most `max_waiting` requests wait to be
-    /// sent. Stores that share `notices` log each event of their connections once.
+    /// [`connect`](Self::connect) with at most `max_waiting` requests that wait to be sent. Stores
+    /// that share `notices` log each event of their connections once.
     ///
     /// # Errors
-    /// A URL that cannot be used.
+    /// Fails if the URL cannot be used.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn connect_with(
         settings: &RedisSettings,
         max_waiting: usize,
         notices: Notices,
     ) -> Result<Self, BadUrl> {
         let calls = Arc::new(Queue::new(max_waiting.max(1)));
-        let (forgets, to_forget) = mpsc::channel(FORGETS);
+        let (forgets, to_forget) = mpsc::channel(MAX_QUEUED_FORGETS);
         let health = Arc::new(Health::new());
         let batcher = Batcher {
             connector: settings.connector()?,
@@ -95,22 +95,22 @@ impl RedisStore {
         Ok(Self { calls, forgets, health })
     }
 
-    /// Whether an attempt to connect has ended, well or not.
+    /// True once the first attempt to connect has succeeded or failed.
     pub fn has_tried(&self) -> bool {
         self.health.tried.load(Ordering::Relaxed)
     }
 
-    /// Whether there is a connection now.
+    /// True while there is a connection.
     pub fn is_connected(&self) -> bool {
         self.health.down.load().is_none()
     }
 
-    /// How often a stored state could not be read so far, and counted as empty.
+    /// The number of stored states so far that could not be decoded. Such a state counts as empty.
     pub fn unreadable_states(&self) -> u64 {
         self.health.unreadable.load(Ordering::Relaxed)
     }
 
-    /// How many calls of the script were sent so far.
+    /// The number of calls of the script sent so far.
     pub fn frames(&self) -> u64 {
         self.health.frames.load(Ordering::Relaxed)
     }
@@ -131,12 +131,12 @@ impl RedisStore {
         let (waiter, answer) = Waiter::new(deadline);
         self.calls
             .push(Call { group: encoded, waiter })
-            .map_err(|refusal| not_sent(matches!(refusal, NotTaken::Full)))?;
-        // The task answers before the deadline.
+            .map_err(|refusal| not_sent(matches!(refusal, PushError::Full)))?;
+        // The task answers by the deadline, so no timeout is needed here.
         readings(group, &answer.await.unwrap_or_else(|_| Err(self.lost()))?)
     }
 
-    /// Why the task answers no more.
+    /// The error after the task has dropped a call.
     fn lost(&self) -> StoreError {
         let reason = self.health.down().unwrap_or_else(|| "connection lost".to_owned());
         StoreError::Unavailable(reason)

@@ -1,6 +1,7 @@
-//! What operators are told of connections: each thing once, however many connections to the same Redis there are.
+//! The log lines about connections, deduplicated over all connections to the same Redis.
 //!
-//! Every core has a connection of its own; when Redis is lost they all find out, and one line about it is enough.
+//! Every core has its own connection. When Redis goes down all of them fail, and one line is
+//! enough.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -8,21 +9,21 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// What was said since Redis was last reached. Clones share it.
+/// The events logged since Redis was last reached. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Notices(Arc<Mutex<Said>>);
+pub struct Notices(Arc<Mutex<Logged>>);
 
 #[derive(Debug, Default)]
-struct Said {
+struct Logged {
     connected: bool,
     reasons: BTreeSet<String>,
 }
 
 impl Notices {
     pub(super) fn connected(&self, redis: &impl Display) {
-        let mut said = self.0.lock();
-        if !said.connected || !said.reasons.is_empty() {
-            *said = Said { connected: true, reasons: BTreeSet::new() };
+        let mut logged = self.0.lock();
+        if !logged.connected || !logged.reasons.is_empty() {
+            *logged = Logged { connected: true, reasons: BTreeSet::new() };
             tracing::info!(%redis, "connected to Redis");
         }
     }

@@ -1,6 +1,7 @@
-//! Where requests wait to be sent, and the hour at which one of them, sent or not, must be answered.
+//! The queue of calls to be sent, and the alarm: the earliest deadline of any call, queued or in
+//! flight.
 //!
-//! Many callers, one task that takes. It knows nothing of connections: what becomes of a call is the task's business.
+//! Many producers, one consumer: the batch task. The queue does not know the connection.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
@@ -12,23 +13,23 @@ use tokio::time::Instant;
 use super::script::{Encoded, Integers};
 use crate::store::StoreError;
 
-/// A group on its way to Redis.
+/// A group and the waiter for its answer.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) group: Encoded,
     pub(super) waiter: Waiter,
 }
 
-/// Who waits for the integers of a group.
+/// The receiver of a group's answer: the integers that the script returns for it.
 #[derive(Debug)]
 pub(super) struct Waiter {
     deadline: Instant,
-    /// None once it has answered.
+    /// `None` after the answer was sent.
     answer: Option<oneshot::Sender<Result<Integers, StoreError>>>,
 }
 
 impl Waiter {
-    /// One that waits until `deadline`, and where its answer appears.
+    /// A waiter with a deadline, and the receiver of its answer.
     pub(super) fn new(
         deadline: Instant,
     ) -> (Self, oneshot::Receiver<Result<Integers, StoreError>>) {
@@ -36,20 +37,20 @@ impl Waiter {
         (Self { deadline, answer: Some(sender) }, receiver)
     }
 
-    /// Answers, unless that was done or nobody waits any more.
+    /// Sends the answer, unless one was sent or the caller has given up.
     pub(super) fn answer(&mut self, answer: Result<Integers, StoreError>) {
         if let Some(sender) = self.answer.take() {
             drop(sender.send(answer));
         }
     }
 
-    /// When it must be answered; none if it was.
+    /// The deadline; `None` after the answer was sent.
     pub(super) fn due(&self) -> Option<Instant> {
         self.answer.is_some().then_some(self.deadline)
     }
 
-    /// Whether the answer is still waited for. Gives up one that is late.
-    pub(super) fn waits(&mut self, now: Instant) -> bool {
+    /// Returns true if the caller still waits. Answers with a timeout if the deadline has passed.
+    pub(super) fn is_live(&mut self, now: Instant) -> bool {
         if self.deadline <= now {
             self.answer(Err(StoreError::Timeout));
         }
@@ -57,33 +58,33 @@ impl Waiter {
     }
 }
 
-/// Why a call was not taken.
+/// The reason why a call was rejected.
 #[derive(Debug)]
-pub(super) enum NotTaken {
+pub(super) enum PushError {
     Full,
     Closed,
 }
 
-/// The calls that wait.
+/// The queue of calls.
 #[derive(Debug)]
 pub(super) struct Queue {
-    most: usize,
-    state: Mutex<State>,
+    max_calls: usize,
+    state: Mutex<QueueState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     calls: VecDeque<Call>,
-    /// Whether the task would take a call now.
+    /// True if the task can send a call now.
     wanted: bool,
     alarm: Option<Instant>,
-    /// The task while it sleeps.
+    /// The waker of the sleeping task.
     task: Option<Waker>,
     closed: bool,
 }
 
-impl State {
-    /// Sees to it that the alarm goes off no later than at `due`; whether it is earlier than before.
+impl QueueState {
+    /// Moves the alarm to `due` if that is earlier. Returns true if it was moved.
     fn set_alarm(&mut self, due: Instant) -> bool {
         let earlier = self.alarm.is_none_or(|alarm| due < alarm);
         if earlier {
@@ -94,19 +95,19 @@ impl State {
 }
 
 impl Queue {
-    /// A queue of at most `most` calls.
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, state: Mutex::default() }
+    /// A queue of at most `max_calls` calls.
+    pub(super) fn new(max_calls: usize) -> Self {
+        Self { max_calls, state: Mutex::default() }
     }
 
-    /// Appends `call`, and wakes the task if it is concerned.
-    pub(super) fn push(&self, call: Call) -> Result<(), NotTaken> {
+    /// Appends `call`. Wakes the task if it can send calls now or the alarm has moved.
+    pub(super) fn push(&self, call: Call) -> Result<(), PushError> {
         let mut state = self.state.lock();
         if state.closed {
-            return Err(NotTaken::Closed);
+            return Err(PushError::Closed);
         }
-        if state.calls.len() >= self.most {
-            return Err(NotTaken::Full);
+        if state.calls.len() >= self.max_calls {
+            return Err(PushError::Full);
         }
         let earlier = state.set_alarm(call.waiter.deadline);
         state.calls.push_back(call);
@@ -118,10 +119,11 @@ impl Queue {
         Ok(())
     }
 
-    /// Returns when there is a call and it is `wanted`, or when the alarm is no longer at `alarm`. One task at a time.
+    /// Returns when a call is queued and `wanted` is true, or when the alarm differs from `alarm`.
+    /// For one task only.
     ///
     /// # Cancel safety
-    /// Takes nothing.
+    /// Cancel safe: removes no call.
     pub(super) async fn changed(&self, wanted: bool, alarm: Option<Instant>) {
         std::future::poll_fn(|cx: &mut Context<'_>| {
             let mut state = self.state.lock();
@@ -135,22 +137,22 @@ impl Queue {
         .await;
     }
 
-    /// Takes the calls of one frame, those that somebody waits for: the first, and what comes after it as long as all
-    /// have no more than `most` claims.
-    pub(super) fn take(&self, most: usize) -> Vec<Call> {
+    /// Removes the calls of the next frame: the first call, and the following ones up to
+    /// `max_claims` claims in all. Skips calls whose caller has given up.
+    pub(super) fn next_frame(&self, max_claims: usize) -> Vec<Call> {
         let mut taken = Vec::new();
         let mut state = self.state.lock();
         if state.calls.is_empty() {
             return taken;
         }
-        taken.reserve(state.calls.len().min(most));
+        taken.reserve(state.calls.len().min(max_claims));
         let now = Instant::now();
         let mut claims = 0;
         while let Some(mut call) = state.calls.pop_front() {
-            if !call.waiter.waits(now) {
+            if !call.waiter.is_live(now) {
                 continue;
             }
-            if claims > 0 && claims + call.group.claims() > most {
+            if claims > 0 && claims + call.group.claims() > max_claims {
                 state.calls.push_front(call);
                 break;
             }
@@ -168,30 +170,30 @@ impl Queue {
         }
     }
 
-    /// Takes no more calls, and drops those that wait.
+    /// Rejects further calls and drops the queued ones.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
         state.calls.clear();
     }
 
-    /// When the alarm goes off.
+    /// The time of the alarm.
     pub(super) fn alarm(&self) -> Option<Instant> {
         self.state.lock().alarm
     }
 
-    /// Sees to it that the alarm goes off no later than at `due`.
+    /// Moves the alarm to `due` if that is earlier.
     pub(super) fn set_alarm(&self, due: Instant) {
         self.state.lock().set_alarm(due);
     }
 
-    /// Gives up the calls that are late, and sets the alarm to the earliest deadline of the others, or to `elsewhere` if
-    /// that is earlier.
-    pub(super) fn expire(&self, now: Instant, elsewhere: Option<Instant>) {
+    /// Answers the calls that are past their deadline. Sets the alarm to the earliest deadline of
+    /// the others, or to `in_flight` if that is earlier.
+    pub(super) fn expire(&self, now: Instant, in_flight: Option<Instant>) {
         let mut state = self.state.lock();
-        state.calls.retain_mut(|call| call.waiter.waits(now));
+        state.calls.retain_mut(|call| call.waiter.is_live(now));
         state.alarm =
-            state.calls.iter().filter_map(|call| call.waiter.due()).chain(elsewhere).min();
+            state.calls.iter().filter_map(|call| call.waiter.due()).chain(in_flight).min();
     }
 }
 
@@ -252,9 +254,9 @@ mod tests {
         let mut late = push(&queue, now);
         drop(push(&queue, now + Duration::from_mins(1)));
         let _waited_for = push(&queue, now + Duration::from_mins(1));
-        assert_eq!(queue.take(8).len(), 1);
+        assert_eq!(queue.next_frame(8).len(), 1);
         assert!(is_late(&mut late));
-        assert!(queue.take(8).is_empty());
+        assert!(queue.next_frame(8).is_empty());
     }
 
     #[test]
@@ -265,6 +267,6 @@ mod tests {
         assert!(matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
         let group = Encoded::new(&Group { parts: vec![], claims: vec![] }, Commit::Together);
         let call = Call { group: group.unwrap(), waiter: Waiter::new(now).0 };
-        assert!(matches!(queue.push(call), Err(NotTaken::Closed)));
+        assert!(matches!(queue.push(call), Err(PushError::Closed)));
     }
 }

@@ -54,7 +54,7 @@ constants! {
     BOUNDS: u64 {
         SATURATION = crate::domain::SATURATION, "The most hits, and the longest span in microseconds.";
         UNBOUNDED = Reach::UNBOUNDED.to_bits() as u64, "The reach of debt without a bound in 32 bits.";
-        MAX_LEASE_US = lease::LONGEST, "The furthest ahead of now that a lease is outstanding.";
+        MAX_LEASE_US = lease::MAX_OUTSTANDING_US, "The furthest ahead of now that a lease is outstanding.";
         EXPIRY_STEP_US = 1 << 20, "Keys expire at multiples of this, so that most writes keep the expiry.";
     }
 }

@@ -1,6 +1,6 @@
-//! What was sent to Redis and not answered yet, in the order in which the answers will come.
+//! The commands that were sent to Redis and not yet answered, in the order of their replies.
 //!
-//! It forms commands and reads replies. When, and over which socket, is decided in `batch.rs`.
+//! This module encodes commands and interprets replies. `batch.rs` owns the socket and the timing.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ use crate::redis::resp::{self, Message};
 use crate::domain::Key;
 use crate::store::StoreError;
 
-/// Counters to empty.
+/// A reset of counters.
 #[derive(Debug)]
 pub(super) struct Forget {
     pub(super) keys: Vec<Key>,
@@ -22,42 +22,42 @@ pub(super) struct Forget {
     pub(super) answer: oneshot::Sender<Result<u32, StoreError>>,
 }
 
-/// The commands under way on one connection.
-pub(super) struct Flights<'a> {
+/// The commands in pending on one connection.
+pub(super) struct Pipeline<'a> {
     script: &'a Script,
-    under_way: VecDeque<Flight>,
+    pending: VecDeque<Pending>,
     frames: usize,
-    /// Empty, their memory kept for those to come.
+    /// Cleared frames, kept to reuse their memory.
     spare: Vec<(Box<Frame>, Vec<Waiter>)>,
 }
 
-struct Flight {
-    cargo: Cargo,
-    /// When the connection is given up if there is no answer.
+struct Pending {
+    payload: Payload,
+    /// The time by which the connection must answer; afterwards it is closed.
     due: Instant,
 }
 
-enum Cargo {
+enum Payload {
     Frame {
         frame: Box<Frame>,
         waiters: Vec<Waiter>,
-        /// Whether the text of the script went with it.
+        /// True if the frame was sent with the text of the script (EVAL).
         with_text: bool,
     },
     Forget(oneshot::Sender<Result<u32, StoreError>>),
 }
 
-impl<'a> Flights<'a> {
+impl<'a> Pipeline<'a> {
     pub(super) fn new(script: &'a Script) -> Self {
-        Self { script, under_way: VecDeque::new(), frames: 0, spare: Vec::new() }
+        Self { script, pending: VecDeque::new(), frames: 0, spare: Vec::new() }
     }
 
-    /// How many calls of the script are under way.
+    /// The number of calls of the script in pending.
     pub(super) const fn frames(&self) -> usize {
         self.frames
     }
 
-    /// Writes one frame of `calls` to `out`; whether any of them could be sent.
+    /// Writes one frame of `calls` to `out`. Returns false if none of them could be encoded.
     pub(super) fn send(&mut self, calls: Vec<Call>, out: &mut Vec<u8>, due: Instant) -> bool {
         let (mut frame, mut waiters) = self.spare.pop().unwrap_or_default();
         for Call { group, mut waiter } in calls {
@@ -71,12 +71,14 @@ impl<'a> Flights<'a> {
         }
         self.script.call(&frame, out);
         self.frames += 1;
-        self.under_way
-            .push_back(Flight { cargo: Cargo::Frame { frame, waiters, with_text: false }, due });
+        self.pending.push_back(Pending {
+            payload: Payload::Frame { frame, waiters, with_text: false },
+            due,
+        });
         true
     }
 
-    /// Writes the command that empties counters to `out`, unless nobody waits for it any more.
+    /// Writes the command that resets counters to `out`, unless its caller has given up.
     pub(super) fn forget(&mut self, forget: Forget, out: &mut Vec<u8>, due: Instant) {
         let Forget { keys, deadline, answer } = forget;
         if answer.is_closed() || deadline <= Instant::now() {
@@ -87,38 +89,38 @@ impl<'a> Flights<'a> {
         for key in &keys {
             resp::put_string(out, key.as_bytes());
         }
-        self.under_way.push_back(Flight { cargo: Cargo::Forget(answer), due });
+        self.pending.push_back(Pending { payload: Payload::Forget(answer), due });
     }
 
-    /// Hands out the next answer, and gives the number of states that could not be read. A frame that was not run because
-    /// the server does not know the script is written to `out` once more.
+    /// Distributes the next reply, and returns the number of states that could not be decoded.
+    /// After NOSCRIPT, writes the frame to `out` again, with the text of the script.
     ///
     /// # Errors
-    /// Why the connection must be given up.
-    pub(super) fn land(&mut self, message: Message, out: &mut Vec<u8>) -> Result<u64, String> {
-        let Some(Flight { cargo, due }) = self.under_way.pop_front() else {
+    /// Fails with the reason if the connection must be closed.
+    pub(super) fn complete(&mut self, message: Message, out: &mut Vec<u8>) -> Result<u64, String> {
+        let Some(Pending { payload, due }) = self.pending.pop_front() else {
             return Err("Redis answered what was not asked".to_owned());
         };
-        match (cargo, message) {
-            (Cargo::Frame { frame, waiters, with_text: false }, Message::Error(text))
+        match (payload, message) {
+            (Payload::Frame { frame, waiters, with_text: false }, Message::Error(text))
                 if code(&text) == "NOSCRIPT" =>
             {
                 self.script.call_with_text(&frame, out);
-                let cargo = Cargo::Frame { frame, waiters, with_text: true };
-                self.under_way.push_back(Flight { cargo, due });
+                let payload = Payload::Frame { frame, waiters, with_text: true };
+                self.pending.push_back(Pending { payload, due });
                 Ok(0)
             }
-            (Cargo::Frame { frame, waiters, .. }, message) => {
-                self.land_frame(frame, waiters, message)
+            (Payload::Frame { frame, waiters, .. }, message) => {
+                self.complete_frame(frame, waiters, message)
             }
-            (Cargo::Forget(answer), message) => {
+            (Payload::Forget(answer), message) => {
                 drop(answer.send(emptied(message)));
                 Ok(0)
             }
         }
     }
 
-    fn land_frame(
+    fn complete_frame(
         &mut self,
         mut frame: Box<Frame>,
         mut waiters: Vec<Waiter>,
@@ -128,7 +130,8 @@ impl<'a> Flights<'a> {
         let (mut reply, end) = match message {
             Message::Integers(integers) => aligned(Reply::new(integers), frame.integers()),
             Message::Integer(_) | Message::Text(_) => misaligned("no list of integers"),
-            // READONLY after a failover: reconnect, because the name may resolve to the new primary.
+            // READONLY after a failover: reconnect, because the name may resolve to the new
+            // primary.
             Message::Error(text) if code(&text) == "READONLY" => {
                 (Err(StoreError::Rejected(text.clone())), Some(text))
             }
@@ -148,26 +151,27 @@ impl<'a> Flights<'a> {
         end.map_or(Ok(unreadable), Err)
     }
 
-    /// Gives up the waiters that are late; whether a command is.
+    /// Answers the waiters that are past their deadline. Returns true if Redis is late with a
+    /// reply.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
         let mut late = false;
-        for flight in &mut self.under_way {
-            late |= flight.due <= now;
-            if let Cargo::Frame { waiters, .. } = &mut flight.cargo {
+        for command in &mut self.pending {
+            late |= command.due <= now;
+            if let Payload::Frame { waiters, .. } = &mut command.payload {
                 for waiter in waiters {
-                    waiter.waits(now);
+                    waiter.is_live(now);
                 }
             }
         }
         late
     }
 
-    /// The earliest time at which there is something to give up.
+    /// The earliest deadline of a waiter or a command.
     pub(super) fn alarm(&self) -> Option<Instant> {
-        let times = self.under_way.iter().flat_map(|Flight { cargo, due }| {
-            let waiters = match cargo {
-                Cargo::Frame { waiters, .. } => waiters.as_slice(),
-                Cargo::Forget(_) => &[],
+        let times = self.pending.iter().flat_map(|Pending { payload, due }| {
+            let waiters = match payload {
+                Payload::Frame { waiters, .. } => waiters.as_slice(),
+                Payload::Forget(_) => &[],
             };
             waiters.iter().filter_map(Waiter::due).chain([*due])
         });
@@ -176,21 +180,21 @@ impl<'a> Flights<'a> {
 
     /// Answers everyone with `error`.
     pub(super) fn fail(&mut self, error: &StoreError) {
-        for flight in self.under_way.drain(..) {
-            match flight.cargo {
-                Cargo::Frame { waiters, .. } => {
+        for pending in self.pending.drain(..) {
+            match pending.payload {
+                Payload::Frame { waiters, .. } => {
                     for mut waiter in waiters {
                         waiter.answer(Err(error.clone()));
                     }
                 }
-                Cargo::Forget(answer) => drop(answer.send(Err(error.clone()))),
+                Payload::Forget(answer) => drop(answer.send(Err(error.clone()))),
             }
         }
     }
 }
 
-/// A reply to groups of these counts. One of another length ends the connection: what it lacks or has too much of
-/// would shift the answers of every later frame.
+/// Checks that a reply has the length for groups of these counts. If not, the connection is closed,
+/// because a misaligned reply would shift the answers of all later frames.
 fn aligned(
     reply: Result<Reply, StoreError>,
     counts: &[usize],
@@ -208,12 +212,12 @@ fn misaligned(what: &str) -> (Result<Reply, StoreError>, Option<String>) {
     (Err(error), Some(reason))
 }
 
-/// The word that begins the text of an error.
+/// The error code: the first word of an error reply.
 fn code(text: &str) -> &str {
     text.split(' ').next().unwrap_or_default()
 }
 
-/// How many counters held something.
+/// The number of counters that were not empty.
 fn emptied(message: Message) -> Result<u32, StoreError> {
     match message {
         Message::Integer(count) => u32::try_from(count)
@@ -251,11 +255,11 @@ mod tests {
         let replies: [(&[i64], bool); 4] =
             [(&[0, 1, 7], true), (&[0, 1], false), (&[0, 1, 7, 8], false), (&[], false)];
         for (integers, fits) in replies {
-            let mut flights = Flights::new(&script);
+            let mut pipeline = Pipeline::new(&script);
             let (mut out, (call, mut answer)) = (Vec::new(), call());
-            assert!(flights.send(vec![call], &mut out, due));
-            let landed = flights.land(Message::Integers(integers.to_vec()), &mut out);
-            assert_eq!(landed.is_ok(), fits, "{integers:?}: {landed:?}");
+            assert!(pipeline.send(vec![call], &mut out, due));
+            let completed = pipeline.complete(Message::Integers(integers.to_vec()), &mut out);
+            assert_eq!(completed.is_ok(), fits, "{integers:?}: {completed:?}");
             let answer = answer.try_recv().unwrap();
             assert_eq!(answer.is_ok(), fits, "{integers:?}: {answer:?}");
         }

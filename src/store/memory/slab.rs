@@ -1,65 +1,66 @@
-//! The counters of a shard side by side, in blocks, so that neither growing nor shrinking moves them.
+//! The counters of a shard in a dense list of fixed-size blocks. Growing and shrinking does not
+//! move them.
 //!
-//! Not a map: a counter is known by its position, which changes only when another one is removed.
+//! A counter is identified by its position, which changes only when another counter is removed.
 
 use super::fingerprint::Fingerprint;
 use super::held::Held;
 use crate::domain::Timestamp;
 
-/// Entries per block: 3 KiB, which is all that one insertion may have to allocate.
-const BLOCK: usize = 64;
+/// Entries per block. A block of 3 KiB is the most that an insertion allocates.
+const BLOCK_ENTRIES: usize = 64;
 
-/// One counter: 48 bytes, and the runs of a window that has several.
+/// One counter: 48 bytes, plus the packed runs of a sliding window with several.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct SlabEntry {
     pub(super) print: Fingerprint,
     pub(super) empty_at: Timestamp,
     pub(super) held: Held,
 }
 
-/// Entries at the positions below `len`.
+/// A dense list of counters.
 #[derive(Debug, Default)]
-pub(super) struct Entries {
-    /// Full up to the position `len`, then empty; at most one of them has no entry at all, so that a shard whose
-    /// counters come and go at the edge of a block does not allocate.
-    blocks: Vec<Vec<Entry>>,
+pub(super) struct Slab {
+    /// All blocks up to position `len` are full. At most one empty block follows, so that a shard
+    /// that grows and shrinks at the edge of a block does not allocate each time.
+    blocks: Vec<Vec<SlabEntry>>,
     len: usize,
 }
 
-impl Entries {
+impl Slab {
     pub(super) const fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn get(&self, at: usize) -> Option<&Entry> {
-        self.blocks.get(at / BLOCK)?.get(at % BLOCK)
+    pub(super) fn get(&self, at: usize) -> Option<&SlabEntry> {
+        self.blocks.get(at / BLOCK_ENTRIES)?.get(at % BLOCK_ENTRIES)
     }
 
-    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut Entry> {
-        self.blocks.get_mut(at / BLOCK)?.get_mut(at % BLOCK)
+    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut SlabEntry> {
+        self.blocks.get_mut(at / BLOCK_ENTRIES)?.get_mut(at % BLOCK_ENTRIES)
     }
 
-    /// Puts `entry` at the position `len`.
-    pub(super) fn push(&mut self, entry: Entry) {
-        if let Some(block) = self.blocks.get_mut(self.len / BLOCK) {
+    /// Appends `entry` at position `len`.
+    pub(super) fn push(&mut self, entry: SlabEntry) {
+        if let Some(block) = self.blocks.get_mut(self.len / BLOCK_ENTRIES) {
             block.push(entry);
         } else {
-            let mut block = Vec::with_capacity(BLOCK);
+            let mut block = Vec::with_capacity(BLOCK_ENTRIES);
             block.push(entry);
             self.blocks.push(block);
         }
         self.len += 1;
     }
 
-    /// Drops the entry at `at`; the last one takes its position.
+    /// Drops the entry at `at` and moves the last entry there.
     pub(super) fn swap_remove(&mut self, at: usize) {
-        let block = self.len.saturating_sub(1) / BLOCK;
+        let block = self.len.saturating_sub(1) / BLOCK_ENTRIES;
         let Some(last) = self.blocks.get_mut(block).and_then(Vec::pop) else { return };
         self.len -= 1;
         if let Some(removed) = self.get_mut(at) {
             *removed = last;
         }
-        self.blocks.truncate(self.len.div_ceil(BLOCK) + 1);
+        self.blocks.truncate(self.len.div_ceil(BLOCK_ENTRIES) + 1);
     }
 }
 
@@ -68,20 +69,20 @@ mod tests {
     use super::*;
     use crate::domain::fixed_window::WindowCount;
 
-    fn entry(index: u64) -> Entry {
+    fn entry(index: u64) -> SlabEntry {
         let held = Held::FixedWindow(WindowCount { start: 0, count: 1 });
         let print = Fingerprint { index, spread: 0 };
-        Entry { print, empty_at: Timestamp::default(), held }
+        SlabEntry { print, empty_at: Timestamp::default(), held }
     }
 
     #[test]
     fn entries_take_48_bytes() {
-        assert_eq!(size_of::<Entry>(), 48);
+        assert_eq!(size_of::<SlabEntry>(), 48);
     }
 
     #[test]
     fn moves_only_the_last_and_gives_blocks_back() {
-        let (mut entries, mut model) = (Entries::default(), Vec::new());
+        let (mut entries, mut model) = (Slab::default(), Vec::new());
         for index in 0..1_000_u64 {
             entries.push(entry(index));
             model.push(index);
@@ -92,7 +93,7 @@ mod tests {
             }
             let found = (0..=model.len()).map_while(|at| entries.get(at)).map(|e| e.print.index);
             assert!(found.eq(model.iter().copied()) && entries.len() == model.len(), "{index}");
-            let blocks = model.len().div_ceil(BLOCK);
+            let blocks = model.len().div_ceil(BLOCK_ENTRIES);
             assert!((blocks..=blocks + 1).contains(&entries.blocks.len()), "{index}");
         }
         (0..model.len()).for_each(|_| entries.swap_remove(0));
