@@ -1,5 +1,5 @@
-//! Run-time administration in this process: the admin listener, and the tasks that keep what operators changed in
-//! force. All of it on the control runtime, away from decisions.
+//! Run-time administration: the admin listener, and the tasks that follow the registry. They run on
+//! the control runtime, apart from decisions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +15,15 @@ use crate::edge::admin::auth::Guard;
 use crate::edge::admin::{self, Admin, SERVICE_NAMES};
 use crate::edge::grpc::server::serve_admin;
 
-/// The longest wait of an operator for the store: a slow answer is better than none.
+/// The store deadline of admin RPCs. Longer than for decisions, because operators prefer a late
+/// answer to an error.
 const STORE_DEADLINE: Duration = Duration::from_secs(1);
-/// The interval between two deletions of expired clients' records.
+/// The interval at which the records of expired clients are deleted.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
-/// The longest silence of the registry that the start waits for.
-const START_PATIENCE: Duration = Duration::from_secs(1);
+/// Maximum wait at start-up for the first answer of the registry.
+const START_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Starts following the registry and serving operators, until the process stops.
+/// Starts the tasks that follow the registry and serve operators until the process stops.
 pub(super) fn spawn(
     tasks: &TaskTracker,
     process: &Arc<Process>,
@@ -37,10 +38,10 @@ pub(super) fn spawn(
     let routes = admin::routes(Arc::new(admin), guard);
     let process = Arc::clone(process);
     tasks.spawn(async move {
-        let door = process.door(listener, "admin");
+        let acceptor = process.acceptor(listener, "admin");
         let (health, bounds) = (process.health.clone(), process.listener_bounds(0));
         let stop = process.stop.clone();
-        let served = serve_admin(door, routes, &SERVICE_NAMES, health, bounds, stop).await;
+        let served = serve_admin(acceptor, routes, &SERVICE_NAMES, health, bounds, stop).await;
         if let Err(error) = served {
             tracing::error!(%error, "the admin listener stopped");
         }
@@ -48,15 +49,16 @@ pub(super) fn spawn(
     Ok(())
 }
 
-/// Keeps the calendar and what operators changed as the registry has them.
+/// Keeps the calendar clock and the operators' changes in step with the registry.
 async fn follow(process: &Process) {
     let (control, calendar) = (&process.control, &process.calendar);
     let registry = &**control.registry();
-    // First, so that no client is taken for expired, or not, by the clock of this machine.
+    // First, because client expiry must not depend on the clock of this machine.
     if let Err(error) = calendar::correct(registry, calendar).await {
         tracing::warn!(
             %error,
-            "the clock of this machine decides when clients expire until that of the registry can be read"
+            "the registry's clock cannot be read; until it can, client expiry uses the clock of \
+             this machine"
         );
     }
     tokio::join!(
@@ -65,10 +67,10 @@ async fn follow(process: &Process) {
     );
 }
 
-/// Waits until the registry was read once, so that the first requests meet what operators changed: as long as there is
-/// more to read, but not long when nothing comes, as it may be away.
+/// Waits for the first full read of the registry, so that operators' changes apply from the first
+/// request. Gives up if the registry makes no progress, because it may be down.
 pub(super) async fn wait_for_registry(process: &Process) {
-    if !process.control.follower().tried(START_PATIENCE).await {
-        tracing::warn!("what operators changed is not all in force yet: the registry is silent");
+    if !process.control.follower().tried(START_TIMEOUT).await {
+        tracing::warn!("operators' changes are not all in force yet: the registry does not answer");
     }
 }

@@ -1,9 +1,10 @@
-//! The data plane: one thread and one single-threaded runtime per core, each with its own store connection, its
-//! own limiter and its share of the connections.
+//! The data plane: one thread with a single-threaded runtime per core. Each core has its own store
+//! connection, its own limiter and a share of the connections.
 //!
-//! A call stays on the core that its connection was dealt to; shared on its path are the policies and clients, the metrics,
-//! and what is counted, remembered or leased in memory, under locks that are many. Measured against one runtime over all cores (`grpc.runtime: shared`, here
-//! a single core with many threads) this decides 1.3 to 1.7 times as much per CPU second.
+//! A call stays on the core of its connection. The cores share policies, clients and metrics, and,
+//! behind sharded locks, the memory store, the deny cache and the leases. Compared with one
+//! multi-threaded runtime (`grpc.runtime: shared`), throughput per CPU second is 1.3 to 1.7 times
+//! as high.
 
 use std::io;
 use std::sync::Arc;
@@ -18,35 +19,35 @@ use super::error::AppError;
 use super::process::Process;
 use crate::edge::grpc::server::{ServeError, serve};
 use crate::edge::grpc::settings::{GrpcSettings, RuntimeShape};
-use crate::edge::listener::door::{Accepted, Door};
+use crate::edge::listener::acceptor::{Accepted, Acceptor};
 
 /// The running cores.
 #[derive(Debug)]
 pub(super) struct Cores {
-    doors: Vec<UnboundedSender<Accepted>>,
+    senders: Vec<UnboundedSender<Accepted>>,
     threads: Vec<JoinHandle<Result<(), ServeError>>>,
 }
 
 impl Cores {
-    /// Starts the cores that the settings ask for.
+    /// Starts the number of cores in the settings.
     pub(super) fn start(process: &Arc<Process>) -> Result<Self, AppError> {
-        let mut cores = Self { doors: Vec::new(), threads: Vec::new() };
+        let mut cores = Self { senders: Vec::new(), threads: Vec::new() };
         for core in 0..process.settings.grpc.runtimes() {
-            let (door, arrivals) = unbounded_channel();
-            cores.doors.push(door);
+            let (sender, arrivals) = unbounded_channel();
+            cores.senders.push(sender);
             cores.threads.push(spawn(core, arrivals, Arc::clone(process))?);
         }
         Ok(cores)
     }
 
-    /// Where to hand connections to, one per core.
-    pub(super) fn doors(&self) -> Vec<UnboundedSender<Accepted>> {
-        self.doors.clone()
+    /// The channels that hand connections to the cores, one per core.
+    pub(super) fn senders(&self) -> Vec<UnboundedSender<Accepted>> {
+        self.senders.clone()
     }
 
-    /// Waits for the cores to finish what is under way.
+    /// Waits for the cores to finish the calls in flight.
     pub(super) fn join(self) {
-        drop(self.doors);
+        drop(self.senders);
         for thread in self.threads {
             match thread.join() {
                 Ok(Ok(())) => {}
@@ -64,7 +65,8 @@ fn spawn(
 ) -> Result<JoinHandle<Result<(), ServeError>>, AppError> {
     let system = |what| move |source| AppError::System { what, source };
     let runtime = runtime(&process.settings.grpc).map_err(system("a runtime"))?;
-    // Stores may spawn onto the runtime that builds them: inside, but before the thread runs, so that a fault is told here.
+    // A store may spawn tasks on the runtime that builds it, so enter the runtime. Build it before
+    // the thread starts, so that the caller gets the error.
     let rls = {
         let _inside = runtime.enter();
         process.rls()?
@@ -91,15 +93,16 @@ fn runtime(grpc: &GrpcSettings) -> io::Result<Runtime> {
     builder.worker_threads(grpc.threads()).thread_name("tollgate-worker").enable_all().build()
 }
 
-/// Deals the connections that come in at `door` to the cores in turn, until `stop`.
+/// Distributes the connections of `acceptor` to the cores, round robin, until `stop`.
 pub(super) async fn deal(
-    door: Door,
+    acceptor: Acceptor,
     cores: Vec<UnboundedSender<Accepted>>,
     stop: CancellationToken,
 ) {
     for core in cores.iter().cycle() {
-        let Some(accepted) = stop.run_until_cancelled(door.accept()).await else { return };
-        // A core that has stopped drops its connections; the client comes back and meets another.
+        let Some(accepted) = stop.run_until_cancelled(acceptor.accept()).await else { return };
+        // If the core has stopped, the connection is dropped. The client reconnects and reaches
+        // another core.
         let _ = core.send(accepted);
     }
 }

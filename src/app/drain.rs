@@ -1,5 +1,5 @@
-//! Signals, and the order in which tollgate stops: say NOT_SERVING, wait until callers have heard it, take no more
-//! connections, finish the calls under way, exit 0.
+//! Signals, and the drain: report NOT_SERVING, wait until callers have noticed, stop accepting
+//! connections, finish the calls in flight, exit 0.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,7 +27,7 @@ impl Signals {
         Ok(Self(Mutex::new((on(SignalKind::terminate())?, on(SignalKind::interrupt())?))))
     }
 
-    /// Resolves at the next of them that comes later than [`SAME_REQUEST`] from now.
+    /// Waits for the next signal that arrives later than [`SAME_REQUEST`] from now.
     async fn wait_again(&self) {
         let begun = Instant::now();
         loop {
@@ -38,7 +38,7 @@ impl Signals {
         }
     }
 
-    /// Resolves at the next of them.
+    /// Waits for the next signal.
     pub(super) async fn wait(&self) {
         let mut signals = self.0.lock().await;
         let (term, int) = &mut *signals;
@@ -49,14 +49,15 @@ impl Signals {
     }
 }
 
-/// A repeat within this time is the same request: supervisors, and `timeout`, signal the process and its group.
+/// Signals within this time count as one, because supervisors and `timeout` signal both the process
+/// and its group.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 pub(super) fn on(kind: SignalKind) -> Result<Signal, AppError> {
     signal(kind).map_err(|source| AppError::System { what: "a signal handler", source })
 }
 
-/// Until it is ready nobody should be sent here: the health service begins with SERVING.
+/// Reports NOT_SERVING until start-up is complete, because tonic-health starts as SERVING.
 pub(super) async fn set_starting(process: &Process) {
     set(process, ServingStatus::NotServing).await;
 }
@@ -76,15 +77,15 @@ async fn set(process: &Process, status: ServingStatus) {
     }
 }
 
-/// Ends the streams of those who watch health: they are calls that would never finish.
-async fn forget(process: &Process) {
+/// Ends the health watch streams, which would otherwise never finish.
+async fn end_watches(process: &Process) {
     let mut health = process.health.clone();
     for name in health_names() {
         health.clear_service_status(name).await;
     }
 }
 
-/// Drains; a second signal, or the drain timeout, ends it at once.
+/// Drains the process. A second signal or the drain timeout aborts the drain.
 pub(super) async fn drain(
     process: &Arc<Process>,
     accepting: CancellationToken,
@@ -98,7 +99,7 @@ pub(super) async fn drain(
     tracing::info!(delay = ?settings.drain_delay, timeout = ?settings.drain_timeout, "draining");
     let finish = async {
         tokio::time::sleep(settings.drain_delay).await;
-        forget(process).await;
+        end_watches(process).await;
         accepting.cancel();
         process.stop.cancel();
         tasks.close();
@@ -110,8 +111,8 @@ pub(super) async fn drain(
         ended = tokio::time::timeout(limit, finish) => if ended.is_ok() {
             tracing::info!("stopped");
         } else {
-            tracing::warn!("stopped with calls still under way after {limit:?}");
+            tracing::warn!("stopped with calls in flight after {limit:?}");
         },
-        () = signals.wait_again() => tracing::warn!("stopped at once, at the second signal"),
+        () = signals.wait_again() => tracing::warn!("stopped at once on the second signal"),
     }
 }

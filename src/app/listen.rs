@@ -1,4 +1,4 @@
-//! The three listeners and where they ended up: port 0 means any free one.
+//! The three listeners and their addresses. Port 0 binds any free port.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ pub(super) struct Listeners {
     pub(super) addresses: Addresses,
 }
 
-/// Where to reach this process.
+/// The addresses of this process.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Addresses {
     pub(super) grpc: SocketAddr,

@@ -54,8 +54,8 @@ pub async fn run(
 
     let cores = Cores::start(&process)?;
     tasks.spawn(cores::deal(
-        process.door(listeners.grpc, "grpc"),
-        cores.doors(),
+        process.acceptor(listeners.grpc, "grpc"),
+        cores.senders(),
         accepting.clone(),
     ));
     administer::spawn(&tasks, &process, listeners.admin)?;
@@ -110,5 +110,5 @@ async fn http(listener: TcpListener, ops: Ops<process::Store>, process: Arc<Proc
     let bounds = process.listener_bounds(0);
     let body_bytes = process.settings.bounds.message_bytes;
     let routes = http::router(Arc::new(ops), body_bytes, bounds.listener.message_timeout);
-    http::serve(process.door(listener, "http"), routes, bounds, process.stop.clone()).await;
+    http::serve(process.acceptor(listener, "http"), routes, bounds, process.stop.clone()).await;
 }

@@ -24,7 +24,7 @@ use crate::domain::{CalendarClock, Commit, Group, Key, SystemClock};
 use crate::edge::grpc::response::Responder;
 use crate::edge::grpc::rls::Rls;
 use crate::edge::listener::Bounds as ListenerBounds;
-use crate::edge::listener::door::Door;
+use crate::edge::listener::acceptor::Acceptor;
 use crate::limiter::key::{KeyMaker, SensitiveHasher};
 use crate::limiter::layers::Layers;
 use crate::limiter::layers::deny_cache::DenyCache;
@@ -176,9 +176,9 @@ impl Process {
         self.settings.grpc.bounds(&self.settings.listeners, index)
     }
 
-    /// The door of `listener`, called `name`.
-    pub(super) fn door(&self, listener: TcpListener, name: &'static str) -> Door {
-        Door::new(listener, name, self.listener_bounds(0), Arc::clone(&self.metrics))
+    /// The acceptor of `listener`, called `name`.
+    pub(super) fn acceptor(&self, listener: TcpListener, name: &'static str) -> Acceptor {
+        Acceptor::new(listener, name, self.listener_bounds(0), Arc::clone(&self.metrics))
     }
 
     /// Waits until every store has tried to connect, so that the first requests meet it. Redis may be away: then

@@ -1,4 +1,4 @@
-//! Telling whoever waits that tollgate is ready: the ready file, and what to try on the log.
+//! Notification that tollgate is ready: the ready file and the log line.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,24 +7,24 @@ use super::error::AppError;
 use super::listen::Addresses;
 use super::process::Process;
 
-/// The file that is written once tollgate is ready, if one was asked for.
+/// The file to write once tollgate is ready, if any.
 #[derive(Clone, Debug, Default)]
 pub struct ReadyFile(pub Option<PathBuf>);
 
 impl ReadyFile {
-    /// Written beside and renamed, so that nobody reads half of it.
+    /// Writes the file atomically: a temporary file, then a rename.
     pub(super) fn write(&self, addresses: &Addresses) -> Result<(), AppError> {
         let Some(path) = &self.0 else { return Ok(()) };
         let failed = |source| AppError::ReadyFile { path: path.display().to_string(), source };
-        let mut beside = path.clone().into_os_string();
-        beside.push(".new");
+        let mut temporary = path.clone().into_os_string();
+        temporary.push(".new");
         let text = serde_json::to_string(addresses).map_err(|e| failed(e.into()))?;
-        fs::write(&beside, text).map_err(failed)?;
-        fs::rename(&beside, path).map_err(failed)
+        fs::write(&temporary, text).map_err(failed)?;
+        fs::rename(&temporary, path).map_err(failed)
     }
 }
 
-/// Says where everything is, and what to try when nothing was configured.
+/// Logs the addresses, and an example request if no policy is configured.
 pub(super) fn announce(process: &Process, at: &Addresses) {
     let snapshot = process.shared.policies.current();
     let store = if process.settings.redis.url.is_some() { "redis" } else { "memory" };

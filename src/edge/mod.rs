@@ -1,10 +1,10 @@
-//! The edges: where a protocol ends and the decision begins.
+//! The protocols. Wire formats end here; the decision begins in [`limiter`](crate::limiter).
 //!
 //! * [`grpc`]: Envoy's rate limit protocol.
 //! * [`admin`]: clients, policies, the kill switch and explanations, for operators.
 //! * [`http`]: JSON, health and metrics.
-//! * [`listener`]: the one way in: accepting and serving connections, within bounds.
-//! * [`pb`]: the messages and services of all of them.
+//! * [`listener`]: accepts and serves the connections of all listeners, within bounds.
+//! * [`pb`]: the generated messages and services.
 
 pub mod admin;
 pub mod grpc;

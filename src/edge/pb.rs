@@ -1,8 +1,9 @@
 //! Messages and services generated from `proto/`.
 //!
-//! `domain`, `key` and `value` of Envoy's messages are bytes here: Envoy copies raw header bytes into them, and
-//! refusing those would let the request pass unlimited. `dynamic_metadata` is the bytes of its message, because building
-//! that costs more than deciding.
+//! Two fields differ from the proto files on purpose. `domain`, `key` and `value` of Envoy's
+//! messages are bytes, because Envoy copies raw header bytes into them and passes a request without
+//! a limit if the service rejects it. `dynamic_metadata` is the encoded message, because building
+//! it costs more than a decision.
 
 include!(concat!(env!("OUT_DIR"), "/pb.rs"));
 

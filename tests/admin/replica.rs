@@ -20,7 +20,7 @@ use tollgate::edge::admin::pb::policy_service_client::PolicyServiceClient;
 use tollgate::edge::admin::pb::{self, ManageClientsRequest, ManageClientsResponse};
 use tollgate::edge::admin::{Admin, SERVICE_NAMES, routes};
 use tollgate::edge::grpc::server::serve_admin;
-use tollgate::edge::listener::door::Door;
+use tollgate::edge::listener::acceptor::Acceptor;
 use tollgate::edge::listener::{Bounds as ListenerBounds, ListenerSettings};
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
@@ -152,9 +152,9 @@ async fn serve(services: Routes) -> Channel {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let bounds = bounds(PATIENCE);
-        let door = Door::new(listener, "admin", bounds.clone(), Arc::new(Metrics::new(0)));
+        let acceptor = Acceptor::new(listener, "admin", bounds.clone(), Arc::new(Metrics::new(0)));
         let (health, stop) = (HealthReporter::new(), CancellationToken::new());
-        serve_admin(door, services, &SERVICE_NAMES, health, bounds, stop).await.unwrap();
+        serve_admin(acceptor, services, &SERVICE_NAMES, health, bounds, stop).await.unwrap();
     });
     Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }

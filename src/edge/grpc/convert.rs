@@ -1,4 +1,4 @@
-//! A request of the protocol as the limiter takes it.
+//! Conversion of a protocol request to a request of the limiter.
 
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -7,7 +7,8 @@ use crate::edge::pb;
 use crate::edge::pb::rate_limit_descriptor::RateLimitOverride;
 use crate::limiter::request::{Descriptor, Entry, Override, Request};
 
-/// Why a request cannot be decided at all: the caller forgot something that no client of its can take away.
+/// The reason to reject a request as invalid. Only the proxy controls these fields, so a client
+/// cannot use the rejection to bypass a limit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BadRequest {
     /// No domain.
@@ -19,7 +20,7 @@ pub enum BadRequest {
 }
 
 impl BadRequest {
-    /// The field at fault.
+    /// The name of the invalid field.
     pub const fn field(self) -> &'static str {
         match self {
             Self::EmptyDomain => "domain",
@@ -35,7 +36,7 @@ impl From<BadRequest> for tonic::Status {
     }
 }
 
-/// Takes `request` over; entries are not copied.
+/// Converts `request` without copying its entries.
 pub fn from_pb(request: pb::RateLimitRequest) -> Result<Request, BadRequest> {
     if request.domain.is_empty() {
         return Err(BadRequest::EmptyDomain);
@@ -43,7 +44,7 @@ pub fn from_pb(request: pb::RateLimitRequest) -> Result<Request, BadRequest> {
     if request.descriptors.is_empty() {
         return Err(BadRequest::NoDescriptors);
     }
-    // 0 is what proto3 sends for "not set": one hit.
+    // In proto3, 0 means not set: one hit.
     let hits = u64::from(request.hits_addend.max(1));
     let descriptor = |descriptor| descriptor_from_pb(descriptor, hits);
     let descriptors = request.descriptors.into_iter().map(descriptor).collect();
@@ -75,7 +76,8 @@ fn override_from_pb(limit: &RateLimitOverride) -> Override {
     }
 }
 
-/// The unit of a number as `envoy.type.v3.RateLimitUnit` has them, and 7, which the response's enum calls WEEK.
+/// The unit of an `envoy.type.v3.RateLimitUnit` number. Also accepts 7, which is WEEK in the enum
+/// of the response.
 const fn unit_from_number(number: i32) -> Option<Unit> {
     match number {
         1 => Some(Unit::Second),

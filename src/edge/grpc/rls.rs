@@ -13,7 +13,7 @@ use tonic::Status;
 
 use super::convert::{BadRequest, from_pb};
 use super::response::{Responder, unread};
-use super::unary::{self, Reply, Unread};
+use super::unary::{self, InvalidMessage, Reply};
 use crate::edge::pb;
 use crate::limiter::Limiter;
 use crate::store::LimitStore;
@@ -71,8 +71,8 @@ impl<S: LimitStore> Rls<S> {
         let patience = patience(call.headers());
         let message = match unary::message_in_time(call, longest, patient).await {
             Ok(message) => message,
-            Err(Unread::TooLarge) => return unary::response(&self.unread()),
-            Err(Unread::Refused(status)) => return unary::refusal(status),
+            Err(InvalidMessage::TooLarge) => return unary::response(&self.unread()),
+            Err(InvalidMessage::Refused(status)) => return unary::refusal(status),
         };
         let request = match pb::RateLimitRequest::decode(message) {
             Ok(request) => request,

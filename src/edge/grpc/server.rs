@@ -1,7 +1,7 @@
-//! The gRPC listeners: which services each has, over connections it is handed.
+//! The gRPC servers: the services of the gRPC listener and of the admin listener.
 //!
-//! `ShouldRateLimit` goes past tonic's layers (routing, boxed futures, streams of messages), which cost about as much as
-//! a decision; everything else is served by them.
+//! `ShouldRateLimit` bypasses tonic's layers (routing, boxed futures, message streams), because
+//! they cost about as much as a decision. tonic serves all other calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,23 +22,24 @@ use tonic_reflection::server::Builder as Reflection;
 use super::rls::Rls;
 use super::unary::Reply;
 use crate::edge::listener::Bounds;
+use crate::edge::listener::acceptor::{Accepted, Acceptor};
 use crate::edge::listener::connection::serve_http2;
-use crate::edge::listener::door::{Accepted, Door};
 use crate::edge::pb;
 use crate::edge::pb::rate_limit_service_server::SERVICE_NAME;
 use crate::store::LimitStore;
 
-/// Whom health is told of: the process, the reference's name for it, and the service.
+/// The service names of the health service: the process, the name that envoyproxy/ratelimit uses,
+/// and the service.
 pub const HEALTH_NAMES: [&str; 3] = ["", "ratelimit", SERVICE_NAME];
 
-/// The path of the call for a decision.
+/// The path of `ShouldRateLimit`.
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 const HEALTH: &str = "grpc.health.v1.Health";
 const REFLECTION: &str = "grpc.reflection.v1.ServerReflection";
 const OLDER_REFLECTION: &str = "grpc.reflection.v1alpha.ServerReflection";
 
-/// Serves what comes in until `stop`, then finishes the calls under way.
+/// Serves the connections of `incoming` until `stop`, then finishes the calls in flight.
 pub async fn serve<S: LimitStore>(
     mut incoming: impl Stream<Item = Accepted> + Unpin,
     rls: Rls<S>,
@@ -53,10 +54,10 @@ pub async fn serve<S: LimitStore>(
         message_bytes,
         message_timeout: bounds.listener.message_timeout,
     });
-    // hyper and tokio move the future of a call several times. Its box is all that moves then.
+    // hyper and tokio move the future of a call several times. Boxed, only a pointer is moved.
     let answer = move |request| Box::pin(Arc::clone(&edge).answer(request));
     let open = TaskTracker::new();
-    while let Some(Some(Accepted { stream, place, .. })) =
+    while let Some(Some(Accepted { stream, permit, .. })) =
         stop.run_until_cancelled(incoming.next()).await
     {
         match TcpStream::from_std(stream) {
@@ -64,10 +65,12 @@ pub async fn serve<S: LimitStore>(
                 let (bounds, answer, stop) = (bounds.clone(), answer.clone(), stop.clone());
                 open.spawn(async move {
                     serve_http2(stream, &bounds, answer, &stop).await;
-                    drop(place);
+                    drop(permit);
                 });
             }
-            Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be registered with the runtime of a core")
+            }
         }
     }
     open.close();
@@ -75,7 +78,7 @@ pub async fn serve<S: LimitStore>(
     Ok(())
 }
 
-/// The services of the gRPC listener: the one call that every decision is, and all others.
+/// The services of the gRPC listener: `ShouldRateLimit` and all others.
 #[derive(Debug)]
 struct Edge<S> {
     rls: Rls<S>,
@@ -94,10 +97,10 @@ impl<S: LimitStore> Edge<S> {
     }
 }
 
-/// Serves the services of `routes`, called `names`, to what comes in at `door` until `stop`, then finishes the calls
-/// under way.
+/// Serves `routes`, whose services are `names`, on the connections of `acceptor` until `stop`, then
+/// finishes the calls in flight.
 pub async fn serve_admin(
-    door: Door,
+    acceptor: Acceptor,
     routes: Routes,
     names: &[&str],
     health: HealthReporter,
@@ -106,7 +109,8 @@ pub async fn serve_admin(
 ) -> Result<(), ServeError> {
     let routes = add_common(routes, names, health)?.prepare();
     let open = TaskTracker::new();
-    while let Some(Accepted { stream, peer, place }) = stop.run_until_cancelled(door.accept()).await
+    while let Some(Accepted { stream, peer, permit }) =
+        stop.run_until_cancelled(acceptor.accept()).await
     {
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
         let (routes, bounds, stop) = (routes.clone(), bounds.clone(), stop.clone());
@@ -121,7 +125,7 @@ pub async fn serve_admin(
         };
         open.spawn(async move {
             serve_http2(stream, &bounds, answer, &stop).await;
-            drop(place);
+            drop(permit);
         });
     }
     open.close();
@@ -129,7 +133,7 @@ pub async fn serve_admin(
     Ok(())
 }
 
-/// `routes`, health, and reflection of `names` and health.
+/// Adds health and reflection to `routes`. Reflection lists `names` and health.
 fn add_common(
     routes: Routes,
     names: &[&str],
@@ -142,22 +146,21 @@ fn add_common(
         .add_service(reflection(names).with_service_name(OLDER_REFLECTION).build_v1alpha()?))
 }
 
-/// `grpcurl list` and `describe`, also for clients that speak only the older reflection. Listed are the services of `names`
-/// and health.
+/// The reflection service for `grpcurl list` and `describe`. Lists `names` and health.
 fn reflection(names: &[&str]) -> Reflection<'static> {
     let described = Reflection::configure()
         .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        // So that grpcurl shows the violations of a bad request, not their bytes.
+        // Lets grpcurl decode the violations of a bad request.
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         .with_service_name(HEALTH);
     names.iter().fold(described, |described, name| described.with_service_name(*name))
 }
 
-/// Why a gRPC server stopped.
+/// The reason why a gRPC server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The descriptors do not describe what is served.
+    /// The file descriptors do not describe the services.
     #[error("reflection cannot be served")]
     Reflection(#[from] tonic_reflection::server::Error),
 }

@@ -1,18 +1,19 @@
-//! `google.protobuf.Struct` written straight to its bytes, without building it first.
+//! An encoder of `google.protobuf.Struct` that writes bytes directly, without building the message.
 //!
-//! A message within a message is preceded by its length, which is known only once it is written: a place of one byte is
-//! left for it, and a longer message is moved to make room.
+//! The length of a nested message precedes it, but is known only after it is written. The encoder
+//! reserves one byte for it, and moves the message if the length needs more.
 //!
-//! Source: google/protobuf/struct.proto for the field numbers, the protobuf encoding guide for the rest.
+//! Source: google/protobuf/struct.proto for the field numbers, the protobuf encoding guide for the
+//! rest.
 
 use std::fmt::{self, Display, Write as _};
 
 use prost::encoding::encode_varint;
 use serde_json::{Map, Value as Json};
 
-/// Field 1 of Struct, of an entry of its map, and of `ListValue`: bytes with a length.
+/// Tag of field 1 of `Struct`, of a map entry, and of `ListValue`: length-delimited.
 const FIRST: u8 = 0x0a;
-/// Field 2 of an entry: the value.
+/// Tag of field 2 of a map entry: the value.
 const ENTRY_VALUE: u8 = 0x12;
 
 const NULL_VALUE: [u8; 2] = [0x08, 0];
@@ -22,35 +23,35 @@ const BOOL_VALUE: u8 = 0x20;
 const STRUCT_VALUE: u8 = 0x2a;
 const LIST_VALUE: u8 = 0x32;
 
-/// A Struct in the making; each field may be written once.
+/// An encoder of a `Struct`. Each field may be written once.
 #[derive(Debug, Default)]
 pub(super) struct Fields(Vec<u8>);
 
-/// The place of one value, which is to be written exactly once.
-pub(super) struct Place<'a>(&'a mut Vec<u8>);
+/// An encoder of one `Value`, to be used exactly once.
+pub(super) struct ValueWriter<'a>(&'a mut Vec<u8>);
 
-/// A `ListValue` in the making.
+/// An encoder of a `ListValue`.
 pub(super) struct List<'a>(&'a mut Vec<u8>);
 
 impl Fields {
-    /// The bytes of the Struct.
+    /// Returns the encoded `Struct`.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
-    /// Adds the field `name`, with the value that `write` writes.
-    pub(super) fn field(&mut self, name: &str, write: impl FnOnce(Place<'_>)) {
+    /// Adds the field `name`; `write` writes its value.
+    pub(super) fn field(&mut self, name: &str, write: impl FnOnce(ValueWriter<'_>)) {
         nested(&mut self.0, FIRST, |entry| {
             nested(entry, FIRST, |key| key.extend_from_slice(name.as_bytes()));
-            nested(entry, ENTRY_VALUE, |value| write(Place(value)));
+            nested(entry, ENTRY_VALUE, |value| write(ValueWriter(value)));
         });
     }
 }
 
-impl Place<'_> {
+impl ValueWriter<'_> {
     pub(super) fn text(self, text: impl Display) {
         nested(self.0, STRING_VALUE, |bytes| {
-            // Memory takes all that is written to it.
+            // Writing to memory cannot fail.
             let _ = write!(Text(bytes), "{text}");
         });
     }
@@ -97,20 +98,21 @@ impl Place<'_> {
 }
 
 impl List<'_> {
-    /// Adds the value that `write` writes.
-    pub(super) fn value(&mut self, write: impl FnOnce(Place<'_>)) {
-        nested(self.0, FIRST, |value| write(Place(value)));
+    /// Adds a value; `write` writes it.
+    pub(super) fn value(&mut self, write: impl FnOnce(ValueWriter<'_>)) {
+        nested(self.0, FIRST, |value| write(ValueWriter(value)));
     }
 }
 
-/// A field whose bytes `write` appends, with its length before them.
+/// Writes a length-delimited field; `write` appends its content.
+#[expect(clippy::indexing_slicing, reason = "the byte before `start` was just pushed")]
 fn nested(bytes: &mut Vec<u8>, tag: u8, write: impl FnOnce(&mut Vec<u8>)) {
     bytes.extend_from_slice(&[tag, 0]);
     let start = bytes.len();
     write(bytes);
     let length = bytes.len() - start;
     if let Ok(short @ 0..0x80) = u8::try_from(length) {
-        bytes.iter_mut().skip(start - 1).take(1).for_each(|place| *place = short);
+        bytes[start - 1] = short;
     } else {
         let mut varint = Vec::with_capacity(4);
         encode_varint(length as u64, &mut varint);
@@ -118,7 +120,7 @@ fn nested(bytes: &mut Vec<u8>, tag: u8, write: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
-/// Text appended to bytes.
+/// Appends formatted text to bytes.
 struct Text<'a>(&'a mut Vec<u8>);
 
 impl fmt::Write for Text<'_> {

@@ -1,10 +1,11 @@
-//! One unary gRPC call on the wire: a message out of a request's body, a reply as a response's body.
+//! Unary gRPC calls on the wire: decodes the message of a request body, encodes the reply as a
+//! response body.
 //!
-//! It is what tonic does for any kind of call, for the one kind that every decision is: no compression, one message
-//! each way. What cannot be read is answered with the status that tonic would give.
+//! A subset of tonic's implementation: no compression, one message in each direction. Invalid
+//! requests get the same status as from tonic.
 //!
-//! Source: the gRPC over HTTP/2 specification: a message is a flag (1: compressed), its length in 32 bits, big-endian,
-//! and its bytes; the status stands in the trailers.
+//! Source: the gRPC over HTTP/2 specification. A message is a flag (1: compressed), its length as a
+//! 32-bit big-endian integer, and its bytes. The status is in the trailers.
 
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -18,58 +19,58 @@ use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
 
-/// The bytes before a message.
-const PREFIX: usize = 5;
+/// Length of the message prefix in bytes.
+const PREFIX_BYTES: usize = 5;
 
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const OK: HeaderValue = HeaderValue::from_static("0");
 
-/// Why no message came out of a body.
+/// The reason why a request has no valid message.
 #[derive(Debug)]
-pub(super) enum Unread {
-    /// It is larger than allowed, and was not read.
+pub(super) enum InvalidMessage {
+    /// The message is larger than the bound and was not read.
     TooLarge,
-    /// It is no call of this kind.
+    /// The request is not a valid unary call.
     Refused(Status),
 }
 
-impl From<Status> for Unread {
+impl From<Status> for InvalidMessage {
     fn from(status: Status) -> Self {
         Self::Refused(status)
     }
 }
 
-/// The one message of `request`, of at most `longest` bytes, if it comes within `patient`.
+/// Reads the message of `request`, of at most `max_bytes`, within `timeout`.
 pub(super) async fn message_in_time(
     request: Request<Incoming>,
-    longest: usize,
-    patient: Duration,
-) -> Result<Bytes, Unread> {
-    let mut reading = pin!(message(request, longest));
-    // As a rule all of it is there, and no timer is made.
+    max_bytes: usize,
+    timeout: Duration,
+) -> Result<Bytes, InvalidMessage> {
+    let mut reading = pin!(message(request, max_bytes));
+    // Usually the whole message has arrived, so no timer is needed.
     if let Poll::Ready(read) = futures_util::poll!(reading.as_mut()) {
         return read;
     }
-    tokio::time::timeout(patient, reading).await.unwrap_or_else(|_| {
-        Err(Status::deadline_exceeded(format!("the message did not arrive in {patient:?}")).into())
+    tokio::time::timeout(timeout, reading).await.unwrap_or_else(|_| {
+        Err(Status::deadline_exceeded(format!("the message did not arrive in {timeout:?}")).into())
     })
 }
 
-/// The one message of `request`, of at most `longest` bytes.
-async fn message(request: Request<Incoming>, longest: usize) -> Result<Bytes, Unread> {
+/// Reads the message of `request`, of at most `max_bytes`.
+async fn message(request: Request<Incoming>, max_bytes: usize) -> Result<Bytes, InvalidMessage> {
     refuse_compression(request.headers())?;
     let mut body = request.into_body();
     let mut read = next(&mut body).await?.unwrap_or_default();
-    // As a rule the first frame is the whole.
-    while announced(&read, longest)?.is_none_or(|length| read.len() < length)
+    // Usually the first frame holds the whole message.
+    while framed_length(&read, max_bytes)?.is_none_or(|length| read.len() < length)
         && let Some(more) = next(&mut body).await?
     {
         let mut joined = BytesMut::from(read);
         joined.extend_from_slice(&more);
         read = joined.freeze();
     }
-    let length = announced(&read, longest)?.ok_or_else(missing)?;
+    let length = framed_length(&read, max_bytes)?.ok_or_else(missing)?;
     while !body.is_end_stream()
         && let Some(more) = next(&mut body).await?
     {
@@ -83,13 +84,13 @@ async fn message(request: Request<Incoming>, longest: usize) -> Result<Bytes, Un
             Err(Status::internal("more than one message in a unary call").into())
         }
         _ => {
-            read.advance(PREFIX);
+            read.advance(PREFIX_BYTES);
             Ok(read)
         }
     }
 }
 
-/// The next bytes of `body`; none at its end. Trailers say nothing here.
+/// Reads the next bytes of `body`; `None` at its end. Ignores trailers.
 async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Status> {
     match body.frame().await {
         Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
@@ -98,17 +99,17 @@ async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Status> {
     }
 }
 
-/// How long the message and its prefix are, as soon as the prefix is there.
-fn announced(read: &[u8], longest: usize) -> Result<Option<usize>, Unread> {
-    let Some((prefix, _)) = read.split_first_chunk::<PREFIX>() else { return Ok(None) };
+/// The length of the prefix and the message, or `None` until the prefix is complete.
+fn framed_length(read: &[u8], max_bytes: usize) -> Result<Option<usize>, InvalidMessage> {
+    let Some((prefix, _)) = read.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
     let [flag, length @ ..] = *prefix;
     if flag != 0 {
         let text = "the message is compressed, and the call does not say how";
         return Err(Status::internal(text).into());
     }
     match u32::from_be_bytes(length) as usize {
-        length if length > longest => Err(Unread::TooLarge),
-        length => Ok(Some(PREFIX + length)),
+        length if length > max_bytes => Err(InvalidMessage::TooLarge),
+        length => Ok(Some(PREFIX_BYTES + length)),
     }
 }
 
@@ -131,10 +132,10 @@ fn refuse_compression(headers: &HeaderMap) -> Result<(), Status> {
     }
 }
 
-/// The response that carries `message`.
+/// Makes the response with `message`.
 pub(super) fn response(message: &impl Message) -> Response<Reply> {
     let length = message.encoded_len();
-    let mut frame = BytesMut::with_capacity(PREFIX + length);
+    let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
     frame.put_u8(0);
     frame.put_u32(length as u32);
     message.encode_raw(&mut frame);
@@ -143,7 +144,7 @@ pub(super) fn response(message: &impl Message) -> Response<Reply> {
     response
 }
 
-/// The response that carries nothing but `status`.
+/// Makes the response with only a `status`.
 pub(super) fn refusal(status: Status) -> Response<Reply> {
     status.into_http::<Body>().map(Reply::Other)
 }
@@ -151,13 +152,13 @@ pub(super) fn refusal(status: Status) -> Response<Reply> {
 /// The body of a response.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// A message that is still to be sent, with its prefix.
+    /// A message to be sent, with its prefix.
     Message(Bytes),
-    /// The trailers of a call that went well are still to be sent.
+    /// The trailers of a successful call, to be sent.
     Trailers,
-    /// Nothing is left to be sent.
+    /// The end of the body.
     Sent,
-    /// What another service answers.
+    /// The body of another service's response.
     Other(Body),
 }
 

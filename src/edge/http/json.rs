@@ -1,7 +1,7 @@
-//! Requests and responses of the protocol as proto3 JSON.
+//! Rate-limit requests and responses as proto3 JSON.
 //!
-//! Source: the JSON mapping of proto3; names in camelCase or as in the proto, unknown names refused, enums by name or
-//! number, 64-bit numbers as numbers or text.
+//! Source: the JSON mapping of proto3. Names are in camelCase or as in the proto; unknown names are
+//! rejected. Enums are names or numbers, 64-bit integers numbers or strings.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -83,7 +83,7 @@ fn unit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
     }
 }
 
-/// The request that `body` describes.
+/// Parses a request.
 pub(super) fn request(body: &[u8]) -> Result<pb::RateLimitRequest, serde_json::Error> {
     let request: Request = serde_json::from_slice(body)?;
     let hits_addend = u32::try_from(request.hits_addend)
@@ -111,7 +111,7 @@ fn descriptor(descriptor: Descriptor) -> pb::RateLimitDescriptor {
     }
 }
 
-/// `response` as JSON; what is empty or zero is left out.
+/// Encodes a response as JSON, without empty and zero fields.
 pub(super) fn response(response: &pb::RateLimitResponse) -> Value {
     let mut map = Map::new();
     map.insert("overallCode".to_owned(), json!(response.overall_code().as_str_name()));

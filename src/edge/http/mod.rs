@@ -1,9 +1,9 @@
-//! The HTTP edge, on a port of its own: decisions as JSON, health and metrics.
+//! The HTTP edge, on its own port: decisions as JSON, health and metrics.
 //!
-//! | path | answers |
+//! | path | answer |
 //! |---|---|
-//! | `POST /json` | 200 or 429 with the decision, 400 with the reason; 429 for a body beyond the size bound |
-//! | `GET /healthcheck`, `GET /readyz` | 200 while this instance should get traffic, else 503 |
+//! | `POST /json` | 200 or 429 with the decision; 400 with the reason; 429 for a body above the size bound |
+//! | `GET /healthcheck`, `GET /readyz` | 200 while this instance should receive traffic, otherwise 503 |
 //! | `GET /livez` | 200 while the process runs |
 //! | `GET /metrics` | OpenMetrics text |
 
@@ -30,8 +30,8 @@ use tonic::codegen::Service as _;
 
 use crate::edge::grpc::rls::Rls;
 use crate::edge::listener::Bounds;
+use crate::edge::listener::acceptor::{Accepted, Acceptor};
 use crate::edge::listener::connection::serve_http1;
-use crate::edge::listener::door::{Accepted, Door};
 use crate::edge::pb;
 use crate::settings::section;
 use crate::store::LimitStore;
@@ -45,15 +45,15 @@ section! {
     }
 }
 
-/// What the routes need.
+/// The state shared by the routes.
 pub struct Ops<S> {
-    /// Decides `/json`.
+    /// The service that answers `/json`.
     pub rls: Rls<S>,
-    /// What `/metrics` shows.
+    /// The metrics of `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// Whether this instance should get traffic.
+    /// True while this instance should receive traffic.
     pub ready: Arc<AtomicBool>,
-    /// Brings gauges up to date before they are shown.
+    /// Updates gauges before they are rendered.
     pub refresh: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -63,10 +63,13 @@ impl<S> std::fmt::Debug for Ops<S> {
     }
 }
 
-/// Serves `routes` to what comes in at `door` until `stop`, then finishes the requests under way.
-pub async fn serve(door: Door, routes: Router, bounds: Bounds, stop: CancellationToken) {
+/// Serves `routes` on the connections of `acceptor` until `stop`, then finishes the requests in
+/// flight.
+pub async fn serve(acceptor: Acceptor, routes: Router, bounds: Bounds, stop: CancellationToken) {
     let open = TaskTracker::new();
-    while let Some(Accepted { stream, place, .. }) = stop.run_until_cancelled(door.accept()).await {
+    while let Some(Accepted { stream, permit, .. }) =
+        stop.run_until_cancelled(acceptor.accept()).await
+    {
         let Ok(stream) = TcpStream::from_std(stream) else { continue };
         let (routes, bounds, stop) = (routes.clone(), bounds.clone(), stop.clone());
         let answer = move |request: Request<Incoming>| {
@@ -78,15 +81,19 @@ pub async fn serve(door: Door, routes: Router, bounds: Bounds, stop: Cancellatio
         };
         open.spawn(async move {
             serve_http1(stream, &bounds, answer, &stop).await;
-            drop(place);
+            drop(permit);
         });
     }
     open.close();
     open.wait().await;
 }
 
-/// The routes; bodies of at most `body_bytes`, which may take `patient` to arrive.
-pub fn router<S: LimitStore>(ops: Arc<Ops<S>>, body_bytes: usize, patient: Duration) -> Router {
+/// Builds the routes. Bodies have at most `body_bytes` and must arrive within `body_timeout`.
+pub fn router<S: LimitStore>(
+    ops: Arc<Ops<S>>,
+    body_bytes: usize,
+    body_timeout: Duration,
+) -> Router {
     Router::new()
         .route("/json", any(decide::<S>))
         .route("/healthcheck", get(ready::<S>))
@@ -94,14 +101,15 @@ pub fn router<S: LimitStore>(ops: Arc<Ops<S>>, body_bytes: usize, patient: Durat
         .route("/livez", get(|| async { "OK\n" }))
         .route("/metrics", get(metrics::<S>))
         .layer(DefaultBodyLimit::max(body_bytes))
-        .layer(from_fn(move |request, next| in_time(patient, request, next)))
+        .layer(from_fn(move |request, next| in_time(body_timeout, request, next)))
         .with_state(ops)
 }
 
-/// 408 for a request that is not answered in time: decisions take milliseconds, so it is its body that did not come.
-async fn in_time(patient: Duration, request: Request<Body>, next: Next) -> Response {
-    tokio::time::timeout(patient, next.run(request)).await.unwrap_or_else(|_| {
-        let reason = format!("the body did not arrive in {patient:?}\n");
+/// Answers 408 for a request that is not answered in time. Decisions take milliseconds, so the
+/// cause is a body that did not arrive.
+async fn in_time(body_timeout: Duration, request: Request<Body>, next: Next) -> Response {
+    tokio::time::timeout(body_timeout, next.run(request)).await.unwrap_or_else(|_| {
+        let reason = format!("the body did not arrive in {body_timeout:?}\n");
         (StatusCode::REQUEST_TIMEOUT, reason).into_response()
     })
 }

@@ -1,4 +1,4 @@
-//! One connection: handshake, requests, the request to go, the end of the calls under way.
+//! One connection: handshake, requests, graceful shutdown, and the end of the calls in flight.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,13 +16,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::Bounds;
 
-/// What every HTTP/2 connection begins with. Source: RFC 9113, section 3.4.
+/// The client preface of HTTP/2. Source: RFC 9113, section 3.4.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How often to look whether the rest of it has come: not at all, as a rule.
+/// Poll interval for the rest of a partial preface, which is rare.
 const PREFACE_PAUSE: Duration = Duration::from_millis(20);
 
-/// Serves one HTTP/2 connection by `answer` until it ends or, asked to go by `stop` or by its age, has finished its calls.
+/// Serves one HTTP/2 connection with `answer`. Returns when the peer closes it, or when its calls
+/// have finished after a graceful shutdown: on `stop`, or at its maximum age.
 pub(in crate::edge) async fn serve_http2<A, F, B>(
     stream: TcpStream,
     bounds: &Bounds,
@@ -35,8 +36,8 @@ pub(in crate::edge) async fn serve_http2<A, F, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let greeted = tokio::time::timeout(bounds.listener.handshake_timeout, greeted(&stream));
-    if !matches!(stop.run_until_cancelled(greeted).await, Some(Ok(Ok(())))) {
+    let preface = tokio::time::timeout(bounds.listener.handshake_timeout, preface(&stream));
+    if !matches!(stop.run_until_cancelled(preface).await, Some(Ok(Ok(())))) {
         return;
     }
     let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -49,15 +50,15 @@ pub(in crate::edge) async fn serve_http2<A, F, B>(
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service(answer)));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
-        () = time_to_go(bounds.max_age, stop) => {
+        () = until_shutdown(bounds.max_age, stop) => {
             served.as_mut().graceful_shutdown();
             served.await
         }
     };
-    note(ended);
+    log_failure(ended);
 }
 
-/// The same over HTTP/1.
+/// [`serve_http2`] for HTTP/1.
 pub(in crate::edge) async fn serve_http1<A, F, B>(
     stream: TcpStream,
     bounds: &Bounds,
@@ -74,12 +75,12 @@ pub(in crate::edge) async fn serve_http1<A, F, B>(
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service(answer)));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
-        () = time_to_go(bounds.max_age, stop) => {
+        () = until_shutdown(bounds.max_age, stop) => {
             served.as_mut().graceful_shutdown();
             served.await
         }
     };
-    note(ended);
+    log_failure(ended);
 }
 
 fn service<A, F, B>(
@@ -101,25 +102,26 @@ where
     })
 }
 
-async fn time_to_go(max_age: Option<Duration>, stop: &CancellationToken) {
+async fn until_shutdown(max_age: Option<Duration>, stop: &CancellationToken) {
     match max_age {
         Some(age) => drop(tokio::time::timeout(age, stop.cancelled()).await),
         None => stop.cancelled().await,
     }
 }
 
-fn note(ended: hyper::Result<()>) {
+fn log_failure(ended: hyper::Result<()>) {
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended badly");
+        tracing::debug!(%error, "a connection failed");
     }
 }
 
-/// Waits until the peer has sent the whole preface, or anything else: the protocol has an answer to that.
-async fn greeted(stream: &TcpStream) -> io::Result<()> {
-    let mut there = [0; PREFACE.len()];
+/// Waits until the peer has sent the whole preface, or bytes that differ from it. hyper handles the
+/// latter.
+async fn preface(stream: &TcpStream) -> io::Result<()> {
+    let mut received = [0; PREFACE.len()];
     loop {
-        let length = stream.peek(&mut there).await?;
-        let partial = there.get(..length).is_some_and(|there| PREFACE.starts_with(there));
+        let length = stream.peek(&mut received).await?;
+        let partial = received.get(..length).is_some_and(|bytes| PREFACE.starts_with(bytes));
         if length == 0 || length == PREFACE.len() || !partial {
             return Ok(());
         }
@@ -152,8 +154,8 @@ mod tests {
         }
     }
 
-    /// How long a peer that sends `bytes` and no more is waited for; it must be let go then.
-    async fn patience_with(bytes: &[u8]) -> Duration {
+    /// The time after which the server closes the connection of a peer that sends only `bytes`.
+    async fn time_to_close(bytes: &[u8]) -> Duration {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         peer.write_all(bytes).await.unwrap();
@@ -162,15 +164,15 @@ mod tests {
         let begin = Instant::now();
         serve_http2(stream, &bounds(), refuse, &CancellationToken::new()).await;
         let waited = begin.elapsed();
-        // The end, or a reset where something of what was sent had not been read.
+        // End of stream, or a reset if the server had unread bytes.
         assert!(!matches!(peer.read(&mut [0]).await, Ok(1..)));
         waited
     }
 
     #[tokio::test(start_paused = true)]
-    async fn peers_that_do_not_send_the_preface_are_let_go() {
+    async fn peers_that_do_not_send_the_preface_are_disconnected() {
         for beginning in [0, 1, PREFACE.len() - 1] {
-            let waited = patience_with(&PREFACE[..beginning]).await;
+            let waited = time_to_close(&PREFACE[..beginning]).await;
             assert!((PREFACE_TIMEOUT..PREFACE_TIMEOUT * 2).contains(&waited), "{waited:?}");
         }
     }

@@ -1,12 +1,13 @@
-//! The one way in: gRPC, admin and HTTP accept connections and serve them by the same code and the same bounds.
+//! The listeners. gRPC, admin and HTTP accept and serve connections with the same code and the same
+//! bounds.
 //!
-//! * [`door`]: accepting, with a bound on connections in all and per peer.
-//! * [`connection`]: one connection, from its first byte to its end: handshake, streams, age, drain.
+//! * [`acceptor`]: accepts connections, with bounds on their number in total and per peer.
+//! * [`connection`]: serves one connection: handshake, streams, maximum age, drain.
 //!
-//! It knows no protocol above HTTP: a service answers requests.
+//! This module knows no protocol above HTTP; a service answers the requests.
 
+pub mod acceptor;
 pub mod connection;
-pub mod door;
 
 use std::time::Duration;
 
@@ -32,12 +33,13 @@ section! {
     }
 }
 
-/// What a peer may take of a listener.
+/// The bounds of a listener.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     /// The bounds of every listener.
     pub listener: ListenerSettings,
-    /// Age at which a connection gets GOAWAY, so that load spreads over new replicas; none: never.
+    /// Age at which a connection gets GOAWAY, so that load spreads to new replicas. `None`:
+    /// unlimited.
     pub max_age: Option<Duration>,
     /// Interval of pings to an idle peer.
     pub keepalive_interval: Duration,

@@ -1,6 +1,7 @@
-//! Accepting connections, no more than the bounds allow.
+//! The acceptor of a listener: accepts connections within the bounds.
 //!
-//! A connection beyond a bound is closed at once: waiting would let one peer keep the others out.
+//! A connection beyond a bound is closed at once. With a wait queue, one peer could lock out the
+//! others.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,54 +16,54 @@ use tokio::time::Instant;
 use super::Bounds;
 use crate::telemetry::metrics::Metrics;
 
-/// The pause after a failure to accept, such as a lack of file descriptors.
+/// The pause after a failed accept, for example for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// The shortest time between two log lines about connections that were closed at the door.
+/// The minimum time between two log lines about rejected connections.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// A bound listener.
+/// A bound listener with its limits on connections.
 #[derive(Debug)]
-pub struct Door {
+pub struct Acceptor {
     listener: TcpListener,
-    /// The listener's name in logs and metrics.
+    /// The name of the listener in logs.
     name: &'static str,
     bounds: Bounds,
     metrics: Arc<Metrics>,
-    open: Arc<Open>,
+    open: Arc<OpenConnections>,
     warned: Mutex<Option<Instant>>,
 }
 
-/// An accepted connection. Its place is free again when this is dropped.
+/// An accepted connection. Dropping it returns its permit.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The connection, which belongs to no runtime yet.
+    /// The socket, not yet registered with a runtime.
     pub stream: StdStream,
-    /// The other end.
+    /// The address of the peer.
     pub peer: SocketAddr,
-    /// Holds the place.
-    pub place: Place,
+    /// The permit of this connection.
+    pub permit: Permit,
 }
 
-/// One of the connections that a listener may have open.
+/// The permit for one open connection. Dropping it frees the slot.
 #[derive(Debug)]
-pub struct Place {
+pub struct Permit {
     peer: IpAddr,
-    open: Arc<Open>,
+    open: Arc<OpenConnections>,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenConnections {
     counts: Mutex<Counts>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
-    all: usize,
+    total: usize,
     by_peer: HashMap<IpAddr, usize>,
 }
 
-impl Door {
+impl Acceptor {
     /// Accepts on `listener`, called `name`, within `bounds`.
     pub fn new(
         listener: TcpListener,
@@ -74,7 +75,7 @@ impl Door {
         Self { listener, name, bounds, metrics, open, warned }
     }
 
-    /// The next connection within the bounds.
+    /// Accepts the next connection within the bounds.
     ///
     /// # Cancel safety
     /// A dropped call loses no connection.
@@ -83,9 +84,9 @@ impl Door {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     self.metrics.connections.inc();
-                    match self.open.enter(peer.ip(), &self.bounds) {
-                        Ok(place) => match prepared(stream) {
-                            Ok(stream) => return Accepted { stream, peer, place },
+                    match self.open.acquire(peer.ip(), &self.bounds) {
+                        Ok(permit) => match detach(stream) {
+                            Ok(stream) => return Accepted { stream, peer, permit },
                             Err(error) => self.not_accepted(&error),
                         },
                         Err(bound) => self.refused(peer, bound),
@@ -110,8 +111,8 @@ impl Door {
         if self.may_warn() {
             tracing::warn!(
                 listener = self.name, %peer, bound,
-                "a connection was closed at once, and others may be: raise the bound if it is \
-                 needed; tollgate_connections_refused_total counts them"
+                "a connection beyond a bound was closed at once; raise the bound if the connections \
+                 are legitimate; tollgate_connections_refused_total counts them"
             );
         }
     }
@@ -126,18 +127,19 @@ impl Door {
     }
 }
 
-/// The connection as any runtime can take it over.
-fn prepared(stream: tokio::net::TcpStream) -> io::Result<StdStream> {
-    // Without it small frames wait for acknowledgements (Nagle's algorithm).
+/// Prepares a socket to be moved to another runtime.
+fn detach(stream: tokio::net::TcpStream) -> io::Result<StdStream> {
+    // With Nagle's algorithm small frames would wait for acknowledgements.
     stream.set_nodelay(true)?;
     stream.into_std()
 }
 
-impl Open {
-    /// A place for a connection from `peer`, or the setting of the bound that it is beyond.
-    fn enter(self: &Arc<Self>, peer: IpAddr, bounds: &Bounds) -> Result<Place, &'static str> {
+impl OpenConnections {
+    /// Takes a permit for a connection from `peer`. Fails with the setting of the bound that is
+    /// reached.
+    fn acquire(self: &Arc<Self>, peer: IpAddr, bounds: &Bounds) -> Result<Permit, &'static str> {
         let mut counts = self.counts.lock();
-        if counts.all >= bounds.listener.max_connections {
+        if counts.total >= bounds.listener.max_connections {
             return Err("listeners.max_connections");
         }
         let of_peer = counts.by_peer.entry(peer).or_default();
@@ -145,15 +147,15 @@ impl Open {
             return Err("listeners.max_connections_per_peer");
         }
         *of_peer += 1;
-        counts.all += 1;
-        Ok(Place { peer, open: Arc::clone(self) })
+        counts.total += 1;
+        Ok(Permit { peer, open: Arc::clone(self) })
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut counts = self.open.counts.lock();
-        counts.all = counts.all.saturating_sub(1);
+        counts.total = counts.total.saturating_sub(1);
         if let Some(of_peer) = counts.by_peer.get_mut(&self.peer) {
             *of_peer = of_peer.saturating_sub(1);
             if *of_peer == 0 {
@@ -169,7 +171,7 @@ mod tests {
     use crate::edge::listener::ListenerSettings;
 
     #[test]
-    fn places_are_bounded_in_all_and_per_peer_and_come_back() {
+    fn permits_are_bounded_in_total_and_per_peer_and_come_back() {
         let bounds = Bounds {
             listener: ListenerSettings {
                 max_connections: 3,
@@ -180,15 +182,15 @@ mod tests {
             keepalive_interval: Duration::ZERO,
             keepalive_timeout: Duration::ZERO,
         };
-        let open = Arc::new(Open::default());
-        let enter = |peer: [u8; 4]| open.enter(peer.into(), &bounds);
-        let first = enter([127, 0, 0, 1]).unwrap();
-        let _second = enter([127, 0, 0, 1]).unwrap();
-        assert_eq!(enter([127, 0, 0, 1]).err(), Some("listeners.max_connections_per_peer"));
-        let _third = enter([127, 0, 0, 2]).unwrap();
-        assert_eq!(enter([127, 0, 0, 3]).err(), Some("listeners.max_connections"));
+        let open = Arc::new(OpenConnections::default());
+        let acquire = |peer: [u8; 4]| open.acquire(peer.into(), &bounds);
+        let first = acquire([127, 0, 0, 1]).unwrap();
+        let _second = acquire([127, 0, 0, 1]).unwrap();
+        assert_eq!(acquire([127, 0, 0, 1]).err(), Some("listeners.max_connections_per_peer"));
+        let _third = acquire([127, 0, 0, 2]).unwrap();
+        assert_eq!(acquire([127, 0, 0, 3]).err(), Some("listeners.max_connections"));
         drop(first);
-        assert!(enter([127, 0, 0, 1]).is_ok());
+        assert!(acquire([127, 0, 0, 1]).is_ok());
         assert_eq!(open.counts.lock().by_peer.len(), 2, "no entry is left of peers that are gone");
     }
 }
