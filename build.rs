@@ -1,9 +1,10 @@
 //! Compiles `proto/` without protoc and writes the descriptor set that reflection serves.
 //!
-//! Envoy copies raw header bytes into fields that the protocol declares as `string`. A decoder that insists
-//! on UTF-8 would refuse such a request, and Envoy would then let it pass unlimited. So the Rust code is
-//! generated from a copy of the descriptors in which those fields are `bytes`; the wire is the same. So it is for
-//! dynamic metadata, which the code writes as bytes because building its message costs more than deciding.
+//! Envoy copies raw header bytes into fields that the protocol declares as `string`. A strict UTF-8
+//! decoder would reject such a request, and Envoy would pass it without a limit. The Rust code is
+//! therefore generated from a copy of the descriptors in which those fields are `bytes`; the wire
+//! format is the same. Dynamic metadata is also `bytes`, because building its message costs more
+//! than a decision.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -16,7 +17,7 @@ const FILES: [&str; 3] = [
     "tollgate/v1/policies.proto",
 ];
 
-/// Fields of Envoy's messages that the code takes or gives as bytes: (message, fields).
+/// Fields of Envoy's messages that the code reads or writes as bytes: (message, fields).
 const RAW: [(&str, &[&str]); 3] = [
     ("RateLimitRequest", &["domain"]),
     ("Entry", &["key", "value"]),
@@ -45,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn use_bytes(set: &mut FileDescriptorSet) {
-    // What operators type is text, and refused when it is not.
+    // Only Envoy's messages: admin requests must be valid UTF-8.
     let envoys = set.file.iter_mut().filter(|file| file.package().starts_with("envoy."));
     let messages = envoys.flat_map(|file| &mut file.message_type);
     let mut found = 0;

@@ -1,4 +1,4 @@
-//! The command line: what was typed, as types. Runs nothing and reads no settings.
+//! The command line as types. Parses only; does not run commands or load settings.
 
 use std::convert::Infallible;
 use std::env;
@@ -12,7 +12,7 @@ use tollgate::policy::AlgorithmName;
 
 use crate::load::LoadArgs;
 
-/// The exit code for settings that cannot be used: `EX_USAGE` of sysexits.h.
+/// The exit code for invalid settings: `EX_USAGE` of sysexits.h.
 pub(crate) const BAD_SETTINGS: u8 = 64;
 
 const ABOUT: &str = "A gRPC rate-limit decision service for Envoy and microservices";
@@ -20,8 +20,9 @@ const ABOUT: &str = "A gRPC rate-limit decision service for Envoy and microservi
 const LONG_ABOUT: &str = "\
 A gRPC rate-limit decision service for Envoy and microservices.
 
-Envoy, or any service, asks whether a request may pass; tollgate answers from policies (YAML) with counters
-in memory or, shared by every replica, in Redis. Without arguments it serves an example policy from memory.
+Envoy, or any other service, sends descriptors of a request. tollgate matches them against policies (YAML)
+and answers OK or OVER_LIMIT. Counters are in memory, or in Redis, shared by all replicas. Without arguments
+it serves an example policy with counters in memory.
 
 Listeners:
   gRPC   0.0.0.0:8081    envoy.service.ratelimit.v3.RateLimitService, health, reflection
@@ -29,26 +30,26 @@ Listeners:
   HTTP   0.0.0.0:8080    /json, /healthcheck, /livez, /readyz, /metrics";
 
 const AFTER: &str = "\
-Settings, a later source before an earlier one:
+Settings; a later source overrides an earlier one:
   1. defaults
   2. the file of --config (YAML)
   3. the environment: TOLLGATE__SECTION__KEY
   4. --set KEY=VALUE, then --policies and --redis-url
-  Of redis.url that is, in a file       redis: {url: \"redis://127.0.0.1:6379\"}
-                        as a variable   TOLLGATE__REDIS__URL=redis://127.0.0.1:6379
-                        as a flag       --set redis.url=redis://127.0.0.1:6379
-  `tollgate print-config` shows every setting, what it means and where its value came from.
+  For example, redis.url  in a file     redis: {url: \"redis://127.0.0.1:6379\"}
+                          as a variable TOLLGATE__REDIS__URL=redis://127.0.0.1:6379
+                          as a flag     --set redis.url=redis://127.0.0.1:6379
+  `tollgate print-config` shows every setting with its meaning and the source of its value.
 
-Exit codes: 0 done, 1 failed (check: faults were found), 2 the command line is wrong, 64 the settings are wrong.
+Exit codes: 0 success, 1 failure (check: faults were found), 2 invalid command line, 64 invalid settings.
 
-Where to look next:
-  tollgate check policies/           every fault of the policies, before they are served
-  tollgate print-config              every setting
+Next steps:
+  tollgate check policies/           report every fault of the policies before they are served
+  tollgate print-config              show every setting
   grpcurl -plaintext localhost:8081 list
   curl -i localhost:8080/json \\
     -d '{\"domain\": \"example\", \"descriptors\": [{\"entries\": [{\"key\": \"k\", \"value\": \"v\"}]}]}'";
 
-/// What was typed.
+/// The parsed command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "tollgate",
@@ -66,13 +67,13 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// The command; `serve` when none is named.
+    /// The command; `serve` if none is named.
     pub(crate) fn into_command(self) -> Command {
         self.command.unwrap_or(Command::Serve(self.serve))
     }
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve decisions (the default command)
@@ -80,25 +81,26 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Check policies and report every fault with file, line, column and a hint
     Check(CheckArgs),
-    /// Print every setting as YAML, with its meaning and where it came from; secrets are not shown
+    /// Print every setting as YAML with its meaning and its source; secrets are redacted
     #[command(after_long_help = AFTER)]
     PrintConfig(SettingsArgs),
-    /// Ask a rate-limit service as fast as it answers, or at a given rate, and measure it
+    /// Measure a rate-limit service under load
     Load(LoadArgs),
 }
 
 /// `tollgate serve`.
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
-    /// Where settings come from.
+    /// The sources of settings.
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
-    /// Written once ready, as JSON: {"grpc": "IP:PORT", "admin": "IP:PORT", "http": "IP:PORT"}
+    /// File to write once ready, as JSON: {"grpc": "IP:PORT", "admin": "IP:PORT", "http":
+    /// "IP:PORT"}
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
 }
 
-/// Where settings come from.
+/// The sources of settings.
 #[derive(Args, Debug)]
 pub(crate) struct SettingsArgs {
     /// Settings file (YAML)
@@ -107,10 +109,10 @@ pub(crate) struct SettingsArgs {
     /// Policy file, or directory of policy files
     #[arg(long, value_name = "PATH")]
     pub(crate) policies: Option<String>,
-    /// Count in this Redis
+    /// Redis that holds the counters
     ///
-    /// Other users of the machine can see a command line: a password belongs into `TOLLGATE__REDIS__URL` or
-    /// the file that `redis.url_file` names.
+    /// Other users of the machine can read the command line. Put a password into
+    /// `TOLLGATE__REDIS__URL` or into the file that `redis.url_file` names.
     #[arg(long, value_name = "URL", value_parser = secret)]
     pub(crate) redis_url: Option<Secret>,
     /// Set one setting, such as grpc.cores=4; may be repeated
@@ -118,7 +120,7 @@ pub(crate) struct SettingsArgs {
     pub(crate) set: Vec<Secret>,
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the form that clap asks of a parser")]
+#[expect(clippy::unnecessary_wraps, reason = "the signature of a clap parser")]
 fn secret(text: &str) -> Result<Secret, Infallible> {
     Ok(Secret::new(text))
 }
@@ -143,13 +145,13 @@ impl SettingsArgs {
 /// `tollgate check`.
 #[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
-    /// Policy files, or directories of them; all paths together are one policy set
+    /// Policy files or directories; all paths together are one policy set
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
-    /// Algorithm of limits that name none: `sliding_window`, `token_bucket` or `fixed_window`
+    /// Algorithm of limits that do not name one: `sliding_window`, `token_bucket` or `fixed_window`
     #[arg(long, value_name = "ALGORITHM", default_value = "sliding_window")]
     pub(crate) default_algorithm: AlgorithmName,
-    /// Let several files add to the same domain
+    /// Merge files that define the same domain
     #[arg(long)]
     pub(crate) merge_domains: bool,
 }
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn check_takes_paths_and_what_the_files_leave_open() {
+    fn check_takes_paths_and_the_defaults_of_the_files() {
         let line = "tollgate check a b.yaml --default-algorithm token_bucket --merge-domains";
         let Command::Check(check) = parse(line).unwrap() else { panic!("{line}") };
         assert_eq!(check.paths, [PathBuf::from("a"), PathBuf::from("b.yaml")]);
@@ -222,7 +224,7 @@ mod tests {
             "0.0.0.0:8080",
             "TOLLGATE__REDIS__URL=",
             "print-config",
-            "64 the settings are wrong",
+            "64 invalid settings",
             "grpcurl",
             "--ready-file",
         ] {

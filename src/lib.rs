@@ -8,30 +8,32 @@
 //!         v                                               +---> control/ <--+
 //!  limiter/     descriptors -> limits -> one Group               |
 //!         |     -> layers                                        v
-//!         |   <------------------------------------  policy/, limits/: which limits apply
+//!         |   <------------------------------------  policy/, limits/: the limits
 //!         v
-//!  store/       memory | redis: one atomic step             redis/: how Redis is reached
+//!  store/       memory | redis: one atomic step             redis/: access to Redis
 //!         v
 //!  domain/      pure: state, limit, hits, now -> reading; verdict
 //! ```
 //!
-//! Dependencies point one way: `app -> edge -> control, limiter -> policy, limits, store -> redis, domain`.
+//! Dependencies point one way:
+//! `app -> edge -> control, limiter -> policy, limits, store -> redis, domain`.
 //!
 //! # Layout
 //!
-//! * [`domain`]: limits, the three algorithms, the decision of a whole request. Standard library only.
-//! * [`policy`]: limits of rules: YAML files, compiled to a tree that requests are matched against.
-//! * [`limits`]: limits of single clients, which override those of the policies.
+//! * [`domain`]: limits, the algorithms, the decision of a whole request. Standard library only.
+//! * [`policy`]: the limits of rules, from YAML files compiled to a tree that matches requests.
+//! * [`limits`]: the limits of single clients, which override those of policies.
 //! * [`store`]: the store of counters: the port and its adapters.
-//! * [`redis`]: how Redis is reached, for counters and for the registry.
+//! * [`redis`]: access to Redis for counters and the registry.
 //! * [`limiter`]: the use case, and the layers over the store.
-//! * [`control`]: the only writer of what the limiter reads: policy files, the registry, and what follows them.
+//! * [`control`]: the control plane. Follows policy files and the registry, and is the only writer
+//!   of the state that the limiter reads.
 //! * [`edge`]: the protocols: gRPC for Envoy, gRPC for operators, HTTP.
-//! * [`telemetry`]: metrics, logs, and text fit for them.
+//! * [`telemetry`]: metrics, logs, and safe text for both.
 //! * `yaml`: YAML text to nodes with their places, for policies and settings.
-//! * `settings`: the parts that sections of settings are made of; each room declares its own section.
+//! * `settings`: the building blocks of settings. Each module declares its own section.
 //! * [`config`]: loads the sections.
-//! * [`app`]: puts the parts together, starts and stops them.
+//! * [`app`]: wires the parts, starts and stops them.
 //!
 //! The binary adds the command line (`cli.rs`) and the load generator (`load/`).
 

@@ -1,5 +1,4 @@
-//! The binary: parses the command line, runs the part of the library that it names, and maps the
-//! outcome to an exit code.
+//! The binary: parses the command line, runs the command, and maps the outcome to an exit code.
 
 mod cli;
 mod load;
@@ -40,7 +39,7 @@ fn run(loaded: Loaded, sources: Sources, ready_file: ReadyFile) -> anyhow::Resul
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    // Admin, HTTP and reloading run here. Decisions have a runtime per core.
+    // Runs admin, HTTP and reloads. Decisions run on one runtime per core.
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("tollgate-control")
@@ -49,7 +48,7 @@ fn run(loaded: Loaded, sources: Sources, ready_file: ReadyFile) -> anyhow::Resul
         .context("cannot start the control runtime")?;
     let reread = move || config::load(&sources).map(|loaded| loaded.settings);
     let outcome = control.block_on(app::run(settings, logs, ready_file, reread));
-    // Dropping the runtime would wait for the tasks that the drain gave up on.
+    // A plain drop would wait for the tasks that the drain has aborted.
     control.shutdown_background();
     Ok(outcome?)
 }

@@ -1,16 +1,16 @@
-//! The demo upstream: a small quotes API that names the instance which answered.
+//! The upstream of the demo: a small quotes API that names the responding instance.
 //!
-//! It gives Envoy something to balance, to retry and to protect. It is not part of the rate limiter: it
-//! knows nothing of limits, keeps no orders, and its prices are a pure function of the symbol.
+//! Envoy load-balances, retries and protects it. It is not part of the rate limiter. It does not
+//! store orders, and its prices are a pure function of the symbol.
 //!
 //! | route | answer |
 //! |---|---|
 //! | `GET /api/v1/prices/{symbol}` | 200 `{symbol, price, currency, instance}` |
 //! | `POST /api/v1/orders` `{symbol, quantity}` | 201 `{id, symbol, quantity, instance}` |
 //! | `GET /health/liveness` | 200 while the process runs |
-//! | `GET /health/readiness` | 200, or 503 once it has been told to stop |
+//! | `GET /health/readiness` | 200, or 503 after a signal to stop |
 //!
-//! Every answer carries the header `x-instance`; a refused request answers `{error, instance}`.
+//! Every response has the header `x-instance`. An error response is `{error, instance}`.
 
 use std::{
     io,
@@ -36,13 +36,13 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::{net::TcpListener, signal::unix, sync::watch};
 
-/// How long requests in flight may take to finish once the backend has stopped accepting.
+/// Maximum time for requests in flight to finish after the backend has stopped accepting.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Largest quantity of one order.
 const MAX_QUANTITY: u32 = 1_000_000;
 
-/// A small quotes API that names the instance which answered: the upstream of the demo.
+/// A small quotes API that names the responding instance: the upstream of the demo.
 #[derive(Debug, Parser)]
 #[command(name = "sample-backend", version)]
 struct Args {
@@ -54,7 +54,7 @@ struct Args {
     #[arg(long, env = "SAMPLE_BACKEND_INSTANCE", default_value = "backend-1", value_parser = parse_instance)]
     instance: String,
 
-    /// How long to answer with readiness 503 before closing, so that load balancers notice
+    /// Time to report readiness 503 before closing, so that load balancers notice
     #[arg(long, env = "SAMPLE_BACKEND_DRAIN", default_value = "2s", value_parser = humantime::parse_duration)]
     drain: Duration,
 
@@ -63,7 +63,7 @@ struct Args {
     ready_file: Option<PathBuf>,
 }
 
-/// What every handler sees.
+/// The state shared by the handlers.
 #[derive(Debug)]
 struct Backend {
     instance: String,
@@ -89,7 +89,7 @@ async fn main() -> anyhow::Result<()> {
 
     let (close, mut closed) = watch::channel(false);
     let server = axum::serve(listener, routes(&backend)).with_graceful_shutdown(async move {
-        // An error means that the sender is gone, which is a reason to stop too.
+        // An error means that the sender is dropped, which also is a reason to stop.
         let _ = closed.wait_for(|closed| *closed).await;
     });
     let mut server = tokio::spawn(server.into_future());
@@ -211,13 +211,13 @@ fn refuse(backend: &Backend, status: StatusCode, reason: &str) -> Response {
     (status, Json(json!({ "error": reason, "instance": backend.instance }))).into_response()
 }
 
-/// The symbol in upper case, or `None` when it is not a symbol.
+/// Returns the symbol in upper case, or `None` if it is invalid.
 fn canonical_symbol(text: &str) -> Option<String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.';
     ((1..=10).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_ascii_uppercase())
 }
 
-/// A price between 10.00 and 999.99, in cents, that depends on the symbol alone: 32-bit FNV-1a.
+/// A price from 10.00 to 999.99, in cents, derived from the 32-bit FNV-1a hash of the symbol.
 fn price_cents(symbol: &str) -> u32 {
     let hash = symbol
         .bytes()
@@ -225,7 +225,7 @@ fn price_cents(symbol: &str) -> u32 {
     1_000 + hash % 99_000
 }
 
-/// Written beside and renamed, so that who waits for the file never reads half of it.
+/// Writes the file atomically: a temporary file, then a rename.
 fn write_ready_file(path: &FilePath, address: SocketAddr) -> io::Result<()> {
     let partial = path.with_extension("partial");
     std::fs::write(&partial, json!({ "http": address.to_string() }).to_string())?;

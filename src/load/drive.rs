@@ -1,4 +1,5 @@
-//! Asking: connections on a few threads, in a closed loop or at a rate.
+//! The driver: sends requests over connections on a few threads, in a closed loop or at a fixed
+//! rate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,29 +20,30 @@ use tollgate::edge::pb::rate_limit_service_client::RateLimitServiceClient;
 
 type Client = RateLimitServiceClient<Channel>;
 
-/// Latencies are told to three digits, up to a minute.
+/// Significant digits of latencies.
 const DIGITS: u8 = 3;
-const LONGEST_MICROS: u64 = 60_000_000;
+/// Maximum recorded latency: one minute.
+const MAX_LATENCY_US: u64 = 60_000_000;
 
-/// What came back.
+/// The result of a run.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) elapsed: Duration,
     pub(super) over_limit: u64,
     pub(super) errors: u64,
-    /// Calls due but not made, for as many were under way as there may be.
+    /// Calls that were due but not sent, because `in_flight` was reached.
     pub(super) missed: u64,
-    /// Microseconds of every answered call.
+    /// Latencies of all answered calls in microseconds.
     pub(super) latency: Histogram<u64>,
 }
 
-/// Open connections and what to ask over them.
+/// Open connections and the requests to send over them.
 #[derive(Debug)]
 pub(super) struct Drive {
     threads: Vec<(Runtime, Vec<Client>)>,
     plan: Arc<Plan>,
     in_flight: usize,
-    /// Of one connection.
+    /// The time between two calls of a connection; `None` for a closed loop.
     gap: Option<Duration>,
 }
 
@@ -73,7 +75,7 @@ impl Drive {
         self.run(duration, &Tally::default());
     }
 
-    /// Asks for `duration`; shows every second how it goes.
+    /// Sends requests for `duration`; prints progress every second if `show`.
     pub(super) fn measure(&self, duration: Duration, show: bool) -> Outcome {
         let tally = Tally::default();
         let begin = Instant::now();
@@ -110,7 +112,7 @@ impl Drive {
         });
         let mut all = histogram();
         for histogram in histograms {
-            // Made alike, so they add up.
+            // All histograms have the same bounds, so this cannot fail.
             let _ = all.add(histogram);
         }
         all
@@ -136,7 +138,7 @@ impl Drive {
         all
     }
 
-    /// Each of the calls under way is followed by the next.
+    /// A closed loop: each answer is followed by the next call.
     async fn closed(&self, client: &Client, end: Instant, tally: &Tally) -> Histogram<u64> {
         let callers = (0..self.in_flight).map(|_| async {
             let (mut client, mut random) = (client.clone(), fastrand::Rng::new());
@@ -155,7 +157,7 @@ impl Drive {
         all
     }
 
-    /// A call is due every `gap`, whatever became of the ones before.
+    /// An open loop: a call is due every `gap`, independent of earlier calls.
     async fn open(
         &self,
         client: &Client,
@@ -163,7 +165,7 @@ impl Drive {
         end: Instant,
         tally: &Tally,
     ) -> Histogram<u64> {
-        let room = Arc::new(Semaphore::new(self.in_flight));
+        let permits = Arc::new(Semaphore::new(self.in_flight));
         let (sender, mut latencies) = tokio::sync::mpsc::unbounded_channel();
         let mut random = fastrand::Rng::new();
         let mut due = Instant::now();
@@ -178,16 +180,16 @@ impl Drive {
                     Some(()) = calls.next() => {}
                 }
             }
-            match Arc::clone(&room).try_acquire_owned() {
+            match Arc::clone(&permits).try_acquire_owned() {
                 Err(_) => {
                     tally.missed.fetch_add(1, Ordering::Relaxed);
                 }
-                Ok(place) => {
+                Ok(permit) => {
                     let (mut client, request) = (client.clone(), self.plan.request(&mut random));
                     let sender = sender.clone();
                     calls.push(async move {
                         tally.ask(&mut client, request).await;
-                        drop(place);
+                        drop(permit);
                         let _ = sender.send(micros(due.elapsed()));
                     });
                 }
@@ -204,7 +206,7 @@ impl Drive {
     }
 }
 
-/// Counts of all threads.
+/// The counts of all threads.
 #[derive(Debug, Default)]
 struct Tally {
     answered: AtomicU64,
@@ -248,7 +250,7 @@ impl Tally {
 
 #[expect(clippy::expect_used, reason = "the bounds are constants that the crate accepts")]
 fn histogram() -> Histogram<u64> {
-    Histogram::new_with_max(LONGEST_MICROS, DIGITS).expect("constants in range")
+    Histogram::new_with_max(MAX_LATENCY_US, DIGITS).expect("constants in range")
 }
 
 fn micros(latency: Duration) -> u64 {

@@ -1,8 +1,9 @@
-//! The load generator, `tollgate load`: asks a rate-limit service as fast as it answers, or at a given rate, and says how
-//! it went.
+//! The load generator, `tollgate load`: sends requests to a rate-limit service, as fast as it
+//! answers or at a fixed rate, and reports throughput and latency.
 //!
-//! At a given rate latency counts from when a request was due, not from when it was sent: a server that stalls is charged
-//! for the requests that waited.
+//! At a fixed rate, latency counts from the time at which a request was due, not from the time at
+//! which it was sent. The latency of a stalled server therefore includes the wait of the delayed
+//! requests (no coordinated omission).
 
 mod cpu;
 mod drive;
@@ -22,40 +23,40 @@ use self::plan::Plan;
 /// `tollgate load`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LoadArgs {
-    /// The service to ask
+    /// The rate-limit service
     #[arg(value_name = "URL", default_value = "http://127.0.0.1:8081")]
     pub(crate) url: String,
-    /// How long, after a tenth of that to warm up
+    /// Duration of the measurement; a warm-up of a tenth of it comes first
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub(crate) duration: Duration,
     /// HTTP/2 connections
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub(crate) connections: usize,
-    /// Calls under way at once on each connection; at a given rate the most there may be
+    /// Concurrent calls per connection; with --rate the maximum
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(crate) in_flight: usize,
-    /// Calls per second over all connections; left out: as many as are answered
+    /// Calls per second over all connections; default: as fast as the service answers
     #[arg(long, value_name = "N")]
     pub(crate) rate: Option<u64>,
-    /// Different values of the key
+    /// Number of different values of the key
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) keys: usize,
-    /// How often each value comes
+    /// Distribution of the values
     #[arg(long, value_enum, default_value_t = Spread::Uniform)]
     pub(crate) spread: Spread,
-    /// Descriptors of each request
+    /// Descriptors per request
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) descriptors: usize,
-    /// The domain to ask about
+    /// Domain of the requests
     #[arg(long, default_value = "example")]
     pub(crate) domain: String,
-    /// The key of each descriptor's entry
+    /// Key of the descriptors' entries
     #[arg(long, default_value = "remote_address")]
     pub(crate) key: String,
-    /// Threads that ask
+    /// Client threads
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) threads: usize,
-    /// Processes whose CPU time to report; may be repeated
+    /// Process whose CPU time to report; may be repeated
     #[arg(long, value_name = "PID")]
     pub(crate) pid: Vec<u32>,
     /// Print the result as one line of JSON, and no progress
@@ -63,24 +64,24 @@ pub(crate) struct LoadArgs {
     pub(crate) json: bool,
 }
 
-/// How often each value of the key comes.
+/// The distribution of the values of the key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Spread {
-    /// All alike.
+    /// All values are equally frequent.
     Uniform,
-    /// The k-th as often as the first divided by k.
+    /// The frequency of the k-th value is proportional to 1/k.
     Zipf,
 }
 
-/// Why there is no result.
+/// The reason why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
-    /// The URL names no service.
-    #[error("{url} cannot be asked: {source}; write http://HOST:PORT")]
+    /// The service cannot be reached at the URL.
+    #[error("{url} cannot be reached: {source}; write http://HOST:PORT")]
     Url {
-        /// As written.
+        /// The URL as written.
         url: String,
-        /// What is wrong.
+        /// The cause.
         source: tonic::transport::Error,
     },
     /// A number must be at least one.
@@ -91,10 +92,10 @@ pub(crate) enum LoadError {
     System(#[from] std::io::Error),
 }
 
-/// Asks as `args` say.
+/// Runs the load generator.
 ///
 /// # Errors
-/// Arguments that make no sense, a service that cannot be connected to.
+/// Fails on invalid arguments, or if the service cannot be reached.
 pub(crate) fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     for (name, value) in [
         ("--connections", args.connections),

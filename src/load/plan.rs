@@ -1,4 +1,4 @@
-//! What to ask: requests over many values of a key, each as often as the spread says.
+//! The requests of a run: values of a key, drawn from the distribution.
 
 use bytes::Bytes;
 
@@ -6,13 +6,13 @@ use super::{LoadArgs, Spread};
 use tollgate::edge::pb::rate_limit_descriptor::Entry;
 use tollgate::edge::pb::{RateLimitDescriptor, RateLimitRequest};
 
-/// Makes requests.
+/// A generator of requests.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     domain: Bytes,
     key: Bytes,
     values: Vec<Bytes>,
-    /// For zipf: the share of the first i+1 values, rising to 1.
+    /// The cumulative distribution for zipf; empty for uniform.
     shares: Vec<f64>,
     descriptors: usize,
 }
@@ -32,7 +32,7 @@ impl Plan {
         }
     }
 
-    /// The next request, by `random`.
+    /// Draws the next request.
     pub(super) fn request(&self, random: &mut fastrand::Rng) -> RateLimitRequest {
         let descriptor = |_| {
             let value = self.values.get(self.pick(random)).cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a run found, as a table or as JSON.
+//! The report of a run, as a table or as JSON.
 
 use std::fmt;
 
@@ -7,34 +7,34 @@ use serde::Serialize;
 use super::LoadArgs;
 use super::drive::Outcome;
 
-/// What a run found. Latencies in milliseconds, from when a call was due.
+/// The report of a run. Latencies are in milliseconds, from the time at which a call was due.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
-    /// Seconds measured.
+    /// Duration of the measurement in seconds.
     pub(crate) seconds: f64,
-    /// Answers.
+    /// Number of answers.
     pub(crate) calls: u64,
     /// Answers per second.
     pub(crate) calls_per_second: f64,
     /// Descriptors decided per second.
     pub(crate) decisions_per_second: f64,
-    /// Answers that said over limit.
+    /// Number of answers OVER_LIMIT.
     pub(crate) over_limit: u64,
-    /// Calls that failed.
+    /// Number of failed calls.
     pub(crate) errors: u64,
-    /// Calls due that were not made, as too many were under way.
+    /// Number of calls that were due but not sent, because too many were in flight.
     pub(crate) missed: u64,
-    /// 50, 90, 99 and 99.9 per cent were faster than this, and the slowest.
+    /// Median latency.
     pub(crate) p50_ms: f64,
-    /// See `p50_ms`.
+    /// 90th percentile of latency.
     pub(crate) p90_ms: f64,
-    /// See `p50_ms`.
+    /// 99th percentile of latency.
     pub(crate) p99_ms: f64,
-    /// See `p50_ms`.
+    /// 99.9th percentile of latency.
     pub(crate) p999_ms: f64,
-    /// See `p50_ms`.
+    /// Maximum latency.
     pub(crate) max_ms: f64,
-    /// CPU seconds of each process asked for; none: it was not there.
+    /// CPU seconds by process; `None` if the process does not exist.
     pub(crate) cpu_seconds: Vec<(u32, Option<f64>)>,
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for Report {
         writeln!(f, "over limit   {:>12}", self.over_limit)?;
         writeln!(f, "errors       {:>12}", self.errors)?;
         if self.missed > 0 {
-            writeln!(f, "not made     {:>12}   too many under way", self.missed)?;
+            writeln!(f, "not sent     {:>12}   too many in flight", self.missed)?;
         }
         let latencies = [
             ("p50", self.p50_ms),
@@ -93,7 +93,7 @@ impl fmt::Display for Report {
                     "process {pid}: {cpu:.2} CPU s, {:.0} calls per CPU s",
                     self.calls as f64 / cpu.max(0.01)
                 )?,
-                None => writeln!(f, "process {pid}: not there")?,
+                None => writeln!(f, "process {pid}: does not exist")?,
             }
         }
         Ok(())

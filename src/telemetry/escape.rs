@@ -1,12 +1,12 @@
-//! Bytes from requests as text for people: logs, metadata, lists.
+//! Escaping of bytes from requests for display in logs, metadata and lists.
 //!
-//! Callers may send any bytes as keys and values. Shown raw, they could forge log lines or control a terminal.
-//! The text is for reading; it is not unambiguous, so it must not become a key.
+//! Callers may send any bytes as keys and values. Unescaped, they could forge log lines or control
+//! a terminal. The escaping is for readers: it is ambiguous, so the text must not be used as a key.
 
 use std::fmt::{self, Display, Write};
 
-/// `bytes` as text: a byte that is not part of valid UTF-8, and each byte of a control character, as `%` and
-/// two upper-case hexadecimal digits. The rest, `%` too, stays as it is.
+/// Displays `bytes` as text. Bytes that are not valid UTF-8, and the bytes of control characters,
+/// become `%` and two upper-case hexadecimal digits. All other text, including `%`, is unchanged.
 pub fn escape(bytes: &[u8]) -> impl Display + '_ {
     Escaped(bytes)
 }
@@ -34,7 +34,7 @@ impl Display for Escaped<'_> {
     }
 }
 
-/// Control characters, line breaks that are none of them, and marks that turn the direction of what follows.
+/// True for control characters, Unicode line separators and bidirectional controls.
 fn unsafe_to_show(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

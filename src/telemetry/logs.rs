@@ -1,7 +1,7 @@
-//! Log lines on standard error: text for people, JSON for machines, and a level that changes at run time.
+//! Log lines on standard error: text or JSON, with a level that can change at run time.
 //!
-//! Values from requests must be [escaped](super::escape::escape) by who logs them. No files, no rotation: that
-//! is the supervisor's job.
+//! Callers must [escape](super::escape::escape) values from requests. There are no log files and no
+//! rotation; that is the job of the supervisor.
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -26,30 +26,32 @@ section! {
     }
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Format {
-    /// Text when standard error is a terminal, else JSON.
+    /// Text if standard error is a terminal, otherwise JSON.
     #[default]
     Auto,
     /// One readable line per event; colours on a terminal, unless `NO_COLOR` is set.
     Text,
-    /// One flat JSON object per line: `timestamp`, `level`, `message`, the event's fields, `target`.
+    /// One flat JSON object per line: `timestamp`, `level`, `message`, the event's fields,
+    /// `target`.
     Json,
 }
 
 words!(Format { "auto" => Auto, "text" => Text, "json" => Json });
 
-/// What is logged: a level, or directives `TARGET=LEVEL` by commas.
+/// The log filter: a level, or directives `TARGET=LEVEL` separated by commas.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Level(Arc<str>);
 
 impl Level {
-    /// Checks `text`.
+    /// Parses a filter.
     ///
     /// # Errors
-    /// A bare word that is no level is refused, although it could be a target: it is more often a typing
-    /// error, and as a target it would log everything of it and nothing else.
+    /// Fails if the filter is malformed. Also fails on a bare word that is not a level: it could be
+    /// a target, but is usually a typo, and as a target it would log everything of it and nothing
+    /// of the rest.
     pub fn new(text: &str) -> Result<Self, LevelError> {
         let parts: Vec<_> = text.split(',').map(str::trim).collect();
         for part in &parts {
@@ -65,7 +67,7 @@ impl Level {
         }
     }
 
-    /// The text, without blanks around its parts.
+    /// The text of the filter, without blanks around its parts.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -98,7 +100,7 @@ impl Setting for Level {
     }
 }
 
-/// Why a level was not accepted.
+/// The reason why a filter was rejected.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum LevelError {
     /// A part is neither a level nor a directive.
@@ -112,31 +114,31 @@ pub enum LevelError {
     Ended,
 }
 
-/// Another subscriber was installed before.
+/// The error if a subscriber is already installed.
 #[derive(Debug, thiserror::Error)]
 #[error("logging was started before")]
 pub struct AlreadyStarted(#[source] tracing::subscriber::SetGlobalDefaultError);
 
-/// Changes what is logged while the process runs.
+/// Changes the log filter at run time.
 #[derive(Clone, Debug)]
 pub struct LogHandle(reload::Handle<EnvFilter, Registry>);
 
 impl LogHandle {
-    /// Logs at `level` from now on, in every thread. A refused level changes nothing.
+    /// Sets the log filter of all threads. An invalid filter changes nothing.
     pub fn set_level(&self, level: &str) -> Result<(), LevelError> {
         let level = Level::new(level)?;
         self.0.reload(level.filter()).map_err(|_| LevelError::Ended)
     }
 }
 
-/// Starts logging for the whole process, once.
+/// Starts logging for the process. May be called once.
 pub fn init(level: &Level, format: Format) -> Result<LogHandle, AlreadyStarted> {
     let (subscriber, handle) = subscriber(level, format, io::stderr().is_terminal(), io::stderr);
     tracing::subscriber::set_global_default(subscriber).map_err(AlreadyStarted)?;
     Ok(handle)
 }
 
-/// A subscriber that writes to `writer`, which is a terminal or not.
+/// Makes a subscriber that writes to `writer`; `terminal` says if that is a terminal.
 fn subscriber<W>(
     level: &Level,
     format: Format,
@@ -149,7 +151,7 @@ where
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let text = format == Format::Text || (format == Format::Auto && terminal);
     let lines = match (text, terminal) {
-        // The layer's own default honours NO_COLOR.
+        // The default of the layer honours NO_COLOR.
         (true, true) => lines.boxed(),
         (true, false) => lines.with_ansi(false).boxed(),
         (false, _) => {
@@ -169,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    /// Keeps what is written.
+    /// A writer that keeps its input.
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
 

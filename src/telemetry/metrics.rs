@@ -1,7 +1,8 @@
-//! Every instrument: name, unit and help in one place.
+//! All instruments: names, units and help texts.
 //!
-//! Labels take their values from policies and settings, never from requests; the one exception, rules that ask
-//! for it by `detailed_metric` or `value_to_metric`, is bounded by [`Metrics::detailed_rule`].
+//! Labels take their values from policies and settings, never from requests. The exception are
+//! rules with `detailed_metric` or `value_to_metric`; [`Metrics::detailed_rule`] bounds their
+//! series.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -30,10 +31,10 @@ section! {
     }
 }
 
-/// What the registry's text is, for the HTTP answer.
+/// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The outcome of a descriptor that passed; every rule has this series from the start.
+/// The outcome of a descriptor that passed. Every rule has this series from the start.
 const OK: &str = "ok";
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -63,28 +64,28 @@ struct ResultLabel {
     result: &'static str,
 }
 
-/// The counters of one rule: descriptors decided by it, by outcome.
+/// The counters of one rule: descriptors decided, by outcome.
 #[derive(Clone, Debug)]
 pub struct RuleMetrics {
     /// Passed.
     pub ok: Counter,
     /// Over its limit.
     pub over_limit: Counter,
-    /// Over its limit, and let pass as the rule is in shadow mode.
+    /// Over its limit, but passed because of shadow mode.
     pub shadowed: Counter,
 }
 
-/// What limits a descriptor that no rule matches.
+/// The source of the limit of a descriptor that no rule matches.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Unruled {
-    /// The override that it brings along.
+    /// The override in the descriptor.
     Override,
-    /// The client that it is.
+    /// The client that the descriptor names.
     Client,
 }
 
 impl Unruled {
-    /// What stands in the place of a rule.
+    /// The value of the label `rule`.
     const fn label(self) -> &'static str {
         match self {
             Self::Override => "(override)",
@@ -93,14 +94,15 @@ impl Unruled {
     }
 }
 
-/// Every instrument of the process.
+/// The instruments of the process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     decisions: Family<DecisionLabels, Counter>,
-    /// By domain, as requests call it: policies or clients name each.
+    /// Counters by domain, one map per [`Unruled`]. Bounded, because only domains with policies or
+    /// clients get one.
     unruled: [RwLock<HashMap<Box<[u8]>, RuleMetrics>>; 2],
-    /// Series that requests have made, and how many there may be.
+    /// The number of series with labels from requests; at most `max_detailed`.
     detailed: Mutex<usize>,
     max_detailed: usize,
     /// Requests answered OK.
@@ -109,20 +111,20 @@ pub struct Metrics {
     pub requests_over_limit: ShardedCounter,
     /// Requests answered with a gRPC error: no domain or no descriptors.
     pub requests_invalid: ShardedCounter,
-    /// Time to decide, without the network.
+    /// Time to decide a request, without the network.
     pub decision_duration: DurationHistogram,
     store_errors: Family<Kind, Counter>,
-    /// Claims let pass for want of a store.
+    /// Claims allowed because the store failed.
     pub degraded_allowed: ShardedCounter,
-    /// Claims refused for want of a store.
+    /// Claims denied because the store failed.
     pub degraded_denied: ShardedCounter,
-    /// Requests denied by what was remembered, without the store.
+    /// Requests denied by the deny cache, without the store.
     pub remembered_denials: ShardedCounter,
     /// Hits admitted from leases, without the store.
     pub leased_hits: ShardedCounter,
-    /// Leased hits that nobody spent in time.
+    /// Leased hits that were not spent before their lease ended.
     pub stranded_hits: ShardedCounter,
-    /// Requests of domains that no policy and no client names.
+    /// Requests for domains that no policy and no client names.
     pub unknown_domain: ShardedCounter,
     /// Requests larger than the bounds.
     pub out_of_bounds: ShardedCounter,
@@ -130,7 +132,7 @@ pub struct Metrics {
     pub policy_version: Gauge,
     /// Reloads that put new policies in force.
     pub reloads_ok: Counter,
-    /// Reloads refused for their faults.
+    /// Reloads rejected because of faults.
     pub reloads_failed: Counter,
     /// 1 when the last reload was put in force.
     pub last_reload_successful: Gauge,
@@ -144,26 +146,27 @@ pub struct Metrics {
     pub store_up: Gauge,
     /// Counters held in memory.
     pub memory_counters: Gauge,
-    /// Stored states of a format that this version does not read; they count as empty.
+    /// Stored states in a format that this version cannot read. They count as empty.
     pub unreadable_states: Counter<u64, AtomicU64>,
     /// Connections accepted.
     pub connections: Counter,
-    /// Connections closed at once, for there were too many.
+    /// Connections closed at once because of a bound.
     pub connections_refused: Counter,
     /// Policies applied at run time that do not compile and are left out.
     pub faulty_policies: Gauge,
     /// Records of the registry that could not be read and were skipped.
     pub unreadable_records: Counter,
-    /// The revision of the registry that is in force; 0 while everything is read.
+    /// The revision of the registry that is in force; 0 during a full read.
     pub registry_revision: Gauge,
     /// 1 while the registry can be reached.
     pub registry_up: Gauge,
-    /// Clients in force, and those that expired a moment ago.
+    /// Clients, including recently expired ones.
     pub clients: Gauge,
 }
 
 impl Metrics {
-    /// All instruments, at zero; at most `max_detailed` series whose labels come from requests.
+    /// Makes the instruments, all at zero. At most `max_detailed` series may have labels from
+    /// requests.
     pub fn new(max_detailed: usize) -> Self {
         let mut made = Self {
             registry: Registry::with_prefix("tollgate"),
@@ -228,12 +231,12 @@ impl Metrics {
         );
         registry.register(
             "unknown_domain_requests",
-            "Requests of domains that no policy and no client names; they pass",
+            "Requests for domains that no policy and no client names; they pass",
             self.unknown_domain.clone(),
         );
         registry.register(
             "out_of_bounds_requests",
-            "Requests larger than the bounds; they are over their limit",
+            "Requests beyond the bounds; they are over limit",
             self.out_of_bounds.clone(),
         );
     }
@@ -242,7 +245,7 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register(
             "store_errors",
-            "Requests the store left open, by kind of failure",
+            "Requests that the store did not decide, by kind of failure",
             self.store_errors.clone(),
         );
         let degraded: Family<AnswerLabel, ShardedCounter> = Family::default();
@@ -255,7 +258,7 @@ impl Metrics {
         );
         registry.register(
             "remembered_denials",
-            "Requests denied by what was remembered of the last second, without the store",
+            "Requests denied by the deny cache, without the store",
             self.remembered_denials.clone(),
         );
         registry.register(
@@ -265,10 +268,14 @@ impl Metrics {
         );
         registry.register(
             "stranded_hits",
-            "Leased hits that were not spent in time",
+            "Leased hits that were not spent before their lease ended",
             self.stranded_hits.clone(),
         );
-        registry.register("store_up", "1 while the store can be reached", self.store_up.clone());
+        registry.register(
+            "store_up",
+            "1 while all connections to the store are up",
+            self.store_up.clone(),
+        );
         registry.register(
             "memory_counters",
             "Counters held in the memory of this process",
@@ -276,7 +283,7 @@ impl Metrics {
         );
         registry.register(
             "unreadable_states",
-            "Stored counters of a format this version does not read; they count as empty",
+            "Stored counters in a format that this version cannot read; they count as empty",
             self.unreadable_states.clone(),
         );
     }
@@ -313,12 +320,12 @@ impl Metrics {
         registry.register("connections", "Connections accepted", self.connections.clone());
         registry.register(
             "connections_refused",
-            "Connections closed at once, beyond the bounds of their listener",
+            "Connections closed at once because of a bound of their listener",
             self.connections_refused.clone(),
         );
         registry.register(
             "build",
-            "The version that is running",
+            "The running version",
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
     }
@@ -327,12 +334,12 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register(
             "registry_up",
-            "1 while the registry of what operators change can be reached",
+            "1 while the registry of operators' changes is reachable",
             self.registry_up.clone(),
         );
         registry.register(
             "registry_revision",
-            "The revision of the registry that is in force; 0 while everything is read",
+            "Revision of the registry in force; 0 during a full read",
             self.registry_revision.clone(),
         );
         registry.register(
@@ -368,7 +375,8 @@ impl Metrics {
         metrics
     }
 
-    /// The counters of a label made of a request's values; none when there are as many such labels as there may be.
+    /// The counters of a rule label with values from a request. `None` if `max_detailed` is
+    /// reached.
     pub fn detailed_rule(&self, domain: &str, rule: &str) -> Option<RuleMetrics> {
         let labels =
             DecisionLabels { domain: domain.to_owned(), rule: rule.to_owned(), outcome: OK };
@@ -382,16 +390,16 @@ impl Metrics {
         Some(self.rule(domain, rule))
     }
 
-    /// The counter of failures such as `failure`.
+    /// The counter of failures of the kind of `failure`.
     pub fn store_errors(&self, failure: &StoreError) -> Counter {
         self.store_errors.get_or_create_owned(&Kind { kind: failure.kind() })
     }
 
-    /// All of it in the OpenMetrics text format; see [`CONTENT_TYPE`].
+    /// Renders all instruments in the OpenMetrics text format; see [`CONTENT_TYPE`].
     pub fn render(&self) -> String {
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
-            let _ = writeln!(text, "# the metrics cannot be written");
+            let _ = writeln!(text, "# the metrics cannot be rendered");
         }
         text
     }

@@ -1,4 +1,4 @@
-//! What tollgate tells of itself: metrics and logs.
+//! Metrics, logs, and safe text for both.
 
 pub mod escape;
 pub mod logs;

@@ -1,7 +1,7 @@
-//! Counters and histograms that no two cores write: each thread has a shard, and a scrape sums them.
+//! Sharded counters and histograms: each thread writes its own shard, and a scrape sums the shards.
 //!
-//! The client library's histogram is a mutex for the whole process, and a plain counter a cache line that all cores
-//! write. Decisions take neither.
+//! The histogram of prometheus-client has a mutex for the whole process, and its counter is one
+//! cache line that all cores write. Both are too slow for decisions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// Threads beside those of the cores: control, its workers, the one that starts.
+/// Threads other than those of the cores: the main thread, control, and its workers.
 const OTHER_THREADS: usize = 4;
 const MAX_SHARDS: usize = 64;
 
-/// A value on cache lines of its own: two, as processors fetch lines in pairs.
+/// A value on its own pair of cache lines. A pair, because processors prefetch lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Padded<T>(T);
 
-/// One value per thread, as far as there are shards; threads beyond share one.
+/// One value per thread. If there are more threads than shards, threads share a shard.
 #[derive(Debug)]
 struct Shards<T>(Arc<[Padded<T>]>);
 
@@ -49,14 +49,14 @@ impl<T> Shards<T> {
     }
 }
 
-/// The number of this thread: 0, 1, ... in the order in which threads first ask.
+/// The number of this thread, counted from 0 in the order of first use.
 fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed));
     NUMBER.with(|number| *number)
 }
 
-/// A count that only grows.
+/// A counter.
 #[derive(Clone, Debug)]
 pub struct ShardedCounter(Shards<AtomicU64>);
 
@@ -97,13 +97,13 @@ impl EncodeMetric for ShardedCounter {
     }
 }
 
-/// Buckets of a histogram, the one without an upper bound included.
+/// The number of buckets of a histogram, including the one without an upper bound.
 const BUCKETS: usize = 16;
-/// The upper bound of the first bucket in nanoseconds, 10 µs; each next one is twice as large, up to 164 ms. Below the
-/// first nothing is slow; above the last Envoy has given up.
+/// The upper bound of the first bucket: 10 µs. Each following bound is twice as large, up to 164
+/// ms, which is above the usual timeout of Envoy.
 const FIRST_NANOS: u64 = 10_000;
 
-/// Durations, by buckets from 10 µs to 164 ms.
+/// A histogram of durations with buckets from 10 µs to 164 ms.
 #[derive(Clone, Debug)]
 pub struct DurationHistogram(Shards<HistogramShard>);
 
