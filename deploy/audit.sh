@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks the dependencies against deny.toml. Bans, licences and sources need no network once cargo-deny is installed.
-# Advisories need their database from github.com: where it cannot be fetched they are skipped with a line that says
-# so, or, with REQUIRE_ADVISORIES set, the run fails.
+# Checks the dependencies against deny.toml. Bans, licences and sources need no network once
+# cargo-deny is installed. Advisories need their database from github.com. If it cannot be fetched,
+# they are skipped with a message, or, with REQUIRE_ADVISORIES set, the run fails.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/.tools/bin:$PATH"

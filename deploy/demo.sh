@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The whole stack on this machine without containers: Redis, two tollgates that share it, three backends, Envoy.
-# Waits until each is ready, prints what to try, and stops everything on Ctrl-C or when one of them ends.
-# docker-compose.yml is its twin: tests/deploy compares the two and deploy/envoy/envoy.yaml with each other.
+# The whole stack on this machine without containers: Redis, two tollgates that share it, three
+# backends, Envoy. Waits until each is ready, prints what to try, and stops everything on Ctrl-C or
+# when one of them ends. docker-compose.yml describes the same stack; tests/deploy compares both and
+# deploy/envoy/envoy.yaml.
 # DEMO_BIN=DIR takes tollgate and sample-backend from DIR instead of building them.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,7 +17,7 @@ TOLLGATE_HTTP=(127.0.0.1:8080 127.0.0.1:8090)
 BACKENDS=(127.0.0.1:9001 127.0.0.1:9002 127.0.0.1:9003)
 POLICIES=deploy/policies/edge.yaml
 ENVOY_CONFIG=deploy/envoy/envoy.yaml
-# What operators send to change limits. Anybody may read it here: it is for trying out.
+# The token of operators. Public, because the demo is for trials only.
 ADMIN_TOKEN=demo
 BIN=${DEMO_BIN:-target/release}
 
@@ -48,8 +49,8 @@ need_free_port() {
 start() {
     local name=$1
     shift
-    # With job control each child has a process group of its own, so that Ctrl-C reaches this script alone and it
-    # decides the order in which things stop.
+    # With job control each child has its own process group. Ctrl-C then reaches only this script,
+    # which stops the children in order.
     set -m
     "$@" </dev/null >"$logs/$name.log" 2>"$logs/$name.err" &
     set +m
@@ -90,7 +91,7 @@ await() {
     say "  ready  $what"
 }
 
-# Envoy's own view: how many members of a cluster are healthy.
+# The number of healthy members of a cluster, as Envoy sees it.
 healthy() {
     curl -fsS -m 1 "http://$ENVOY_ADMIN/stats?filter=^cluster.$1.membership_healthy$" | grep -qx ".*: $2"
 }
@@ -100,7 +101,7 @@ stop() {
     trap '' INT TERM HUP
     trap - EXIT
     if [ "${#pids[@]}" -gt 0 ]; then say "stopping: ${names[*]}"; fi
-    # Who asks goes before who answers, so that nobody's last requests fail.
+    # Clients stop before their servers, so that no request in flight fails.
     end_all "$deadline" envoy
     end_all "$deadline" 'tollgate-*'
     end_all "$deadline" '*'
@@ -108,14 +109,15 @@ stop() {
     exit "$status"
 }
 
-# end_all DEADLINE PATTERN: terminates the children whose names match and waits for them, at the deadline by force.
+# end_all DEADLINE PATTERN: terminates the children whose names match and waits for them; kills them
+# at the deadline.
 end_all() {
     local i
     for i in "${!pids[@]}"; do
         # shellcheck disable=SC2053 # the right side is a pattern
         if [[ ${names[$i]} == $2 ]] && running "${pids[$i]}"; then
             kill -TERM "${pids[$i]}" 2>/dev/null || true
-            # A child that was frozen for a try has to wake up to end.
+            # A child stopped by SIGSTOP must continue in order to exit.
             kill -CONT "${pids[$i]}" 2>/dev/null || true
         fi
     done
@@ -131,7 +133,7 @@ end_all() {
     done
 }
 
-# Redis keeps what operators change: it says that a write is done when it is on the disk.
+# Redis stores the registry, so it acknowledges a write only after fsync.
 start_redis() {
     mkdir "$logs/redis-data"
     start redis redis-server --bind "${REDIS%:*}" --port "${REDIS##*:}" --save '' --appendonly yes \
@@ -152,7 +154,7 @@ start_backends() {
     done
 }
 
-# The token goes by the environment: a command line is there for everybody to see.
+# The token is passed in the environment, because all users can read command lines.
 start_tollgates() {
     local i
     for i in "${!TOLLGATE_GRPC[@]}"; do
@@ -167,7 +169,7 @@ start_tollgates() {
 }
 
 start_envoy() {
-    # The shipped file listens on every interface, as a container has to; here loopback is enough.
+    # The shipped file listens on every interface, as in a container; the demo uses loopback.
     sed "s/address: 0\.0\.0\.0, port_value: ${EDGE##*:}/address: ${EDGE%:*}, port_value: ${EDGE##*:}/" \
         "$ENVOY_CONFIG" >"$logs/envoy.yaml"
     start envoy envoy -c "$logs/envoy.yaml" --disable-hot-restart --concurrency 2 --log-level warning \

