@@ -12,6 +12,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct Timestamp(u64);
 
 impl Timestamp {
+    /// 1970-01-01 00:00 UTC.
+    pub const EPOCH: Self = Self(0);
+
     /// The point `micros` microseconds after 1970-01-01 00:00 UTC.
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
@@ -20,6 +23,31 @@ impl Timestamp {
     /// Microseconds since 1970-01-01 00:00 UTC.
     pub const fn as_micros(self) -> u64 {
         self.0
+    }
+
+    /// The point `micros` microseconds later. Saturates.
+    pub const fn plus_micros(self, micros: u64) -> Self {
+        Self(self.0.saturating_add(micros))
+    }
+
+    /// The point `micros` microseconds earlier. Saturates.
+    pub const fn minus_micros(self, micros: u64) -> Self {
+        Self(self.0.saturating_sub(micros))
+    }
+
+    /// Microseconds from `earlier` to this point; zero if `earlier` is later.
+    pub const fn micros_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// Microseconds from `earlier` to this point; `None` if `earlier` is later.
+    pub const fn checked_micros_since(self, earlier: Self) -> Option<u64> {
+        self.0.checked_sub(earlier.0)
+    }
+
+    /// The latest multiple of `micros` microseconds since 1970 that is not after this point.
+    pub const fn floor(self, micros: u64) -> Self {
+        Self(self.0 - self.0 % micros)
     }
 }
 

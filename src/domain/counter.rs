@@ -32,7 +32,6 @@ impl Counter {
     /// The clamped state is written even when the request is denied, because the reported
     /// `retry_after` is relative to it.
     pub fn clamp_to_clock(&mut self, limit: &Limit, now: Timestamp) {
-        let now = now.as_micros();
         match self {
             Self::Empty => {}
             _ if limit.is_blocked() => {}
@@ -61,7 +60,6 @@ impl Counter {
         if limit.is_blocked() {
             return blocked(hits);
         }
-        let now = now.as_micros();
         let reading;
         *self = match (limit.algorithm(), std::mem::take(self)) {
             (Algorithm::TokenBucket { .. }, before) => {
@@ -91,12 +89,12 @@ impl Counter {
 
     /// The time at which the counter is empty and may be dropped, if the clock does not step back.
     pub fn empty_at(&self, limit: &Limit) -> Timestamp {
-        Timestamp::from_micros(match self {
-            Self::Empty => 0,
+        match self {
+            Self::Empty => Timestamp::EPOCH,
             Self::TokenBucket(state) => state.empty_at(),
             Self::SlidingWindow(state) => state.empty_at(limit),
             Self::FixedWindow(state) => state.empty_at(limit),
-        })
+        }
     }
 }
 

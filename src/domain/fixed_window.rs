@@ -4,27 +4,28 @@
 
 use std::time::Duration;
 
-use super::SATURATION;
 use super::limit::Limit;
 use super::reading::{Hits, Reading};
+use super::{SATURATION, Timestamp};
 
 /// The hits counted in one window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct WindowCount {
-    /// The start of the window in microseconds since 1970, a multiple of the period.
-    pub start: u64,
+    /// The start of the window, a multiple of the period since 1970.
+    pub start: Timestamp,
     /// Hits counted in it.
     pub count: u64,
 }
 
 impl WindowCount {
     /// Clamps a window that begins later than the next one: the clock has stepped back.
-    pub(super) fn clamp_to_clock(&mut self, limit: &Limit, now: u64) {
-        self.start = self.start.min(now - now % limit.period_micros() + limit.period_micros());
+    pub(super) fn clamp_to_clock(&mut self, limit: &Limit, now: Timestamp) {
+        let period = limit.period_micros();
+        self.start = self.start.min(now.floor(period).plus_micros(period));
     }
 
-    pub(super) fn empty_at(&self, limit: &Limit) -> u64 {
-        self.start.saturating_add(limit.period_micros())
+    pub(super) fn empty_at(&self, limit: &Limit) -> Timestamp {
+        self.start.plus_micros(limit.period_micros())
     }
 }
 
@@ -33,9 +34,9 @@ pub(super) fn step(
     state: &mut Option<WindowCount>,
     limit: &Limit,
     hits: Hits,
-    now: u64,
+    now: Timestamp,
 ) -> Reading {
-    let start = now - now % limit.period_micros();
+    let start = now.floor(limit.period_micros());
     let current = state.filter(|state| state.start >= start && state.count > 0);
     let mut window = current.unwrap_or(WindowCount { start, count: 0 });
     let passed = match hits {
@@ -55,7 +56,7 @@ pub(super) fn step(
             passed
         }
     };
-    let ends_in = window.start + limit.period_micros() - now;
+    let ends_in = window.empty_at(limit).micros_since(now);
     reading(limit, hits, passed, window.count, ends_in)
 }
 

@@ -18,6 +18,9 @@
 //! This module is arithmetic only. `limiter/layers/leases.rs` decides when to ask for a lease, and
 //! of what size.
 
+use std::time::Duration;
+
+use super::Timestamp;
 use super::limit::Span;
 
 /// The longest `ttl` in microseconds.
@@ -33,8 +36,8 @@ pub struct LeaseAsk {
     pub tokens: u64,
     /// The maximum of outstanding tokens of the bucket, including these.
     pub most: u64,
-    /// The time to spend them in microseconds, 1 to [`MAX_TTL_US`].
-    pub ttl: u64,
+    /// The time to spend them, 1 to [`MAX_TTL_US`] microseconds.
+    pub ttl: Duration,
     /// An earlier lease whose holder has stopped spending.
     pub finished: Option<Lease>,
 }
@@ -44,8 +47,8 @@ pub struct LeaseAsk {
 pub struct Lease {
     /// The number of tokens granted.
     pub tokens: u64,
-    /// The time until which the store counts them as outstanding, in microseconds since 1970.
-    pub until: u64,
+    /// The time until which the store counts them as outstanding.
+    pub until: Timestamp,
 }
 
 /// The outstanding tokens of a bucket, at most two expiries, measured by the time they take to
@@ -61,8 +64,8 @@ pub struct Outstanding {
 /// Tokens that expire together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Slot {
-    /// The expiry in microseconds since 1970.
-    pub until: u64,
+    /// The expiry.
+    pub until: Timestamp,
     /// The time that the tokens take to refill.
     pub tokens: Span,
 }
@@ -80,7 +83,7 @@ impl Outstanding {
 
     /// Removes the tokens that have expired at `now`. Returns the time until the bucket is full:
     /// `lag`, or more if the floor is higher.
-    pub(super) fn expire(&mut self, lag: Span, rate: u32, now: u64) -> Span {
+    pub(super) fn expire(&mut self, lag: Span, rate: u32, now: Timestamp) -> Span {
         let mut lag = lag;
         if self.early.has_expired(now) {
             lag = lag.max(self.early.full_in(self.total(rate), now));
@@ -95,7 +98,7 @@ impl Outstanding {
 
     /// Removes the tokens of a lease that was reported as finished. The caller has already written
     /// the floor into the state of the bucket.
-    pub(super) fn finish(&mut self, until: u64, tokens: Span, rate: u32) {
+    pub(super) fn finish(&mut self, until: Timestamp, tokens: Span, rate: u32) {
         if let Some(slot) = [&mut self.early, &mut self.late].into_iter().find(|s| s.until == until)
         {
             slot.tokens = slot.tokens.minus(tokens, rate);
@@ -103,10 +106,17 @@ impl Outstanding {
     }
 
     /// Adds a lease and returns its expiry.
-    pub(super) fn add(&mut self, tokens: Span, ttl: u64, rate: u32, now: u64) -> u64 {
+    pub(super) fn add(
+        &mut self,
+        tokens: Span,
+        ttl: Duration,
+        rate: u32,
+        now: Timestamp,
+    ) -> Timestamp {
+        let ttl = ttl.as_micros() as u64;
         // After a change to a shorter ttl, the new lease expires with the existing ones: later than
         // needed, which is safe.
-        let until = (now - now % ttl + 2 * ttl).max(self.late.until);
+        let until = now.floor(ttl).plus_micros(2 * ttl).max(self.late.until);
         if until == self.late.until {
             self.late.tokens = self.late.tokens.plus(tokens, rate);
         } else {
@@ -128,13 +138,13 @@ impl Outstanding {
     }
 
     /// True if an expiry is later than any that could be written at `now`.
-    pub(super) fn is_beyond(&self, now: u64) -> bool {
-        self.late.until > now + MAX_OUTSTANDING_US
+    pub(super) fn is_beyond(&self, now: Timestamp) -> bool {
+        self.late.until > now.plus_micros(MAX_OUTSTANDING_US)
     }
 
     /// Clamps the expiries that are [beyond the maximum](Self::is_beyond).
-    pub(super) fn clamped(mut self, now: u64) -> Self {
-        let latest = now + MAX_OUTSTANDING_US;
+    pub(super) fn clamped(mut self, now: Timestamp) -> Self {
+        let latest = now.plus_micros(MAX_OUTSTANDING_US);
         self.early.until = self.early.until.min(latest);
         self.late.until = self.late.until.min(latest);
         self
@@ -142,21 +152,21 @@ impl Outstanding {
 
     /// The whole microsecond at which all outstanding tokens have expired and refilled, if no more
     /// hits are charged.
-    pub(super) fn full_at(&self, rate: u32) -> u64 {
-        let ends = |slot: Slot, tokens: Span| slot.until.saturating_add(tokens.micros);
+    pub(super) fn full_at(&self, rate: u32) -> Timestamp {
+        let ends = |slot: Slot, tokens: Span| slot.until.plus_micros(tokens.micros);
         ends(self.early, self.total(rate)).max(ends(self.late, self.late.tokens))
     }
 }
 
 impl Slot {
-    fn has_expired(&self, now: u64) -> bool {
+    fn has_expired(&self, now: Timestamp) -> bool {
         self.tokens != Span::default() && self.until <= now
     }
 
     /// The time until a bucket is full that cannot be full earlier than `outstanding` after this
     /// expiry.
-    fn full_in(&self, outstanding: Span, now: u64) -> Span {
-        match (self.until + outstanding.micros).checked_sub(now) {
+    fn full_in(&self, outstanding: Span, now: Timestamp) -> Span {
+        match self.until.plus_micros(outstanding.micros).checked_micros_since(now) {
             Some(micros) => Span { micros, remainder: outstanding.remainder },
             None => Span::default(),
         }

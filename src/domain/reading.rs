@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Timestamp;
+
 /// The effect of a claim on its counter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Hits {
@@ -37,7 +39,7 @@ pub struct Reading {
     pub retry_after: Option<Duration>,
     /// The time until no hit counts as used.
     pub reset_after: Duration,
-    /// The end of the lease that the claim asked for, in microseconds since 1970. The lease is
-    /// granted if the charge stands, and the store counts it as outstanding until this time.
-    pub leased_until: Option<u64>,
+    /// The expiry of the lease that the claim asked for; `None` if it was not granted. The lease is
+    /// valid if the charge stands.
+    pub leased_until: Option<Timestamp>,
 }

@@ -9,15 +9,15 @@
 
 use std::time::Duration;
 
-use super::SATURATION;
 use super::limit::{Algorithm, Limit};
 use super::reading::{Hits, Reading};
+use super::{SATURATION, Timestamp};
 
 /// Hits that leave the window together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Run {
-    /// The time of its newest hit, in microseconds since 1970.
-    pub newest: u64,
+    /// The time of its newest hit.
+    pub newest: Timestamp,
     /// The number of hits, at least one.
     pub hits: u64,
 }
@@ -30,40 +30,42 @@ pub struct WindowLog {
 }
 
 impl WindowLog {
-    pub(super) fn empty_at(&self, limit: &Limit) -> u64 {
-        self.runs.last().map_or(0, |run| run.newest.saturating_add(limit.period_micros()))
+    pub(super) fn empty_at(&self, limit: &Limit) -> Timestamp {
+        self.runs
+            .last()
+            .map_or(Timestamp::EPOCH, |run| run.newest.plus_micros(limit.period_micros()))
     }
 
     /// Clamps the log after the clock stepped back: the newest run moves to now, and the distances
     /// between runs stay.
-    pub(super) fn clamp_to_clock(&mut self, now: u64) {
-        let ahead = self.runs.last().map_or(0, |run| run.newest.saturating_sub(now));
+    pub(super) fn clamp_to_clock(&mut self, now: Timestamp) {
+        let ahead = self.runs.last().map_or(0, |run| run.newest.micros_since(now));
         if ahead > 0 {
-            self.runs.iter_mut().for_each(|run| run.newest = run.newest.saturating_sub(ahead));
+            self.runs.iter_mut().for_each(|run| run.newest = run.newest.minus_micros(ahead));
         }
     }
 
     /// The runs still in the window.
-    fn live(&self, limit: &Limit, now: u64) -> &[Run] {
+    fn live(&self, limit: &Limit, now: Timestamp) -> &[Run] {
         self.runs.get(self.gone(limit, now)..).unwrap_or_default()
     }
 
     /// The number of runs that have left the window.
-    fn gone(&self, limit: &Limit, now: u64) -> usize {
-        let gone = |run: &&Run| run.newest.saturating_add(limit.period_micros()) <= now;
+    fn gone(&self, limit: &Limit, now: Timestamp) -> usize {
+        let gone = |run: &&Run| run.newest.plus_micros(limit.period_micros()) <= now;
         self.runs.iter().take_while(gone).count()
     }
 
     /// Drops the runs that have left the window.
-    fn slide(&mut self, limit: &Limit, now: u64) {
+    fn slide(&mut self, limit: &Limit, now: Timestamp) {
         self.runs.drain(..self.gone(limit, now));
     }
 
-    fn charge(&mut self, limit: &Limit, hits: u64, now: u64) {
+    fn charge(&mut self, limit: &Limit, hits: u64, now: Timestamp) {
         let width = limit.run_width();
         let full = self.runs.len() > slots(limit);
         match self.runs.last_mut() {
-            Some(run) if full || run.newest / width == now / width => {
+            Some(run) if full || run.newest.floor(width) == now.floor(width) => {
                 run.newest = now;
                 run.hits += hits;
             }
@@ -84,15 +86,15 @@ impl WindowLog {
 }
 
 /// The time at which `hits` more fit into a window of these runs, if no other hits are charged.
-fn fits_at(runs: &[Run], limit: &Limit, hits: u64) -> u64 {
+fn fits_at(runs: &[Run], limit: &Limit, hits: u64) -> Timestamp {
     let mut left = total(runs);
     for run in runs {
         left -= run.hits;
         if left.saturating_add(hits) <= limit.capacity() {
-            return run.newest.saturating_add(limit.period_micros());
+            return run.newest.plus_micros(limit.period_micros());
         }
     }
-    0
+    Timestamp::EPOCH
 }
 
 fn total(runs: &[Run]) -> u64 {
@@ -101,7 +103,7 @@ fn total(runs: &[Run]) -> u64 {
 
 /// Decides and charges one claim. No runs is an empty window. Runs that have left the window are
 /// dropped with the next write.
-pub(super) fn step(state: &mut WindowLog, limit: &Limit, hits: Hits, now: u64) -> Reading {
+pub(super) fn step(state: &mut WindowLog, limit: &Limit, hits: Hits, now: Timestamp) -> Reading {
     let used = total(state.live(limit, now));
     let passed = match hits {
         Hits::Refund(given) => {
@@ -121,8 +123,8 @@ pub(super) fn step(state: &mut WindowLog, limit: &Limit, hits: Hits, now: u64) -
         }
     };
     let live = state.live(limit, now);
-    let fits_in = if passed { 0 } else { fits_at(live, limit, hits.needed()).saturating_sub(now) };
-    let empty_in = state.empty_at(limit).saturating_sub(now);
+    let fits_in = if passed { 0 } else { fits_at(live, limit, hits.needed()).micros_since(now) };
+    let empty_in = state.empty_at(limit).micros_since(now);
     reading(limit, hits, passed, total(live), fits_in, empty_in)
 }
 

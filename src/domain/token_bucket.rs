@@ -19,16 +19,16 @@
 
 use std::time::Duration;
 
-use super::SATURATION;
 use super::lease::{LeaseAsk, Outstanding};
 use super::limit::{Limit, Reach, Span};
 use super::reading::{Hits, Reading};
+use super::{SATURATION, Timestamp};
 
 /// A bucket, as the time at which it is full.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bucket {
-    /// Whole microseconds since 1970.
-    pub full_at: u64,
+    /// The time, rounded down to whole microseconds.
+    pub full_at: Timestamp,
     /// The fraction in `rate`-ths of a microsecond; less than `rate`.
     pub remainder: u32,
     /// The requests per period of the limit that wrote the state; at least 1.
@@ -42,10 +42,11 @@ pub struct Bucket {
 impl Bucket {
     /// Clamps a state beyond the reach of its writer: the clock has stepped back. `limit` supplies
     /// the period, and the exact ceiling if it is the writer.
-    pub(super) fn clamp_to_clock(&mut self, limit: &Limit, now: u64) {
+    pub(super) fn clamp_to_clock(&mut self, limit: &Limit, now: Timestamp) {
         let furthest = limit.furthest(self.reach, self.rate);
         if self.ahead(now).is_some_and(|ahead| ahead > furthest) {
-            (self.full_at, self.remainder) = (now + furthest.micros, furthest.remainder as u32);
+            self.full_at = now.plus_micros(furthest.micros);
+            self.remainder = furthest.remainder as u32;
         }
         if let Some(outstanding) = self.outstanding.as_mut().filter(|leased| leased.is_beyond(now))
         {
@@ -55,9 +56,9 @@ impl Bucket {
 
     /// A bucket that will be full in `lag`. A lag above the ceiling of `limit` was written by a
     /// larger limit, whose reach is `before`.
-    fn at(lag: Span, leased: Outstanding, before: Reach, limit: &Limit, now: u64) -> Self {
+    fn at(lag: Span, leased: Outstanding, before: Reach, limit: &Limit, now: Timestamp) -> Self {
         Self {
-            full_at: now + lag.micros,
+            full_at: now.plus_micros(lag.micros),
             remainder: lag.remainder as u32,
             rate: limit.requests(),
             reach: if lag > limit.ceiling() { before } else { limit.reach() },
@@ -71,21 +72,21 @@ impl Bucket {
         leased: Outstanding,
         before: Reach,
         limit: &Limit,
-        now: u64,
+        now: Timestamp,
     ) -> Option<Self> {
         let used = lag != Span::default() || !leased.is_empty();
         used.then(|| Self::at(lag, leased, before, limit, now))
     }
 
     /// The time until the bucket is full, at the rate it was written with. `None` if it is full.
-    fn ahead(&self, now: u64) -> Option<Span> {
-        let micros = self.full_at.checked_sub(now)?;
+    fn ahead(&self, now: Timestamp) -> Option<Span> {
+        let micros = self.full_at.checked_micros_since(now)?;
         Some(Span { micros, remainder: self.remainder.into() })
     }
 
     /// The time until the bucket is full and the outstanding tokens, converted to the rate of
     /// `limit`. Up to `now` the bucket refills at the rate it was written with.
-    fn view(&self, limit: &Limit, now: u64) -> (Span, Outstanding) {
+    fn view(&self, limit: &Limit, now: Timestamp) -> (Span, Outstanding) {
         let ahead = self.ahead(now);
         let Some(outstanding) = &self.outstanding else {
             let lag = ahead.map_or_else(Span::default, |ahead| self.converted(ahead, limit));
@@ -110,10 +111,11 @@ impl Bucket {
 
     /// The first whole microsecond at which the bucket is full at every rate and has no tokens on
     /// lease.
-    pub(super) fn empty_at(&self) -> u64 {
-        let leased = self.outstanding.as_ref().map_or(0, |leased| leased.full_at(self.rate));
+    pub(super) fn empty_at(&self) -> Timestamp {
+        let leased =
+            self.outstanding.as_ref().map_or(Timestamp::EPOCH, |leased| leased.full_at(self.rate));
         // One more microsecond, because a conversion to another rate rounds up at `full_at` itself.
-        self.full_at.max(leased).saturating_add(1)
+        self.full_at.max(leased).plus_micros(1)
     }
 }
 
@@ -123,7 +125,7 @@ pub(super) fn step(
     limit: &Limit,
     hits: Hits,
     ask: Option<&LeaseAsk>,
-    now: u64,
+    now: Timestamp,
 ) -> Reading {
     let (mut lag, mut leased) =
         state.as_ref().map_or_else(Default::default, |state| state.view(limit, now));
@@ -161,8 +163,8 @@ fn lease(
     leased: &mut Outstanding,
     limit: &Limit,
     ask: &LeaseAsk,
-    now: u64,
-) -> Option<u64> {
+    now: Timestamp,
+) -> Option<Timestamp> {
     let rate = limit.requests();
     if let Some(finished) = ask.finished {
         leased.finish(finished.until, limit.cost(finished.tokens), rate);

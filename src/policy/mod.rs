@@ -35,7 +35,7 @@
 //! assert_eq!(limit.requests(), 100);
 //!
 //! let rule = domain.find([(&b"client"[..], &b"bob"[..])]).expect("a rule matches");
-//! assert_eq!(rule.to_string(), "client");
+//! assert_eq!(rule.label, "client");
 //! assert!(domain.find([(&b"path"[..], &b"/"[..])]).is_none());
 //! # Ok::<(), tollgate::policy::Faults>(())
 //! ```

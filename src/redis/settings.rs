@@ -1,4 +1,4 @@
-//! The section `redis` of the settings, for the counters and the registry alike.
+//! The section `redis` of the settings, used by the store and the registry.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,16 +34,16 @@ impl RedisSettings {
     /// The defaults for the Redis at `url`.
     ///
     /// # Errors
-    /// A URL that cannot be used.
+    /// Fails if the URL cannot be used.
     pub fn new(url: impl AsRef<str>) -> Result<Self, BadUrl> {
         let url = RedisUrl::new(url.as_ref()).map_err(BadUrl)?;
         Ok(Self { url: Some(url), ..Self::default() })
     }
 
-    /// The way to this Redis.
+    /// Makes a connector for this Redis.
     ///
     /// # Errors
-    /// No URL, or one that cannot be used.
+    /// Fails if there is no URL, or it cannot be used.
     pub(crate) fn connector(&self) -> Result<Connector, BadUrl> {
         let url = self.url.as_ref().ok_or_else(|| BadUrl("it is unset".to_owned()))?;
         Connector::new(url.expose(), self.connect_timeout)

@@ -1,4 +1,4 @@
-//! The URL of a Redis: used with its password, shown without it.
+//! The URL of a Redis, displayed without its password.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::settings::{NOT_A_SECRET, REDACTED, Secret, Setting, quoted};
 /// The parameter of a Unix socket's URL that holds the password.
 const PASSWORD: &str = "pass";
 
-/// The URL of a Redis server. Shown with host, user and database, but without its password.
+/// The URL of a Redis server. `Debug` and `Display` show host, user and database, but no password.
 #[derive(Clone, Eq, PartialEq)]
 pub struct RedisUrl(Secret);
 
@@ -18,15 +18,15 @@ impl RedisUrl {
     /// Reads a URL that the Redis client can connect to.
     ///
     /// # Errors
-    /// The client's reason against it, without any part of the URL; or that its password was
-    /// redacted.
+    /// Fails with the reason of the Redis client, without any part of the URL, or if the password
+    /// is redacted.
     pub fn new(url: &str) -> Result<Self, String> {
         match url.into_connection_info() {
             Ok(_) if is_redacted(url) => Err(NOT_A_SECRET.to_owned()),
             Ok(_) => Ok(Self(Secret::new(url))),
             Err(error) => {
                 let error = error.to_string();
-                // What follows is the client's word for the kind of error.
+                // The rest is the client's name for the kind of error.
                 let reason = error.split_once(" - ").map_or(error.as_str(), |(reason, _)| reason);
                 Err(reason.to_owned())
             }
@@ -65,8 +65,8 @@ impl fmt::Display for RedisUrl {
     }
 }
 
-/// Whether the password of `url` is the mark of one that was not shown. A password that happens to
-/// be `***` can be written as `%2A%2A%2A`.
+/// True if the password of `url` is the mark of a redacted one. A real password `***` can be
+/// written as `%2A%2A%2A`.
 fn is_redacted(url: &str) -> bool {
     redis::parse_redis_url(url).is_some_and(|url| {
         let in_query = url.query_pairs().any(|(name, value)| name == PASSWORD && value == REDACTED);

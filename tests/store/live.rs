@@ -329,7 +329,7 @@ fn now_of(connection: &mut redis::Connection) -> u64 {
 async fn windows_lease_nothing_and_are_decided_as_without() {
     let Some(server) = RedisServer::start() else { return };
     let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
-    let lease = LeaseAsk { tokens: 5, most: 10, ttl: 1_000, finished: None };
+    let lease = LeaseAsk { tokens: 5, most: 10, ttl: Duration::from_millis(1), finished: None };
     let asking = |algorithm| Claim {
         lease: Some(Box::new(lease)),
         ..claim(&format!("{algorithm:?}"), limit(algorithm), Hits::Take(1))

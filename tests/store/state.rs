@@ -2,7 +2,7 @@
 
 use tollgate::domain::lease::{Outstanding, Slot};
 use tollgate::domain::limit::Reach;
-use tollgate::domain::{Counter, fixed_window, sliding_window, token_bucket};
+use tollgate::domain::{Counter, Timestamp, fixed_window, sliding_window, token_bucket};
 use tollgate::store::redis::script::layout::{
     BUCKET_VERSION, Bucket, FIXED_WINDOW, Fixed, Leases, Record as _, Run, SLIDING_WINDOW, Sliding,
     StateHead, TOKEN_BUCKET, WINDOW_VERSION,
@@ -17,6 +17,7 @@ pub fn decode(raw: Option<&[u8]>) -> Result<Counter, String> {
         Some((WINDOW_VERSION, SLIDING_WINDOW)) => sliding(&mut left),
         Some((WINDOW_VERSION, FIXED_WINDOW)) => {
             Fixed::read(&mut left).map(|Fixed { start, count }| {
+                let start = Timestamp::from_micros(start);
                 Counter::FixedWindow(fixed_window::WindowCount { start, count })
             })
         }
@@ -29,12 +30,16 @@ pub fn decode(raw: Option<&[u8]>) -> Result<Counter, String> {
 
 fn bucket(left: &mut &[u8]) -> Option<Counter> {
     let Bucket { full_at, rest, rate, reach } = Bucket::read(left)?;
+    let full_at = Timestamp::from_micros(full_at);
     let outstanding = if left.is_empty() {
         None
     } else {
         let Leases { early_until, early, late_until, late } = Leases::read(left)?;
-        let early = Slot { until: early_until, tokens: early };
-        Some(Box::new(Outstanding { early, late: Slot { until: late_until, tokens: late } }))
+        let early = Slot { until: Timestamp::from_micros(early_until), tokens: early };
+        Some(Box::new(Outstanding {
+            early,
+            late: Slot { until: Timestamp::from_micros(late_until), tokens: late },
+        }))
     };
     let (remainder, reach) = (rest.into(), Reach::from_bits(reach));
     Some(Counter::TokenBucket(token_bucket::Bucket {
@@ -55,8 +60,9 @@ fn sliding(left: &mut &[u8]) -> Option<Counter> {
     let mut runs = Vec::new();
     while !left.is_empty() {
         let Run { newest, hits } = Run::read(left)?;
-        runs.push(sliding_window::Run { newest, hits });
+        runs.push(sliding_window::Run { newest: Timestamp::from_micros(newest), hits });
     }
+    let newest = Timestamp::from_micros(newest);
     runs.push(sliding_window::Run { newest, hits: newest_hits });
     let sum: u64 = runs.iter().map(|run| run.hits).sum();
     (sum == total).then_some(Counter::SlidingWindow(sliding_window::WindowLog { runs }))

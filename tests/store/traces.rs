@@ -210,6 +210,7 @@ fn lease(random: &mut Random, now: u64, subject: &Subject, limit: &Limit) -> Opt
     let most = tokens + random.up_to(limit.capacity());
     let ttl = subject.ttl;
     let until = (now - now % ttl + ttl * random.up_to(2)).max(ttl);
+    let (ttl, until) = (Duration::from_micros(ttl), Timestamp::from_micros(until));
     let finished = Lease { tokens: random.up_to(12), until };
     let finished = random.chance(50).then_some(finished);
     Some(Box::new(LeaseAsk { tokens, most, ttl, finished }))

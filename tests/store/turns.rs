@@ -117,7 +117,12 @@ fn lease(random: &mut Random, mut claim: Claim) -> Claim {
     if bucket && !claim.limit.always_charges() && random.chance(30) {
         let most = claim.limit.capacity();
         let tokens = 1 + random.up_to(most - 1);
-        claim.lease = Some(Box::new(LeaseAsk { tokens, most, ttl: 100_000, finished: None }));
+        claim.lease = Some(Box::new(LeaseAsk {
+            tokens,
+            most,
+            ttl: Duration::from_millis(100),
+            finished: None,
+        }));
     }
     claim
 }

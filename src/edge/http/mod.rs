@@ -2,8 +2,8 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `POST /json` | 200 or 429 with the decision; 400 with the reason; 429 for a body above the size bound |
-//! | `GET /healthcheck`, `GET /readyz` | 200 while this instance should receive traffic, otherwise 503 |
+//! | `POST /json` | 200 or 429 with the decision; 429 for a body above the bound; 400 |
+//! | `GET /healthcheck`, `GET /readyz` | 200 while ready for traffic, otherwise 503 |
 //! | `GET /livez` | 200 while the process runs |
 //! | `GET /metrics` | OpenMetrics text |
 

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::failover::Ruling;
 use super::key_table::{Fleeting, KeyTable};
-use crate::domain::{Claim, Hits, Key, Lease, LeaseAsk, Reading, Verdict};
+use crate::domain::{Claim, Hits, Key, Lease, LeaseAsk, Reading, Timestamp, Verdict};
 use crate::limiter::ask::Ask;
 use crate::policy::LeaseTerms;
 use crate::telemetry::metrics::Metrics;
@@ -222,8 +222,7 @@ impl Holding {
             return (None, 0);
         }
         self.quiet_until = deadline;
-        let ttl = terms.ttl.as_micros() as u64;
-        (Some(LeaseAsk { tokens, most: terms.most, ttl, finished }), stranded)
+        (Some(LeaseAsk { tokens, most: terms.most, ttl: terms.ttl, finished }), stranded)
     }
 
     /// Sizes the next lease by the last one, of which `spent` were spent; whether there is demand for another.
@@ -240,7 +239,7 @@ impl Holding {
     fn take(
         &mut self,
         asked: &LeaseAsk,
-        granted: Option<u64>,
+        granted: Option<Timestamp>,
         reading: &Reading,
         terms: LeaseTerms,
         sent: Instant,
@@ -273,9 +272,10 @@ mod tests {
         let key = Key::new(&b"k"[..]);
         let claim = Claim { key: key.clone(), limit, hits: Hits::Take(3), lease: None };
         let now = Instant::now();
-        let hold = |until: u64| {
+        let hold = |second: u64| {
+            let until = Timestamp::from_micros(second * 1_000_000);
             let lease = Some(Lease { tokens: 10, until });
-            let ends = now + Duration::from_secs(until);
+            let ends = now + Duration::from_secs(second);
             let holding = Holding { left: 10, until: ends, lease, ..Holding::new(now) };
             leases.table.put(&key, &limit, holding, now);
         };

@@ -13,13 +13,13 @@
 
 use crate::domain::limit::Reach;
 use crate::domain::sliding_window::{self, Run};
-use crate::domain::{Counter, fixed_window, token_bucket};
+use crate::domain::{Counter, Timestamp, fixed_window, token_bucket};
 
 /// The state of a counter that is not empty.
 #[derive(Debug)]
 pub(super) enum Held {
     /// A bucket without leases: `full_at`, `remainder`, `rate`, `reach`.
-    TokenBucket(u64, u32, u32, Reach),
+    TokenBucket(Timestamp, u32, u32, Reach),
     /// A bucket with leases, which is rare.
     Leased(Box<token_bucket::Bucket>),
     FixedWindow(fixed_window::WindowCount),
@@ -130,12 +130,13 @@ const WIDE: usize = size_of::<u64>();
 
 /// Packs `runs` into `bytes`, replacing its content.
 fn pack<'a>(runs: &[Run], bytes: &'a mut Vec<u8>) -> &'a [u8] {
-    let first = runs.first().map_or(0, |run| run.newest);
+    let first = runs.first().map_or(0, |run| run.newest.as_micros());
     let (mut steps, mut hits, mut before) = (0, 0, first);
     for run in runs {
-        steps |= run.newest.wrapping_sub(before);
+        let newest = run.newest.as_micros();
+        steps |= newest.wrapping_sub(before);
         hits |= run.hits;
-        before = run.newest;
+        before = newest;
     }
     let (step, stride) = (width(steps), width(steps) + width(hits).max(1));
     let len = HEAD + runs.len() * stride;
@@ -146,9 +147,10 @@ fn pack<'a>(runs: &[Run], bytes: &'a mut Vec<u8>) -> &'a [u8] {
     before = first;
     for (i, run) in runs.iter().enumerate() {
         // Wraps if runs are out of order; `unpack` wraps back.
-        write(bytes, HEAD + i * stride, run.newest.wrapping_sub(before));
+        let newest = run.newest.as_micros();
+        write(bytes, HEAD + i * stride, newest.wrapping_sub(before));
         write(bytes, HEAD + i * stride + step, run.hits);
-        before = run.newest;
+        before = newest;
     }
     bytes.truncate(len);
     bytes
@@ -166,6 +168,7 @@ fn unpack(packed: &[u8], bytes: &mut Vec<u8>, runs: &mut Vec<Run>) {
     let stride = (step + hits).max(1);
     runs.extend((0..body.len() / stride).map(|i| {
         newest = newest.wrapping_add(read(bytes, i * stride) & mask(step));
+        let newest = Timestamp::from_micros(newest);
         Run { newest, hits: read(bytes, i * stride + step) & mask(hits) }
     }));
 }
@@ -199,7 +202,10 @@ mod tests {
     use super::*;
 
     fn window(runs: &[(u64, u64)]) -> Counter {
-        let runs = runs.iter().map(|&(newest, hits)| Run { newest, hits }).collect();
+        let runs = runs
+            .iter()
+            .map(|&(newest, hits)| Run { newest: Timestamp::from_micros(newest), hits })
+            .collect();
         Counter::SlidingWindow(sliding_window::WindowLog { runs })
     }
 
@@ -211,7 +217,7 @@ mod tests {
                 |(full_at, [remainder, rate, reach], leased)| {
                     let outstanding = leased.then(Box::default);
                     Counter::TokenBucket(token_bucket::Bucket {
-                        full_at,
+                        full_at: Timestamp::from_micros(full_at),
                         remainder,
                         rate,
                         reach: Reach::from_bits(reach),
@@ -220,6 +226,7 @@ mod tests {
                 }
             ),
             (any::<u64>(), any::<u64>()).prop_map(|(start, count)| {
+                let start = Timestamp::from_micros(start);
                 Counter::FixedWindow(fixed_window::WindowCount { start, count })
             }),
             vec((number(), number()), 1..15).prop_map(|runs| window(&runs)),

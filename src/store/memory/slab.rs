@@ -70,7 +70,7 @@ mod tests {
     use crate::domain::fixed_window::WindowCount;
 
     fn entry(index: u64) -> SlabEntry {
-        let held = Held::FixedWindow(WindowCount { start: 0, count: 1 });
+        let held = Held::FixedWindow(WindowCount { start: Timestamp::EPOCH, count: 1 });
         let print = Fingerprint { index, spread: 0 };
         SlabEntry { print, empty_at: Timestamp::default(), held }
     }

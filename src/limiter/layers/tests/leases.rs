@@ -24,7 +24,7 @@ async fn life(remote: Remote, metrics: Arc<Metrics>) {
             let now = Instant::now();
             if let Some(rulings) = layers.settle(&ask, now) {
                 if rulings[0].reading.passed {
-                    remote.admitted.lock().push((remote.now(), hits));
+                    remote.admitted.lock().push((remote.now().as_micros(), hits));
                 }
                 continue;
             }

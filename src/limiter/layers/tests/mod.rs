@@ -92,8 +92,8 @@ impl Remote {
         }
     }
 
-    fn now(&self) -> u64 {
-        Virtual(self.since).micros()
+    fn now(&self) -> Timestamp {
+        Virtual(self.since).now()
     }
 
     fn below(&self, most: u64) -> u64 {
@@ -117,7 +117,10 @@ impl Remote {
             bare.claims[0].hits = Hits::Take(lease.tokens);
             let more = self.store.decide(&bare, Commit::Together, deadline).await;
             let granted = more.readings[0].as_ref().is_some_and(|reading| reading.passed);
-            reading.leased_until = granted.then(|| self.now() + 2 * lease.ttl);
+            reading.leased_until = granted.then(|| {
+                let ttl = lease.ttl.as_micros() as u64;
+                self.now().plus_micros(2 * ttl)
+            });
         }
         answer
     }
@@ -135,7 +138,7 @@ impl LimitStore for Remote {
         if commit == Commit::Together && group.verdict(passed) == Verdict::Admit {
             let taken = |claim: &Claim| matches!(claim.hits, Hits::Take(_));
             let hits = group.claims.iter().filter(|claim| taken(claim)).map(|c| c.hits.needed());
-            self.admitted.lock().push((self.now(), hits.max().unwrap_or(0)));
+            self.admitted.lock().push((self.now().as_micros(), hits.max().unwrap_or(0)));
         }
         self.travel().await;
         if Instant::now() > deadline {

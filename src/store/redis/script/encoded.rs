@@ -2,7 +2,7 @@
 
 use super::layout::{self, Answer as _, Record as _, Sink};
 use crate::domain::{
-    Algorithm, Claim, Commit, Group, Hits, Key, Lease, LeaseAsk, Limit, Part, SATURATION,
+    Algorithm, Claim, Commit, Group, Hits, Key, Lease, LeaseAsk, Limit, Part, SATURATION, Timestamp,
 };
 use crate::store::StoreError;
 
@@ -115,13 +115,13 @@ impl Encoded {
     }
 
     fn lease(&mut self, limit: &Limit, ask: &LeaseAsk) {
-        let finished = ask.finished.unwrap_or(Lease { tokens: 0, until: 0 });
+        let finished = ask.finished.unwrap_or(Lease { tokens: 0, until: Timestamp::EPOCH });
         let ask = layout::Ask {
             tokens: limit.cost(ask.tokens),
             most: limit.cost(ask.most),
             finished: limit.cost(finished.tokens),
-            finished_until: finished.until,
-            ttl: ask.ttl,
+            finished_until: finished.until.as_micros(),
+            ttl: ask.ttl.as_micros() as u64,
         };
         ask.write(&mut self.bytes);
     }

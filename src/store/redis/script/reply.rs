@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::layout::{self, Answer};
 use crate::domain::limit::Span;
-use crate::domain::{Algorithm, Claim, Group, Reading, fixed_window, sliding_window, token_bucket};
+use crate::domain::{
+    Algorithm, Claim, Group, Reading, Timestamp, fixed_window, sliding_window, token_bucket,
+};
 use crate::store::StoreError;
 
 /// What the script answered to a frame.
@@ -89,7 +91,7 @@ fn reading(claim: &Claim, integers: &mut impl Iterator<Item = i64>) -> Option<Re
             let layout::BucketAnswer { lag, rest } = Answer::read(&mut integers)?;
             let leased_until = if lease.is_some() {
                 let layout::LeaseAnswer { leased_until } = Answer::read(&mut integers)?;
-                Some(leased_until).filter(|at| *at > 0)
+                Some(leased_until).filter(|at| *at > 0).map(Timestamp::from_micros)
             } else {
                 None
             };
