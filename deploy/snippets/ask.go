@@ -1,7 +1,8 @@
-// Command ask is a service in Go that asks tollgate itself, without Envoy: it waits for a deadline at most, lets pass
-// what nobody decided, and pays for work when it knows what it cost. To be copied from; not a library.
+// Command ask is a Go service that calls tollgate directly, without Envoy. It waits at most for a
+// deadline, fails open, and charges work whose cost is known only afterwards. A template to copy,
+// not a library.
 //
-// In a module of your own (go mod init; go mod tidy):
+// In your own module (go mod init; go mod tidy):
 //
 //	tollgate --policies deploy/snippets/policy.yaml
 //	go run ask.go 127.0.0.1:8081 acme
@@ -22,23 +23,23 @@ import (
 )
 
 const (
-	// How long a request may wait for a decision: more than tollgate gives its store (`store.deadline`), and less than
-	// a user notices.
+	// Maximum time to wait for a decision. Longer than the store deadline of tollgate
+	// (`store.deadline`), and short enough that users do not notice.
 	deadline = 50 * time.Millisecond
 
-	// How long settling may take. Nobody waits for it.
+	// Maximum time to settle. No user waits for it.
 	settleDeadline = time.Second
 
 	domain = "snippets"
 )
 
-// Decision is what became of a request.
+// Decision is the decision of a request.
 type Decision struct {
-	// Whether to go on.
+	// True if the request may proceed.
 	Passes bool
-	// When it is worth asking again; 0: never, or now.
+	// The time until a retry can pass; 0: never, or now.
 	RetryAfter time.Duration
-	// False: no answer came in time, so it passes.
+	// False if no answer arrived in time, so that the request passes.
 	Decided bool
 }
 
@@ -55,16 +56,16 @@ func (d Decision) String() string {
 	}
 }
 
-// Entries are those of a descriptor: key, value, key, value.
+// Entries are the entries of a descriptor: key, value, key, value.
 type Entries []string
 
-// Limiter asks tollgate over one connection per address; one for the whole process.
+// Limiter is a client of tollgate with one connection per address. Use one per process.
 type Limiter struct {
 	service rls.RateLimitServiceClient
 }
 
-// NewLimiter connects at the first request, and again whenever the connection is lost. dns:///name:8081 asks all
-// replicas in turn.
+// NewLimiter connects at the first request, and reconnects after a lost connection. With
+// dns:///name:8081 it balances over all replicas, round robin.
 func NewLimiter(address string) (*Limiter, error) {
 	connection, err := grpc.NewClient(address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -75,27 +76,27 @@ func NewLimiter(address string) (*Limiter, error) {
 	return &Limiter{service: rls.NewRateLimitServiceClient(connection)}, nil
 }
 
-// Ask asks whether this may pass, at a cost of one hit.
+// Ask decides a request at a cost of one hit.
 func (l *Limiter) Ask(ctx context.Context, entries Entries) Decision {
 	return l.decide(ctx, entries, 1, deadline)
 }
 
-// Peek asks whether anything is left. It charges nothing.
+// Peek tests if a hit is left; charges nothing.
 func (l *Limiter) Peek(ctx context.Context, entries Entries) Decision {
 	return l.decide(ctx, entries, 0, deadline)
 }
 
-// Settle charges what was spent already, so there is nothing to decide. It is never sent twice: a call that was cut off
-// may have been charged.
+// Settle charges a cost that is already spent, so there is no decision. Never retried, because an
+// interrupted call may have been charged.
 func (l *Limiter) Settle(entries Entries, cost uint64) {
-	// Hits of 0 would be a peek. The context is not that of the request: who gave up has to pay all the same.
+	// 0 hits would be a peek. Not the context of the request: a cancelled request is charged, too.
 	if cost > 0 && !l.decide(context.Background(), entries, cost, settleDeadline).Decided {
 		log.Printf("a cost of %d may not have been charged to %v", cost, entries)
 	}
 }
 
 func (l *Limiter) decide(ctx context.Context, entries Entries, hits uint64, within time.Duration) Decision {
-	// It covers connecting, and tollgate is told of it: it answers before its caller gives up.
+	// The deadline covers the time to connect. gRPC sends it to tollgate, which answers before it.
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	descriptor := &common.RateLimitDescriptor{HitsAddend: wrapperspb.UInt64(hits)}
@@ -108,7 +109,7 @@ func (l *Limiter) decide(ctx context.Context, entries Entries, hits uint64, with
 		Descriptors: []*common.RateLimitDescriptor{descriptor},
 	})
 	if err != nil {
-		// Fails open: limits protect the service, they must not be what stops it.
+		// Fails open: limits protect the service and must not stop it.
 		log.Printf("passes without a decision: %v", err)
 		return Decision{Passes: true}
 	}
@@ -118,18 +119,18 @@ func (l *Limiter) decide(ctx context.Context, entries Entries, hits uint64, with
 	return Decision{RetryAfter: retryAfter(response), Decided: true}
 }
 
-// retryAfter is when all descriptors would pass that are over their limit: to the millisecond by the metadata, else, where
-// tollgate is set to send none, by whole seconds. 0: never.
+// retryAfter is the time until all descriptors over their limit would pass: in milliseconds from
+// the metadata, or in whole seconds if tollgate sends no metadata. 0: never.
 func retryAfter(response *rls.RateLimitResponse) time.Duration {
-	told := response.GetDynamicMetadata().GetFields()["descriptors"].GetListValue().GetValues()
+	details := response.GetDynamicMetadata().GetFields()["descriptors"].GetListValue().GetValues()
 	var latest time.Duration
 	for i, status := range response.GetStatuses() {
 		if status.GetCode() != rls.RateLimitResponse_OVER_LIMIT {
 			continue
 		}
 		wait := status.GetDurationUntilReset().AsDuration()
-		if i < len(told) {
-			millis, known := told[i].GetStructValue().GetFields()["retry_after_ms"]
+		if i < len(details) {
+			millis, known := details[i].GetStructValue().GetFields()["retry_after_ms"]
 			if !known {
 				return 0
 			}
@@ -140,7 +141,7 @@ func retryAfter(response *rls.RateLimitResponse) time.Duration {
 	return latest
 }
 
-// serve does a request of a tenant, and work whose cost is known only afterwards.
+// serve serves a request of a tenant, and work whose cost is known only afterwards.
 func serve(ctx context.Context, limiter *Limiter, tenant string) {
 	fmt.Println("request:", limiter.Ask(ctx, Entries{"tenant", tenant}))
 	budget := Entries{"tenant", tenant, "budget", "tokens"}
@@ -154,7 +155,7 @@ func serve(ctx context.Context, limiter *Limiter, tenant string) {
 	fmt.Printf("work: %s, cost %d\n", left, cost)
 }
 
-// work stands for what is worth limiting; it says what it cost.
+// work is a placeholder for the limited work; it returns its cost.
 func work() uint64 {
 	return 80
 }

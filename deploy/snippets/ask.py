@@ -1,5 +1,7 @@
-"""A service in Python that asks tollgate itself, without Envoy: it waits for a deadline at most, lets pass what nobody
-decided, and pays for work when it knows what it cost. To be copied from; not a library.
+"""A Python service that calls tollgate directly, without Envoy.
+
+It waits at most for a deadline, fails open, and charges work whose cost is known only afterwards.
+A template to copy, not a library.
 
 With the packages grpcio and grpcio-tools, from the root of the repository:
 
@@ -17,11 +19,11 @@ from envoy.service.ratelimit.v3.rls_pb2 import RateLimitRequest, RateLimitRespon
 from envoy.service.ratelimit.v3.rls_pb2_grpc import RateLimitServiceStub
 from google.protobuf.wrappers_pb2 import UInt64Value
 
-# How long a request may wait for a decision: more than tollgate gives its store (`store.deadline`), and less than a user
-# notices. In seconds, as below.
+# Maximum time to wait for a decision. Longer than the store deadline of tollgate
+# (`store.deadline`), and short enough that users do not notice. In seconds, as below.
 DEADLINE = 0.05
 
-# How long settling may take. Nobody waits for it.
+# Maximum time to settle. No user waits for it.
 SETTLE_DEADLINE = 1.0
 
 DOMAIN = "snippets"
@@ -29,13 +31,13 @@ DOMAIN = "snippets"
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of a request."""
+    """The decision of a request."""
 
-    # Whether to go on.
+    # True if the request may proceed.
     passes: bool
-    # Seconds until it is worth asking again; None: never, or now.
+    # Seconds until a retry can pass; None: never, or now.
     retry_after: float | None = None
-    # False: no answer came in time, so it passes.
+    # False if no answer arrived in time, so that the request passes.
     decided: bool = True
 
     def __str__(self):
@@ -45,27 +47,32 @@ class Decision:
 
 
 class Limiter:
-    """Asks tollgate over one channel; one for the whole process. `dns:///name:8081` asks all replicas in turn."""
+    """A client of tollgate with one channel. Use one per process.
+
+    `dns:///name:8081` balances over all replicas.
+    """
 
     def __init__(self, address, deadline=DEADLINE):
         policy = '{"loadBalancingConfig": [{"round_robin": {}}]}'
-        # Connects at the first request, and again whenever the connection is lost.
+        # Connects at the first request, and reconnects after a lost connection.
         channel = grpc.insecure_channel(address, options=[("grpc.service_config", policy)])
         self._service = RateLimitServiceStub(channel)
         self._deadline = deadline
 
     def ask(self, entries):
-        """May this pass, at a cost of one hit?"""
+        """Decides a request at a cost of one hit."""
         return self._decide(entries, 1, self._deadline)
 
     def peek(self, entries):
-        """Is anything left? Charges nothing."""
+        """Tests if a hit is left; charges nothing."""
         return self._decide(entries, 0, self._deadline)
 
     def settle(self, entries, cost):
-        """Charges what was spent already, so there is nothing to decide. It is never sent twice: a call that was cut off
-        may have been charged."""
-        # Hits of 0 would be a peek.
+        """Charges a cost that is already spent, so there is no decision.
+
+        Never retried, because an interrupted call may have been charged.
+        """
+        # 0 hits would be a peek.
         if cost > 0 and not self._decide(entries, cost, max(SETTLE_DEADLINE, self._deadline)).decided:
             print(f"a cost of {cost} may not have been charged to {entries}", file=sys.stderr)
 
@@ -76,10 +83,11 @@ class Limiter:
         )
         request = RateLimitRequest(domain=DOMAIN, descriptors=[descriptor])
         try:
-            # The deadline covers connecting, and tollgate is told of it: it answers before its caller gives up.
+            # The deadline covers the time to connect. gRPC sends it to tollgate, which answers
+            # before it.
             return read(self._service.ShouldRateLimit(request, timeout=deadline))
         except grpc.RpcError as error:
-            # Fails open: limits protect the service, they must not be what stops it.
+            # Fails open: limits protect the service and must not stop it.
             print(f"passes without a decision: {error.code()}: {error.details()}", file=sys.stderr)
             return Decision(passes=True, decided=False)
 
@@ -90,23 +98,25 @@ def read(response):
 
 
 def retry_after(response):
-    """When all descriptors would pass that are over their limit: to the millisecond by the metadata, else, where tollgate
-    is set to send none, by whole seconds."""
+    """Seconds until all descriptors over their limit would pass; None: never.
+
+    From the metadata, to the millisecond. If tollgate sends none, whole seconds.
+    """
     over = [i for i, status in enumerate(response.statuses) if status.code == RateLimitResponse.OVER_LIMIT]
     if not over:
-        # A request beyond the bounds of tollgate is over its limit as a whole, and never passes as it is.
+        # A request beyond the bounds of tollgate is over limit as a whole; a retry never passes.
         return None
     if not response.HasField("dynamic_metadata"):
         return max(response.statuses[i].duration_until_reset.ToTimedelta().total_seconds() for i in over)
-    told = response.dynamic_metadata["descriptors"]
-    # Absent for one: never.
-    if any("retry_after_ms" not in told[i] for i in over):
+    details = response.dynamic_metadata["descriptors"]
+    # Absent for one descriptor: never.
+    if any("retry_after_ms" not in details[i] for i in over):
         return None
-    return max(told[i]["retry_after_ms"] for i in over) / 1000
+    return max(details[i]["retry_after_ms"] for i in over) / 1000
 
 
 def serve(limiter, tenant):
-    """A request of a tenant, and work whose cost is known only afterwards. What became of each."""
+    """Serves a request of a tenant, and work whose cost is known only afterwards."""
     request = limiter.ask([("tenant", tenant)])
     budget = [("tenant", tenant), ("budget", "tokens")]
     left = limiter.peek(budget)
@@ -119,7 +129,7 @@ def serve(limiter, tenant):
 
 
 def work():
-    """Stands for what is worth limiting; says what it cost."""
+    """A placeholder for the limited work; returns its cost."""
     return 80
 
 

@@ -1,7 +1,8 @@
-//! A service in Rust that asks tollgate itself, without Envoy: it waits for a deadline at most, lets pass what nobody
-//! decided, and pays for work when it knows what it cost. To be copied from.
+//! A Rust service that calls tollgate directly, without Envoy. It waits at most for a deadline,
+//! fails open, and charges work whose cost is known only afterwards. A template to copy.
 //!
-//! Not a library. In a service of your own, generate the messages from `proto/envoy`, as `build.rs` does here.
+//! Not a library. In your own service, generate the messages from `proto/envoy`, as `build.rs` does
+//! here.
 //!
 //! ```sh
 //! cargo run --release -- --policies deploy/snippets/policy.yaml
@@ -21,26 +22,26 @@ use tollgate::edge::pb::{
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint, Error};
 
-/// How long a request may wait for a decision: more than tollgate gives its store (`store.deadline`), and less than a
-/// user notices.
+/// Maximum time to wait for a decision. Longer than the store deadline of tollgate
+/// (`store.deadline`), and short enough that users do not notice.
 const DEADLINE: Duration = Duration::from_millis(50);
 
-/// How long settling may take. Nobody waits for it.
+/// Maximum time to settle. No user waits for it.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(1);
 
 const DOMAIN: &str = "snippets";
 
-/// What became of a request.
+/// The decision of a request.
 pub(crate) struct Decision {
-    /// Whether to go on.
+    /// True if the request may proceed.
     passes: bool,
-    /// When it is worth asking again; none: never, or now.
+    /// The time until a retry can pass; `None`: never, or now.
     retry_after: Option<Duration>,
-    /// False: no answer came in time, so it passes.
+    /// False if no answer arrived in time, so that the request passes.
     decided: bool,
 }
 
-/// Asks one tollgate. Cheap to clone; one for the whole process.
+/// A client of one tollgate. Cheap to clone; use one per process.
 #[derive(Clone)]
 pub(crate) struct Limiter {
     client: RateLimitServiceClient<Channel>,
@@ -48,26 +49,26 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    /// Connects at the first request, and again whenever the connection is lost.
+    /// Connects at the first request, and reconnects after a lost connection.
     pub(crate) fn new(url: String, deadline: Duration) -> Result<Self, Error> {
         let channel = Endpoint::from_shared(url)?.connect_lazy();
         Ok(Self { client: RateLimitServiceClient::new(channel), deadline })
     }
 
-    /// May this pass, at a cost of one hit?
+    /// Decides a request at a cost of one hit.
     async fn ask(&self, entries: &[(&str, &str)]) -> Decision {
         self.decide(entries, 1, self.deadline).await
     }
 
-    /// Is anything left? Charges nothing.
+    /// Tests if a hit is left; charges nothing.
     async fn peek(&self, entries: &[(&str, &str)]) -> Decision {
         self.decide(entries, 0, self.deadline).await
     }
 
-    /// Charges what was spent already, so there is nothing to decide. It is never sent twice: a call that was cut off may
-    /// have been charged.
+    /// Charges a cost that is already spent, so there is no decision. Never retried, because an
+    /// interrupted call may have been charged.
     async fn settle(&self, entries: &[(&str, &str)], cost: u64) {
-        // Hits of 0 would be a peek.
+        // 0 hits would be a peek.
         if cost > 0 && !self.decide(entries, cost, SETTLE_DEADLINE.max(self.deadline)).await.decided
         {
             eprintln!("a cost of {cost} may not have been charged to {entries:?}");
@@ -76,10 +77,10 @@ impl Limiter {
 
     async fn decide(&self, entries: &[(&str, &str)], hits: u64, deadline: Duration) -> Decision {
         let mut request = Request::new(request(entries, hits));
-        // Tollgate answers before its caller gives up, if it knows when that is.
+        // With `grpc-timeout`, tollgate answers before the deadline of its caller.
         request.set_timeout(deadline);
         let mut client = self.client.clone();
-        // This also covers the time that connecting takes.
+        // This timeout also covers the time to connect.
         match tokio::time::timeout(deadline, client.should_rate_limit(request)).await {
             Ok(Ok(response)) => read(response.get_ref()),
             Ok(Err(status)) => undecided(&status.to_string()),
@@ -88,7 +89,7 @@ impl Limiter {
     }
 }
 
-/// Fails open: limits protect the service, they must not be what stops it.
+/// Fails open: limits protect the service and must not stop it.
 fn undecided(reason: &str) -> Decision {
     eprintln!("passes without a decision: {reason}");
     Decision { passes: true, retry_after: None, decided: false }
@@ -114,18 +115,18 @@ fn read(response: &RateLimitResponse) -> Decision {
     Decision { passes, retry_after, decided: true }
 }
 
-/// When all descriptors would pass that are over their limit: to the millisecond by the metadata, else, where
-/// tollgate is set to send none, by whole seconds.
+/// The time until all descriptors over their limit would pass: in milliseconds from the metadata,
+/// or in whole seconds if tollgate sends no metadata.
 fn retry_after(response: &RateLimitResponse) -> Option<Duration> {
-    // Bytes here; in messages you generate without the patch in build.rs it is a `Struct` already.
+    // Bytes here. In messages generated without the patch in build.rs, it is a `Struct`.
     let metadata = Struct::decode(response.dynamic_metadata.clone()).unwrap_or_default();
-    let told = Some(descriptors(&metadata)).filter(|descriptors| !descriptors.is_empty());
+    let details = Some(descriptors(&metadata)).filter(|descriptors| !descriptors.is_empty());
     let over = response.statuses.iter().enumerate().filter(|(_, s)| s.code() == Code::OverLimit);
-    let waits = over.map(|(i, status)| match told {
+    let waits = over.map(|(i, status)| match details {
         Some(descriptors) => millis(descriptors.get(i)?),
         None => status.duration_until_reset.and_then(|wait| wait.try_into().ok()),
     });
-    // None of one: never.
+    // Absent for one descriptor: never.
     waits.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
@@ -144,7 +145,8 @@ fn millis(descriptor: &Value) -> Option<Duration> {
     }
 }
 
-/// A request of a tenant, and work whose cost is known only afterwards. What became of each.
+/// Serves a request of a tenant, and work whose cost is known only afterwards. Returns the outcome
+/// of both.
 pub(crate) async fn serve(limiter: &Limiter, tenant: &str) -> [String; 2] {
     let request = limiter.ask(&[("tenant", tenant)]).await;
     let budget = [("tenant", tenant), ("budget", "tokens")];
@@ -158,7 +160,7 @@ pub(crate) async fn serve(limiter: &Limiter, tenant: &str) -> [String; 2] {
     [format!("request: {request}"), format!("work: {left}{done}")]
 }
 
-/// Stands for what is worth limiting; says what it cost.
+/// A placeholder for the limited work; returns its cost.
 fn work() -> u64 {
     80
 }
