@@ -26,11 +26,13 @@ impl Timestamp {
     }
 
     /// The point `micros` microseconds later. Saturates.
+    #[must_use]
     pub const fn plus_micros(self, micros: u64) -> Self {
         Self(self.0.saturating_add(micros))
     }
 
     /// The point `micros` microseconds earlier. Saturates.
+    #[must_use]
     pub const fn minus_micros(self, micros: u64) -> Self {
         Self(self.0.saturating_sub(micros))
     }
@@ -46,6 +48,7 @@ impl Timestamp {
     }
 
     /// The latest multiple of `micros` microseconds since 1970 that is not after this point.
+    #[must_use]
     pub const fn floor(self, micros: u64) -> Self {
         Self(self.0 - self.0 % micros)
     }

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn zipf_favours_the_first_and_uniform_nobody() {
+    fn zipf_favours_the_first_key_and_uniform_none() {
         let zipf = counts(&plan(Spread::Zipf));
         assert!((1.7..2.3).contains(&(zipf[0] as f64 / zipf[1] as f64)), "{zipf:?}");
         assert!((8.0..12.0).contains(&(zipf[0] as f64 / zipf[9] as f64)), "{zipf:?}");

@@ -22,7 +22,7 @@ impl Backoff {
         Self { next: Self::MIN, random: RandomState::new(), attempts: 0 }
     }
 
-    /// Returns the next wait, a random part of it between one half and the whole.
+    /// Returns the next wait, with jitter: between half and all of the current length.
     pub(crate) fn wait(&mut self) -> Duration {
         let whole = self.next;
         self.next = (whole * 2).min(Self::MAX);

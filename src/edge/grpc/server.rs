@@ -69,7 +69,7 @@ pub async fn serve<S: LimitStore>(
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be registered with the runtime of a core")
+                tracing::warn!(%error, "a connection could not be moved to its core");
             }
         }
     }

@@ -52,7 +52,7 @@ fn counters_that_are_empty_again_make_room() {
 }
 
 #[test]
-fn flood_of_keys_is_bounded_and_resets_nobody() {
+fn flood_of_keys_is_bounded_and_resets_no_counter() {
     let (store, _) = store(100);
     assert!(ask(&store, &["victim"], per_minute(1), Hits::Take(1))[0].passed);
     for i in 0..20_000 {

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn task_hears_of_calls_it_wants_and_of_earlier_deadlines_alone() {
+    fn wanted_calls_and_earlier_deadlines_wake_the_task() {
         let (queue, now) = (Queue::new(8), Instant::now());
         let (soon, later) = (now + Duration::from_secs(1), now + Duration::from_secs(2));
         assert_eq!(queue.changed(true, None).now_or_never(), None);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn late_calls_are_answered_and_the_alarm_is_set_to_the_next() {
+    fn late_calls_are_answered_and_the_alarm_moves_to_the_next_deadline() {
         let (queue, now) = (Queue::new(8), Instant::now());
         let [first, second, third] = [1, 2, 3].map(|ms| now + Duration::from_millis(ms));
         let [mut a, mut b, mut c] = [first, third, first].map(|due| push(&queue, due));
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_late_or_abandoned_is_not_taken() {
+    fn late_and_abandoned_calls_are_skipped() {
         let (queue, now) = (Queue::new(8), Instant::now());
         let mut late = push(&queue, now);
         drop(push(&queue, now + Duration::from_mins(1)));
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn closed_queue_drops_what_waits_and_takes_nothing() {
+    fn closed_queue_drops_its_calls_and_rejects_new_ones() {
         let (queue, now) = (Queue::new(8), Instant::now());
         let mut answer = push(&queue, now);
         queue.close();
