@@ -17,8 +17,8 @@
 //! use std::time::Duration;
 //!
 //! use tollgate::domain::{
-//!     Algorithm, Charge, Claim, Clock, Commit, Counter, Group, Hits, Key, Limit, ManualClock, Part,
-//!     Verdict,
+//!     Algorithm, Charge, Claim, Clock, Commit, Counter, Group, Hits, Key, Limit, ManualClock,
+//!     Part, Verdict,
 //! };
 //!
 //! // 60 requests per minute, at most 2 at once.
