@@ -12,7 +12,6 @@
 //! Neither the limit's number nor where the limit came from is in the key: hits used stay used when they change. The one
 //! exception is a token bucket that a request brings along: its key ends in its number, as a bucket drains at one rate.
 
-use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
 
@@ -181,9 +180,10 @@ impl std::fmt::Debug for SensitiveHasher {
 
 impl SensitiveHasher {
     /// Hashes keyed with `secret`, which replicas that share counters must share.
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
     pub fn new(secret: &[u8]) -> Self {
-        let key = Sha256::digest(secret);
-        Self { keyed: <Hmac<Sha256> as KeyInit>::new(&pad(&key).into()), open: secret.is_empty() }
+        let keyed = Hmac::<Sha256>::new_from_slice(&Sha256::digest(secret));
+        Self { keyed: keyed.expect("HMAC takes keys of any length"), open: secret.is_empty() }
     }
 
     /// Whether it hashes with a key that everybody knows, which hides a value only from those who do not try.
@@ -197,15 +197,6 @@ impl SensitiveHasher {
         mac.update(value);
         hex(&mac.finalize().into_bytes())
     }
-}
-
-/// An HMAC key is one block of its hash.
-fn pad(key: &[u8]) -> [u8; 64] {
-    let mut block = [0; 64];
-    for (to, from) in block.iter_mut().zip(key) {
-        *to = *from;
-    }
-    block
 }
 
 /// The first 16 bytes in hexadecimal.

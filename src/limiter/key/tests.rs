@@ -75,6 +75,19 @@ fn sensitive_value_is_hashed_with_the_secret() {
     assert_ne!(other.hash(b"s3cret"), SensitiveHasher::new(b"secret").hash(b"s3cret"));
 }
 
+/// Counters of sensitive values live on under these hashes, and replicas of any version share them.
+#[test]
+fn hashes_are_hmac_sha_256_under_the_hash_of_the_secret() {
+    for (secret, value, hash) in [
+        (&b""[..], &b""[..], "bfe4527091e7291c5b9a9359c579a973"),
+        (b"", b"hunter2", "78248c2f36be298dade6cf64e37dfb01"),
+        (b"a secret", b"", "6add8a26eb47045f17ade4c5f4085ec7"),
+        (b"a secret", b"hunter2", "3e1691180f3a19b6afabb6f715711b4d"),
+    ] {
+        assert_eq!(SensitiveHasher::new(secret).hash(value), hash);
+    }
+}
+
 #[test]
 fn long_keys_are_cut_and_still_differ() {
     let long = |last: u8| {
