@@ -28,16 +28,16 @@ pub(super) fn tally(
         match rule {
             Some(rule) if is_detailed(rule) => {
                 let label = detailed_label(rule, descriptor, hasher);
-                match metrics.detailed_rule(&rule.domain, &label) {
-                    Some(detailed) => count(&detailed, status),
-                    None => count_rule(&decision.snapshot, rule, status),
+                let count = |detailed: &RuleMetrics| count(detailed, status);
+                if !metrics.detailed_rule(&rule.domain, &label, count) {
+                    count_rule(&decision.snapshot, rule, status);
                 }
             }
             Some(rule) => count_rule(&decision.snapshot, rule, status),
             None => {
                 let client = status.client.is_some();
                 let unruled = if client { Unruled::Client } else { Unruled::Override };
-                count(&metrics.unruled(&request.domain, unruled), status);
+                metrics.unruled(&request.domain, unruled, |unruled| count(unruled, status));
             }
         }
     }

@@ -9,8 +9,9 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
 use hashbrown::hash_table::Entry as Slot;
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 use parking_lot::RwLock;
 
 use super::{Client, ClientName, Entries};
@@ -27,8 +28,10 @@ pub struct Directory {
     ordered: RwLock<BTreeSet<InOrder>>,
     /// The number of clients of each domain that has any.
     domains: RwLock<HashMap<Arc<str>, usize>>,
-    /// A 64-bit Bloom filter over `domains` with one [`bit`] per domain. Written under the lock of
-    /// `domains`.
+    /// The domains by hash, for decisions, which must not write what cores share, as taking a lock does. Copied when a
+    /// domain is new, so there are many. Changes under the lock of `domains`.
+    named: Box<[ArcSwap<HashSet<Arc<str>>>]>,
+    /// The bits of [`bit`] of all `domains`. Changes under their lock.
     bits: AtomicU64,
     len: AtomicUsize,
 }
@@ -40,6 +43,7 @@ impl Default for Directory {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             ordered: RwLock::default(),
             domains: RwLock::default(),
+            named: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
             bits: AtomicU64::new(0),
             len: AtomicUsize::new(0),
         }
@@ -106,13 +110,12 @@ impl Directory {
 
     /// True if `domain` has clients.
     pub fn has_domain(&self, domain: &[u8]) -> bool {
-        !self.is_empty()
+        self.may_have_domain(domain)
             && std::str::from_utf8(domain)
-                .is_ok_and(|domain| self.domains.read().contains_key(domain))
+                .is_ok_and(|domain| self.named(domain).load().contains(domain))
     }
 
-    /// False if `domain` has no clients; true if it may have some. A Bloom filter: faster than
-    /// [`Self::has_domain`], with false positives.
+    /// Whether `domain` may have clients, by a Bloom filter of 64 bits. Quicker than [`Self::has_domain`].
     pub fn may_have_domain(&self, domain: &[u8]) -> bool {
         self.bits.load(Ordering::Relaxed) & bit(domain) != 0
     }
@@ -155,8 +158,12 @@ impl Directory {
                 place.insert(Arc::clone(&client));
                 self.len.fetch_add(1, Ordering::Relaxed);
                 let mut domains = self.domains.write();
-                *domains.entry(Arc::clone(&client.name.domain)).or_default() += 1;
-                self.bits.fetch_or(bit(client.name.domain.as_bytes()), Ordering::Relaxed);
+                let count = domains.entry(Arc::clone(&client.name.domain)).or_default();
+                *count += 1;
+                if *count == 1 {
+                    self.change_named(&client.name.domain, HashSet::insert);
+                    self.bits.fetch_or(bit(client.name.domain.as_bytes()), Ordering::Relaxed);
+                }
             }
         }
         // Still under the lock of the shard, so that both indexes see the writes of a client in the
@@ -178,6 +185,7 @@ impl Directory {
             *count -= 1;
             if *count == 0 {
                 domains.remove(&name.domain);
+                self.change_named(&name.domain, |named, domain| named.remove(&domain));
                 let bits = domains.keys().fold(0, |bits, domain| bits | bit(domain.as_bytes()));
                 self.bits.store(bits, Ordering::Relaxed);
             }
@@ -226,6 +234,23 @@ impl Directory {
     fn shard(&self, hash: u64) -> Option<&RwLock<HashTable<Arc<Client>>>> {
         // The high bits choose the shard, because the table in a shard uses the low ones.
         self.shards.get((hash >> 32) as usize % self.shards.len())
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "the index is below the length, which is not 0")]
+    fn named(&self, domain: &str) -> &ArcSwap<HashSet<Arc<str>>> {
+        &self.named[self.hasher.hash_one(domain) as usize % self.named.len()]
+    }
+
+    fn change_named(
+        &self,
+        domain: &Arc<str>,
+        change: impl Fn(&mut HashSet<Arc<str>>, Arc<str>) -> bool,
+    ) {
+        self.named(domain).rcu(|named| {
+            let mut changed = HashSet::clone(named);
+            change(&mut changed, Arc::clone(domain));
+            changed
+        });
     }
 
     fn hash_of(&self, client: &Client) -> u64 {

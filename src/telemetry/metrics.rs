@@ -6,9 +6,12 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::atomic::AtomicU64;
+use std::hash::BuildHasher as _;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use arc_swap::ArcSwap;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -68,11 +71,11 @@ struct ResultLabel {
 #[derive(Clone, Debug)]
 pub struct RuleMetrics {
     /// Passed.
-    pub ok: Counter,
+    pub ok: ShardedCounter,
     /// Over its limit.
-    pub over_limit: Counter,
-    /// Over its limit, but passed because of shadow mode.
-    pub shadowed: Counter,
+    pub over_limit: ShardedCounter,
+    /// Over its limit, and let pass as the rule is in shadow mode.
+    pub shadowed: ShardedCounter,
 }
 
 /// The source of the limit of a descriptor that no rule matches.
@@ -94,17 +97,56 @@ impl Unruled {
     }
 }
 
-/// The instruments of the process.
+/// Shards of [`Detailed`]: more than cores, so that two cores seldom meet.
+const DETAILED_SHARDS: usize = 64;
+
+/// Series whose labels are made of a request's values, by label.
+#[derive(Debug)]
+struct Detailed {
+    hasher: DefaultHashBuilder,
+    shards: Box<[Mutex<HashTable<DetailedRule>>]>,
+    made: AtomicUsize,
+    most: usize,
+}
+
+#[derive(Debug)]
+struct DetailedRule {
+    domain: Box<str>,
+    rule: Box<str>,
+    metrics: RuleMetrics,
+}
+
+impl Detailed {
+    fn new(most: usize) -> Self {
+        Self {
+            hasher: DefaultHashBuilder::default(),
+            shards: (0..DETAILED_SHARDS).map(|_| Mutex::default()).collect(),
+            made: AtomicUsize::new(0),
+            most,
+        }
+    }
+}
+
+/// The failures of stores, by kind.
+#[derive(Debug, Default)]
+struct StoreErrors {
+    timeout: ShardedCounter,
+    unavailable: ShardedCounter,
+    rejected: ShardedCounter,
+    protocol: ShardedCounter,
+}
+
+/// Every instrument of the process.
+///
+/// What decisions count is [sharded](super::sharded), and found without writing anything that cores share. The plain
+/// counters and gauges are written by start, reload, connections and scrapes.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    decisions: Family<DecisionLabels, Counter>,
-    /// Counters by domain, one map per [`Unruled`]. Bounded, because only domains with policies or
-    /// clients get one.
-    unruled: [RwLock<HashMap<Box<[u8]>, RuleMetrics>>; 2],
-    /// The number of series with labels from requests; at most `max_detailed`.
-    detailed: Mutex<usize>,
-    max_detailed: usize,
+    decisions: Family<DecisionLabels, ShardedCounter>,
+    /// By domain, as requests call it: policies or clients name each. Read on decisions, copied when one is new.
+    unruled: [ArcSwap<HashMap<Box<[u8]>, RuleMetrics>>; 2],
+    detailed: Detailed,
     /// Requests answered OK.
     pub requests_ok: ShardedCounter,
     /// Requests answered OVER_LIMIT.
@@ -113,8 +155,8 @@ pub struct Metrics {
     pub requests_invalid: ShardedCounter,
     /// Time to decide a request, without the network.
     pub decision_duration: DurationHistogram,
-    store_errors: Family<Kind, Counter>,
-    /// Claims allowed because the store failed.
+    store_errors: StoreErrors,
+    /// Claims let pass for want of a store.
     pub degraded_allowed: ShardedCounter,
     /// Claims denied because the store failed.
     pub degraded_denied: ShardedCounter,
@@ -172,13 +214,12 @@ impl Metrics {
             registry: Registry::with_prefix("tollgate"),
             decisions: Family::default(),
             unruled: Default::default(),
-            detailed: Mutex::new(0),
-            max_detailed,
+            detailed: Detailed::new(max_detailed),
             requests_ok: ShardedCounter::default(),
             requests_over_limit: ShardedCounter::default(),
             requests_invalid: ShardedCounter::default(),
             decision_duration: DurationHistogram::default(),
-            store_errors: Family::default(),
+            store_errors: StoreErrors::default(),
             degraded_allowed: ShardedCounter::default(),
             degraded_denied: ShardedCounter::default(),
             remembered_denials: ShardedCounter::default(),
@@ -243,10 +284,18 @@ impl Metrics {
 
     fn register_store(&mut self) {
         let registry = &mut self.registry;
+        let errors: Family<Kind, ShardedCounter> = Family::default();
+        let kind = |kind| errors.get_or_create_owned(&Kind { kind });
+        self.store_errors = StoreErrors {
+            timeout: kind("timeout"),
+            unavailable: kind("unavailable"),
+            rejected: kind("rejected"),
+            protocol: kind("protocol"),
+        };
         registry.register(
             "store_errors",
-            "Requests that the store did not decide, by kind of failure",
-            self.store_errors.clone(),
+            "Requests the store left open, by kind of failure",
+            errors,
         );
         let degraded: Family<AnswerLabel, ShardedCounter> = Family::default();
         self.degraded_allowed = degraded.get_or_create_owned(&AnswerLabel { answer: "allow" });
@@ -363,36 +412,74 @@ impl Metrics {
         }
     }
 
-    /// The counters of descriptors of `domain` that no rule matches.
-    pub fn unruled(&self, domain: &[u8], unruled: Unruled) -> RuleMetrics {
+    /// Counts by `count` a descriptor of `domain` that no rule matches.
+    pub fn unruled(&self, domain: &[u8], unruled: Unruled, count: impl FnOnce(&RuleMetrics)) {
         let [overrides, clients] = &self.unruled;
         let known = if unruled == Unruled::Override { overrides } else { clients };
-        if let Some(metrics) = known.read().get(domain) {
-            return metrics.clone();
+        if let Some(metrics) = known.load().get(domain) {
+            return count(metrics);
         }
         let metrics = self.rule(&escape(domain).to_string(), unruled.label());
-        known.write().insert(domain.into(), metrics.clone());
-        metrics
+        known.rcu(|known| {
+            let mut more = HashMap::clone(known);
+            more.insert(domain.into(), metrics.clone());
+            more
+        });
+        count(&metrics);
     }
 
-    /// The counters of a rule label with values from a request. `None` if `max_detailed` is
-    /// reached.
-    pub fn detailed_rule(&self, domain: &str, rule: &str) -> Option<RuleMetrics> {
+    /// Counts by `count` a descriptor whose label is made of its values. False when there are as many such labels as there
+    /// may be.
+    ///
+    /// # Concurrency
+    /// Takes a lock that only labels of the same shard share.
+    pub fn detailed_rule(
+        &self,
+        domain: &str,
+        rule: &str,
+        count: impl FnOnce(&RuleMetrics),
+    ) -> bool {
+        let Detailed { hasher, shards, made, most } = &self.detailed;
+        let hash = hasher.hash_one((domain, rule));
+        let is_it = |known: &DetailedRule| *known.domain == *domain && *known.rule == *rule;
+        let rehash = |known: &DetailedRule| hasher.hash_one((&*known.domain, &*known.rule));
+        let Some(shard) = shards.get((hash >> 32) as usize % DETAILED_SHARDS) else { return false };
+        let mut shard = shard.lock();
+        if let Some(known) = shard.find(hash, is_it) {
+            count(&known.metrics);
+            return true;
+        }
         let labels =
             DecisionLabels { domain: domain.to_owned(), rule: rule.to_owned(), outcome: OK };
-        let mut made = self.detailed.lock();
-        if self.decisions.get(&labels).is_none() {
-            if *made >= self.max_detailed {
-                return None;
-            }
-            *made += 1;
+        // Beyond the bound the families' lock is not taken: whatever comes then is counted by its rule.
+        if made.load(Ordering::Relaxed) >= *most {
+            return false;
         }
-        Some(self.rule(domain, rule))
+        // The label of a rule is no further series.
+        let more = |made| (made < *most).then_some(made + 1);
+        if self.decisions.get(&labels).is_none()
+            && made.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err()
+        {
+            return false;
+        }
+        let metrics = self.rule(domain, rule);
+        count(&metrics);
+        shard.insert_unique(
+            hash,
+            DetailedRule { domain: domain.into(), rule: rule.into(), metrics },
+            rehash,
+        );
+        true
     }
 
-    /// The counter of failures of the kind of `failure`.
-    pub fn store_errors(&self, failure: &StoreError) -> Counter {
-        self.store_errors.get_or_create_owned(&Kind { kind: failure.kind() })
+    /// The counter of failures such as `failure`.
+    pub const fn store_errors(&self, failure: &StoreError) -> &ShardedCounter {
+        match failure {
+            StoreError::Timeout => &self.store_errors.timeout,
+            StoreError::Unavailable(_) => &self.store_errors.unavailable,
+            StoreError::Rejected(_) => &self.store_errors.rejected,
+            StoreError::Protocol(_) => &self.store_errors.protocol,
+        }
     }
 
     /// Renders all instruments in the OpenMetrics text format; see [`CONTENT_TYPE`].
