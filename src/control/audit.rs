@@ -9,8 +9,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::record::StoredPolicy;
 use crate::limiter::Shared;
-use crate::limiter::redact::client_text;
-use crate::limiter::request::Entry;
 use crate::limits::{Client, ClientName};
 use crate::telemetry::escape::escape;
 
@@ -37,16 +35,7 @@ pub(crate) fn client_title(shared: &Shared, name: &ClientName) -> String {
 
 /// Its descriptor alone, such as `api_key=acme`.
 pub(crate) fn descriptor_title(shared: &Shared, name: &ClientName) -> String {
-    let own: Vec<Entry> = name
-        .entries
-        .iter()
-        .map(|(key, value)| Entry { key: key.to_vec().into(), value: value.to_vec().into() })
-        .collect();
-    let snapshot = shared.policies.current();
-    let pairs = own.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()));
-    let domain = snapshot.policies.domain(name.domain.as_bytes()).map(AsRef::as_ref);
-    let rule = domain.and_then(|domain| domain.find(pairs)).map(AsRef::as_ref);
-    client_text(&own, rule, domain, shared.resolver.keys.hasher())
+    shared.resolver.client_title(name, &shared.policies.current())
 }
 
 /// A client without its name.

@@ -115,9 +115,10 @@ pub struct Group {
 }
 
 impl Group {
-    /// The claims of `part`.
+    /// The claims of `part`, which is one of this group.
+    #[expect(clippy::indexing_slicing, reason = "a part names claims of its own group")]
     pub fn claims_of(&self, part: &Part) -> &[Claim] {
-        self.claims.get(part.claims.clone()).unwrap_or_default()
+        &self.claims[part.claims.clone()]
     }
 
     /// The verdict. `passed(i)` is true if claim `i` passed.
@@ -129,8 +130,10 @@ impl Group {
     /// before it. Leaves the charges in `counters` according to `commit`.
     ///
     /// # Shape
-    /// `slots` has one index into `counters` per claim; equal keys share a slot. Returns one
-    /// reading per claim, in the same order.
+    /// `slots` has one index into `counters` per claim; equal keys share a slot. One reading per claim, same order.
+    ///
+    /// # Panics
+    /// When `slots` has another shape: a reading that is left out would shift all later ones to other claims.
     pub fn decide(
         &self,
         commit: Commit,
@@ -138,12 +141,15 @@ impl Group {
         slots: &[usize],
         counters: &mut [Counter],
     ) -> Vec<Reading> {
+        assert_eq!(slots.len(), self.claims.len(), "one slot per claim");
         let may_go_back = commit == Commit::Never || self.parts.len() > 1;
         let before = vec![None; if may_go_back { counters.len() } else { 0 }];
         let readings = Vec::with_capacity(self.claims.len());
         let mut trial = Trial { group: self, commit, now, slots, counters, before, readings };
         self.parts.iter().for_each(|part| trial.decide_part(part));
-        let passed = |claim: usize| trial.readings.get(claim).is_some_and(|r| r.passed);
+        assert_eq!(trial.readings.len(), self.claims.len(), "parts name every claim once");
+        #[expect(clippy::indexing_slicing, reason = "one reading per claim")]
+        let passed = |claim: usize| trial.readings[claim].passed;
         let denied = commit == Commit::Together && self.verdict(passed) == Verdict::Deny;
         if commit == Commit::Never {
             trial.undo();
@@ -170,15 +176,16 @@ struct Trial<'a> {
 
 impl Trial<'_> {
     /// Charges the claims of one part, unless one of them fails.
+    #[expect(clippy::indexing_slicing, reason = "slots are places in `counters`, one per claim")]
     fn decide_part(&mut self, part: &Part) {
         let several = part.claims.len() > 1;
         let mut passed = true;
         let mut undo = Vec::new();
-        let slots = self.slots.iter().skip(part.claims.start);
+        let slots = &self.slots[part.claims.clone()];
         for (claim, &slot) in self.group.claims_of(part).iter().zip(slots) {
             self.touch(claim, slot);
-            let Some(counter) = self.counters.get_mut(slot) else { continue };
-            // A limit of zero changes no state, so there is nothing to undo.
+            let counter = &mut self.counters[slot];
+            // A limit of zero changes nothing that would have to be undone.
             if several && claim.is_conditional() && !claim.limit.is_blocked() {
                 undo.push((slot, counter.clone()));
             }
@@ -189,7 +196,7 @@ impl Trial<'_> {
         }
         if !passed {
             for (slot, counter) in undo.into_iter().rev() {
-                self.counters.get_mut(slot).into_iter().for_each(|c| c.clone_from(&counter));
+                self.counters[slot] = counter;
             }
         }
     }

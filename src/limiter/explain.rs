@@ -1,13 +1,12 @@
-//! What would become of a request: everything that a decision knows, and nothing charged.
+//! The explanation of a decision: all that it rests on, and nothing charged.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use super::ask::Traits;
+use super::ask::{Ask, Asked, Traits};
 use super::layers::failover::Ruling;
 use super::resolve::{Report, Resolution, Resolved, Target};
 use super::status::Decision;
-use crate::domain::{Key, Limit, Part};
+use crate::domain::{Claim, Key, Limit};
 use crate::limits::Client;
 
 /// A decision that was not made, with its reasons.
@@ -21,10 +20,10 @@ pub struct Explanation {
     pub descriptors: Vec<Explained>,
 }
 
-/// Who would limit one descriptor.
+/// The limits of one descriptor, and what sets them.
 #[derive(Clone, Debug)]
 pub struct Explained {
-    /// Who.
+    /// Sets the limits.
     pub decided_by: DecidedBy,
     /// The client that it is.
     pub client: Option<Arc<Client>>,
@@ -34,7 +33,7 @@ pub struct Explained {
     pub counters: Vec<CounterState>,
 }
 
-/// Whose limits apply to a descriptor.
+/// The source of the limits that apply to a descriptor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DecidedBy {
     /// The client's.
@@ -71,39 +70,34 @@ pub struct CounterState {
     pub limit: Limit,
     /// The limit as it is reported.
     pub report: Report,
-    /// What the layers know of it.
+    /// The terms that the layers apply.
     pub traits: Traits,
-    /// What the hits would get.
+    /// The ruling that the hits would get.
     pub ruling: Ruling,
 }
 
-/// Explains every descriptor of `resolution`; one ruling per claim, same order.
-pub(super) fn explain(resolution: &Resolution, rulings: &[Ruling]) -> Vec<Explained> {
-    resolution.descriptors.iter().map(|resolved| one(resolved, resolution, rulings)).collect()
+/// Explains every descriptor of `resolution`, on which the layers have ruled.
+pub(super) fn explain(resolution: &Resolution) -> Vec<Explained> {
+    resolution.descriptors.iter().map(|resolved| one(resolved, &resolution.ask)).collect()
 }
 
-fn one(resolved: &Resolved, resolution: &Resolution, rulings: &[Ruling]) -> Explained {
-    let ask = &resolution.ask;
-    let part: Option<&Part> = match resolved.target {
-        Target::Part(i) => ask.group.parts.get(i),
+fn one(resolved: &Resolved, ask: &Ask) -> Explained {
+    let part = match &resolved.target {
+        Target::Part(part) => Some(part),
         Target::Nothing | Target::Unlimited | Target::InvalidOverride(_) => None,
     };
-    let claims: Range<usize> = part.map_or(0..0, |part| part.claims.clone());
-    let counter = |i: usize| {
-        let claim = ask.group.claims.get(i)?;
-        Some(CounterState {
-            key: claim.key.clone(),
-            limit: claim.limit,
-            report: resolution.reports.get(i)?.clone(),
-            traits: *ask.traits.get(i)?,
-            ruling: *rulings.get(i)?,
-        })
+    let counter = |(claim, asked): (&Claim, &Asked)| CounterState {
+        key: claim.key.clone(),
+        limit: claim.limit,
+        report: asked.report.clone(),
+        traits: asked.traits,
+        ruling: *asked.ruling(),
     };
     Explained {
         decided_by: decided_by(resolved),
         client: resolved.client.clone(),
         quota: part.is_some_and(|part| part.quota),
-        counters: claims.filter_map(counter).collect(),
+        counters: part.into_iter().flat_map(|part| ask.claims_of(part)).map(counter).collect(),
     }
 }
 

@@ -65,15 +65,41 @@ impl KeyMaker {
         sharing: Sharing,
         tail: &[u8],
     ) -> Key {
+        let mut path = path.iter();
+        self.write(domain, entries, tail, |key, value| {
+            self.write_value(key, value, path.next(), sharing);
+        })
+    }
+
+    /// The same of a descriptor that no rule matches: each entry counts by its value, hashed where `sensitive` says so.
+    pub fn key_by_values(
+        &self,
+        domain: &[u8],
+        entries: &[Entry],
+        mut sensitive: impl Iterator<Item = bool>,
+        tail: &[u8],
+    ) -> Key {
+        self.write(domain, entries, tail, |key, value| {
+            self.write_own(key, value, sensitive.next() == Some(true));
+        })
+    }
+
+    fn write(
+        &self,
+        domain: &[u8],
+        entries: &[Entry],
+        tail: &[u8],
+        mut write_value: impl FnMut(&mut Vec<u8>, &[u8]),
+    ) -> Key {
         let guess: usize =
             entries.iter().map(|entry| entry.key.len() + entry.value.len() + 2).sum();
         let mut key = Vec::with_capacity(self.head.len() + domain.len() + guess + tail.len() + 8);
         key.extend_from_slice(&self.head);
         escape_into(&mut key, domain);
-        for (i, entry) in entries.iter().enumerate() {
+        for entry in entries {
             key.push(b'|');
             escape_into(&mut key, &entry.key);
-            self.write_value(&mut key, &entry.value, path.get(i), sharing);
+            write_value(&mut key, &entry.value);
         }
         shorten(&mut key, self.head.len());
         key.push(b'}');
@@ -92,7 +118,13 @@ impl KeyMaker {
         if let Some(pattern) = shared {
             key.push(b'~');
             escape_into(key, pattern.as_bytes());
-        } else if path.is_some_and(|path| path.sensitive) {
+        } else {
+            self.write_own(key, value, path.is_some_and(|path| path.sensitive));
+        }
+    }
+
+    fn write_own(&self, key: &mut Vec<u8>, value: &[u8], sensitive: bool) {
+        if sensitive {
             key.push(b'#');
             key.extend_from_slice(self.hasher.hash(value).as_bytes());
         } else {

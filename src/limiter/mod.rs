@@ -1,7 +1,19 @@
 //! The use case: a request comes in, a decision goes out.
 //!
-//! [`resolve`] finds the limits, the layers over the store rule on their claims, [`status`] says what the caller
-//! is told. No protocol here, and never an error: whatever is asked gets a decision, in time.
+//! [`resolve`] finds the limits, the layers over the store rule on their claims, [`status`] makes the answer of them. No
+//! protocol here, and never an error: every request gets a decision, in time.
+//!
+//! # Concurrency
+//! No decision writes a cache line that every core writes:
+//! * the snapshot and its rules: one reference count per thread, see [`snapshot`];
+//! * the kill switch and the domains of clients: read by way of `arc_swap`, which notes readers per thread;
+//! * counts and latencies: one shard per thread, see [`crate::telemetry::sharded`].
+//!
+//! What is left is chosen by key, so only decisions on the same key, or on one that shares its lock, meet there:
+//! * the memory store's shard of the counter;
+//! * in domains with clients, the directory's shard of the descriptor, and the client's own reference count;
+//! * with Redis, the set of the deny cache or of the leases that the counter belongs to;
+//! * of a rule with `detailed_metric` or `value_to_metric`, the shard of its label.
 
 pub mod ask;
 pub mod explain;
@@ -21,11 +33,10 @@ use tokio::time::Instant;
 
 use self::explain::{Explanation, explain};
 use self::layers::Layers;
-use self::layers::failover::Ruling;
 use self::mode::{KillSwitch, Mode};
 use self::request::{Bounds, Request};
 use self::resolve::{Resolution, Resolver};
-use self::snapshot::{Policies, Snapshot};
+use self::snapshot::{Policies, SnapshotRef};
 use self::status::{Decision, Outcome, Status, statuses};
 use self::tally::tally;
 use crate::domain::{Commit, Key, Verdict};
@@ -100,8 +111,8 @@ impl<S: LimitStore> Limiter<S> {
             }
             Begun::Open(mut open) => {
                 let commit = Commit::Together;
-                let rulings = self.layers.decide(&mut open.resolution.ask, commit, deadline).await;
-                open.decision(&rulings)
+                self.layers.decide(&mut open.resolution.ask, commit, deadline).await;
+                open.decision()
             }
         }
     }
@@ -115,9 +126,9 @@ impl<S: LimitStore> Limiter<S> {
             }
             Begun::Open(mut open) => {
                 let commit = Commit::Never;
-                let rulings = self.layers.decide(&mut open.resolution.ask, commit, deadline).await;
-                let descriptors = explain(&open.resolution, &rulings);
-                Explanation { decision: open.decision(&rulings), domain_known, descriptors }
+                self.layers.decide(&mut open.resolution.ask, commit, deadline).await;
+                let descriptors = explain(&open.resolution);
+                Explanation { decision: open.decision(), domain_known, descriptors }
             }
         }
     }
@@ -139,14 +150,13 @@ enum Begun {
 struct Open {
     resolution: Resolution,
     mode: Mode,
-    snapshot: Arc<Snapshot>,
+    snapshot: SnapshotRef,
 }
 
 impl Open {
-    fn decision(self, rulings: &[Ruling]) -> Decision {
-        let passed = |claim: usize| rulings.get(claim).is_some_and(|ruling| ruling.reading.passed);
-        let verdict = self.resolution.ask.group.verdict(passed);
-        let statuses = statuses(&self.resolution, rulings);
+    fn decision(self) -> Decision {
+        let verdict = self.resolution.ask.verdict();
+        let statuses = statuses(self.resolution);
         Decision { verdict, statuses, mode: self.mode, snapshot: self.snapshot }
     }
 }
@@ -162,7 +172,7 @@ impl Shared {
         let snapshot = self.policies.current();
         let mode = self.modes.of(&request.domain);
         let undecided = |status: &Status, verdict| {
-            Begun::Decided(undecided(request, mode, Arc::clone(&snapshot), status, verdict))
+            Begun::Decided(undecided(request, mode, snapshot.clone(), status, verdict))
         };
         if mode == Mode::Off {
             return undecided(&Status::default(), Verdict::Admit);
@@ -181,7 +191,7 @@ impl Shared {
         }
         let resolution = self.resolver.resolve(request, &snapshot, policy, mode);
         // So many limits hold a store up for longer than a decision may take, and undecided requests may pass.
-        if resolution.ask.group.claims.len() > self.bounds.limits {
+        if resolution.ask.len() > self.bounds.limits {
             return out_of_bounds();
         }
         Begun::Open(Open { resolution, mode, snapshot })
@@ -201,10 +211,13 @@ impl Shared {
 fn undecided(
     request: &Request,
     mode: Mode,
-    snapshot: Arc<Snapshot>,
+    snapshot: SnapshotRef,
     status: &Status,
     verdict: Verdict,
 ) -> Decision {
     let statuses = vec![status.clone(); request.descriptors.len()];
     Decision { verdict, statuses, mode, snapshot }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,53 +1,103 @@
 //! Descriptors as people may see them: escaped, sensitive values hashed.
+//!
+//! [`Sensitivity`] alone says which values must not be shown. Counter keys, metadata, metric labels, the audit log and
+//! logs of denials ask it and decide nothing themselves.
 
 use std::fmt::{self, Display};
 
-use super::key::SensitiveHasher;
+use super::key::{SensitiveHasher, shared_pattern};
 use super::request::Entry;
-use crate::policy::{Domain, Rule};
+use crate::policy::{Domain, How, PathEntry, Rule};
 use crate::telemetry::escape::escape;
 
-/// The descriptor of a client as one text; see [`shown`].
-pub(crate) fn client_text(
-    entries: &[Entry],
-    rule: Option<&Rule>,
-    domain: Option<&Domain>,
-    hasher: &SensitiveHasher,
-) -> String {
-    joined(shown(entries, rule, domain, hasher))
+/// Says which values of a descriptor must not be shown or stored as they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sensitivity<'a> {
+    /// Those that the matched rule marks.
+    Rule(&'a Rule),
+    /// Those that the nodes of the domain mark, as far as the descriptor leads: no rule matches, or none was looked for.
+    Domain(&'a Domain),
+    /// None: no policy names the domain.
+    Nothing,
 }
 
-/// The entries as one text.
-pub(crate) fn joined<'a>(entries: impl Iterator<Item = Shown<'a>>) -> String {
-    entries.map(|entry| entry.to_string()).collect::<Vec<_>>().join("|")
+impl<'a> Sensitivity<'a> {
+    /// That of a descriptor that matches `rule`, in `domain`.
+    pub(crate) const fn of(rule: Option<&'a Rule>, domain: Option<&'a Domain>) -> Self {
+        match (rule, domain) {
+            (Some(rule), _) => Self::Rule(rule),
+            (None, Some(domain)) => Self::Domain(domain),
+            (None, None) => Self::Nothing,
+        }
+    }
+
+    /// Whether the value is sensitive, of each of `entries`.
+    pub(crate) fn of_entries(self, entries: &'a [Entry]) -> impl Iterator<Item = bool> + 'a {
+        let (rule, domain) = match self {
+            Self::Rule(rule) => (Some(rule), None),
+            Self::Domain(domain) => (None, Some(domain)),
+            Self::Nothing => (None, None),
+        };
+        let of_rule = rule.into_iter().flat_map(|rule| rule.path.iter().map(|path| path.sensitive));
+        let pairs = entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()));
+        let of_domain = domain.into_iter().flat_map(move |domain| domain.sensitive(pairs.clone()));
+        of_rule.chain(of_domain).chain(std::iter::repeat(false)).take(entries.len())
+    }
 }
 
-/// The entries as `key=value`, escaped. Sensitive values are hashed also where no rule decided: none may match, or none
-/// was looked for.
-pub(crate) fn shown<'a>(
+/// A descriptor as people may see it; as text its entries joined by `|`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ShownDescriptor<'a> {
     entries: &'a [Entry],
-    rule: Option<&'a Rule>,
-    domain: Option<&'a Domain>,
+    sensitivity: Sensitivity<'a>,
     hasher: &'a SensitiveHasher,
-) -> impl Iterator<Item = Shown<'a>> {
-    let of_rule = rule.into_iter().flat_map(|rule| rule.path.iter().map(|path| path.sensitive));
-    let pairs = entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()));
-    let domain = if rule.is_none() { domain } else { None };
-    let of_domain = domain.into_iter().flat_map(move |domain| domain.sensitive(pairs.clone()));
-    let sensitive = of_rule.chain(of_domain).chain(std::iter::repeat(false));
-    let entry =
-        move |(entry, sensitive)| Shown { entry, hasher: Some(hasher).filter(|_| sensitive) };
-    entries.iter().zip(sensitive).map(entry)
 }
 
-/// An entry as people may see it.
-pub(crate) struct Shown<'a> {
+impl<'a> ShownDescriptor<'a> {
+    pub(crate) const fn new(
+        entries: &'a [Entry],
+        sensitivity: Sensitivity<'a>,
+        hasher: &'a SensitiveHasher,
+    ) -> Self {
+        Self { entries, sensitivity, hasher }
+    }
+
+    /// The entries, in order.
+    pub(crate) fn entries(self) -> impl Iterator<Item = ShownEntry<'a>> {
+        let sensitive = self.sensitivity.of_entries(self.entries);
+        let shown = move |(entry, sensitive)| ShownEntry {
+            entry,
+            hasher: Some(self.hasher).filter(|_| sensitive),
+        };
+        self.entries.iter().zip(sensitive).map(shown)
+    }
+}
+
+impl Display for ShownDescriptor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, entry) in self.entries().enumerate() {
+            f.write_str(if i == 0 { "" } else { "|" })?;
+            entry.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// An entry as people may see it; as text `key=value`.
+pub(crate) struct ShownEntry<'a> {
     entry: &'a Entry,
-    /// What hides its value; none: it may be seen.
+    /// Hides its value; none: it may be seen.
     hasher: Option<&'a SensitiveHasher>,
 }
 
-impl Display for Shown<'_> {
+impl ShownEntry<'_> {
+    fn value(&self) -> String {
+        let value = &self.entry.value;
+        self.hasher.map_or_else(|| escape(value).to_string(), |hasher| hasher.hash(value))
+    }
+}
+
+impl Display for ShownEntry<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Entry { key, value } = self.entry;
         match self.hasher {
@@ -55,4 +105,30 @@ impl Display for Shown<'_> {
             None => write!(f, "{}={}", escape(key), escape(value)),
         }
     }
+}
+
+/// The metric label of a rule that wants the values of requests in it; none: it does not.
+///
+/// `detailed_metric` shows every value, `value_to_metric` that of its node; a pattern whose values share a counter stays a
+/// pattern.
+pub(super) fn detailed_label(
+    rule: &Rule,
+    entries: &[Entry],
+    hasher: &SensitiveHasher,
+) -> Option<String> {
+    let shows = |path: &PathEntry| rule.detailed_metric || path.value_to_metric;
+    if !rule.path.iter().any(shows) {
+        return None;
+    }
+    let part = |(entry, path): (ShownEntry<'_>, &PathEntry)| match (&path.how, shared_pattern(path))
+    {
+        (_, Some(pattern)) => format!("{}={}", path.key, pattern),
+        _ if shows(path) => format!("{}={}", path.key, entry.value()),
+        (How::Exact(value) | How::Pattern(value), _) if entry.hasher.is_none() => {
+            format!("{}={value}", path.key)
+        }
+        _ => path.key.to_string(),
+    };
+    let shown = ShownDescriptor::new(entries, Sensitivity::Rule(rule), hasher);
+    Some(shown.entries().zip(&rule.path).map(part).collect::<Vec<_>>().join("/"))
 }

@@ -5,27 +5,27 @@
 
 mod build;
 
-use std::borrow::Cow;
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use self::build::Building;
 use super::ask::{Ask, Traits};
 use super::key::{self, KeyMaker, Sharing};
 use super::mode::Mode;
+use super::redact::{Sensitivity, ShownDescriptor};
 use super::request::{Entry, Override, Request};
-use super::snapshot::Snapshot;
-use crate::domain::{Algorithm, Charge, Clock, Key, Limit, LimitError, Unit};
+use super::snapshot::{RuleRef, Snapshot, SnapshotRef};
+use crate::domain::{Algorithm, Charge, Clock, Key, Limit, LimitError, Part, Unit};
 use crate::limits::directory::Directory;
-use crate::limits::{Client, Model};
-use crate::policy::{
-    AlgorithmName, Domain, How, LimitKind, OnStoreFailure, PathEntry, Rule, RuleLimit,
-};
+use crate::limits::{Client, ClientName, Model};
+use crate::policy::{AlgorithmName, Domain, LimitKind, OnStoreFailure, Rule, RuleLimit};
 
-/// What became of one descriptor.
+/// One descriptor, resolved.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    /// The index of the rule that matched.
-    pub rule: Option<u32>,
+    /// The rule that matched.
+    pub rule: Option<RuleRef>,
     /// The client that it is.
     pub client: Option<Arc<Client>>,
     /// The limit that the request brings along stands in for the rule's.
@@ -42,9 +42,9 @@ pub enum Target {
     /// A client or a rule that says so.
     Unlimited,
     /// A part of the group.
-    Part(usize),
+    Part(Part),
     /// A part of the group that always fails, for the override cannot be understood and nothing else matched.
-    InvalidOverride(usize),
+    InvalidOverride(Part),
 }
 
 /// How a claim's limit is reported.
@@ -57,8 +57,51 @@ pub struct Report {
     /// How many units make the period.
     pub unit_multiplier: u32,
     /// The limit's name.
-    pub name: Option<Arc<str>>,
+    pub name: Option<LimitName>,
 }
+
+/// The name of a limit, held by what names it.
+#[derive(Clone)]
+pub enum LimitName {
+    /// The limit of a rule at this position, which has a name.
+    Rule(RuleRef, usize),
+    /// Of a client: its count of references is written by decisions about that client alone.
+    Client(Arc<str>),
+}
+
+impl Deref for LimitName {
+    type Target = str;
+
+    #[expect(clippy::expect_used, clippy::indexing_slicing, reason = "made of a limit with a name")]
+    fn deref(&self) -> &str {
+        match self {
+            Self::Rule(rule, limit) => {
+                rule.limits[*limit].name.as_deref().expect("the limit has a name")
+            }
+            Self::Client(name) => name,
+        }
+    }
+}
+
+impl fmt::Debug for LimitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl fmt::Display for LimitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl PartialEq for LimitName {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for LimitName {}
 
 /// A request, resolved.
 #[derive(Clone, Debug, Default)]
@@ -67,8 +110,6 @@ pub struct Resolution {
     pub descriptors: Vec<Resolved>,
     /// What to decide.
     pub ask: Ask,
-    /// One per claim of the group, same order.
-    pub reports: Vec<Report>,
 }
 
 /// A matched rule and the client that goes before it, of one descriptor.
@@ -95,8 +136,8 @@ pub struct Clients {
     clock: Arc<dyn Clock>,
 }
 
-impl std::fmt::Debug for Clients {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Clients").field("len", &self.directory.len()).finish_non_exhaustive()
     }
 }
@@ -135,7 +176,7 @@ impl Resolver {
     pub fn resolve(
         &self,
         request: &Request,
-        snapshot: &Snapshot,
+        snapshot: &SnapshotRef,
         policy: Option<&Domain>,
         mode: Mode,
     ) -> Resolution {
@@ -186,20 +227,41 @@ impl Resolver {
 
     /// The keys of the counters of `client`, as requests use them under the policies of `snapshot`.
     pub fn client_keys(&self, client: &Client, snapshot: &Snapshot) -> Vec<Key> {
-        let entry = |(key, value): (&[u8], &[u8])| Entry {
-            key: key.to_vec().into(),
-            value: value.to_vec().into(),
-        };
-        let entries: Vec<Entry> = client.name.entries.iter().map(entry).collect();
+        let entries = entries_of(&client.name);
         let domain = client.name.domain.as_bytes();
         let policy = snapshot.policies.domain(domain).map(AsRef::as_ref);
         let rule = rule_of(policy, &entries);
-        let path = path_of(policy, rule, &entries);
         let limits: Result<Vec<Ready>, _> = self.client_limits(client, rule).collect();
         let key = |(limit, _, _): &Ready| {
-            self.keys.key(domain, &entries, &path, Sharing::Own, &key::tail(limit))
+            let sensitivity = Sensitivity::of(rule, policy);
+            self.key(domain, &entries, sensitivity, Sharing::Own, &key::tail(limit))
         };
         limits.unwrap_or_default().iter().map(key).collect()
+    }
+
+    /// The descriptor of the client `name` as people may see it, such as `api_key=acme`.
+    pub(crate) fn client_title(&self, name: &ClientName, snapshot: &Snapshot) -> String {
+        let entries = entries_of(name);
+        let policy = snapshot.policies.domain(name.domain.as_bytes()).map(AsRef::as_ref);
+        let sensitivity = Sensitivity::of(rule_of(policy, &entries), policy);
+        ShownDescriptor::new(&entries, sensitivity, self.keys.hasher()).to_string()
+    }
+
+    /// The key of the counter that `tail` names. The entries stand in it as the matched rule says, otherwise by value.
+    fn key(
+        &self,
+        domain: &[u8],
+        entries: &[Entry],
+        sensitivity: Sensitivity<'_>,
+        sharing: Sharing,
+        tail: &[u8],
+    ) -> Key {
+        match sensitivity {
+            Sensitivity::Rule(rule) => self.keys.key(domain, entries, &rule.path, sharing, tail),
+            Sensitivity::Domain(_) | Sensitivity::Nothing => {
+                self.keys.key_by_values(domain, entries, sensitivity.of_entries(entries), tail)
+            }
+        }
     }
 
     /// The limits of a client, with what it leaves open taken from `rule`; empty: unlimited. An error: the rule makes it
@@ -220,7 +282,7 @@ impl Resolver {
                 requests_per_unit: rate.requests_per_unit,
                 unit: rate.unit,
                 unit_multiplier: rate.unit_multiplier,
-                name: limit.name.clone(),
+                name: limit.name.clone().map(LimitName::Client),
             };
             let on_store_failure =
                 rate.on_store_failure.or_else(|| model.and_then(|(_, failure)| failure));
@@ -268,28 +330,16 @@ fn rule_of<'a>(policy: Option<&'a Domain>, entries: &[Entry]) -> Option<&'a Rule
     policy?.find(pairs(entries)).map(AsRef::as_ref)
 }
 
-/// How the entries of a descriptor stand in its keys: as the rule says, else by value, hashed where the domain calls
-/// them sensitive.
-fn path_of<'a>(
-    policy: Option<&Domain>,
-    rule: Option<&'a Rule>,
-    entries: &[Entry],
-) -> Cow<'a, [PathEntry]> {
-    match (rule, policy) {
-        (Some(rule), _) => Cow::Borrowed(&rule.path),
-        (None, Some(policy)) => policy.sensitive(pairs(entries)).map(by_value).collect(),
-        (None, None) => Cow::Borrowed(&[]),
-    }
+fn entries_of(name: &ClientName) -> Vec<Entry> {
+    let entry = |(key, value): (&[u8], &[u8])| Entry {
+        key: key.to_vec().into(),
+        value: value.to_vec().into(),
+    };
+    name.entries.iter().map(entry).collect()
 }
 
 fn pairs(entries: &[Entry]) -> impl Iterator<Item = (&[u8], &[u8])> {
     entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()))
-}
-
-/// An entry that counts by its value.
-fn by_value(sensitive: bool) -> PathEntry {
-    let (key, how) = (Arc::default(), How::Any);
-    PathEntry { key, how, share: false, sensitive, value_to_metric: false }
 }
 
 /// The limit and failure mode of a limit that counts.

@@ -1,5 +1,12 @@
 //! The policies in force, with all that a decision needs of them worked out beforehand.
+//!
+//! Every decision reads the snapshot, so its count of references must not be a cache line that all cores write. Each
+//! thread keeps a [`SnapshotRef`] with a count of its own, and decisions on that thread share it; a thread notices a new
+//! snapshot at its next decision. An idle thread keeps the snapshot of its last decision in memory.
 
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -38,14 +45,19 @@ impl Snapshot {
     }
 
     /// The counters of `rule`'s metrics.
-    pub fn metrics(&self, rule: &Rule) -> Option<&RuleMetrics> {
-        self.prepared.get(rule.index as usize).map(|prepared| &prepared.metrics)
+    pub fn metrics(&self, rule: &Rule) -> &RuleMetrics {
+        &self.prepared(rule).metrics
     }
 
     /// The end of the counter key of the `limit`-th limit of `rule`.
+    #[expect(clippy::indexing_slicing, reason = "a wrong tail would be another counter")]
     pub fn tail(&self, rule: &Rule, limit: usize) -> &[u8] {
-        let prepared = self.prepared.get(rule.index as usize);
-        prepared.and_then(|prepared| prepared.tails.get(limit)).map_or(&[], |tail| tail)
+        &self.prepared(rule).tails[limit]
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a rule's index is its position in its own set")]
+    fn prepared(&self, rule: &Rule) -> &Prepared {
+        &self.prepared[rule.index as usize]
     }
 }
 
@@ -53,6 +65,56 @@ fn tail(limit: &RuleLimit) -> Box<[u8]> {
     match &limit.kind {
         LimitKind::Unlimited => Box::default(),
         LimitKind::Counted { limit, .. } => key::tail(limit).into(),
+    }
+}
+
+/// A snapshot, counted by the thread that began to use it; see the module.
+#[derive(Clone)]
+pub struct SnapshotRef(Arc<Held>);
+
+/// The process's reference, of which each thread has one.
+struct Held(Arc<Snapshot>);
+
+impl SnapshotRef {
+    /// `rule`, which is one of this snapshot.
+    pub fn rule(&self, rule: &Rule) -> RuleRef {
+        RuleRef { snapshot: self.clone(), index: rule.index }
+    }
+}
+
+impl Deref for SnapshotRef {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0.0
+    }
+}
+
+impl fmt::Debug for SnapshotRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SnapshotRef").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// A rule, held by way of its snapshot: a decision counts no reference to a rule, which all cores would write.
+#[derive(Clone)]
+pub struct RuleRef {
+    snapshot: SnapshotRef,
+    index: u32,
+}
+
+impl Deref for RuleRef {
+    type Target = Rule;
+
+    #[expect(clippy::indexing_slicing, reason = "made from a rule of this snapshot")]
+    fn deref(&self) -> &Rule {
+        &self.snapshot.policies.rules()[self.index as usize]
+    }
+}
+
+impl fmt::Debug for RuleRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RuleRef").field(&self.label).finish()
     }
 }
 
@@ -71,9 +133,17 @@ impl Policies {
         Self { current: ArcSwap::from_pointee(snapshot), metrics }
     }
 
-    /// The version in force.
-    pub fn current(&self) -> Arc<Snapshot> {
-        self.current.load_full()
+    /// The version in force. A decision takes it once and keeps it to its end.
+    ///
+    /// # Concurrency
+    /// Writes only what this thread writes, except on the first call after a change.
+    pub fn current(&self) -> SnapshotRef {
+        thread_local!(static HELD: RefCell<Option<SnapshotRef>> = const { RefCell::new(None) });
+        let current = self.current.load();
+        HELD.with_borrow_mut(|held| match held {
+            Some(held) if Arc::ptr_eq(&held.0.0, &current) => held.clone(),
+            _ => held.insert(SnapshotRef(Arc::new(Held(Arc::clone(&current))))).clone(),
+        })
     }
 
     /// Puts `policies` in force and returns their version. Decisions under way finish with the one they began with.
@@ -82,5 +152,29 @@ impl Policies {
         self.current.store(Arc::new(Snapshot::new(policies, version, &self.metrics)));
         self.metrics.policy_version.set(i64::try_from(version).unwrap_or(i64::MAX));
         version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Options, Source, compile};
+
+    fn set(text: &str) -> PolicySet {
+        compile(&[Source::new("test", text)], &Options::default()).unwrap().set
+    }
+
+    #[test]
+    fn decisions_of_a_thread_share_one_reference_and_see_each_change() {
+        let metrics = Arc::new(Metrics::new(0));
+        let policies = Policies::new(set("domain: a"), Arc::clone(&metrics));
+        let other = Policies::new(set("domain: b"), metrics);
+        let shared = policies.current.load_full();
+        let under_way: Vec<SnapshotRef> = (0..100).map(|_| policies.current()).collect();
+        assert_eq!(Arc::strong_count(&shared), 3, "in force, here, and once for the thread");
+        policies.replace(set("domain: c"));
+        assert!(policies.current().policies.domain(b"c").is_some(), "from the next decision on");
+        assert!(under_way.iter().all(|snapshot| snapshot.policies.domain(b"a").is_some()));
+        assert!(other.current().policies.domain(b"b").is_some(), "not that of another set");
     }
 }

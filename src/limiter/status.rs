@@ -1,13 +1,13 @@
-//! What the caller is told: one status per descriptor, from the rulings on its claims.
+//! The answer to a request: one status per descriptor, from the rulings on its claims.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::layers::failover::Ruling;
+use super::ask::Ask;
 use super::mode::Mode;
 use super::resolve::{Report, Resolution, Resolved, Target};
-use super::snapshot::Snapshot;
-use crate::domain::{Limit, Part, Verdict};
+use super::snapshot::{RuleRef, SnapshotRef};
+use crate::domain::{Part, Verdict};
 use crate::limits::Client;
 
 /// The answer to one request.
@@ -20,20 +20,22 @@ pub struct Decision {
     /// The mode in force for the domain.
     pub mode: Mode,
     /// The policies it was decided by.
-    pub snapshot: Arc<Snapshot>,
+    pub snapshot: SnapshotRef,
 }
 
 /// What one descriptor gets.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
-    /// The index of the rule that matched.
-    pub rule: Option<u32>,
+    /// The rule that matched.
+    pub rule: Option<RuleRef>,
     /// The client that went before the rule.
     pub client: Option<Arc<Client>>,
     /// What limits it.
     pub outcome: Outcome,
     /// The descriptor's limits do not deny.
     pub shadow: bool,
+    /// The descriptor counts among the quota descriptors, which deny only when all of them fail.
+    pub quota: bool,
     /// Decided without the store.
     pub degraded: bool,
 }
@@ -95,56 +97,51 @@ impl Status {
     }
 }
 
-/// The statuses of a resolved request. One ruling per claim, same order.
-pub(super) fn statuses(resolution: &Resolution, rulings: &[Ruling]) -> Vec<Status> {
-    resolution.descriptors.iter().map(|resolved| status(resolved, resolution, rulings)).collect()
+/// The statuses of a resolved request on which the layers have ruled.
+pub(super) fn statuses(Resolution { descriptors, ask }: Resolution) -> Vec<Status> {
+    descriptors.into_iter().map(|resolved| status(resolved, &ask)).collect()
 }
 
-fn status(resolved: &Resolved, resolution: &Resolution, rulings: &[Ruling]) -> Status {
-    let part = |i: usize| resolution.ask.group.parts.get(i);
-    let (outcome, shadow, degraded) = match resolved.target {
-        Target::Nothing => (Outcome::NoLimit, false, false),
-        Target::Unlimited => (Outcome::Unlimited, false, false),
-        Target::InvalidOverride(i) => {
-            (Outcome::InvalidOverride, part(i).is_some_and(|part| part.shadow), false)
+fn status(Resolved { rule, client, target, .. }: Resolved, ask: &Ask) -> Status {
+    let open = Status { rule, client, ..Status::default() };
+    match target {
+        Target::Nothing => open,
+        Target::Unlimited => Status { outcome: Outcome::Unlimited, ..open },
+        Target::InvalidOverride(part) => {
+            Status { outcome: Outcome::InvalidOverride, shadow: part.shadow, ..open }
         }
-        Target::Part(i) => part(i).map_or_else(Default::default, |part| {
-            let rulings_of = rulings.get(part.claims.clone()).unwrap_or_default();
-            let degraded = rulings_of.iter().any(|ruling| ruling.degraded);
-            (limited(part, resolution, rulings), part.shadow, degraded)
-        }),
-    };
-    Status { rule: resolved.rule, client: resolved.client.clone(), outcome, shadow, degraded }
+        Target::Part(part) => Status {
+            outcome: limited(&part, ask),
+            shadow: part.shadow,
+            quota: part.quota,
+            degraded: ask.claims_of(&part).any(|(_, asked)| asked.ruling().degraded),
+            ..open
+        },
+    }
 }
 
-fn limited(part: &Part, resolution: &Resolution, rulings: &[Ruling]) -> Outcome {
-    let claims = resolution.ask.group.claims_of(part).iter().map(|claim| &claim.limit);
-    let reports = resolution.reports.get(part.claims.clone()).unwrap_or_default();
-    let rulings = rulings.get(part.claims.clone()).unwrap_or_default();
-    let all = || claims.clone().zip(reports).zip(rulings).map(|((l, r), ruling)| (l, r, ruling));
-    let failed = || all().filter(|(_, _, ruling)| !ruling.reading.passed);
-    let worst =
-        failed().max_by_key(|(_, _, ruling)| ruling.reading.retry_after.unwrap_or(Duration::MAX));
-    if let Some((limit, report, ruling)) = worst {
-        let retry_after = ruling.reading.retry_after;
+fn limited(part: &Part, ask: &Ask) -> Outcome {
+    let all = || ask.claims_of(part).map(|(claim, asked)| (claim, asked, &asked.ruling().reading));
+    let failed = || all().filter(|(_, _, reading)| !reading.passed);
+    let worst = failed().max_by_key(|(_, _, reading)| reading.retry_after.unwrap_or(Duration::MAX));
+    if let Some((claim, asked, reading)) = worst {
         return Outcome::Limited(Limited {
             passed: false,
-            limit: report.clone(),
+            limit: asked.report.clone(),
             remaining: 0,
-            reset_after: retry_after.unwrap_or_else(|| Limit::period(limit)),
-            retry_after,
-            failed: failed().map(|(_, report, _)| report.clone()).collect(),
+            reset_after: reading.retry_after.unwrap_or_else(|| claim.limit.period()),
+            retry_after: reading.retry_after,
+            failed: failed().map(|(_, asked, _)| asked.report.clone()).collect(),
         });
     }
-    let tightest = all().min_by_key(|(_, _, Ruling { reading, .. })| {
-        (reading.remaining, std::cmp::Reverse(reading.reset_after))
-    });
-    tightest.map_or(Outcome::NoLimit, |(_, report, ruling)| {
+    let tightest = all()
+        .min_by_key(|(_, _, reading)| (reading.remaining, std::cmp::Reverse(reading.reset_after)));
+    tightest.map_or(Outcome::NoLimit, |(_, asked, reading)| {
         Outcome::Limited(Limited {
             passed: true,
-            limit: report.clone(),
-            remaining: ruling.reading.remaining,
-            reset_after: ruling.reading.reset_after,
+            limit: asked.report.clone(),
+            remaining: reading.remaining,
+            reset_after: reading.reset_after,
             retry_after: Some(Duration::ZERO),
             failed: Vec::new(),
         })

@@ -1,19 +1,31 @@
-//! What a decision costs without a protocol or a network: one step of each algorithm, a lookup among many
-//! rules, a counter key.
+//! The cost of a decision without a protocol or a network: one step of each algorithm, a lookup among many rules, a
+//! counter key, and whole decisions in memory by one thread and by two.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
 use std::fmt::Write as _;
 use std::hint::black_box;
-use std::time::Duration;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
-use tollgate::domain::{Algorithm, Charge, Counter, Hits, Limit, Timestamp};
+use tollgate::domain::{
+    Algorithm, Charge, Counter, Hits, Limit, ManualClock, SystemClock, Timestamp,
+};
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher, Sharing};
-use tollgate::limiter::request::Entry;
-use tollgate::policy::{Options, Source, compile};
+use tollgate::limiter::layers::Layers;
+use tollgate::limiter::layers::failover::Failover;
+use tollgate::limiter::mode::{KillSwitch, ModeLayer};
+use tollgate::limiter::request::{Bounds, Descriptor, Entry, Request};
+use tollgate::limiter::resolve::{Clients, Resolver};
+use tollgate::limiter::snapshot::Policies;
+use tollgate::limiter::{Limiter, Shared};
+use tollgate::policy::{AlgorithmName, OnStoreFailure, Options, Source, compile};
+use tollgate::store::MemoryStore;
+use tollgate::telemetry::metrics::Metrics;
 
 fn algorithms(c: &mut Criterion) {
     let mut group = c.benchmark_group("step");
@@ -74,5 +86,66 @@ fn keys(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, algorithms, matching, keys);
+const DECIDED: &str = "
+domain: d
+descriptors:
+  - {key: client, rate_limit: {name: a-name, unit: second, requests_per_unit: 4000000000}}
+";
+
+/// Decides `count` requests of `client` by `limiter`.
+fn decide(limiter: &Limiter<Arc<MemoryStore<SystemClock>>>, client: &'static str, count: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let entry =
+        Entry { key: Bytes::from_static(b"client"), value: Bytes::from_static(client.as_bytes()) };
+    let descriptor = Descriptor { entries: vec![entry], hits: Hits::Take(1), limit: None };
+    let request = Request { domain: Bytes::from_static(b"d"), descriptors: vec![descriptor] };
+    runtime.block_on(async {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+        for _ in 0..count {
+            black_box(limiter.decide(black_box(&request), deadline).await);
+        }
+    });
+}
+
+/// The time per decision of each thread: the same for two as for one, unless they write what they share. The clients differ,
+/// so their counters do, too.
+fn decisions(c: &mut Criterion) {
+    let metrics = Arc::new(Metrics::new(0));
+    let set = compile(&[Source::new("bench", DECIDED)], &Options::default()).unwrap().set;
+    let shared = Arc::new(Shared {
+        policies: Policies::new(set, Arc::clone(&metrics)),
+        modes: KillSwitch::new(ModeLayer::default()),
+        bounds: Bounds::default(),
+        resolver: Resolver {
+            keys: KeyMaker::new("tollgate:", SensitiveHasher::new(b"")),
+            default_algorithm: AlgorithmName::FixedWindow,
+            clients: Clients::new(Arc::default(), Arc::new(ManualClock::default())),
+        },
+        metrics: Arc::clone(&metrics),
+    });
+    let store = Arc::new(MemoryStore::new(1_000_000, SystemClock::start()));
+    let limiter = || {
+        let failover =
+            Failover::new(Arc::clone(&store), OnStoreFailure::Allow, Arc::clone(&metrics));
+        Limiter::new(Arc::clone(&shared), Layers::bare(failover))
+    };
+    let mut group = c.benchmark_group("decide");
+    for (name, clients) in [("1 thread", &["a"][..]), ("2 threads", &["a", "b"])] {
+        group.bench_function(name, |b| {
+            b.iter_custom(|count| {
+                let limiters: Vec<_> = clients.iter().map(|client| (limiter(), *client)).collect();
+                let start = Instant::now();
+                thread::scope(|scope| {
+                    for (limiter, client) in &limiters {
+                        scope.spawn(move || decide(limiter, client, count));
+                    }
+                });
+                start.elapsed()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, algorithms, matching, keys, decisions);
 criterion_main!(benches);

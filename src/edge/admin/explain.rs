@@ -35,10 +35,9 @@ pub(super) async fn explain<R: Registry, S: LimitStore>(
 fn answer(shared: &Shared, explanation: &Explanation) -> pb::ExplainResponse {
     let Explanation { decision, domain_known, descriptors } = explanation;
     let code = if decision.verdict == Verdict::Deny { Code::OverLimit } else { Code::Ok };
-    let rules = decision.snapshot.policies.rules();
     let descriptor = |(i, status): (usize, &Fared)| {
         let mut told = told(status, descriptors.get(i));
-        if let Some(rule) = status.rule.and_then(|rule| rules.get(rule as usize)) {
+        if let Some(rule) = &status.rule {
             told.rule.clone_from(&rule.label);
             told.place = rule.place.to_string();
         }

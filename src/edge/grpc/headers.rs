@@ -9,7 +9,7 @@ use super::response::whole_seconds;
 use super::settings::ResponseSettings;
 use crate::edge::pb::HeaderValue;
 use crate::limiter::resolve::Report;
-use crate::limiter::status::{Decision, Limited, Status};
+use crate::limiter::status::{Decision, Limited};
 use crate::settings::words;
 
 /// Which headers to add.
@@ -46,20 +46,14 @@ pub(super) fn headers(settings: &ResponseSettings, decision: &Decision) -> Vec<H
 
 /// The last enforced limit that is over, else the one with the fewest hits left, the first of equals.
 fn tightest(decision: &Decision) -> Option<&Limited> {
-    let over = decision.statuses.iter().rev().find(|status| {
-        status.over_limit() && status.limited().is_some() && !is_quota(decision, status)
-    });
+    let over = decision
+        .statuses
+        .iter()
+        .rev()
+        .find(|status| status.over_limit() && status.limited().is_some() && !status.quota);
     over.and_then(|status| status.limited()).or_else(|| {
         let limited = decision.statuses.iter().filter_map(|status| status.limited());
         limited.min_by_key(|limited| limited.remaining)
-    })
-}
-
-fn is_quota(decision: &Decision, status: &Status) -> bool {
-    let rules = decision.snapshot.policies.rules();
-    let own = status.client.as_ref().and_then(|client| client.quota);
-    own.unwrap_or_else(|| {
-        status.rule.and_then(|rule| rules.get(rule as usize)).is_some_and(|rule| rule.quota)
     })
 }
 

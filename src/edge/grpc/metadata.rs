@@ -16,11 +16,10 @@ use serde_json::{Map, Value as Json};
 
 use super::structs::Fields;
 use crate::limiter::key::SensitiveHasher;
-use crate::limiter::redact::{Shown, joined, shown};
+use crate::limiter::redact::{Sensitivity, ShownDescriptor};
 use crate::limiter::request::Request;
 use crate::limiter::resolve::Report;
 use crate::limiter::status::{Decision, Outcome, Status};
-use crate::policy::Rule;
 use crate::telemetry::escape::escape;
 
 /// The metadata of `decision`, as the bytes of a `google.protobuf.Struct`.
@@ -29,24 +28,22 @@ pub(super) fn metadata(
     decision: &Decision,
     hasher: &SensitiveHasher,
 ) -> Vec<u8> {
-    let rules = decision.snapshot.policies.rules();
-    let rule = |status: &Status| status.rule.and_then(|i| rules.get(i as usize)).map(AsRef::as_ref);
     let domain = decision.snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
     let mut fields = Fields::default();
     fields.field("domain", |at| at.text(escape(&request.domain)));
     fields.field("descriptors", |at| {
         at.list(|list| {
             for (descriptor, status) in request.descriptors.iter().zip(&decision.statuses) {
-                let rule = rule(status);
-                let shown = || shown(&descriptor.entries, rule, domain, hasher);
-                list.value(|at| at.fields(|fields| describe(fields, shown, status, rule)));
+                let sensitivity = Sensitivity::of(status.rule.as_deref(), domain);
+                let shown = ShownDescriptor::new(&descriptor.entries, sensitivity, hasher);
+                list.value(|at| at.fields(|fields| describe(fields, shown, status)));
             }
         });
     });
     let mut merged = None;
     for status in decision.statuses.iter().filter(|status| !status.over_limit()) {
         let client = status.client.as_ref().and_then(|client| client.metadata.as_deref());
-        let own = client.or_else(|| rule(status).and_then(|rule| rule.metadata.as_deref()));
+        let own = client.or_else(|| status.rule.as_ref().and_then(|rule| rule.metadata.as_deref()));
         if let Some(own) = own {
             merge(merged.get_or_insert_with(Map::new), own);
         }
@@ -57,19 +54,14 @@ pub(super) fn metadata(
     fields.into_bytes()
 }
 
-fn describe<'a, E: Iterator<Item = Shown<'a>>>(
-    fields: &mut Fields,
-    entries: impl Fn() -> E,
-    status: &Status,
-    rule: Option<&Rule>,
-) {
+fn describe(fields: &mut Fields, shown: ShownDescriptor<'_>, status: &Status) {
     if status.client.is_some() {
-        fields.field("client", |at| at.text(joined(entries())));
+        fields.field("client", |at| at.text(shown));
     }
     fields.field("entries", |at| {
-        at.list(|list| entries().for_each(|entry| list.value(|at| at.text(entry))));
+        at.list(|list| shown.entries().for_each(|entry| list.value(|at| at.text(entry))));
     });
-    if let Some(rule) = rule {
+    if let Some(rule) = &status.rule {
         fields.field("rule", |at| at.text(&rule.label));
     }
     let flags = [

@@ -60,9 +60,9 @@ impl DenyCache {
         Self { table: KeyTable::new(max_keys), metrics }
     }
 
-    /// The answer to `ask`, if memory alone has it. One ruling per claim, same order.
-    pub(super) fn settle(&self, ask: &Ask, now: Instant) -> Option<Vec<Ruling>> {
-        let group = &ask.group;
+    /// The rulings on `ask`, if memory alone has them. One per claim, same order.
+    pub(super) fn recall(&self, ask: &Ask, now: Instant) -> Option<Vec<Ruling>> {
+        let group = ask.group();
         if group.parts.is_empty() || !group.claims.iter().all(Claim::is_conditional) {
             return None;
         }
@@ -71,7 +71,7 @@ impl DenyCache {
             let mut passed = true;
             for claim in group.claims_of(part) {
                 // Most requests end here: nothing is allocated for them.
-                let reading = claim.certain().or_else(|| self.recall(claim, now))?;
+                let reading = claim.certain().or_else(|| self.known(claim, now))?;
                 if reading.passed && !is_alone(group, claim) {
                     return None;
                 }
@@ -87,14 +87,13 @@ impl DenyCache {
     }
 
     /// Remembers what failed of `ask`, which was sent at `sent`, and forgets what was charged or given back.
-    pub(super) fn remember(&self, ask: &Ask, rulings: &[Ruling], sent: Instant) {
-        let group = &ask.group;
-        let passed = |i: usize| rulings.get(i).is_some_and(|ruling| ruling.reading.passed);
-        let admitted = group.verdict(passed) == Verdict::Admit;
+    pub(super) fn remember(&self, ask: &Ask, sent: Instant) {
+        let group = ask.group();
+        let admitted = ask.verdict() == Verdict::Admit;
         for part in &group.parts {
-            let failed = !part.claims.clone().all(passed);
-            let rulings = rulings.get(part.claims.clone()).unwrap_or_default();
-            for (claim, ruling) in group.claims_of(part).iter().zip(rulings) {
+            let failed = ask.claims_of(part).any(|(_, asked)| !asked.ruling().reading.passed);
+            for (claim, asked) in ask.claims_of(part) {
+                let ruling = asked.ruling();
                 let stays = claim.is_conditional() && !ruling.degraded;
                 match claim.hits {
                     _ if claim.certain().is_some() => {}
@@ -122,7 +121,7 @@ impl DenyCache {
         }
     }
 
-    fn recall(&self, claim: &Claim, now: Instant) -> Option<Reading> {
+    fn known(&self, claim: &Claim, now: Instant) -> Option<Reading> {
         let Hits::Take(hits) = claim.hits else { return None };
         let known = self.table.with(&claim.key, &claim.limit, |known| *known)?;
         (known.hits == hits && now < known.until).then(|| known.reading(now))

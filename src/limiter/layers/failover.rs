@@ -52,7 +52,7 @@ pub struct Failover<S> {
 }
 
 impl<S: LimitStore> Failover<S> {
-    /// Asks `store`; without an answer decides by the rule, else by `on_failure`.
+    /// Asks `store`; without an answer decides by the rule, otherwise by `on_failure`.
     pub const fn new(store: S, on_failure: OnStoreFailure, metrics: Arc<Metrics>) -> Self {
         Self { store, on_failure, metrics }
     }
@@ -62,18 +62,12 @@ impl<S: LimitStore> Failover<S> {
         &self.store
     }
 
-    /// One ruling per claim, same order, no later than `deadline`.
-    pub async fn decide(&self, ask: &Ask, commit: Commit, deadline: Instant) -> Vec<Ruling> {
-        let answer = self.store.decide(&ask.group, commit, deadline).await;
-        if let Some(failure) = &answer.failure {
-            self.metrics.store_errors(failure).inc();
+    /// Rules on every claim of `ask`, no later than `deadline`.
+    pub async fn decide(&self, ask: &mut Ask, commit: Commit, deadline: Instant) {
+        let answer = self.store.decide(ask.group(), commit, deadline).await;
+        if let Some(failure) = ask.join(answer, |claim, traits| self.degraded(claim, traits)) {
+            self.metrics.store_errors(&failure).inc();
         }
-        let mut readings = answer.readings.into_iter();
-        let rule = |(claim, traits): (&Claim, &Traits)| {
-            let reading = readings.next().flatten().or_else(|| claim.certain());
-            reading.map_or_else(|| self.degraded(claim, *traits), Ruling::from)
-        };
-        ask.group.claims.iter().zip(&ask.traits).map(rule).collect()
     }
 
     fn degraded(&self, claim: &Claim, traits: Traits) -> Ruling {

@@ -1,8 +1,9 @@
-//! A bounded table of what this process remembers of single counters and their limits.
+//! An 8-way set-associative cache of what this process remembers of single counters and their limits.
 //!
-//! A key belongs to one set of a few places, under a lock of its own; a newcomer takes the place of what ends first. So
-//! nothing grows, nothing has to be swept, and no operation looks at more than a few places. What it holds may be lost
-//! at any moment: its users must be right without.
+//! A key belongs to one set of eight lines, under a lock of its own; a newcomer evicts the line that ends first. So the
+//! table does not grow, needs no sweep, and no operation looks at more than eight lines. What it holds may be lost at any
+//! moment: its users must be right without. The locks are many and chosen by key: a core writes that of the counter
+//! it decides on, which is a shared write only for a counter that several cores decide on at once.
 //!
 //! Each value is as of a time: a key that was removed takes no value from before. The time of the last removal is kept
 //! for a whole set, so the other keys of the set may be refused a value from before too.
@@ -15,8 +16,8 @@ use tokio::time::Instant;
 
 use crate::domain::{Key, Limit};
 
-/// Places of a set.
-const PLACES: usize = 8;
+/// Lines of a set.
+const LINES: usize = 8;
 
 /// What may be forgotten.
 pub(super) trait Fleeting {
@@ -34,13 +35,13 @@ pub(super) struct KeyTable<T> {
 
 #[derive(Debug)]
 struct Set<T> {
-    places: Vec<Place<T>>,
+    lines: Vec<Line<T>>,
     /// When a key was last removed.
     removed_at: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Place<T> {
+struct Line<T> {
     hash: u64,
     key: Key,
     limit: Limit,
@@ -48,9 +49,9 @@ struct Place<T> {
 }
 
 impl<T: Fleeting> KeyTable<T> {
-    /// A table of about `max_keys` places, at least eight.
+    /// A table of about `max_keys` lines, at least eight.
     pub(super) fn new(max_keys: usize) -> Self {
-        let sets = max_keys.div_ceil(PLACES).max(1);
+        let sets = max_keys.div_ceil(LINES).max(1);
         Self {
             hasher: DefaultHashBuilder::default(),
             sets: (0..sets).map(|_| Mutex::default()).collect(),
@@ -66,8 +67,8 @@ impl<T: Fleeting> KeyTable<T> {
     ) -> Option<R> {
         let hash = self.hasher.hash_one(key.as_bytes());
         let mut set = self.set(hash)?.lock();
-        let place = set.places.iter_mut().find(|place| place.is_of(hash, key))?;
-        (place.limit == *limit).then(|| act(&mut place.value))
+        let line = set.lines.iter_mut().find(|line| line.is_of(hash, key))?;
+        (line.limit == *limit).then(|| act(&mut line.value))
     }
 
     /// Remembers `value`, which is as of `at`, instead of what there was of `key`; not if the key was removed since.
@@ -78,14 +79,13 @@ impl<T: Fleeting> KeyTable<T> {
         if set.removed_at.is_some_and(|removed_at| at <= removed_at) {
             return;
         }
-        let places = &mut set.places;
-        let place = Place { hash, key: key.clone(), limit: *limit, value };
-        let known = places.iter().position(|place| place.is_of(hash, key));
-        let taken =
-            known.or_else(|| if places.len() < PLACES { None } else { first_to_end(places) });
-        match taken.and_then(|i| places.get_mut(i)) {
-            Some(other) => *other = place,
-            None => places.push(place),
+        let lines = &mut set.lines;
+        let line = Line { hash, key: key.clone(), limit: *limit, value };
+        let known = lines.iter().position(|line| line.is_of(hash, key));
+        let taken = known.or_else(|| if lines.len() < LINES { None } else { first_to_end(lines) });
+        match taken.and_then(|i| lines.get_mut(i)) {
+            Some(other) => *other = line,
+            None => lines.push(line),
         }
     }
 
@@ -95,8 +95,8 @@ impl<T: Fleeting> KeyTable<T> {
         let Some(set) = self.set(hash) else { return };
         let mut set = set.lock();
         set.removed_at = set.removed_at.max(Some(at));
-        if let Some(i) = set.places.iter().position(|place| place.is_of(hash, key)) {
-            set.places.swap_remove(i);
+        if let Some(i) = set.lines.iter().position(|line| line.is_of(hash, key)) {
+            set.lines.swap_remove(i);
         }
     }
 
@@ -107,18 +107,18 @@ impl<T: Fleeting> KeyTable<T> {
 
 impl<T> Default for Set<T> {
     fn default() -> Self {
-        Self { places: Vec::new(), removed_at: None }
+        Self { lines: Vec::new(), removed_at: None }
     }
 }
 
-impl<T> Place<T> {
+impl<T> Line<T> {
     fn is_of(&self, hash: u64, key: &Key) -> bool {
         self.hash == hash && self.key == *key
     }
 }
 
-fn first_to_end<T: Fleeting>(set: &[Place<T>]) -> Option<usize> {
-    set.iter().enumerate().min_by_key(|(_, place)| place.value.ends()).map(|(i, _)| i)
+fn first_to_end<T: Fleeting>(set: &[Line<T>]) -> Option<usize> {
+    set.iter().enumerate().min_by_key(|(_, line)| line.value.ends()).map(|(i, _)| i)
 }
 
 #[cfg(test)]

@@ -62,15 +62,15 @@ impl Leases {
         Self { table: KeyTable::new(COUNTERS), metrics }
     }
 
-    /// The answer to `ask`, if what is held is enough for all of it. One ruling per claim, same order.
-    pub(super) fn settle(&self, ask: &Ask, now: Instant) -> Option<Vec<Ruling>> {
-        if ask.traits.is_empty() || ask.traits.iter().any(|traits| traits.lease.is_none()) {
+    /// Spends the hits of `ask`, if what is held is enough for all of it. One ruling per claim, same order.
+    pub(super) fn spend(&self, ask: &Ask, now: Instant) -> Option<Vec<Ruling>> {
+        if ask.is_empty() || ask.records().iter().any(|asked| asked.traits.lease.is_none()) {
             return None;
         }
-        let claims = &ask.group.claims;
+        let claims = &ask.group().claims;
         let mut spent = Vec::with_capacity(claims.len());
         for claim in claims {
-            let Some(reading) = self.spend(claim, now) else {
+            let Some(reading) = self.spend_one(claim, now) else {
                 for (claim, (_, lease)) in claims.iter().zip(spent) {
                     self.unspend(claim, lease);
                 }
@@ -83,7 +83,7 @@ impl Leases {
     }
 
     /// Spends the hits of `claim`, if they are held; also says of which lease, by when it ends.
-    fn spend(&self, claim: &Claim, now: Instant) -> Option<(Reading, Instant)> {
+    fn spend_one(&self, claim: &Claim, now: Instant) -> Option<(Reading, Instant)> {
         let Hits::Take(hits) = claim.hits else { return None };
         let spend = |held: &mut Holding| {
             held.left = held.left.checked_sub(hits).filter(|_| now < held.until)?;
@@ -114,7 +114,7 @@ impl Leases {
 
     /// Lets the claims of `ask`, which is on its way to the store, ask for leases and report finished ones.
     pub(super) fn prepare(&self, ask: &mut Ask, now: Instant, deadline: Instant) {
-        for (claim, traits) in ask.group.claims.iter_mut().zip(&ask.traits) {
+        for (claim, traits) in ask.claims_mut() {
             if let Some(terms) = traits.lease
                 && let Hits::Take(hits) = claim.hits
             {
@@ -142,22 +142,20 @@ impl Leases {
         })
     }
 
-    /// Takes what was granted to `ask`, which was sent at `sent`, if its charge stands.
-    pub(super) fn take(&self, ask: &Ask, rulings: &[Ruling], sent: Instant) {
-        let passed = |i: usize| rulings.get(i).is_some_and(|ruling| ruling.reading.passed);
-        let admitted = ask.group.verdict(passed) == Verdict::Admit;
-        for part in &ask.group.parts {
-            let stands = admitted && part.claims.clone().all(passed);
-            for i in part.claims.clone() {
-                if let (Some(claim), Some(traits), Some(ruling)) =
-                    (ask.group.claims.get(i), ask.traits.get(i), rulings.get(i))
-                    && let (Some(asked), Some(terms)) = (&claim.lease, traits.lease)
-                {
-                    let granted = ruling.reading.leased_until.filter(|_| stands);
-                    let take = |held: &mut Holding| {
-                        held.take(asked, granted, &ruling.reading, terms, sent);
+    /// Holds what was granted to `ask`, which was sent at `sent`, if its charge stands.
+    pub(super) fn store_grants(&self, ask: &Ask, sent: Instant) {
+        let admitted = ask.verdict() == Verdict::Admit;
+        for part in &ask.group().parts {
+            let passed = || ask.claims_of(part).all(|(_, asked)| asked.ruling().reading.passed);
+            let stands = admitted && passed();
+            for (claim, asked) in ask.claims_of(part) {
+                if let (Some(wanted), Some(terms)) = (&claim.lease, asked.traits.lease) {
+                    let reading = &asked.ruling().reading;
+                    let granted = reading.leased_until.filter(|_| stands);
+                    let store = |held: &mut Holding| {
+                        held.store_grant(wanted, granted, reading, terms, sent);
                     };
-                    self.table.with(&claim.key, &claim.limit, take);
+                    self.table.with(&claim.key, &claim.limit, store);
                 }
             }
         }
@@ -236,7 +234,7 @@ impl Holding {
         spent >= DEMAND
     }
 
-    fn take(
+    fn store_grant(
         &mut self,
         asked: &LeaseAsk,
         granted: Option<Timestamp>,
@@ -281,13 +279,13 @@ mod tests {
         };
         let left = || leases.table.with(&key, &limit, |held| held.left).unwrap();
         hold(1);
-        let (_, first) = leases.spend(&claim, now).unwrap();
+        let (_, first) = leases.spend_one(&claim, now).unwrap();
         assert_eq!(left(), 7);
         leases.unspend(&claim, first);
         assert_eq!(left(), 10);
-        let (_, first) = leases.spend(&claim, now).unwrap();
+        let (_, first) = leases.spend_one(&claim, now).unwrap();
         hold(2);
-        leases.spend(&claim, now).unwrap();
+        leases.spend_one(&claim, now).unwrap();
         leases.unspend(&claim, first);
         assert_eq!(
             left(),

@@ -34,43 +34,37 @@ impl<S: LimitStore> Layers<S> {
         Self { denials: None, leases: None, failover }
     }
 
-    /// One ruling per claim, same order, no later than `deadline`. Claims may be asked to bring leases back.
-    pub(super) async fn decide(
-        &self,
-        ask: &mut Ask,
-        commit: Commit,
-        deadline: Instant,
-    ) -> Vec<Ruling> {
+    /// Rules on every claim of `ask`, no later than `deadline`. Claims may be asked to bring leases back.
+    pub(super) async fn decide(&self, ask: &mut Ask, commit: Commit, deadline: Instant) {
         if commit != Commit::Together {
             return self.failover.decide(ask, commit, deadline).await;
         }
         if let Some(rulings) = certain(ask) {
-            return rulings;
+            return ask.rule(rulings);
         }
         if self.denials.is_none() && self.leases.is_none() {
             return self.failover.decide(ask, commit, deadline).await;
         }
         let now = Instant::now();
-        if let Some(rulings) = self.settle(ask, now) {
-            return rulings;
+        if let Some(rulings) = self.recall(ask, now) {
+            return ask.rule(rulings);
         }
         if let Some(leases) = &self.leases {
             leases.prepare(ask, now, deadline);
         }
-        let rulings = self.failover.decide(ask, commit, deadline).await;
+        self.failover.decide(ask, commit, deadline).await;
         if let Some(leases) = &self.leases {
-            leases.take(ask, &rulings, now);
+            leases.store_grants(ask, now);
         }
         if let Some(denials) = &self.denials {
-            denials.remember(ask, &rulings, now);
+            denials.remember(ask, now);
         }
-        rulings
     }
 
-    /// The answer that needs no store.
-    fn settle(&self, ask: &Ask, now: Instant) -> Option<Vec<Ruling>> {
-        let denied = self.denials.as_ref().and_then(|denials| denials.settle(ask, now));
-        denied.or_else(|| self.leases.as_ref()?.settle(ask, now))
+    /// The rulings that need no store, one per claim, same order.
+    fn recall(&self, ask: &Ask, now: Instant) -> Option<Vec<Ruling>> {
+        let denied = self.denials.as_ref().and_then(|denials| denials.recall(ask, now));
+        denied.or_else(|| self.leases.as_ref()?.spend(ask, now))
     }
 
     /// Empties the counters of `keys`, and forgets what was remembered of them; how many held something.
@@ -83,9 +77,9 @@ impl<S: LimitStore> Layers<S> {
     }
 }
 
-/// The answer to `ask`, if no counter has a say in it. Most requests end at their first claim, and nothing is allocated.
+/// The rulings on `ask`, if no counter can change them. Most requests end at their first claim, and nothing is allocated.
 fn certain(ask: &Ask) -> Option<Vec<Ruling>> {
-    ask.group.claims.iter().map(|claim| claim.certain().map(Ruling::from)).collect()
+    ask.group().claims.iter().map(|claim| claim.certain().map(Ruling::from)).collect()
 }
 
 #[cfg(test)]

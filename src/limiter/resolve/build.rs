@@ -4,12 +4,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Ready, Report, Resolution, Resolved, Resolver, Target, counted, path_of};
+use super::{LimitName, Ready, Report, Resolution, Resolved, Resolver, Target, counted};
 use crate::domain::{Algorithm, Charge, Claim, Limit, LimitError, Part, Unit};
 use crate::limiter::ask::Traits;
 use crate::limiter::key::{self, Sharing};
+use crate::limiter::redact::Sensitivity;
 use crate::limiter::request::{Descriptor, Request};
-use crate::limiter::snapshot::Snapshot;
+use crate::limiter::snapshot::SnapshotRef;
 use crate::limits::Client;
 use crate::policy::{Domain, LimitKind, Rule, RuleLimit};
 
@@ -17,7 +18,7 @@ use crate::policy::{Domain, LimitKind, Rule, RuleLimit};
 pub(super) struct Building<'a> {
     pub(super) resolver: &'a Resolver,
     pub(super) request: &'a Request,
-    pub(super) snapshot: &'a Snapshot,
+    pub(super) snapshot: &'a SnapshotRef,
     pub(super) policy: Option<&'a Domain>,
     pub(super) shadow: bool,
     pub(super) replaced: Vec<(usize, &'a str)>,
@@ -33,14 +34,14 @@ impl<'a> Building<'a> {
         rule: Option<&Rule>,
         client: Option<Arc<Client>>,
     ) -> Resolved {
-        let index = rule.map(|rule| rule.index);
         // Limits were checked when the client was stored; if the rule has made them impossible since, it goes by the rule.
         let of_client = client.as_deref().and_then(|client| {
             let limits = self.resolver.client_limits(client, rule);
             self.by_client(i, descriptor, rule, client, limits)
         });
         if let Some(target) = of_client {
-            return Resolved { rule: index, client, overridden: false, target };
+            let rule = rule.map(|rule| self.snapshot.rule(rule));
+            return Resolved { rule, client, overridden: false, target };
         }
         let brought = descriptor.limit.map(|over| self.resolver.override_limit(over, rule));
         let overridden = matches!(brought, Some(Some(_)));
@@ -52,7 +53,8 @@ impl<'a> Building<'a> {
             },
             None => self.by_rule(descriptor, rule),
         };
-        Resolved { rule: index, client: None, overridden, target }
+        let rule = rule.map(|rule| self.snapshot.rule(rule));
+        Resolved { rule, client: None, overridden, target }
     }
 
     /// A client is not replaced by its own rule: that stands for the client's limits. None: one of them is impossible.
@@ -67,10 +69,10 @@ impl<'a> Building<'a> {
         if client.limits.iter().all(|limit| limit.rate.is_none()) {
             return Some(Target::Unlimited);
         }
-        let start = self.resolution.ask.group.claims.len();
+        let start = self.resolution.ask.len();
         for limit in limits {
             let Ok((limit, report, traits)) = limit else {
-                self.take_back(start);
+                self.resolution.ask.truncate(start);
                 return None;
             };
             let named =
@@ -82,7 +84,7 @@ impl<'a> Building<'a> {
                 self.claim(descriptor, counter, limit, traits, report);
             }
         }
-        if self.resolution.ask.group.claims.len() == start {
+        if self.resolution.ask.len() == start {
             return Some(Target::Nothing);
         }
         let quota = client.quota.unwrap_or_else(|| rule.is_some_and(|rule| rule.quota));
@@ -98,16 +100,9 @@ impl<'a> Building<'a> {
         Some(self.snapshot.tail(rule, rule.limits.iter().position(alike)?))
     }
 
-    /// Forgets the claims from `start` on.
-    fn take_back(&mut self, start: usize) {
-        self.resolution.ask.group.claims.truncate(start);
-        self.resolution.ask.traits.truncate(start);
-        self.resolution.reports.truncate(start);
-    }
-
     fn by_rule(&mut self, descriptor: &Descriptor, rule: Option<&Rule>) -> Target {
         let Some(rule) = rule else { return Target::Nothing };
-        let start = self.resolution.ask.group.claims.len();
+        let start = self.resolution.ask.len();
         let mut unlimited = false;
         for (i, limit) in rule.limits.iter().enumerate() {
             let named = |(_, name): &(usize, &str)| limit.name.as_deref() == Some(*name);
@@ -123,11 +118,12 @@ impl<'a> Building<'a> {
                     on_store_failure,
                     lease,
                 } => {
+                    let name = limit.name.is_some();
                     let report = Report {
                         requests_per_unit: counted.requests(),
                         unit,
                         unit_multiplier,
-                        name: limit.name.clone(),
+                        name: name.then(|| LimitName::Rule(self.snapshot.rule(rule), i)),
                     };
                     let tail = self.snapshot.tail(rule, i);
                     let traits = Traits { on_store_failure, lease };
@@ -136,7 +132,7 @@ impl<'a> Building<'a> {
                 }
             }
         }
-        if self.resolution.ask.group.claims.len() == start {
+        if self.resolution.ask.len() == start {
             return if unlimited { Target::Unlimited } else { Target::Nothing };
         }
         Target::Part(self.part(start, rule.quota, rule.shadow))
@@ -148,7 +144,7 @@ impl<'a> Building<'a> {
         rule: Option<&Rule>,
         (limit, report, traits): Ready,
     ) -> Target {
-        let start = self.resolution.ask.group.claims.len();
+        let start = self.resolution.ask.len();
         let tail = &key::override_tail(&limit);
         let counter = Counted { rule, sharing: Sharing::Rule, tail };
         self.claim(descriptor, counter, limit, traits, report);
@@ -157,12 +153,12 @@ impl<'a> Building<'a> {
 
     /// A limit of zero always fails and takes part in the verdict like any other.
     fn by_invalid_override(&mut self, descriptor: &Descriptor) -> Target {
-        let start = self.resolution.ask.group.claims.len();
+        let start = self.resolution.ask.len();
         let period = std::time::Duration::from_secs(1);
         if let Ok(limit) = Limit::new(0, period, Algorithm::FixedWindow, Charge::Admitted) {
             let report =
                 Report { requests_per_unit: 0, unit: Unit::Second, unit_multiplier: 1, name: None };
-            let traits = Traits { on_store_failure: None, lease: None };
+            let traits = Traits::default();
             let tail = b":invalid_override";
             let counter = Counted { rule: None, sharing: Sharing::Rule, tail };
             self.claim(descriptor, counter, limit, traits, report);
@@ -179,23 +175,14 @@ impl<'a> Building<'a> {
         report: Report,
     ) {
         let (domain, entries) = (&self.request.domain, &descriptor.entries);
-        let path = path_of(self.policy, rule, entries);
-        let key = self.resolver.keys.key(domain, entries, &path, sharing, tail);
-        self.resolution.ask.group.claims.push(Claim {
-            key,
-            limit,
-            hits: descriptor.hits,
-            lease: None,
-        });
-        self.resolution.ask.traits.push(traits);
-        self.resolution.reports.push(report);
+        let sensitivity = Sensitivity::of(rule, self.policy);
+        let key = self.resolver.key(domain, entries, sensitivity, sharing, tail);
+        let claim = Claim { key, limit, hits: descriptor.hits, lease: None };
+        self.resolution.ask.push(claim, traits, report);
     }
 
-    fn part(&mut self, start: usize, quota: bool, shadow: bool) -> usize {
-        let group = &mut self.resolution.ask.group;
-        let claims = start..group.claims.len();
-        group.parts.push(Part { quota, shadow: shadow || self.shadow, claims });
-        group.parts.len() - 1
+    fn part(&mut self, start: usize, quota: bool, shadow: bool) -> Part {
+        self.resolution.ask.close_part(start, quota, shadow || self.shadow)
     }
 }
 

@@ -20,7 +20,7 @@ fn any_limit(kind: u64) -> Limit {
 
 /// What the store would say now.
 async fn truth(remote: &Remote, ask: &Ask) -> Vec<Option<Reading>> {
-    remote.store.decide(&ask.group, Commit::Never, Instant::now()).await.readings
+    remote.store.decide(ask.group(), Commit::Never, Instant::now()).await.readings
 }
 
 #[tokio::test(start_paused = true)]
@@ -36,8 +36,8 @@ async fn remembered_denials_are_those_of_the_store() {
             let keys = ["a", "b"].map(|key| (key, any_limit(kind), hits));
             let claims = if remote.below(3) == 0 { &keys[..] } else { &keys[..1] };
             let mut ask = ask(claims, None);
-            let Some(remembered) = layers.settle(&ask, Instant::now()) else {
-                layers.decide(&mut ask, Commit::Together, Instant::now() + DEADLINE).await;
+            let Some(remembered) = layers.recall(&ask, Instant::now()) else {
+                decided(layers, &mut ask, Instant::now() + DEADLINE).await;
                 continue;
             };
             for (remembered, truth) in remembered.iter().zip(truth(&remote, &ask).await) {
@@ -58,10 +58,10 @@ async fn only_what_fails_for_certain_is_answered_from_memory() {
     let limit = any_limit(0);
     let decide = async |layers: &Layers<Remote>, hits| {
         let deadline = Instant::now() + DEADLINE;
-        layers.decide(&mut one(limit, hits), Commit::Together, deadline).await[0].reading
+        decided(layers, &mut one(limit, hits), deadline).await[0].reading
     };
     let remembers =
-        |layers: &Layers<Remote>, ask: &Ask| layers.settle(ask, Instant::now()).is_some();
+        |layers: &Layers<Remote>, ask: &Ask| layers.recall(ask, Instant::now()).is_some();
     let two = one(limit, Hits::Take(2));
     assert!(decide(&here, Hits::Take(5)).await.passed);
     assert!(!remembers(&here, &two), "nothing has failed");
@@ -99,10 +99,10 @@ async fn refunds_resets_and_lost_answers_heal() {
     let deadline = || Instant::now() + DEADLINE;
     let take = async |layers: &Layers<Remote>| {
         let mut ask = one(limit, Hits::Take(1));
-        layers.decide(&mut ask, Commit::Together, deadline()).await[0].reading.passed
+        decided(layers, &mut ask, deadline()).await[0].reading.passed
     };
     let refund = async |layers: &Layers<Remote>| {
-        layers.decide(&mut one(limit, Hits::Refund(1)), Commit::Together, deadline()).await;
+        decided(layers, &mut one(limit, Hits::Refund(1)), deadline()).await;
     };
     assert!(take(&here).await && !take(&here).await && !take(&there).await);
     refund(&here).await;
@@ -119,7 +119,7 @@ async fn refunds_resets_and_lost_answers_heal() {
     let slow = Remote { slowest: Duration::from_secs(9), ..remote.clone() };
     let cut_off = replica(&slow, &metrics);
     assert!(!take(&cut_off).await, "denied for want of an answer");
-    assert!(cut_off.settle(&one(limit, Hits::Take(1)), Instant::now()).is_none());
+    assert!(cut_off.recall(&one(limit, Hits::Take(1)), Instant::now()).is_none());
 }
 
 /// A store that decides at once and answers later.
@@ -160,10 +160,10 @@ async fn overtaken(change: impl AsyncFnOnce(&Layers<Remote>, Limit)) {
     );
     let limit = limit.unwrap();
     let deadline = Instant::now() + Duration::from_secs(9);
-    here.decide(&mut one(limit, Hits::Take(2)), Commit::Together, deadline).await;
+    decided(&here, &mut one(limit, Hits::Take(2)), deadline).await;
     tokio::time::advance(Duration::from_millis(1)).await;
     let mut three = one(limit, Hits::Take(3));
-    let denied = late.decide(&mut three, Commit::Together, deadline);
+    let denied = decided(&late, &mut three, deadline);
     let changed = async {
         sleep(Duration::from_millis(1)).await;
         change(&here, limit).await;
@@ -171,14 +171,14 @@ async fn overtaken(change: impl AsyncFnOnce(&Layers<Remote>, Limit)) {
     let (denied, ()) = tokio::join!(denied, changed);
     assert!(!denied[0].reading.passed);
     let truth = truth(&remote, &three).await[0].unwrap();
-    let said = here.decide(&mut three, Commit::Together, deadline).await[0].reading;
+    let said = decided(&here, &mut three, deadline).await[0].reading;
     assert_eq!((said.passed, said.retry_after), (truth.passed, truth.retry_after));
 }
 
 #[tokio::test(start_paused = true)]
 async fn denial_that_was_overtaken_is_not_remembered() {
     let hits = async |layers: &Layers<Remote>, limit, hits| {
-        layers.decide(&mut one(limit, hits), Commit::Together, Instant::now()).await;
+        decided(layers, &mut one(limit, hits), Instant::now()).await;
     };
     overtaken(async |layers, limit| hits(layers, limit, Hits::Refund(1)).await).await;
     overtaken(async |layers, limit| hits(layers, limit, Hits::Take(1)).await).await;
@@ -201,18 +201,18 @@ async fn what_no_counter_can_change_needs_no_store() {
     };
     for layers in [&bare, &replica(&away, &metrics)] {
         let now = Instant::now();
-        let rulings = layers.decide(&mut ask(&certain, None), Commit::Together, now).await;
+        let rulings = decided(layers, &mut ask(&certain, None), now).await;
         assert!(rulings.len() == 2 && rulings.iter().all(never), "{rulings:?}");
         assert_eq!(Instant::now(), now);
         // Beside what does need one, it is as certain.
         let mixed = [certain[0], certain[1], ("c", any_limit(0), Hits::Take(1))];
-        let rulings = layers.decide(&mut ask(&mixed, None), Commit::Together, now).await;
+        let rulings = decided(layers, &mut ask(&mixed, None), now).await;
         assert!(rulings[..2].iter().all(never) && rulings[2].degraded, "{rulings:?}");
         // Such a cost is charged where costs are charged in any case.
         let algorithm = Algorithm::TokenBucket { burst: 5 };
         let charge = Charge::Always { max_debt: None };
         let always = Limit::new(5, Duration::from_secs(1), algorithm, charge).unwrap();
         let mut ask = one(always, Hits::Take(6));
-        assert!(layers.decide(&mut ask, Commit::Together, now).await[0].degraded);
+        assert!(decided(layers, &mut ask, now).await[0].degraded);
     }
 }

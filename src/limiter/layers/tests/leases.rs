@@ -22,13 +22,13 @@ async fn life(remote: Remote, metrics: Arc<Metrics>) {
             let hits = 1 + remote.below(20) / 18;
             let mut ask = ask(&[("hot", bucket(), Hits::Take(hits))], Some(TERMS));
             let now = Instant::now();
-            if let Some(rulings) = layers.settle(&ask, now) {
+            if let Some(rulings) = layers.recall(&ask, now) {
                 if rulings[0].reading.passed {
                     remote.admitted.lock().push((remote.now().as_micros(), hits));
                 }
                 continue;
             }
-            layers.decide(&mut ask, Commit::Together, now + DEADLINE).await;
+            decided(&layers, &mut ask, now + DEADLINE).await;
         }
     }
 }
@@ -96,21 +96,21 @@ async fn lease_of_another_limit_is_not_spent() {
     let layers = replica(&remote, &metrics);
     let hot = |limit| ask(&[("hot", limit, Hits::Take(1))], Some(TERMS));
     let mut calls = 0;
-    while layers.settle(&hot(bucket()), Instant::now()).is_none() {
+    while layers.recall(&hot(bucket()), Instant::now()).is_none() {
         calls += 1;
         assert!(calls < 20, "no lease");
-        layers.decide(&mut hot(bucket()), Commit::Together, Instant::now() + DEADLINE).await;
+        decided(&layers, &mut hot(bucket()), Instant::now() + DEADLINE).await;
     }
-    assert!(layers.settle(&hot(bucket_of(5)), Instant::now()).is_none(), "a new limit");
+    assert!(layers.recall(&hot(bucket_of(5)), Instant::now()).is_none(), "a new limit");
     let unleased = ask(&[("hot", bucket(), Hits::Take(1))], None);
-    assert!(layers.settle(&unleased, Instant::now()).is_none(), "a policy without lease");
+    assert!(layers.recall(&unleased, Instant::now()).is_none(), "a policy without lease");
     let cold =
         ask(&[("hot", bucket(), Hits::Take(1)), ("cold", bucket(), Hits::Take(1))], Some(TERMS));
     let left = |layers: &Layers<Remote>| {
-        layers.settle(&hot(bucket()), Instant::now()).map(|r| r[0].reading.remaining)
+        layers.recall(&hot(bucket()), Instant::now()).map(|r| r[0].reading.remaining)
     };
     let before = left(&layers).unwrap();
-    assert!(layers.settle(&cold, Instant::now()).is_none(), "one of two is not held");
+    assert!(layers.recall(&cold, Instant::now()).is_none(), "one of two is not held");
     assert_eq!(left(&layers), Some(before - 1), "and nothing of the other is spent");
     tokio::time::advance(TERMS.ttl).await;
     assert_eq!(left(&layers), None, "it has expired");

@@ -12,9 +12,10 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::domain::{
-    Algorithm, Charge, Claim, Clock, Group, Hits, Limit, Part, Reading, Timestamp, Verdict,
+    Algorithm, Charge, Claim, Clock, Group, Hits, Limit, Reading, Timestamp, Unit, Verdict,
 };
 use crate::limiter::ask::Traits;
+use crate::limiter::resolve::Report;
 use crate::policy::{LeaseTerms, OnStoreFailure};
 use crate::store::{Answer, MemoryStore};
 use crate::telemetry::metrics::Metrics;
@@ -40,14 +41,24 @@ fn ask(claims: &[(&str, Limit, Hits)], lease: Option<LeaseTerms>) -> Ask {
         hits,
         lease: None,
     };
-    let part = |i| Part { quota: false, shadow: false, claims: i..i + 1 };
-    Ask {
-        group: Group {
-            parts: (0..claims.len()).map(part).collect(),
-            claims: claims.iter().map(claim).collect(),
-        },
-        traits: vec![Traits { on_store_failure: None, lease }; claims.len()],
+    let mut ask = Ask::default();
+    for (i, wanted) in claims.iter().enumerate() {
+        let report =
+            Report { requests_per_unit: 1, unit: Unit::Second, unit_multiplier: 1, name: None };
+        ask.push(claim(wanted), Traits { on_store_failure: None, lease }, report);
+        ask.close_part(i, false, false);
     }
+    ask
+}
+
+/// The rulings on `ask`, one per claim, same order.
+async fn decided<S: LimitStore>(
+    layers: &Layers<S>,
+    ask: &mut Ask,
+    deadline: Instant,
+) -> Vec<Ruling> {
+    layers.decide(ask, Commit::Together, deadline).await;
+    ask.records().iter().map(|asked| *asked.ruling()).collect()
 }
 
 /// The virtual time.
@@ -158,5 +169,44 @@ fn replica(remote: &Remote, metrics: &Arc<Metrics>) -> Layers<Remote> {
         denials: Some(Arc::new(DenyCache::new(64, metrics()))),
         leases: Some(Arc::new(Leases::new(metrics()))),
         failover: Failover::new(remote.clone(), OnStoreFailure::Deny, metrics()),
+    }
+}
+
+/// A store whose answer has `more` readings than there are claims, or fewer.
+#[derive(Debug)]
+struct Misfit(isize);
+
+impl LimitStore for Misfit {
+    async fn decide(&self, group: &Group, _commit: Commit, _deadline: Instant) -> Answer {
+        let passed = Reading {
+            passed: true,
+            remaining: 7,
+            retry_after: Some(Duration::ZERO),
+            reset_after: Duration::ZERO,
+            leased_until: None,
+        };
+        Answer::full(vec![passed; group.claims.len().saturating_add_signed(self.0)])
+    }
+
+    async fn forget(&self, _keys: &[Key], _deadline: Instant) -> Result<u32, StoreError> {
+        Ok(0)
+    }
+}
+
+#[tokio::test]
+async fn answer_for_another_number_of_claims_is_not_believed() {
+    let blocked =
+        Limit::new(0, Duration::from_secs(1), Algorithm::FixedWindow, Charge::Admitted).unwrap();
+    for (more, mode) in
+        [(-1, OnStoreFailure::Deny), (1, OnStoreFailure::Deny), (-1, OnStoreFailure::Allow)]
+    {
+        let metrics = Arc::new(Metrics::new(0));
+        let layers = Layers::bare(Failover::new(Misfit(more), mode, Arc::clone(&metrics)));
+        let claims = [("a", bucket(), Hits::Take(1)), ("b", blocked, Hits::Take(1))];
+        let ruled = decided(&layers, &mut ask(&claims, None), Instant::now()).await;
+        assert!(ruled[0].degraded && ruled[0].reading.remaining == 0, "{ruled:?}");
+        assert_eq!(ruled[0].reading.passed, mode == OnStoreFailure::Allow);
+        assert!(!ruled[1].degraded && !ruled[1].reading.passed, "blocked whatever a store says");
+        assert_eq!(metrics.store_errors(&StoreError::Protocol(String::new())).get(), 1);
     }
 }

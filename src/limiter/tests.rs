@@ -1,0 +1,72 @@
+//! Decisions over the memory store.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::key::{KeyMaker, SensitiveHasher};
+use super::layers::failover::Failover;
+use super::mode::ModeLayer;
+use super::request::{Descriptor, Entry};
+use super::resolve::Clients;
+use super::*;
+use crate::domain::{Hits, ManualClock, SystemClock};
+use crate::policy::{AlgorithmName, OnStoreFailure, Options, Source, compile};
+use crate::store::MemoryStore;
+
+const POLICY: &str = "
+domain: d
+descriptors:
+  - key: k
+    rate_limits:
+      - {name: per-second, unit: second, requests_per_unit: 1000000}
+      - {name: per-day, unit: day, requests_per_unit: 3}
+";
+
+fn limiter() -> Limiter<MemoryStore<SystemClock>> {
+    let metrics = Arc::new(Metrics::new(0));
+    let set = compile(&[Source::new("test", POLICY)], &Options::default()).unwrap().set;
+    let shared = Shared {
+        policies: Policies::new(set, Arc::clone(&metrics)),
+        modes: KillSwitch::new(ModeLayer::default()),
+        bounds: Bounds::default(),
+        resolver: Resolver {
+            keys: KeyMaker::new("tollgate:", SensitiveHasher::new(b"")),
+            default_algorithm: AlgorithmName::SlidingWindow,
+            clients: Clients::new(Arc::default(), Arc::new(ManualClock::default())),
+        },
+        metrics: Arc::clone(&metrics),
+    };
+    let store = MemoryStore::new(100, SystemClock::start());
+    let failover = Failover::new(store, OnStoreFailure::Allow, metrics);
+    Limiter::new(Arc::new(shared), Layers::bare(failover))
+}
+
+fn request() -> Request {
+    let entry = Entry { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v") };
+    let descriptor = Descriptor { entries: vec![entry], hits: Hits::Take(1), limit: None };
+    Request { domain: Bytes::from_static(b"d"), descriptors: vec![descriptor] }
+}
+
+/// A count of references that each core wrote on each decision would be a cache line that goes from core to core.
+#[tokio::test]
+async fn decisions_count_no_reference_to_what_cores_share() {
+    let limiter = limiter();
+    let counts = || {
+        let snapshot = limiter.shared().policies.current();
+        let domain = snapshot.policies.domain(b"d").unwrap();
+        let rule = &snapshot.policies.rules()[0];
+        let names = rule.limits.iter().map(|limit| Arc::strong_count(limit.name.as_ref().unwrap()));
+        let counts: Vec<usize> = names.collect();
+        (Arc::strong_count(domain), Arc::strong_count(rule), counts)
+    };
+    let before = counts();
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let mut decisions = Vec::new();
+    for _ in 0..10 {
+        decisions.push(limiter.decide(&request(), deadline).await);
+        assert_eq!(counts(), before);
+    }
+    let over = decisions.last().unwrap().statuses[0].limited().unwrap();
+    assert_eq!(over.limit.name.as_deref(), Some("per-day"));
+}
