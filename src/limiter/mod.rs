@@ -16,6 +16,7 @@
 //! * of a rule with `detailed_metric` or `value_to_metric`, the shard of its label.
 
 pub mod ask;
+mod denied;
 pub mod explain;
 pub mod key;
 pub mod layers;
@@ -26,11 +27,13 @@ pub mod resolve;
 pub mod snapshot;
 pub mod status;
 mod tally;
+mod unknown;
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use self::denied::log_denial;
 use self::explain::{Explanation, explain};
 use self::layers::Layers;
 use self::mode::{KillSwitch, Mode};
@@ -50,7 +53,7 @@ pub struct Shared {
     pub policies: Policies,
     /// The kill switch.
     pub modes: KillSwitch,
-    /// The largest request that is looked at.
+    /// The largest request that is decided.
     pub bounds: Bounds,
     /// Finds limits and names counters.
     pub resolver: Resolver,
@@ -97,18 +100,18 @@ impl<S: LimitStore> Limiter<S> {
     /// A dropped call is charged as a whole or not at all.
     pub async fn decide(&self, request: &Request, deadline: Instant) -> Decision {
         let decision = self.decide_uncounted(request, deadline).await;
-        tally(&self.shared.metrics, self.shared.resolver.keys.hasher(), request, &decision);
+        let Shared { metrics, resolver, policies, .. } = &*self.shared;
+        tally(metrics, resolver.keys.hasher(), request, &decision);
+        log_denial(metrics, resolver.keys.hasher(), request, &decision);
+        if decision.is_of_unknown_domain() {
+            policies.unknown.warn(&request.domain, &decision.snapshot.policies);
+        }
         decision
     }
 
     async fn decide_uncounted(&self, request: &Request, deadline: Instant) -> Decision {
         match self.shared.begin(request) {
-            Begun::Decided(decision) => {
-                if decision.mode != Mode::Off {
-                    self.shared.count_undecided(&decision);
-                }
-                decision
-            }
+            Begun::Decided(decision) => decision,
             Begun::Open(mut open) => {
                 let commit = Commit::Together;
                 self.layers.decide(&mut open.resolution.ask, commit, deadline).await;
@@ -187,7 +190,8 @@ impl Shared {
         }
         let policy = snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
         if policy.is_none() && !self.resolver.clients.has_domain(&request.domain) {
-            return undecided(&Status::default(), Verdict::Admit);
+            let status = Status { outcome: Outcome::UnknownDomain, ..Status::default() };
+            return undecided(&status, Verdict::Admit);
         }
         let resolution = self.resolver.resolve(request, &snapshot, policy, mode);
         // So many limits hold a store up for longer than a decision may take, and undecided requests may pass.
@@ -195,15 +199,6 @@ impl Shared {
             return out_of_bounds();
         }
         Begun::Open(Open { resolution, mode, snapshot })
-    }
-
-    /// Counts why no limit was asked.
-    fn count_undecided(&self, decision: &Decision) {
-        let outcome = decision.statuses.first().map(|status| &status.outcome);
-        match outcome {
-            Some(Outcome::OutOfBounds) => self.metrics.out_of_bounds.inc(),
-            _ => self.metrics.unknown_domain.inc(),
-        }
     }
 }
 

@@ -60,6 +60,19 @@ pub struct Report {
     pub name: Option<LimitName>,
 }
 
+/// The name of the limit, otherwise its numbers, such as `10 per minute`.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.name, self.unit_multiplier) {
+            (Some(name), _) => f.write_str(name),
+            (None, 1) => write!(f, "{} per {}", self.requests_per_unit, self.unit.name()),
+            (None, many) => {
+                write!(f, "{} per {many} {}s", self.requests_per_unit, self.unit.name())
+            }
+        }
+    }
+}
+
 /// The name of a limit, held by what names it.
 #[derive(Clone)]
 pub enum LimitName {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::key;
+use super::unknown::UnknownDomains;
 use crate::policy::{LimitKind, PolicySet, Rule, RuleLimit};
 use crate::telemetry::metrics::{Metrics, RuleMetrics};
 
@@ -123,6 +124,8 @@ impl fmt::Debug for RuleRef {
 pub struct Policies {
     current: ArcSwap<Snapshot>,
     metrics: Arc<Metrics>,
+    /// Domains of requests that no policy names.
+    pub(super) unknown: UnknownDomains,
 }
 
 impl Policies {
@@ -130,7 +133,8 @@ impl Policies {
     pub fn new(policies: PolicySet, metrics: Arc<Metrics>) -> Self {
         let snapshot = Snapshot::new(policies, 1, &metrics);
         metrics.policy_version.set(1);
-        Self { current: ArcSwap::from_pointee(snapshot), metrics }
+        let current = ArcSwap::from_pointee(snapshot);
+        Self { current, metrics, unknown: UnknownDomains::new() }
     }
 
     /// The version in force. A decision takes it once and keeps it to its end.

@@ -43,12 +43,16 @@ pub struct Status {
 /// How a descriptor fared.
 #[derive(Clone, Debug, Default)]
 pub enum Outcome {
-    /// Nothing limits it.
+    /// Nothing limits it: limits are off, or other limits replace those of its rule.
     #[default]
     NoLimit,
+    /// Nothing limits it, as no rule matches and it is no client.
+    NoRule,
+    /// Nothing limits it, as no policy and no client names its domain.
+    UnknownDomain,
     /// A client or a rule says that nothing limits it.
     Unlimited,
-    /// Limits were asked; the one that matters most is reported.
+    /// It has limits; the one that matters most is reported.
     Limited(Limited),
     /// The override cannot be understood and nothing else matched: over its limit.
     InvalidOverride,
@@ -73,11 +77,33 @@ pub struct Limited {
     pub failed: Vec<Report>,
 }
 
+impl Decision {
+    /// Whether the request passes because nothing names its domain.
+    pub fn is_of_unknown_domain(&self) -> bool {
+        self.statuses.iter().any(|status| matches!(status.outcome, Outcome::UnknownDomain))
+    }
+}
+
+impl Outcome {
+    /// A short name of why no limit is reported; none: there is one, or none is wanted.
+    pub const fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::NoLimit | Self::Unlimited | Self::Limited(_) => None,
+            Self::NoRule => Some("no_rule"),
+            Self::UnknownDomain => Some("unknown_domain"),
+            Self::InvalidOverride => Some("invalid_override"),
+            Self::OutOfBounds => Some("out_of_bounds"),
+        }
+    }
+}
+
 impl Status {
     /// Whether the descriptor is over a limit, shadowed or not.
     pub const fn failed(&self) -> bool {
         match &self.outcome {
-            Outcome::NoLimit | Outcome::Unlimited => false,
+            Outcome::NoLimit | Outcome::NoRule | Outcome::UnknownDomain | Outcome::Unlimited => {
+                false
+            }
             Outcome::Limited(limited) => !limited.passed,
             Outcome::InvalidOverride | Outcome::OutOfBounds => true,
         }
@@ -105,6 +131,9 @@ pub(super) fn statuses(Resolution { descriptors, ask }: Resolution) -> Vec<Statu
 fn status(Resolved { rule, client, target, .. }: Resolved, ask: &Ask) -> Status {
     let open = Status { rule, client, ..Status::default() };
     match target {
+        Target::Nothing if open.rule.is_none() && open.client.is_none() => {
+            Status { outcome: Outcome::NoRule, ..open }
+        }
         Target::Nothing => open,
         Target::Unlimited => Status { outcome: Outcome::Unlimited, ..open },
         Target::InvalidOverride(part) => {

@@ -18,9 +18,23 @@ pub(super) fn tally(
         Verdict::Admit => metrics.requests_ok.inc(),
         Verdict::Deny => metrics.requests_over_limit.inc(),
     }
+    match decision.statuses.first().map(|status| &status.outcome) {
+        Some(Outcome::UnknownDomain) => metrics.unknown_domain.inc(),
+        Some(Outcome::OutOfBounds) => metrics.out_of_bounds.inc(),
+        _ => {}
+    }
     for (descriptor, status) in request.descriptors.iter().zip(&decision.statuses) {
-        if matches!(status.outcome, Outcome::NoLimit | Outcome::OutOfBounds) {
-            continue;
+        match status.outcome {
+            Outcome::NoLimit | Outcome::OutOfBounds => continue,
+            Outcome::NoRule => {
+                metrics.no_rule(&request.domain);
+                continue;
+            }
+            Outcome::UnknownDomain => {
+                metrics.of_unknown_domain.inc();
+                continue;
+            }
+            Outcome::Unlimited | Outcome::Limited(_) | Outcome::InvalidOverride => {}
         }
         let count = |counters: &RuleMetrics| count(counters, status);
         let Some(rule) = status.rule.as_deref() else {

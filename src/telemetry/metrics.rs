@@ -48,6 +48,12 @@ struct DecisionLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct UnmatchedLabels {
+    domain: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct Kind {
     kind: &'static str,
 }
@@ -94,6 +100,32 @@ impl Unruled {
             Self::Override => "(override)",
             Self::Client => "(client)",
         }
+    }
+}
+
+/// Counters by domain, as requests call it: policies or clients name each. Read on decisions, copied when a domain is new.
+#[derive(Debug)]
+struct ByDomain<T>(ArcSwap<HashMap<Box<[u8]>, T>>);
+
+impl<T> Default for ByDomain<T> {
+    fn default() -> Self {
+        Self(ArcSwap::default())
+    }
+}
+
+impl<T: Clone> ByDomain<T> {
+    /// Counts by `count`, with what `make` makes of the escaped domain the first time.
+    fn count(&self, domain: &[u8], make: impl FnOnce(&str) -> T, count: impl FnOnce(&T)) {
+        if let Some(known) = self.0.load().get(domain) {
+            return count(known);
+        }
+        let new = make(&escape(domain).to_string());
+        self.0.rcu(|known| {
+            let mut more = HashMap::clone(known);
+            more.insert(domain.into(), new.clone());
+            more
+        });
+        count(&new);
     }
 }
 
@@ -144,8 +176,14 @@ struct StoreErrors {
 pub struct Metrics {
     registry: Registry,
     decisions: Family<DecisionLabels, ShardedCounter>,
-    /// By domain, as requests call it: policies or clients name each. Read on decisions, copied when one is new.
-    unruled: [ArcSwap<HashMap<Box<[u8]>, RuleMetrics>>; 2],
+    overrides: ByDomain<RuleMetrics>,
+    unruled_clients: ByDomain<RuleMetrics>,
+    unmatched: Family<UnmatchedLabels, ShardedCounter>,
+    no_rule: ByDomain<ShardedCounter>,
+    /// Descriptors of domains that no policy and no client names.
+    pub of_unknown_domain: ShardedCounter,
+    /// Denials that the debug log leaves out.
+    pub denied_lines_dropped: ShardedCounter,
     detailed: Detailed,
     /// Requests answered OK.
     pub requests_ok: ShardedCounter,
@@ -213,7 +251,12 @@ impl Metrics {
         let mut made = Self {
             registry: Registry::with_prefix("tollgate"),
             decisions: Family::default(),
-            unruled: Default::default(),
+            overrides: ByDomain::default(),
+            unruled_clients: ByDomain::default(),
+            unmatched: Family::default(),
+            no_rule: ByDomain::default(),
+            of_unknown_domain: ShardedCounter::default(),
+            denied_lines_dropped: ShardedCounter::default(),
             detailed: Detailed::new(max_detailed),
             requests_ok: ShardedCounter::default(),
             requests_over_limit: ShardedCounter::default(),
@@ -274,6 +317,19 @@ impl Metrics {
             "unknown_domain_requests",
             "Requests for domains that no policy and no client names; they pass",
             self.unknown_domain.clone(),
+        );
+        // A label of its own for all of them: callers choose their names.
+        let unknown = UnmatchedLabels { domain: "(unknown)".to_owned(), reason: "unknown_domain" };
+        self.of_unknown_domain = self.unmatched.get_or_create_owned(&unknown);
+        registry.register(
+            "unmatched",
+            "Descriptors that nothing limits, by domain and reason; they pass",
+            self.unmatched.clone(),
+        );
+        registry.register(
+            "denied_lines_dropped",
+            "Denials without a line in the debug log, beyond ten a second",
+            self.denied_lines_dropped.clone(),
         );
         registry.register(
             "out_of_bounds_requests",
@@ -414,18 +470,20 @@ impl Metrics {
 
     /// Counts by `count` a descriptor of `domain` that no rule matches.
     pub fn unruled(&self, domain: &[u8], unruled: Unruled, count: impl FnOnce(&RuleMetrics)) {
-        let [overrides, clients] = &self.unruled;
-        let known = if unruled == Unruled::Override { overrides } else { clients };
-        if let Some(metrics) = known.load().get(domain) {
-            return count(metrics);
-        }
-        let metrics = self.rule(&escape(domain).to_string(), unruled.label());
-        known.rcu(|known| {
-            let mut more = HashMap::clone(known);
-            more.insert(domain.into(), metrics.clone());
-            more
-        });
-        count(&metrics);
+        let counters = match unruled {
+            Unruled::Override => &self.overrides,
+            Unruled::Client => &self.unruled_clients,
+        };
+        counters.count(domain, |domain| self.rule(domain, unruled.label()), count);
+    }
+
+    /// Counts a descriptor of `domain`, which a policy or a client names, that nothing limits as no rule matches it.
+    pub fn no_rule(&self, domain: &[u8]) {
+        let make = |domain: &str| {
+            let labels = UnmatchedLabels { domain: domain.to_owned(), reason: "no_rule" };
+            self.unmatched.get_or_create_owned(&labels)
+        };
+        self.no_rule.count(domain, make, ShardedCounter::inc);
     }
 
     /// Counts by `count` a descriptor whose label is made of its values. False when there are as many such labels as there

@@ -42,7 +42,7 @@ descriptors:
         "descriptors": [
             {"entries": ["client=gold-1"], "rule": "client=gold-*"},
             {"entries": ["path=/a%0Ab"], "rule": "path"},
-            {"entries": ["x=y"]},
+            {"entries": ["x=y"], "reason": "no_rule"},
             {"entries": ["trial=%FF"], "rule": "trial", "shadow": true, "limits_over": ["0 per day"]},
         ],
         "metadata": {
@@ -63,7 +63,7 @@ descriptors:
             {"entries": ["client=gold-1"], "rule": "client=gold-*", "over_limit": true,
              "limits_over": ["1 per 2 hours"], "retry_after_ms": null},
             {"entries": ["path=/a%0Ab"], "rule": "path"},
-            {"entries": ["x=y"]},
+            {"entries": ["x=y"], "reason": "no_rule"},
             {"entries": ["trial=%FF"], "rule": "trial", "shadow": true, "limits_over": ["0 per day"]},
         ],
         "metadata": {"both": "second", "nested": {"a": 2.0, "c": 1.5}, "kind": "path", "trial": true},

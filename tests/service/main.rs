@@ -33,6 +33,7 @@ mod memory;
 mod outage;
 mod reload;
 mod remembered;
+mod silence;
 mod snippets;
 mod turns;
 

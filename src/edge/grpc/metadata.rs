@@ -1,10 +1,10 @@
-//! Dynamic metadata: which rule decided, for access logs and whoever asks "who limited me?".
+//! Dynamic metadata: the rule that decided, for access logs and for support.
 //!
 //! ```text
 //! { domain: "edge",
 //!   descriptors: [ { entries: ["api_key=acme"], rule: "api_key", client: "api_key=acme",
 //!                    limits_over: ["per-key"], over_limit: true, shadow: true, degraded: true,
-//!                    retry_after_ms: 1250, reason: "invalid_override" } ],
+//!                    retry_after_ms: 1250, reason: "no_rule" } ],
 //!   metadata: { ..of the clients and rules whose descriptors are not over their limit, merged.. } }
 //! ```
 //! A field that would be false or empty is absent. Values that are not UTF-8 are percent-escaped, sensitive ones
@@ -18,8 +18,7 @@ use super::structs::Fields;
 use crate::limiter::key::SensitiveHasher;
 use crate::limiter::redact::{Sensitivity, ShownDescriptor};
 use crate::limiter::request::Request;
-use crate::limiter::resolve::Report;
-use crate::limiter::status::{Decision, Outcome, Status};
+use crate::limiter::status::{Decision, Status};
 use crate::telemetry::escape::escape;
 
 /// The metadata of `decision`, as the bytes of a `google.protobuf.Struct`.
@@ -72,32 +71,19 @@ fn describe(fields: &mut Fields, shown: ShownDescriptor<'_>, status: &Status) {
     for (name, _) in flags.iter().filter(|(_, holds)| *holds) {
         fields.field(name, |at| at.bool(true));
     }
-    match &status.outcome {
-        Outcome::Limited(limited) if !limited.passed => {
-            fields.field("limits_over", |at| {
-                at.list(|list| {
-                    limited.failed.iter().for_each(|limit| list.value(|at| at.text(title(limit))));
-                });
+    if let Some(limited) = status.limited().filter(|limited| !limited.passed) {
+        fields.field("limits_over", |at| {
+            at.list(|list| {
+                limited.failed.iter().for_each(|limit| list.value(|at| at.text(limit)));
             });
-            if let Some(retry) = limited.retry_after {
-                fields.field("retry_after_ms", |at| at.number(millis(retry)));
-            }
+        });
+        if let Some(retry) = limited.retry_after {
+            fields.field("retry_after_ms", |at| at.number(millis(retry)));
         }
-        Outcome::InvalidOverride => fields.field("reason", |at| at.text("invalid_override")),
-        Outcome::OutOfBounds => fields.field("reason", |at| at.text("out_of_bounds")),
-        Outcome::NoLimit | Outcome::Unlimited | Outcome::Limited(_) => {}
     }
-}
-
-/// What a limit is called: its name, else its numbers.
-fn title(limit: &Report) -> String {
-    limit.name.as_ref().map_or_else(
-        || match limit.unit_multiplier {
-            1 => format!("{} per {}", limit.requests_per_unit, limit.unit.name()),
-            many => format!("{} per {many} {}s", limit.requests_per_unit, limit.unit.name()),
-        },
-        ToString::to_string,
-    )
+    if let Some(reason) = status.outcome.reason() {
+        fields.field("reason", |at| at.text(reason));
+    }
 }
 
 /// Rounded up: a client must not come back too early.

@@ -57,9 +57,11 @@ const fn code(over_limit: bool) -> Code {
 fn status(status: &Status) -> DescriptorStatus {
     let code = code(status.over_limit()).into();
     match &status.outcome {
-        Outcome::NoLimit | Outcome::InvalidOverride | Outcome::OutOfBounds => {
-            DescriptorStatus { code, ..DescriptorStatus::default() }
-        }
+        Outcome::NoLimit
+        | Outcome::NoRule
+        | Outcome::UnknownDomain
+        | Outcome::InvalidOverride
+        | Outcome::OutOfBounds => DescriptorStatus { code, ..DescriptorStatus::default() },
         Outcome::Unlimited => {
             DescriptorStatus { code, limit_remaining: u32::MAX, ..DescriptorStatus::default() }
         }

@@ -1,0 +1,100 @@
+//! Log lines of denials, target `tollgate::denied`, at debug: which limit denied which request.
+//!
+//! At most [`MAX_LINES_PER_SECOND`] for the process; the rest is counted. Switched off it costs a load of the level.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::time::Instant;
+use tracing::Level;
+
+use super::key::SensitiveHasher;
+use super::redact::{Sensitivity, ShownDescriptor};
+use super::request::Request;
+use super::status::{Decision, Outcome, Status};
+use crate::domain::Verdict;
+use crate::telemetry::escape::escape;
+use crate::telemetry::metrics::Metrics;
+
+const MAX_LINES_PER_SECOND: u64 = 10;
+
+/// The lines of this process within a second.
+static LINES: LinesPerSecond = LinesPerSecond(AtomicU64::new(0));
+
+/// Logs `decision` if it denies `request`: its first descriptor that is over its limit.
+pub(super) fn log_denial(
+    metrics: &Metrics,
+    hasher: &SensitiveHasher,
+    request: &Request,
+    decision: &Decision,
+) {
+    if !tracing::enabled!(target: "tollgate::denied", Level::DEBUG)
+        || decision.verdict == Verdict::Admit
+    {
+        return;
+    }
+    if !LINES.take(second()) {
+        metrics.denied_lines_dropped.inc();
+        return;
+    }
+    let mut statuses = request.descriptors.iter().zip(&decision.statuses);
+    let Some((descriptor, status)) = statuses.find(|(_, status)| status.over_limit()) else {
+        return;
+    };
+    let domain = decision.snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
+    // A request beyond the bounds may have megabytes of entries.
+    let looked_at = !matches!(status.outcome, Outcome::OutOfBounds);
+    let entries = if looked_at { &*descriptor.entries } else { &[] };
+    let sensitivity = Sensitivity::of(status.rule.as_deref(), domain);
+    tracing::debug!(
+        target: "tollgate::denied",
+        domain = %escape(if looked_at { &request.domain } else { b"" }),
+        rule = status.rule.as_ref().map_or("", |rule| &rule.label),
+        limit = limit(status),
+        entries = %ShownDescriptor::new(entries, sensitivity, hasher),
+        "denied",
+    );
+}
+
+/// The limit that matters most, otherwise why there is none.
+fn limit(status: &Status) -> String {
+    match &status.outcome {
+        Outcome::Limited(limited) => limited.limit.to_string(),
+        outcome => outcome.reason().unwrap_or_default().to_owned(),
+    }
+}
+
+/// The second of the process in which this is called.
+fn second() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed().as_secs()
+}
+
+/// A count within the current second: the second and the count, in one number.
+struct LinesPerSecond(AtomicU64);
+
+impl LinesPerSecond {
+    /// Whether there is a line left in `second`; takes it.
+    fn take(&self, second: u64) -> bool {
+        let second = second & u64::from(u32::MAX);
+        let next = |state: u64| match (state >> 32, state & u64::from(u32::MAX)) {
+            (then, lines) if then == second => (lines < MAX_LINES_PER_SECOND).then_some(state + 1),
+            _ => Some((second << 32) | 1),
+        };
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_bounded_by_second() {
+        let lines = LinesPerSecond(AtomicU64::new(0));
+        for second in 0..3 {
+            let taken = (0..100).filter(|_| lines.take(second)).count();
+            assert_eq!(taken as u64, MAX_LINES_PER_SECOND);
+        }
+    }
+}
