@@ -1,14 +1,18 @@
 //! The answer to a request: one status per descriptor, from the rulings on its claims.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::ask::Ask;
+use super::layers::failover::Ruling;
 use super::mode::Mode;
 use super::resolve::{Report, Resolution, Resolved, Target};
 use super::snapshot::{RuleRef, SnapshotRef};
-use crate::domain::{Part, Verdict};
+use crate::domain::{Limit, Part, Verdict};
 use crate::limits::Client;
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// The answer to one request.
 #[derive(Clone, Debug)]
@@ -65,11 +69,14 @@ pub enum Outcome {
 pub struct Limited {
     /// Whether all limits of the descriptor passed.
     pub passed: bool,
+    /// Whether the store, or what it said before, decided. Otherwise the failure mode did, and nobody knows what is left.
+    pub counted: bool,
     /// The limit.
     pub limit: Report,
     /// Hits left once this and the earlier passing descriptors are charged; 0 when it failed.
     pub remaining: u64,
-    /// Passed: until full again. Failed: until the same request would pass, or the period if it never can.
+    /// Passed: until full again. Failed: until the same request would pass. If it never can, the period; of a limit of zero
+    /// a day at least, as callers that are told to come back do.
     pub reset_after: Duration,
     /// Zero when it passed; none: never.
     pub retry_after: Option<Duration>,
@@ -114,6 +121,11 @@ impl Status {
         self.failed() && !self.shadow
     }
 
+    /// The limit that matters most, if its numbers are known.
+    pub fn counted(&self) -> Option<&Limited> {
+        self.limited().filter(|limited| limited.counted)
+    }
+
     /// The limit that matters most.
     pub const fn limited(&self) -> Option<&Limited> {
         match &self.outcome {
@@ -150,24 +162,28 @@ fn status(Resolved { rule, client, target, .. }: Resolved, ask: &Ask) -> Status 
 }
 
 fn limited(part: &Part, ask: &Ask) -> Outcome {
-    let all = || ask.claims_of(part).map(|(claim, asked)| (claim, asked, &asked.ruling().reading));
-    let failed = || all().filter(|(_, _, reading)| !reading.passed);
-    let worst = failed().max_by_key(|(_, _, reading)| reading.retry_after.unwrap_or(Duration::MAX));
-    if let Some((claim, asked, reading)) = worst {
+    let all = || ask.claims_of(part).map(|(claim, asked)| (claim, asked, asked.ruling()));
+    let failed = || all().filter(|(_, _, ruling)| !ruling.reading.passed);
+    let wait = |ruling: &Ruling| ruling.reading.retry_after.unwrap_or(Duration::MAX);
+    let worst = failed().max_by_key(|(_, _, ruling)| (wait(ruling), !ruling.degraded));
+    if let Some((claim, asked, &Ruling { reading, degraded })) = worst {
         return Outcome::Limited(Limited {
             passed: false,
+            counted: !degraded,
             limit: asked.report.clone(),
             remaining: 0,
-            reset_after: reading.retry_after.unwrap_or_else(|| claim.limit.period()),
+            reset_after: reading.retry_after.unwrap_or_else(|| never(&claim.limit)),
             retry_after: reading.retry_after,
             failed: failed().map(|(_, asked, _)| asked.report.clone()).collect(),
         });
     }
-    let tightest = all()
-        .min_by_key(|(_, _, reading)| (reading.remaining, std::cmp::Reverse(reading.reset_after)));
-    tightest.map_or(Outcome::NoLimit, |(_, asked, reading)| {
+    let tightest = all().min_by_key(|(_, _, Ruling { reading, degraded })| {
+        (*degraded, reading.remaining, Reverse(reading.reset_after))
+    });
+    tightest.map_or(Outcome::NoLimit, |(_, asked, &Ruling { reading, degraded })| {
         Outcome::Limited(Limited {
             passed: true,
+            counted: !degraded,
             limit: asked.report.clone(),
             remaining: reading.remaining,
             reset_after: reading.reset_after,
@@ -175,4 +191,9 @@ fn limited(part: &Part, ask: &Ask) -> Outcome {
             failed: Vec::new(),
         })
     })
+}
+
+/// The time to report where the same request never passes.
+fn never(limit: &Limit) -> Duration {
+    if limit.is_blocked() { limit.period().max(DAY) } else { limit.period() }
 }

@@ -1,7 +1,7 @@
-//! Mistakes leave a trace: descriptors that nothing limits, and denials in the log.
+//! Mistakes and outages leave a trace: descriptors that nothing limits, denials in the log, limits while the store is away.
 
-use tollgate::edge::pb::RateLimitRequest;
 use tollgate::edge::pb::rate_limit_response::Code;
+use tollgate::edge::pb::{RateLimitRequest, RateLimitResponse};
 
 use crate::support::grpc::{ask, metadata};
 use crate::support::tollgate::{Options, Tollgate, request};
@@ -12,6 +12,7 @@ descriptors:
   - {key: k, rate_limit: {name: per-day, unit: day, requests_per_unit: 1}}
   - {key: secret, sensitive: true, rate_limit: {unit: minute, requests_per_unit: 1}}
   - {key: banned, rate_limit: {unit: second, requests_per_unit: 0}}
+  - {key: banned_for_long, rate_limit: {unit: month, requests_per_unit: 0}}
 ";
 
 async fn reason(tollgate: &Tollgate, request: RateLimitRequest) -> String {
@@ -87,4 +88,50 @@ async fn denials_have_lines_at_debug_that_are_bounded_and_hide_what_is_sensitive
     ask(&mut quiet.client().await, request("edge", &[&[("banned", "v")]])).await;
     assert_eq!(quiet.metric("tollgate_denied_lines_dropped_total"), Some(0.0));
     assert!(lines(&quiet, "tollgate::denied").is_empty());
+}
+
+/// An answer that names no limit has no `x-ratelimit` headers in Envoy.
+fn names_no_limit(answer: &RateLimitResponse) -> bool {
+    answer.statuses.iter().all(|status| status.current_limit.is_none())
+        && answer.response_headers_to_add.is_empty()
+}
+
+#[tokio::test]
+async fn without_the_store_no_limit_is_reported() {
+    for headers in ["reference", "draft"] {
+        let tollgate = Options::serving(POLICIES)
+            .redis("redis://127.0.0.1:1")
+            .set(format!("response.headers={headers}"))
+            .set("store.on_failure=allow")
+            .start();
+        let mut client = tollgate.client().await;
+        let passes = ask(&mut client, request("edge", &[&[("k", "v")]])).await;
+        assert_eq!(passes.overall_code(), Code::Ok);
+        assert!(names_no_limit(&passes), "{passes:?}");
+        assert_eq!(passes.statuses[0].duration_until_reset, None);
+        assert_eq!(metadata(&passes)["descriptors"][0]["degraded"], true);
+    }
+    let tollgate = Options::serving(POLICIES)
+        .redis("redis://127.0.0.1:1")
+        .set("response.headers=draft")
+        .set("store.on_failure=deny")
+        .start();
+    let denied = ask(&mut tollgate.client().await, request("edge", &[&[("k", "v")]])).await;
+    assert_eq!(denied.overall_code(), Code::OverLimit);
+    assert!(names_no_limit(&denied), "{denied:?}");
+    assert_eq!(denied.statuses[0].duration_until_reset.unwrap().seconds, 1);
+}
+
+#[tokio::test]
+async fn blocked_caller_is_to_come_back_in_a_day() {
+    let tollgate = Options::serving(POLICIES).start();
+    let mut client = tollgate.client().await;
+    for (key, days) in [("banned", 1), ("banned_for_long", 30)] {
+        let denied = ask(&mut client, request("edge", &[&[(key, "v")]])).await;
+        let [status] = denied.statuses.as_slice() else { panic!("{denied:?}") };
+        assert_eq!(status.code(), Code::OverLimit);
+        assert_eq!(status.current_limit.as_ref().unwrap().requests_per_unit, 0);
+        let wait = status.duration_until_reset.unwrap().seconds;
+        assert_eq!(wait, days * 86_400, "{key}");
+    }
 }

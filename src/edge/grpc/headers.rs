@@ -26,7 +26,7 @@ pub enum HeaderStyle {
 
 words!(HeaderStyle { "off" => Off, "reference" => Reference, "draft" => Draft });
 
-/// The headers for `decision`; none when nothing is limited.
+/// The headers for `decision`; none when nothing is limited or the store did not decide.
 pub(super) fn headers(settings: &ResponseSettings, decision: &Decision) -> Vec<HeaderValue> {
     match settings.headers {
         HeaderStyle::Off => Vec::new(),
@@ -44,22 +44,22 @@ pub(super) fn headers(settings: &ResponseSettings, decision: &Decision) -> Vec<H
     }
 }
 
-/// The last enforced limit that is over, else the one with the fewest hits left, the first of equals.
+/// The last enforced limit that is over, otherwise the one with the fewest hits left, the first of equals.
 fn tightest(decision: &Decision) -> Option<&Limited> {
     let over = decision
         .statuses
         .iter()
         .rev()
-        .find(|status| status.over_limit() && status.limited().is_some() && !status.quota);
-    over.and_then(|status| status.limited()).or_else(|| {
-        let limited = decision.statuses.iter().filter_map(|status| status.limited());
+        .find(|status| status.over_limit() && status.counted().is_some() && !status.quota);
+    over.and_then(|status| status.counted()).or_else(|| {
+        let limited = decision.statuses.iter().filter_map(|status| status.counted());
         limited.min_by_key(|limited| limited.remaining)
     })
 }
 
 fn draft(decision: &Decision) -> Vec<HeaderValue> {
     let limited: Vec<&Limited> =
-        decision.statuses.iter().filter_map(|status| status.limited()).collect();
+        decision.statuses.iter().filter_map(|status| status.counted()).collect();
     if limited.is_empty() {
         return Vec::new();
     }

@@ -69,17 +69,25 @@ fn status(status: &Status) -> DescriptorStatus {
     }
 }
 
+/// Without the store nobody knows what is left, so no limit is named: Envoy would write its numbers to `x-ratelimit`
+/// headers. A denial still says when to come back.
 fn limited_status(code: i32, limited: &Limited) -> DescriptorStatus {
+    if !limited.counted {
+        let duration_until_reset = (!limited.passed).then(|| until_reset(limited));
+        return DescriptorStatus { code, duration_until_reset, ..DescriptorStatus::default() };
+    }
     DescriptorStatus {
         code,
         current_limit: Some(current_limit(&limited.limit)),
         limit_remaining: u32::try_from(limited.remaining).unwrap_or(u32::MAX),
-        duration_until_reset: Some(prost_types::Duration {
-            seconds: i64::try_from(whole_seconds(limited.reset_after)).unwrap_or(i64::MAX),
-            nanos: 0,
-        }),
+        duration_until_reset: Some(until_reset(limited)),
         quota: None,
     }
+}
+
+fn until_reset(limited: &Limited) -> prost_types::Duration {
+    let seconds = i64::try_from(whole_seconds(limited.reset_after)).unwrap_or(i64::MAX);
+    prost_types::Duration { seconds, nanos: 0 }
 }
 
 /// Rounded up, and at least 1: Envoy truncates, and a client must not come back too early.
