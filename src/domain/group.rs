@@ -1,6 +1,9 @@
 //! The decision of a whole request: all its claims, decided together.
 //!
-//! Rules of the verdict:
+//! A request is denied when an enforced descriptor fails, or when it has quota descriptors and
+//! every one of them fails; a shadowed descriptor never denies, and counts as passing among quota
+//! descriptors. A denied request charges nothing; an admitted one charges every limit of each
+//! descriptor that passes. Refunds, and limits that always charge, apply in either case.
 //!
 //! * A request is denied if an enforced descriptor fails.
 //! * A request with quota descriptors is denied if all of them fail.
@@ -65,9 +68,9 @@ impl Claim {
         !matches!(self.hits, Hits::Refund(_)) && !self.limit.always_charges()
     }
 
-    /// The reading that does not depend on the counter, if there is one: for a limit of zero, which
-    /// has no counter, and for a cost above the capacity, which never fits and charges nothing. In
-    /// the second case only `passed` is meaningful; `remaining` is not.
+    /// The reading that holds whatever the counter says: a limit of zero has no counter, and a cost
+    /// above the capacity never fits and charges nothing. Of such a cost it says the verdict alone,
+    /// not what is left.
     pub fn certain(&self) -> Option<Reading> {
         let too_large = self.hits.needed() > self.limit.capacity() && self.is_conditional();
         (too_large || self.limit.is_blocked()).then(|| blocked(self.hits))
@@ -126,14 +129,15 @@ impl Group {
         verdict(self.parts.iter().map(|part| (part, part.claims.clone().all(&passed))))
     }
 
-    /// Decides every claim in order against its counter. Each claim sees the charges of the claims
-    /// before it. Leaves the charges in `counters` according to `commit`.
+    /// Decides every claim in order against its counter, each seeing the charges of those before
+    /// it, and leaves in `counters` what `commit` says.
     ///
     /// # Shape
     /// `slots` has one index into `counters` per claim; equal keys share a slot. One reading per claim, same order.
     ///
     /// # Panics
-    /// When `slots` has another shape: a reading that is left out would shift all later ones to other claims.
+    /// When `slots` has another shape: a reading that is left out would shift all later ones to
+    /// other claims.
     pub fn decide(
         &self,
         commit: Commit,
@@ -168,8 +172,8 @@ struct Trial<'a> {
     now: Timestamp,
     slots: &'a [usize],
     counters: &'a mut [Counter],
-    /// The state to which each touched counter returns if the group charges nothing. Empty if the
-    /// group cannot be undone.
+    /// What each touched counter goes back to when nothing of the group is charged; empty where
+    /// that cannot be.
     before: Vec<Option<Counter>>,
     readings: Vec<Reading>,
 }
@@ -201,8 +205,8 @@ impl Trial<'_> {
         }
     }
 
-    /// Clamps the counter of a claim to the clock, and saves its state at the first touch. The
-    /// clamped state survives a denial; only a dry run undoes it.
+    /// Settles the counter for a claim, and remembers it at the first touch. Settling outlives a
+    /// denial; only a trial leaves no trace at all.
     fn touch(&mut self, claim: &Claim, slot: usize) {
         if claim.limit.is_blocked() {
             return;

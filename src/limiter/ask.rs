@@ -1,10 +1,12 @@
-//! A request as the layers and the store see it: a group of claims, and one record beside each claim.
+//! A request as the layers and the store see it: a group of claims, and one record beside each
+//! claim.
 //!
-//! The group is what a store gets. All that is known of a claim besides, and what the layers say to it, is in its record:
-//! [`Ask`] adds and removes both together, and joins them with a store's answer in one place, [`Ask::join`].
+//! The group is what a store gets. All that is known of a claim besides, and what the layers say to
+//! it, is in its record: [`Ask`] adds and removes both together, and joins them with a store's
+//! answer in one place, [`Ask::join`].
 
 use super::layers::failover::Ruling;
-use super::resolve::Report;
+use super::report::Report;
 use crate::domain::{Claim, Group, Part, Verdict};
 use crate::policy::{LeaseTerms, OnStoreFailure};
 use crate::store::{Answer, StoreError};
@@ -116,12 +118,12 @@ impl Ask {
         }
     }
 
-    /// Writes what a store says, and where it says nothing what is [certain](Claim::certain), otherwise what `without` says.
-    /// Returns why readings are missing.
+    /// Writes what a store says, and where it says nothing what is [certain](Claim::certain),
+    /// otherwise what `without` says. Returns why readings are missing.
     ///
     /// # Shape
-    /// One reading per claim, same order. An answer of another length cannot be told apart from a shifted one, so no
-    /// reading of it is believed. It may have been charged.
+    /// One reading per claim, same order. An answer of another length cannot be told apart from a
+    /// shifted one, so no reading of it is believed. It may have been charged.
     pub fn join(
         &mut self,
         Answer { readings, failure }: Answer,

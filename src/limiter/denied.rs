@@ -1,6 +1,7 @@
 //! Log lines of denials, target `tollgate::denied`, at debug: which limit denied which request.
 //!
-//! At most [`MAX_LINES_PER_SECOND`] for the process; the rest is counted. Switched off it costs a load of the level.
+//! At most [`MAX_LINES_PER_SECOND`] for the process; the rest is counted. Switched off it costs a
+//! load of the level.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};

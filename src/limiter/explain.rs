@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::ask::{Ask, Asked, Traits};
 use super::layers::failover::Ruling;
-use super::resolve::{Report, Resolution, Resolved, Target};
+use super::report::Report;
+use super::resolve::{Resolution, Resolved, Target};
 use super::status::Decision;
 use crate::domain::{Claim, Key, Limit};
 use crate::limits::Client;
@@ -12,9 +13,9 @@ use crate::limits::Client;
 /// A decision that was not made, with its reasons.
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    /// What the decision would be.
+    /// The decision, had it been made.
     pub decision: Decision,
-    /// Whether a policy or a client names the domain.
+    /// True if a policy or a client names the domain.
     pub domain_known: bool,
     /// One per descriptor, same order; none where nothing was looked at.
     pub descriptors: Vec<Explained>,
@@ -42,7 +43,7 @@ pub enum DecidedBy {
     Override,
     /// The rule's.
     Rule,
-    /// Nobody's.
+    /// There are none.
     Nobody,
     /// The request brings one along that cannot be understood.
     InvalidOverride,

@@ -6,11 +6,13 @@
 //!          format version                   hash tag ends     period
 //! ```
 //!
-//! Domain and entries are the hash tag of a Redis Cluster. The marks between key and value say how the entry counts: `=` by
-//! its value, `~` by the pattern that all its values share, `#` by a keyed hash of a sensitive value. Bytes that could be
-//! taken for a mark, and any that do not print, are percent-escaped, so that different descriptors have different keys.
-//! Neither the limit's number nor where the limit came from is in the key: hits used stay used when they change. The one
-//! exception is a token bucket that a request brings along: its key ends in its number, as a bucket drains at one rate.
+//! Domain and entries are the hash tag of a Redis Cluster. The marks between key and value say how
+//! the entry counts: `=` by its value, `~` by the pattern that all its values share, `#` by a keyed
+//! hash of a sensitive value. Bytes that could be taken for a mark, and any that do not print, are
+//! percent-escaped, so that different descriptors have different keys. Neither the limit's number
+//! nor where the limit came from is in the key: hits used stay used when they change. The one
+//! exception is a token bucket that a request brings along: its key ends in its number, as a bucket
+//! drains at one rate.
 
 use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
@@ -29,7 +31,7 @@ const KEPT_OF_LONG_TAG: usize = 128;
 /// A bucket of ten years and the largest number.
 const LONGEST_TAIL: usize = ":token_bucket:315360000s:4294967295".len();
 
-/// Whether a counter may be that of several descriptors.
+/// The descriptors that share a counter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Sharing {
     /// As the rule has it: values of a pattern may share one.
@@ -51,12 +53,13 @@ impl KeyMaker {
         Self { head: format!("{prefix}{FORMAT}:{{").into_bytes().into(), hasher }
     }
 
-    /// What hides sensitive values.
+    /// Hides sensitive values.
     pub const fn hasher(&self) -> &SensitiveHasher {
         &self.hasher
     }
 
-    /// The key of the counter that `tail` names for a descriptor matched along `path`; no path: nothing matched.
+    /// The key of the counter that `tail` names for a descriptor matched along `path`; no path:
+    /// nothing matched.
     pub fn key(
         &self,
         domain: &[u8],
@@ -71,7 +74,8 @@ impl KeyMaker {
         })
     }
 
-    /// The same of a descriptor that no rule matches: each entry counts by its value, hashed where `sensitive` says so.
+    /// The same of a descriptor that no rule matches: each entry counts by its value, hashed where
+    /// `sensitive` says so.
     pub fn key_by_values(
         &self,
         domain: &[u8],
@@ -162,8 +166,9 @@ pub fn tail(limit: &Limit) -> Vec<u8> {
     tail
 }
 
-/// The same of a limit that a request brings along: a bucket counts apart from buckets of other numbers, those of rules
-/// included, so that its limit holds by itself. A window's counts know no rate, and are exact for every number.
+/// The same of a limit that a request brings along: a bucket counts apart from buckets of other
+/// numbers, those of rules included, so that its limit holds by itself. A window's counts know no
+/// rate, and are exact for every number.
 pub fn override_tail(limit: &Limit) -> Vec<u8> {
     let mut tail = tail(limit);
     if let Algorithm::TokenBucket { .. } = limit.algorithm() {
@@ -173,7 +178,7 @@ pub fn override_tail(limit: &Limit) -> Vec<u8> {
     tail
 }
 
-/// Whether [`tail`] is the same of both.
+/// Returns true if [`tail`] is the same of both.
 pub fn is_alike(one: &Limit, other: &Limit) -> bool {
     let algorithms = match (one.algorithm(), other.algorithm()) {
         (Algorithm::SlidingWindow { slots: one }, Algorithm::SlidingWindow { slots: other }) => {
@@ -200,7 +205,7 @@ pub struct SensitiveHasher {
     open: bool,
 }
 
-/// What to say of policies that mark values as sensitive where [`SensitiveHasher::is_open`].
+/// The warning about policies that mark values as sensitive where [`SensitiveHasher::is_open`].
 pub const OPEN_SECRETS: &str = "policies mark values as sensitive, and sensitive_key is not set: whoever guesses a value can \
     confirm it by its hash; set the same random sensitive_key on every replica";
 
@@ -218,7 +223,7 @@ impl SensitiveHasher {
         Self { keyed: keyed.expect("HMAC takes keys of any length"), open: secret.is_empty() }
     }
 
-    /// Whether it hashes with a key that everybody knows, which hides a value only from those who do not try.
+    /// Returns true if the key is public: a value can be confirmed by its hash then.
     pub const fn is_open(&self) -> bool {
         self.open
     }

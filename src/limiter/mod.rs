@@ -1,17 +1,21 @@
 //! The use case: a request comes in, a decision goes out.
 //!
-//! [`resolve`] finds the limits, the layers over the store rule on their claims, [`status`] makes the answer of them. No
-//! protocol here, and never an error: every request gets a decision, in time.
+//! [`resolve`] finds the limits, the layers over the store rule on their claims, [`status`] makes
+//! the answer of them. No protocol here, and never an error: every request gets a decision, in
+//! time.
 //!
 //! # Concurrency
 //! No decision writes a cache line that every core writes:
 //! * the snapshot and its rules: one reference count per thread, see [`snapshot`];
-//! * the kill switch and the domains of clients: read by way of `arc_swap`, which notes readers per thread;
+//! * the kill switch and the domains of clients: read by way of `arc_swap`, which notes readers per
+//!   thread;
 //! * counts and latencies: one shard per thread, see [`crate::telemetry::sharded`].
 //!
-//! What is left is chosen by key, so only decisions on the same key, or on one that shares its lock, meet there:
+//! What is left is chosen by key, so only decisions on the same key, or on one that shares its
+//! lock, meet there:
 //! * the memory store's shard of the counter;
-//! * in domains with clients, the directory's shard of the descriptor, and the client's own reference count;
+//! * in domains with clients, the directory's shard of the descriptor, and the client's own
+//!   reference count;
 //! * with Redis, the set of the deny cache or of the leases that the counter belongs to;
 //! * of a rule with `detailed_metric` or `value_to_metric`, the shard of its label.
 
@@ -22,6 +26,7 @@ pub mod key;
 pub mod layers;
 pub mod mode;
 pub(crate) mod redact;
+pub mod report;
 pub mod request;
 pub mod resolve;
 pub mod snapshot;
@@ -62,8 +67,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// The verdict on a request that is too large to be read; counts it. Its domain is in what nobody has read, so
-    /// only the global switch can count.
+    /// The verdict on a request that is too large to be read; counts it. Its domain was not read,
+    /// so only the global switch can count.
     pub fn decide_unread(&self) -> Verdict {
         self.metrics.out_of_bounds.inc();
         if self.modes.global() == Mode::Enforce {
@@ -165,7 +170,7 @@ impl Open {
 }
 
 impl Shared {
-    /// Whether a policy or a client names `domain`.
+    /// Returns true if a policy or a client names `domain`.
     pub fn knows(&self, domain: &[u8]) -> bool {
         self.policies.current().policies.domain(domain).is_some()
             || self.resolver.clients.has_domain(domain)
@@ -194,7 +199,8 @@ impl Shared {
             return undecided(&status, Verdict::Admit);
         }
         let resolution = self.resolver.resolve(request, &snapshot, policy, mode);
-        // So many limits hold a store up for longer than a decision may take, and undecided requests may pass.
+        // So many limits hold a store up for longer than a decision may take, and undecided
+        // requests may pass.
         if resolution.ask.len() > self.bounds.limits {
             return out_of_bounds();
         }

@@ -1,7 +1,7 @@
 //! The kill switch: what limits do, for all domains or for one, by the settings and by operators.
 //!
-//! What an operator says while traffic flows goes before the settings, also when it is said of all domains: in an
-//! emergency `off` must mean off. Nothing here waits.
+//! What an operator says while traffic flows goes before the settings, also when it is said of all
+//! domains: in an emergency `off` must mean off. Nothing here waits.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::settings::{Reader, Setting, quoted, words};
 
-/// What limits do.
+/// The effect of limits.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Mode {
     /// Limits deny.
@@ -44,7 +44,7 @@ impl Setting for BTreeMap<String, Mode> {
     }
 }
 
-/// What one source says of the modes.
+/// The modes of one source.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ModeLayer {
     /// Where a domain has no mode of its own; none: this source does not say.
@@ -105,12 +105,12 @@ impl KillSwitch {
         self.0.load_full()
     }
 
-    /// The settings were read again.
+    /// Replaces the modes of the settings.
     pub fn set_settings(&self, settings: &ModeLayer) {
         self.0.rcu(|modes| Modes { settings: settings.clone(), operator: modes.operator.clone() });
     }
 
-    /// What operators say has changed.
+    /// Replaces the modes of operators.
     pub fn set_operator(&self, operator: &ModeLayer) {
         self.0.rcu(|modes| Modes { operator: operator.clone(), settings: modes.settings.clone() });
     }

@@ -1,7 +1,7 @@
 //! Descriptors as people may see them: escaped, sensitive values hashed.
 //!
-//! [`Sensitivity`] alone says which values must not be shown. Counter keys, metadata, metric labels, the audit log and
-//! logs of denials ask it and decide nothing themselves.
+//! [`Sensitivity`] alone says which values must not be shown. Counter keys, metadata, metric
+//! labels, the audit log and logs of denials ask it and decide nothing themselves.
 
 use std::fmt::{self, Display};
 
@@ -15,7 +15,8 @@ use crate::telemetry::escape::escape;
 pub(crate) enum Sensitivity<'a> {
     /// Those that the matched rule marks.
     Rule(&'a Rule),
-    /// Those that the nodes of the domain mark, as far as the descriptor leads: no rule matches, or none was looked for.
+    /// Those that the nodes of the domain mark, as far as the descriptor leads: no rule matches, or
+    /// none was looked for.
     Domain(&'a Domain),
     /// None: no policy names the domain.
     Nothing,

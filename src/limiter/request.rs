@@ -1,4 +1,4 @@
-//! What a caller asks, free of any protocol.
+//! A request of a caller, free of any protocol.
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::settings::section;
 pub struct Request {
     /// The namespace of the policies.
     pub domain: Bytes,
-    /// What to count, in the caller's order.
+    /// The descriptors to count, in the caller's order.
     pub descriptors: Vec<Descriptor>,
 }
 
@@ -41,7 +41,7 @@ pub struct Override {
     pub requests_per_unit: u32,
     /// None: unset, or a number that is no unit.
     pub unit: Option<Unit>,
-    /// How many units make the period; 1 when the caller sends none.
+    /// The number of units of the period; 1 when the caller sends none.
     pub unit_multiplier: u32,
 }
 
@@ -68,7 +68,7 @@ section! {
 const MAX_LIMITS_OF_A_NODE: usize = 16;
 
 impl Bounds {
-    /// Whether `request` may be looked at.
+    /// Returns true if `request` is within the bounds.
     pub fn hold(&self, request: &Request) -> bool {
         request.domain.len() <= self.key_bytes
             && request.descriptors.len() <= self.descriptors

@@ -1,12 +1,12 @@
-//! Which limits a request meets: descriptors in, one [`Ask`] and what to report of it out.
+//! The limits that a request meets: descriptors in, one [`Ask`] out.
 //!
-//! The client that a descriptor is goes first, then the override it brings along, then the rule that matches it. A
-//! limit named by another matched rule's `replaces` is left out. Nothing here waits or counts.
+//! The client that a descriptor is goes first, then the override it brings along, then the rule
+//! that matches it. A limit named by another matched rule's `replaces` is left out. Nothing here
+//! waits or counts.
 
 mod build;
 
 use std::fmt;
-use std::ops::Deref;
 use std::sync::Arc;
 
 use self::build::Building;
@@ -14,9 +14,10 @@ use super::ask::{Ask, Traits};
 use super::key::{self, KeyMaker, Sharing};
 use super::mode::Mode;
 use super::redact::{Sensitivity, ShownDescriptor};
+use super::report::{LimitName, Report};
 use super::request::{Entry, Override, Request};
 use super::snapshot::{RuleRef, Snapshot, SnapshotRef};
-use crate::domain::{Algorithm, Charge, Clock, Key, Limit, LimitError, Part, Unit};
+use crate::domain::{Algorithm, Charge, Clock, Key, Limit, LimitError, Part};
 use crate::limits::directory::Directory;
 use crate::limits::{Client, ClientName, Model};
 use crate::policy::{AlgorithmName, Domain, LimitKind, OnStoreFailure, Rule, RuleLimit};
@@ -30,11 +31,11 @@ pub struct Resolved {
     pub client: Option<Arc<Client>>,
     /// The limit that the request brings along stands in for the rule's.
     pub overridden: bool,
-    /// What limits it.
+    /// Its limits.
     pub target: Target,
 }
 
-/// What limits a descriptor.
+/// The limits of a descriptor.
 #[derive(Clone, Debug)]
 pub enum Target {
     /// Nothing.
@@ -43,85 +44,17 @@ pub enum Target {
     Unlimited,
     /// A part of the group.
     Part(Part),
-    /// A part of the group that always fails, for the override cannot be understood and nothing else matched.
+    /// A part of the group that always fails, for the override cannot be understood and nothing
+    /// else matched.
     InvalidOverride(Part),
 }
-
-/// How a claim's limit is reported.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Report {
-    /// Requests per period.
-    pub requests_per_unit: u32,
-    /// The unit of the period.
-    pub unit: Unit,
-    /// How many units make the period.
-    pub unit_multiplier: u32,
-    /// The limit's name.
-    pub name: Option<LimitName>,
-}
-
-/// The name of the limit, otherwise its numbers, such as `10 per minute`.
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.name, self.unit_multiplier) {
-            (Some(name), _) => f.write_str(name),
-            (None, 1) => write!(f, "{} per {}", self.requests_per_unit, self.unit.name()),
-            (None, many) => {
-                write!(f, "{} per {many} {}s", self.requests_per_unit, self.unit.name())
-            }
-        }
-    }
-}
-
-/// The name of a limit, held by what names it.
-#[derive(Clone)]
-pub enum LimitName {
-    /// The limit of a rule at this position, which has a name.
-    Rule(RuleRef, usize),
-    /// Of a client: its count of references is written by decisions about that client alone.
-    Client(Arc<str>),
-}
-
-impl Deref for LimitName {
-    type Target = str;
-
-    #[expect(clippy::expect_used, clippy::indexing_slicing, reason = "made of a limit with a name")]
-    fn deref(&self) -> &str {
-        match self {
-            Self::Rule(rule, limit) => {
-                rule.limits[*limit].name.as_deref().expect("the limit has a name")
-            }
-            Self::Client(name) => name,
-        }
-    }
-}
-
-impl fmt::Debug for LimitName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&**self, f)
-    }
-}
-
-impl fmt::Display for LimitName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self)
-    }
-}
-
-impl PartialEq for LimitName {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
-    }
-}
-
-impl Eq for LimitName {}
 
 /// A request, resolved.
 #[derive(Clone, Debug, Default)]
 pub struct Resolution {
     /// One per descriptor, same order.
     pub descriptors: Vec<Resolved>,
-    /// What to decide.
+    /// The claims to decide.
     pub ask: Ask,
 }
 
@@ -131,7 +64,7 @@ type Match<'a> = (Option<&'a Rule>, Option<Arc<Client>>);
 /// A limit with all that goes with it.
 type Ready = (Limit, Report, Traits);
 
-/// What resolving needs beside the policies.
+/// Resolves requests by policies, which are given with each request.
 #[derive(Clone, Debug)]
 pub struct Resolver {
     /// Makes counter keys.
@@ -171,7 +104,7 @@ impl Clients {
         self.clock.now().as_micros()
     }
 
-    /// Whether `domain` has clients.
+    /// Returns true if `domain` has clients.
     pub fn has_domain(&self, domain: &[u8]) -> bool {
         self.directory.has_domain(domain)
     }
@@ -221,8 +154,9 @@ impl Resolver {
         building.resolution
     }
 
-    /// The names of the limits that matched rules replace, each with the descriptor whose rule says so. Where a valid
-    /// override stands in for the rule, the rule says nothing; where a client does, it still does.
+    /// The names of the limits that matched rules replace, each with the descriptor whose rule says
+    /// so. Where a valid override stands in for the rule, the rule says nothing; where a client
+    /// does, it still does.
     fn replaced<'a>(&self, request: &Request, matches: &[Match<'a>]) -> Vec<(usize, &'a str)> {
         let mut names = Vec::new();
         for (i, (descriptor, (rule, client))) in request.descriptors.iter().zip(matches).enumerate()
@@ -260,7 +194,8 @@ impl Resolver {
         ShownDescriptor::new(&entries, sensitivity, self.keys.hasher()).to_string()
     }
 
-    /// The key of the counter that `tail` names. The entries stand in it as the matched rule says, otherwise by value.
+    /// The key of the counter that `tail` names. The entries stand in it as the matched rule says,
+    /// otherwise by value.
     fn key(
         &self,
         domain: &[u8],
@@ -277,8 +212,8 @@ impl Resolver {
         }
     }
 
-    /// The limits of a client, with what it leaves open taken from `rule`; empty: unlimited. An error: the rule makes it
-    /// impossible.
+    /// The limits of a client, with what it leaves open taken from `rule`; empty: unlimited. An
+    /// error: the rule makes it impossible.
     fn client_limits<'a>(
         &self,
         client: &'a Client,

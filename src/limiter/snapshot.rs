@@ -1,8 +1,9 @@
 //! The policies in force, with all that a decision needs of them worked out beforehand.
 //!
-//! Every decision reads the snapshot, so its count of references must not be a cache line that all cores write. Each
-//! thread keeps a [`SnapshotRef`] with a count of its own, and decisions on that thread share it; a thread notices a new
-//! snapshot at its next decision. An idle thread keeps the snapshot of its last decision in memory.
+//! Every decision reads the snapshot, so its count of references must not be a cache line that all
+//! cores write. Each thread keeps a [`SnapshotRef`] with a count of its own, and decisions on that
+//! thread share it; a thread notices a new snapshot at its next decision. An idle thread keeps the
+//! snapshot of its last decision in memory.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -97,7 +98,8 @@ impl fmt::Debug for SnapshotRef {
     }
 }
 
-/// A rule, held by way of its snapshot: a decision counts no reference to a rule, which all cores would write.
+/// A rule, held by way of its snapshot: a decision counts no reference to a rule, which all cores
+/// would write.
 #[derive(Clone)]
 pub struct RuleRef {
     snapshot: SnapshotRef,
@@ -150,7 +152,8 @@ impl Policies {
         })
     }
 
-    /// Puts `policies` in force and returns their version. Decisions under way finish with the one they began with.
+    /// Puts `policies` in force and returns their version. Decisions under way finish with the one
+    /// they began with.
     pub fn replace(&self, policies: PolicySet) -> u64 {
         let version = self.current.load().version + 1;
         self.current.store(Arc::new(Snapshot::new(policies, version, &self.metrics)));

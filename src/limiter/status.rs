@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::ask::Ask;
 use super::layers::failover::Ruling;
 use super::mode::Mode;
-use super::resolve::{Report, Resolution, Resolved, Target};
+use super::report::Report;
+use super::resolve::{Resolution, Resolved, Target};
 use super::snapshot::{RuleRef, SnapshotRef};
 use crate::domain::{Limit, Part, Verdict};
 use crate::limits::Client;
@@ -27,14 +28,14 @@ pub struct Decision {
     pub snapshot: SnapshotRef,
 }
 
-/// What one descriptor gets.
+/// The status of one descriptor.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
     /// The rule that matched.
     pub rule: Option<RuleRef>,
     /// The client that went before the rule.
     pub client: Option<Arc<Client>>,
-    /// What limits it.
+    /// The decision on it.
     pub outcome: Outcome,
     /// The descriptor's limits do not deny.
     pub shadow: bool,
@@ -44,7 +45,7 @@ pub struct Status {
     pub degraded: bool,
 }
 
-/// How a descriptor fared.
+/// The decision on one descriptor.
 #[derive(Clone, Debug, Default)]
 pub enum Outcome {
     /// Nothing limits it: limits are off, or other limits replace those of its rule.
@@ -67,16 +68,17 @@ pub enum Outcome {
 /// The numbers of the limit that matters most.
 #[derive(Clone, Debug)]
 pub struct Limited {
-    /// Whether all limits of the descriptor passed.
+    /// True if all limits of the descriptor passed.
     pub passed: bool,
-    /// Whether the store, or what it said before, decided. Otherwise the failure mode did, and nobody knows what is left.
+    /// True if the store decided, or a reading of it that was remembered. False if the failure mode
+    /// did: the remaining hits are unknown then.
     pub counted: bool,
     /// The limit.
     pub limit: Report,
     /// Hits left once this and the earlier passing descriptors are charged; 0 when it failed.
     pub remaining: u64,
-    /// Passed: until full again. Failed: until the same request would pass. If it never can, the period; of a limit of zero
-    /// a day at least, as callers that are told to come back do.
+    /// Passed: until full again. Failed: until the same request would pass. If it never passes: the
+    /// period, and for a limit of zero at least a day.
     pub reset_after: Duration,
     /// Zero when it passed; none: never.
     pub retry_after: Option<Duration>,
@@ -85,14 +87,14 @@ pub struct Limited {
 }
 
 impl Decision {
-    /// Whether the request passes because nothing names its domain.
+    /// Returns true if the request passes because nothing names its domain.
     pub fn is_of_unknown_domain(&self) -> bool {
         self.statuses.iter().any(|status| matches!(status.outcome, Outcome::UnknownDomain))
     }
 }
 
 impl Outcome {
-    /// A short name of why no limit is reported; none: there is one, or none is wanted.
+    /// A short name of the reason for which no limit is reported; none: one is, or limits are off.
     pub const fn reason(&self) -> Option<&'static str> {
         match self {
             Self::NoLimit | Self::Unlimited | Self::Limited(_) => None,
@@ -105,7 +107,7 @@ impl Outcome {
 }
 
 impl Status {
-    /// Whether the descriptor is over a limit, shadowed or not.
+    /// Returns true if the descriptor is over a limit, shadowed or not.
     pub const fn failed(&self) -> bool {
         match &self.outcome {
             Outcome::NoLimit | Outcome::NoRule | Outcome::UnknownDomain | Outcome::Unlimited => {
@@ -116,7 +118,7 @@ impl Status {
         }
     }
 
-    /// Whether the caller is told that the descriptor is over its limit.
+    /// Returns true if the answer says that the descriptor is over its limit.
     pub const fn over_limit(&self) -> bool {
         self.failed() && !self.shadow
     }

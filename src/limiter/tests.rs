@@ -48,7 +48,8 @@ fn request() -> Request {
     Request { domain: Bytes::from_static(b"d"), descriptors: vec![descriptor] }
 }
 
-/// A count of references that each core wrote on each decision would be a cache line that goes from core to core.
+/// A count of references that each core wrote on each decision would be a cache line that goes from
+/// core to core.
 #[tokio::test]
 async fn decisions_count_no_reference_to_what_cores_share() {
     let limiter = limiter();

@@ -1,8 +1,9 @@
-//! Warnings about domains that requests name and nothing else does: the usual cause is a slip of the pen, and such requests
-//! pass.
+//! Warnings about domains that requests name and no policy or client does: usually a typing error.
+//! Such requests pass.
 //!
-//! Bounded: once an hour for a domain, and for at most [`MAX_DOMAINS`] different domains within an hour. A request of a
-//! domain that was warned of, or is one too many, writes nothing that cores share.
+//! Bounded: once an hour for a domain, and for at most [`MAX_DOMAINS`] different domains within an
+//! hour. A request of a domain that was warned of, or is one too many, writes nothing that cores
+//! share.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ impl UnknownDomains {
         Self { start: Instant::now(), warned: ArcSwap::default(), adding: Mutex::default() }
     }
 
-    /// Warns of `domain`, if it is time, and names the domain of `policies` that looks most like it.
+    /// Warns of `domain`, if it is time, and names the domain of `policies` that is nearest.
     pub(super) fn warn(&self, domain: &[u8], policies: &PolicySet) {
         if !self.is_due(domain) {
             return;

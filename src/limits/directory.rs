@@ -1,8 +1,8 @@
-//! The directory of clients in memory, with two indexes: by descriptor for decisions, by name for
-//! lists.
+//! All clients in memory: found by descriptor on the path of a request, listed in order for
+//! operators.
 //!
-//! The registry's follower keeps it up to date; a lookup does no I/O. Expired clients stay in the
-//! directory until their records are deleted; the caller checks the expiry.
+//! It follows the registry and asks nobody. A client that has expired is not found, and is there
+//! until its record is deleted.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -16,8 +16,8 @@ use parking_lot::RwLock;
 
 use super::{Client, ClientName, Entries};
 
-/// Number of shards. With many more shards than cores a write blocks few readers, even when it
-/// grows a shard.
+/// More than cores, so that a write keeps few readers waiting, also one for which a shard of a
+/// million clients grows.
 const SHARDS: usize = 1_024;
 
 /// All clients, indexed by descriptor and by name.
@@ -28,8 +28,8 @@ pub struct Directory {
     ordered: RwLock<BTreeSet<InOrder>>,
     /// The number of clients of each domain that has any.
     domains: RwLock<HashMap<Arc<str>, usize>>,
-    /// The domains by hash, for decisions, which must not write what cores share, as taking a lock does. Copied when a
-    /// domain is new, so there are many. Changes under the lock of `domains`.
+    /// The domains by hash, for decisions, which must not write what cores share, as taking a lock
+    /// does. Copied when a domain is new, so there are many. Changes under the lock of `domains`.
     named: Box<[ArcSwap<HashSet<Arc<str>>>]>,
     /// The bits of [`bit`] of all `domains`. Changes under their lock.
     bits: AtomicU64,
@@ -115,7 +115,8 @@ impl Directory {
                 .is_ok_and(|domain| self.named(domain).load().contains(domain))
     }
 
-    /// Whether `domain` may have clients, by a Bloom filter of 64 bits. Quicker than [`Self::has_domain`].
+    /// Whether `domain` may have clients, by a Bloom filter of 64 bits. Quicker than
+    /// [`Self::has_domain`].
     pub fn may_have_domain(&self, domain: &[u8]) -> bool {
         self.bits.load(Ordering::Relaxed) & bit(domain) != 0
     }

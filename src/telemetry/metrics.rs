@@ -1,17 +1,14 @@
 //! All instruments: names, units and help texts.
 //!
-//! Labels take their values from policies and settings, never from requests. The exception are
-//! rules with `detailed_metric` or `value_to_metric`; [`Metrics::detailed_rule`] bounds their
-//! series.
+//! Labels take their values from policies and settings, never from requests; the one exception,
+//! rules that ask for it by `detailed_metric` or `value_to_metric`, is bounded by
+//! [`Metrics::detailed_rule`].
 
-use std::collections::HashMap;
+mod by_label;
+
 use std::fmt::Write as _;
-use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 
-use arc_swap::ArcSwap;
-use hashbrown::{DefaultHashBuilder, HashTable};
-use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -20,7 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::escape::escape;
+use self::by_label::{ByDomain, Detailed};
 use super::sharded::{DurationHistogram, ShardedCounter};
 use crate::settings::section;
 use crate::store::StoreError;
@@ -103,62 +100,6 @@ impl Unruled {
     }
 }
 
-/// Counters by domain, as requests call it: policies or clients name each. Read on decisions, copied when a domain is new.
-#[derive(Debug)]
-struct ByDomain<T>(ArcSwap<HashMap<Box<[u8]>, T>>);
-
-impl<T> Default for ByDomain<T> {
-    fn default() -> Self {
-        Self(ArcSwap::default())
-    }
-}
-
-impl<T: Clone> ByDomain<T> {
-    /// Counts by `count`, with what `make` makes of the escaped domain the first time.
-    fn count(&self, domain: &[u8], make: impl FnOnce(&str) -> T, count: impl FnOnce(&T)) {
-        if let Some(known) = self.0.load().get(domain) {
-            return count(known);
-        }
-        let new = make(&escape(domain).to_string());
-        self.0.rcu(|known| {
-            let mut more = HashMap::clone(known);
-            more.insert(domain.into(), new.clone());
-            more
-        });
-        count(&new);
-    }
-}
-
-/// Shards of [`Detailed`]: more than cores, so that two cores seldom meet.
-const DETAILED_SHARDS: usize = 64;
-
-/// Series whose labels are made of a request's values, by label.
-#[derive(Debug)]
-struct Detailed {
-    hasher: DefaultHashBuilder,
-    shards: Box<[Mutex<HashTable<DetailedRule>>]>,
-    made: AtomicUsize,
-    most: usize,
-}
-
-#[derive(Debug)]
-struct DetailedRule {
-    domain: Box<str>,
-    rule: Box<str>,
-    metrics: RuleMetrics,
-}
-
-impl Detailed {
-    fn new(most: usize) -> Self {
-        Self {
-            hasher: DefaultHashBuilder::default(),
-            shards: (0..DETAILED_SHARDS).map(|_| Mutex::default()).collect(),
-            made: AtomicUsize::new(0),
-            most,
-        }
-    }
-}
-
 /// The failures of stores, by kind.
 #[derive(Debug, Default)]
 struct StoreErrors {
@@ -170,8 +111,8 @@ struct StoreErrors {
 
 /// Every instrument of the process.
 ///
-/// What decisions count is [sharded](super::sharded), and found without writing anything that cores share. The plain
-/// counters and gauges are written by start, reload, connections and scrapes.
+/// What decisions count is [sharded](super::sharded), and found without writing anything that cores
+/// share. The plain counters and gauges are written by start, reload, connections and scrapes.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -477,7 +418,8 @@ impl Metrics {
         counters.count(domain, |domain| self.rule(domain, unruled.label()), count);
     }
 
-    /// Counts a descriptor of `domain`, which a policy or a client names, that nothing limits as no rule matches it.
+    /// Counts a descriptor of `domain`, which a policy or a client names, that nothing limits as no
+    /// rule matches it.
     pub fn no_rule(&self, domain: &[u8]) {
         let make = |domain: &str| {
             let labels = UnmatchedLabels { domain: domain.to_owned(), reason: "no_rule" };
@@ -486,8 +428,8 @@ impl Metrics {
         self.no_rule.count(domain, make, ShardedCounter::inc);
     }
 
-    /// Counts by `count` a descriptor whose label is made of its values. False when there are as many such labels as there
-    /// may be.
+    /// Counts by `count` a descriptor whose label is made of its values. False when there are as
+    /// many such labels as there may be.
     ///
     /// # Concurrency
     /// Takes a lock that only labels of the same shard share.
@@ -497,37 +439,11 @@ impl Metrics {
         rule: &str,
         count: impl FnOnce(&RuleMetrics),
     ) -> bool {
-        let Detailed { hasher, shards, made, most } = &self.detailed;
-        let hash = hasher.hash_one((domain, rule));
-        let is_it = |known: &DetailedRule| *known.domain == *domain && *known.rule == *rule;
-        let rehash = |known: &DetailedRule| hasher.hash_one((&*known.domain, &*known.rule));
-        let Some(shard) = shards.get((hash >> 32) as usize % DETAILED_SHARDS) else { return false };
-        let mut shard = shard.lock();
-        if let Some(known) = shard.find(hash, is_it) {
-            count(&known.metrics);
-            return true;
-        }
-        let labels =
-            DecisionLabels { domain: domain.to_owned(), rule: rule.to_owned(), outcome: OK };
-        // Beyond the bound the families' lock is not taken: whatever comes then is counted by its rule.
-        if made.load(Ordering::Relaxed) >= *most {
-            return false;
-        }
-        // The label of a rule is no further series.
-        let more = |made| (made < *most).then_some(made + 1);
-        if self.decisions.get(&labels).is_none()
-            && made.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err()
-        {
-            return false;
-        }
-        let metrics = self.rule(domain, rule);
-        count(&metrics);
-        shard.insert_unique(
-            hash,
-            DetailedRule { domain: domain.into(), rule: rule.into(), metrics },
-            rehash,
-        );
-        true
+        let is_known = || {
+            let (domain, rule) = (domain.to_owned(), rule.to_owned());
+            self.decisions.get(&DecisionLabels { domain, rule, outcome: OK }).is_some()
+        };
+        self.detailed.count(domain, rule, is_known, || self.rule(domain, rule), count)
     }
 
     /// The counter of failures such as `failure`.

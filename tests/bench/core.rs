@@ -1,5 +1,5 @@
-//! The cost of a decision without a protocol or a network: one step of each algorithm, a lookup among many rules, a
-//! counter key, and whole decisions in memory by one thread and by two.
+//! The cost of a decision without a protocol or a network: one step of each algorithm, a lookup
+//! among many rules, a counter key, and whole decisions in memory by one thread and by two.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
@@ -107,8 +107,8 @@ fn decide(limiter: &Limiter<Arc<MemoryStore<SystemClock>>>, client: &'static str
     });
 }
 
-/// The time per decision of each thread: the same for two as for one, unless they write what they share. The clients differ,
-/// so their counters do, too.
+/// The time per decision of each thread: the same for two as for one, unless they write what they
+/// share. The clients differ, so their counters do, too.
 fn decisions(c: &mut Criterion) {
     let metrics = Arc::new(Metrics::new(0));
     let set = compile(&[Source::new("bench", DECIDED)], &Options::default()).unwrap().set;

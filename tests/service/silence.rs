@@ -1,4 +1,5 @@
-//! Mistakes and outages leave a trace: descriptors that nothing limits, denials in the log, limits while the store is away.
+//! Mistakes and outages leave a trace: descriptors that nothing limits, denials in the log, limits
+//! while the store is away.
 
 use tollgate::edge::pb::rate_limit_response::Code;
 use tollgate::edge::pb::{RateLimitRequest, RateLimitResponse};

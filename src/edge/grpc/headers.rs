@@ -1,14 +1,16 @@
-//! Headers that the response asks Envoy to add, by setting; none by default, as Envoy writes its own
-//! `x-ratelimit-*`.
+//! Headers that the response asks Envoy to add, by setting; none by default, as Envoy writes its
+//! own `x-ratelimit-*`.
 //!
-//! Values are numbers and names that were validated when the policies were loaded; nothing of the request is reflected.
+//! Values are numbers and names that were validated when the policies were loaded; nothing of the
+//! request is reflected.
 //!
-//! Sources: `reference` is what envoyproxy/ratelimit sends; `draft` is draft-ietf-httpapi-ratelimit-headers-10.
+//! Sources: `reference` is what envoyproxy/ratelimit sends; `draft` is
+//! draft-ietf-httpapi-ratelimit-headers-10.
 
 use super::response::whole_seconds;
 use super::settings::ResponseSettings;
 use crate::edge::pb::HeaderValue;
-use crate::limiter::resolve::Report;
+use crate::limiter::report::Report;
 use crate::limiter::status::{Decision, Limited};
 use crate::settings::words;
 
@@ -44,7 +46,8 @@ pub(super) fn headers(settings: &ResponseSettings, decision: &Decision) -> Vec<H
     }
 }
 
-/// The last enforced limit that is over, otherwise the one with the fewest hits left, the first of equals.
+/// The last enforced limit that is over, otherwise the one with the fewest hits left, the first of
+/// equals.
 fn tightest(decision: &Decision) -> Option<&Limited> {
     let over = decision
         .statuses

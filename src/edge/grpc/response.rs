@@ -12,8 +12,8 @@ use crate::edge::pb;
 use crate::edge::pb::rate_limit_response::rate_limit::Unit as PbUnit;
 use crate::edge::pb::rate_limit_response::{Code, DescriptorStatus, RateLimit};
 use crate::limiter::key::SensitiveHasher;
+use crate::limiter::report::Report;
 use crate::limiter::request::Request;
-use crate::limiter::resolve::Report;
 use crate::limiter::status::{Decision, Limited, Outcome, Status};
 
 /// What a response carries beside the statuses.
@@ -42,7 +42,8 @@ impl Responder {
     }
 }
 
-/// The response to a message that is too large to be read: no statuses, for nobody knows its descriptors.
+/// The response to a message that is too large to be read: no statuses, as its descriptors are not
+/// known.
 pub(super) fn unread(verdict: Verdict) -> pb::RateLimitResponse {
     pb::RateLimitResponse {
         overall_code: code(verdict == Verdict::Deny).into(),
@@ -69,8 +70,8 @@ fn status(status: &Status) -> DescriptorStatus {
     }
 }
 
-/// Without the store nobody knows what is left, so no limit is named: Envoy would write its numbers to `x-ratelimit`
-/// headers. A denial still says when to come back.
+/// Without the store the remaining hits are unknown, so no limit is named: Envoy would write its
+/// numbers to `x-ratelimit` headers. A denial still says when to come back.
 fn limited_status(code: i32, limited: &Limited) -> DescriptorStatus {
     if !limited.counted {
         let duration_until_reset = (!limited.passed).then(|| until_reset(limited));

@@ -1,18 +1,21 @@
-//! The layer that remembers denials: a counter that could not take so many hits cannot take them again before the time it
-//! named, whatever others ask of it.
+//! The layer that remembers denials: a counter that could not take so many hits cannot take them
+//! again before the time it named, whatever others ask of it.
 //!
-//! Of a descriptor that failed, each claim is remembered by counter key, limit and hits: that it failed, until its wait is
-//! over counted from when it was *sent*; or that it passed. Either for at most a second, so that refunds, resets and charges
-//! of other replicas heal without a protocol. What the same process charges, gives back or resets is forgotten at once, and
-//! an answer that was under way meanwhile is not remembered; only a charge that another core makes at the same time may be
-//! overlooked, as one of another replica is.
+//! Of a descriptor that failed, each claim is remembered by counter key, limit and hits: that it
+//! failed, until its wait is over counted from when it was *sent*; or that it passed. Either for at
+//! most a second, so that refunds, resets and charges of other replicas heal without a protocol.
+//! What the same process charges, gives back or resets is forgotten at once, and an answer that was
+//! under way meanwhile is not remembered; only a charge that another core makes at the same time
+//! may be overlooked, as one of another replica is.
 //!
-//! A request is answered from memory only when each of its descriptors fails by it, and nothing about them is left open:
-//! the store's answer would differ in the time that has passed, and in nothing more. A descriptor that passes is the
-//! store's affair, for its numbers are. Such a request charges nothing, whatever its verdict.
+//! A request is answered from memory only when each of its descriptors fails by it, and nothing
+//! about them is left open: the store's answer would differ in the time that has passed, and in
+//! nothing more. A descriptor that passes is the store's affair, for its numbers are. Such a
+//! request charges nothing, whatever its verdict.
 //!
-//! Not remembered: what is [certain](Claim::certain), peeks, more or fewer hits than those of the answer, answers without
-//! the store, and two claims on one counter, of which the second saw what the first had charged.
+//! Not remembered: what is [certain](Claim::certain), peeks, more or fewer hits than those of the
+//! answer, answers without the store, and two claims on one counter, of which the second saw what
+//! the first had charged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +29,8 @@ use crate::limiter::ask::Ask;
 use crate::settings::section;
 use crate::telemetry::metrics::Metrics;
 
-/// How long a refund, a reset or a new limit elsewhere may go unnoticed.
-const LONGEST: Duration = Duration::from_secs(1);
+/// The longest time for which a refund, a reset or a new limit elsewhere goes unnoticed.
+const MAX_AGE: Duration = Duration::from_secs(1);
 
 section! {
     /// The deny cache: denials of the last second, repeated without Redis.
@@ -37,18 +40,18 @@ section! {
     }
 }
 
-/// What claims of failed descriptors got within the last second.
+/// Readings of claims of failed descriptors, of the last second.
 #[derive(Debug)]
 pub struct DenyCache {
     table: KeyTable<Remembered>,
     metrics: Arc<Metrics>,
 }
 
-/// What a claim got.
+/// The reading of a claim.
 #[derive(Clone, Copy, Debug)]
 struct Remembered {
     hits: u64,
-    /// When the same hits would fit; none: they did.
+    /// The time at which the same hits fit; none: they did.
     fits_at: Option<Instant>,
     /// Until when it is believed.
     until: Instant,
@@ -86,7 +89,8 @@ impl DenyCache {
         Some(rulings)
     }
 
-    /// Remembers what failed of `ask`, which was sent at `sent`, and forgets what was charged or given back.
+    /// Remembers what failed of `ask`, which was sent at `sent`, and forgets what was charged or
+    /// given back.
     pub(super) fn remember(&self, ask: &Ask, sent: Instant) {
         let group = ask.group();
         let admitted = ask.verdict() == Verdict::Admit;
@@ -129,16 +133,16 @@ impl DenyCache {
 }
 
 impl Remembered {
-    /// What `hits` got that were sent at `sent`; none: they never fit, which is certain without.
+    /// The reading of `hits` that were sent at `sent`; none: they never fit, which needs no memory.
     fn new(hits: u64, reading: &Reading, sent: Instant) -> Option<Self> {
         if reading.passed {
-            return Some(Self { hits, fits_at: None, until: sent + LONGEST });
+            return Some(Self { hits, fits_at: None, until: sent + MAX_AGE });
         }
         let wait = reading.retry_after?;
-        Some(Self { hits, fits_at: Some(sent + wait), until: sent + wait.min(LONGEST) })
+        Some(Self { hits, fits_at: Some(sent + wait), until: sent + wait.min(MAX_AGE) })
     }
 
-    /// What a status says of it, which is nothing of the numbers of a claim that passed.
+    /// The reading as of `now`, without the numbers of a claim that passed: no status reports them.
     fn reading(self, now: Instant) -> Reading {
         let wait = self.fits_at.map_or(Duration::ZERO, |at| at - now);
         Reading {
@@ -157,7 +161,7 @@ impl Fleeting for Remembered {
     }
 }
 
-/// Whether no other claim of `group` has the counter of `claim`.
+/// Returns true if no other claim of `group` has the counter of `claim`.
 fn is_alone(group: &Group, claim: &Claim) -> bool {
     group.claims.iter().filter(|other| other.key == claim.key).count() == 1
 }

@@ -1,4 +1,5 @@
-//! The layer that always has an answer: what the store leaves open is decided by the rule's failure mode.
+//! The layer that always has an answer: what the store leaves open is decided by the rule's failure
+//! mode.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,13 +25,13 @@ section! {
     }
 }
 
-/// When a caller that was denied for want of a store may try again.
+/// The wait that a denial without a store reports.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A reading, and whether it is the store's.
 #[derive(Clone, Copy, Debug)]
 pub struct Ruling {
-    /// What the claim gets.
+    /// The decision on the claim.
     pub reading: Reading,
     /// Decided without the store.
     pub degraded: bool,

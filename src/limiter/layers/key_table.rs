@@ -1,12 +1,15 @@
-//! An 8-way set-associative cache of what this process remembers of single counters and their limits.
+//! An 8-way set-associative cache of what this process remembers of single counters and their
+//! limits.
 //!
-//! A key belongs to one set of eight lines, under a lock of its own; a newcomer evicts the line that ends first. So the
-//! table does not grow, needs no sweep, and no operation looks at more than eight lines. What it holds may be lost at any
-//! moment: its users must be right without. The locks are many and chosen by key: a core writes that of the counter
-//! it decides on, which is a shared write only for a counter that several cores decide on at once.
+//! A key belongs to one set of eight lines, under a lock of its own; a newcomer evicts the line
+//! that ends first. So the table does not grow, needs no sweep, and no operation looks at more than
+//! eight lines. What it holds may be lost at any moment: its users must be right without. The locks
+//! are many and chosen by key: a core writes that of the counter it decides on, which is a shared
+//! write only for a counter that several cores decide on at once.
 //!
-//! Each value is as of a time: a key that was removed takes no value from before. The time of the last removal is kept
-//! for a whole set, so the other keys of the set may be refused a value from before too.
+//! Each value is as of a time: a key that was removed takes no value from before. The time of the
+//! last removal is kept for a whole set, so the other keys of the set may be refused a value from
+//! before too.
 
 use std::hash::BuildHasher as _;
 
@@ -71,7 +74,8 @@ impl<T: Fleeting> KeyTable<T> {
         (line.limit == *limit).then(|| act(&mut line.value))
     }
 
-    /// Remembers `value`, which is as of `at`, instead of what there was of `key`; not if the key was removed since.
+    /// Remembers `value`, which is as of `at`, instead of what there was of `key`; not if the key
+    /// was removed since.
     pub(super) fn put(&self, key: &Key, limit: &Limit, value: T, at: Instant) {
         let hash = self.hasher.hash_one(key.as_bytes());
         let Some(set) = self.set(hash) else { return };

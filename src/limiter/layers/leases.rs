@@ -1,13 +1,16 @@
-//! The layer that spends tokens taken in advance: a hot counter is asked for once per lease, not once per request.
+//! The layer that spends tokens taken in advance: a hot counter is asked for once per lease, not
+//! once per request.
 //!
-//! Opt-in per rule, for token buckets. Tokens are charged in the store before anyone spends them, and spent until `ttl` after
-//! they were *asked* for, so the bucket's promise holds for any number of replicas, whatever becomes of them (see
+//! Opt-in per rule, for token buckets. Tokens are charged in the store before anyone spends them,
+//! and spent until `ttl` after they were *asked* for, so the bucket's promise holds for any number
+//! of replicas, whatever becomes of them (see
 //! `domain/lease.rs`); but for a machine that is suspended, whose clock sleeps with it: it may spend one lease too late. The
 //! price is paid in tokens that nobody spends in time: they are stranded, and counted.
 //!
-//! A lease is asked for by a request that goes to the store anyway, one request at a time for each counter. Its size
-//! follows demand: doubled when it is spent in less than half its time, cut down to what was spent when it ends unspent,
-//! halved when the store refuses it. Counters that few ask for are never leased.
+//! A lease is asked for by a request that goes to the store anyway, one request at a time for each
+//! counter. Its size follows demand: doubled when it is spent in less than half its time, cut down
+//! to what was spent when it ends unspent, halved when the store refuses it. Counters that few ask
+//! for are never leased.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,20 +24,20 @@ use crate::limiter::ask::Ask;
 use crate::policy::LeaseTerms;
 use crate::telemetry::metrics::Metrics;
 
-/// How many counters may be leased, or be on the way there, at a time.
-const COUNTERS: usize = 16_384;
+/// Counters that may be leased, or be on the way there, at a time.
+const MAX_COUNTERS: usize = 16_384;
 
 /// So many requests within a `ttl` make a lease worth its while; also the smallest lease.
 const DEMAND: u64 = 8;
 
-/// What this process holds of buckets.
+/// The tokens that this process holds of buckets.
 #[derive(Debug)]
 pub struct Leases {
     table: KeyTable<Holding>,
     metrics: Arc<Metrics>,
 }
 
-/// What is held of one bucket.
+/// The tokens held of one bucket, and the demand for them.
 #[derive(Clone, Debug)]
 struct Holding {
     /// The tokens not spent yet.
@@ -44,10 +47,11 @@ struct Holding {
     /// As the store knows it; none: there is none, or it was reported as finished.
     lease: Option<Lease>,
     granted_at: Instant,
-    /// What the bucket held beside the lease, and when it was to be full, at the grant.
+    /// At the grant: the tokens of the bucket beside the lease, and the time at which it was to be
+    /// full.
     beside: u64,
     full_at: Instant,
-    /// How large the next lease is to be.
+    /// The size of the next lease.
     want: u64,
     /// Requests since, while there was no lease.
     requests: u64,
@@ -59,10 +63,11 @@ struct Holding {
 impl Leases {
     /// Nothing is held yet.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { table: KeyTable::new(COUNTERS), metrics }
+        Self { table: KeyTable::new(MAX_COUNTERS), metrics }
     }
 
-    /// Spends the hits of `ask`, if what is held is enough for all of it. One ruling per claim, same order.
+    /// Spends the hits of `ask`, if what is held is enough for all of it. One ruling per claim,
+    /// same order.
     pub(super) fn spend(&self, ask: &Ask, now: Instant) -> Option<Vec<Ruling>> {
         if ask.is_empty() || ask.records().iter().any(|asked| asked.traits.lease.is_none()) {
             return None;
@@ -99,8 +104,9 @@ impl Leases {
         self.table.with(&claim.key, &claim.limit, spend)?
     }
 
-    /// Gives the hits of `claim` back to the lease that ends at `lease`. If that was reported as finished, or another has taken
-    /// its place, they are stranded: nobody may spend them beside it.
+    /// Gives the hits of `claim` back to the lease that ends at `lease`. If that was reported as
+    /// finished, or another has taken its place, they are stranded: nobody may spend them beside
+    /// it.
     fn unspend(&self, claim: &Claim, lease: Instant) {
         let give_back = |held: &mut Holding| {
             if held.lease.is_some() && held.until == lease {
@@ -112,7 +118,8 @@ impl Leases {
         self.table.with(&claim.key, &claim.limit, give_back);
     }
 
-    /// Lets the claims of `ask`, which is on its way to the store, ask for leases and report finished ones.
+    /// Lets the claims of `ask`, which is on its way to the store, ask for leases and report
+    /// finished ones.
     pub(super) fn prepare(&self, ask: &mut Ask, now: Instant, deadline: Instant) {
         for (claim, traits) in ask.claims_mut() {
             if let Some(terms) = traits.lease
@@ -191,7 +198,7 @@ impl Holding {
         }
     }
 
-    /// What a request that goes to the store is to ask for, and how many tokens that strands.
+    /// The lease that a request to the store asks for, and the number of tokens that strands.
     fn ask(
         &mut self,
         hits: u64,
@@ -223,7 +230,8 @@ impl Holding {
         (Some(LeaseAsk { tokens, most: terms.most, ttl: terms.ttl, finished }), stranded)
     }
 
-    /// Sizes the next lease by the last one, of which `spent` were spent; whether there is demand for another.
+    /// Sizes the next lease by the last one, of which `spent` were spent; whether there is demand
+    /// for another.
     fn learn(&mut self, spent: u64, tokens: u64, terms: LeaseTerms, now: Instant) -> bool {
         let lasted = now.saturating_duration_since(self.granted_at);
         if lasted >= terms.ttl {

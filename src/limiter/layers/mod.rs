@@ -1,5 +1,5 @@
-//! The layers over a store, outermost first: what needs no store is answered without, and what the store leaves open has an
-//! answer too.
+//! The layers over a store, outermost first: what needs no store is answered without, and what the
+//! store leaves open has an answer too.
 
 pub mod deny_cache;
 pub mod failover;
@@ -34,7 +34,8 @@ impl<S: LimitStore> Layers<S> {
         Self { denials: None, leases: None, failover }
     }
 
-    /// Rules on every claim of `ask`, no later than `deadline`. Claims may be asked to bring leases back.
+    /// Rules on every claim of `ask`, no later than `deadline`. Claims may be asked to bring leases
+    /// back.
     pub(super) async fn decide(&self, ask: &mut Ask, commit: Commit, deadline: Instant) {
         if commit != Commit::Together {
             return self.failover.decide(ask, commit, deadline).await;
@@ -67,7 +68,8 @@ impl<S: LimitStore> Layers<S> {
         denied.or_else(|| self.leases.as_ref()?.spend(ask, now))
     }
 
-    /// Empties the counters of `keys`, and forgets what was remembered of them; how many held something.
+    /// Empties the counters of `keys`, and forgets what was remembered of them; how many held
+    /// something.
     pub(super) async fn forget(&self, keys: &[Key], deadline: Instant) -> Result<u32, StoreError> {
         let forgotten = self.failover.store().forget(keys, deadline).await;
         let now = Instant::now();
@@ -77,7 +79,8 @@ impl<S: LimitStore> Layers<S> {
     }
 }
 
-/// The rulings on `ask`, if no counter can change them. Most requests end at their first claim, and nothing is allocated.
+/// The rulings on `ask`, if no counter can change them. Most requests end at their first claim, and
+/// nothing is allocated.
 fn certain(ask: &Ask) -> Option<Vec<Ruling>> {
     ask.group().claims.iter().map(|claim| claim.certain().map(Ruling::from)).collect()
 }

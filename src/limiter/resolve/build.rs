@@ -1,14 +1,15 @@
-//! Puts a resolution together, descriptor by descriptor: which of client, override and rule limits it, and the claims
-//! and the part that follow. Which of them match is found before.
+//! Puts a resolution together, descriptor by descriptor: which of client, override and rule limits
+//! it, and the claims and the part that follow. Which of them match is found before.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{LimitName, Ready, Report, Resolution, Resolved, Resolver, Target, counted};
+use super::{Ready, Resolution, Resolved, Resolver, Target, counted};
 use crate::domain::{Algorithm, Charge, Claim, Limit, LimitError, Part, Unit};
 use crate::limiter::ask::Traits;
 use crate::limiter::key::{self, Sharing};
 use crate::limiter::redact::Sensitivity;
+use crate::limiter::report::{LimitName, Report};
 use crate::limiter::request::{Descriptor, Request};
 use crate::limiter::snapshot::SnapshotRef;
 use crate::limits::Client;
@@ -57,7 +58,8 @@ impl<'a> Building<'a> {
         Resolved { rule, client: None, overridden, target }
     }
 
-    /// A client is not replaced by its own rule: that stands for the client's limits. None: one of them is impossible.
+    /// A client is not replaced by its own rule: that stands for the client's limits. None: one of
+    /// them is impossible.
     fn by_client(
         &mut self,
         i: usize,
@@ -186,7 +188,7 @@ impl<'a> Building<'a> {
     }
 }
 
-/// Which counter a claim has.
+/// The counter of a claim.
 struct Counted<'a> {
     rule: Option<&'a Rule>,
     sharing: Sharing,

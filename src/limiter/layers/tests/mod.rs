@@ -15,7 +15,7 @@ use crate::domain::{
     Algorithm, Charge, Claim, Clock, Group, Hits, Limit, Reading, Timestamp, Unit, Verdict,
 };
 use crate::limiter::ask::Traits;
-use crate::limiter::resolve::Report;
+use crate::limiter::report::Report;
 use crate::policy::{LeaseTerms, OnStoreFailure};
 use crate::store::{Answer, MemoryStore};
 use crate::telemetry::metrics::Metrics;

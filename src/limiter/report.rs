@@ -1,0 +1,77 @@
+//! A limit as answers, logs and explanations report it: its numbers and its name.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::snapshot::RuleRef;
+use crate::domain::Unit;
+
+/// The limit of a claim as answers report it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Report {
+    /// Requests per period.
+    pub requests_per_unit: u32,
+    /// The unit of the period.
+    pub unit: Unit,
+    /// The number of units of the period.
+    pub unit_multiplier: u32,
+    /// The limit's name.
+    pub name: Option<LimitName>,
+}
+
+/// The name of the limit, otherwise its numbers, such as `10 per minute`.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.name, self.unit_multiplier) {
+            (Some(name), _) => f.write_str(name),
+            (None, 1) => write!(f, "{} per {}", self.requests_per_unit, self.unit.name()),
+            (None, many) => {
+                write!(f, "{} per {many} {}s", self.requests_per_unit, self.unit.name())
+            }
+        }
+    }
+}
+
+/// The name of a limit, held by what names it.
+#[derive(Clone)]
+pub enum LimitName {
+    /// The limit of a rule at this position, which has a name.
+    Rule(RuleRef, usize),
+    /// Of a client: its count of references is written by decisions about that client alone.
+    Client(Arc<str>),
+}
+
+impl Deref for LimitName {
+    type Target = str;
+
+    #[expect(clippy::expect_used, clippy::indexing_slicing, reason = "made of a limit with a name")]
+    fn deref(&self) -> &str {
+        match self {
+            Self::Rule(rule, limit) => {
+                rule.limits[*limit].name.as_deref().expect("the limit has a name")
+            }
+            Self::Client(name) => name,
+        }
+    }
+}
+
+impl fmt::Debug for LimitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl fmt::Display for LimitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl PartialEq for LimitName {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for LimitName {}
