@@ -22,24 +22,27 @@ pub struct Ask {
 /// The record of a claim.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// What the layers must know of it.
+    /// The terms of its rule.
     pub traits: Traits,
     /// How its limit is reported.
     pub report: Report,
     ruling: Option<Ruling>,
 }
 
-/// What a layer must know of a claim's rule.
+/// The terms of a claim's rule, which layers apply.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traits {
-    /// What to answer when the store does not; none: as the settings say.
+    /// The answer while the store gives none; none: that of the settings.
     pub on_store_failure: Option<OnStoreFailure>,
-    /// How tokens of it may be leased.
+    /// The terms on which tokens of it are leased.
     pub lease: Option<LeaseTerms>,
 }
 
 impl Asked {
-    /// What the layers say to the claim. There is a ruling once the layers have decided.
+    /// The ruling of the layers on the claim.
+    ///
+    /// # Panics
+    /// Before the layers have decided.
     #[expect(clippy::expect_used, reason = "the layers end in a store with failover, which joins")]
     pub fn ruling(&self) -> &Ruling {
         self.ruling.as_ref().expect("the layers rule on every claim")
@@ -51,7 +54,7 @@ impl Asked {
 }
 
 impl Ask {
-    /// What the store decides.
+    /// The claims that the store decides.
     pub const fn group(&self) -> &Group {
         &self.group
     }

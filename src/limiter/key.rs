@@ -217,7 +217,11 @@ impl std::fmt::Debug for SensitiveHasher {
 
 impl SensitiveHasher {
     /// Hashes keyed with `secret`, which replicas that share counters must share.
-    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "HMAC takes keys of any length"
+    )]
     pub fn new(secret: &[u8]) -> Self {
         let keyed = Hmac::<Sha256>::new_from_slice(&Sha256::digest(secret));
         Self { keyed: keyed.expect("HMAC takes keys of any length"), open: secret.is_empty() }
