@@ -1,9 +1,6 @@
 //! The decision of a whole request: all its claims, decided together.
 //!
-//! A request is denied when an enforced descriptor fails, or when it has quota descriptors and
-//! every one of them fails; a shadowed descriptor never denies, and counts as passing among quota
-//! descriptors. A denied request charges nothing; an admitted one charges every limit of each
-//! descriptor that passes. Refunds, and limits that always charge, apply in either case.
+//! Rules of the verdict:
 //!
 //! * A request is denied if an enforced descriptor fails.
 //! * A request with quota descriptors is denied if all of them fail.
@@ -68,9 +65,9 @@ impl Claim {
         !matches!(self.hits, Hits::Refund(_)) && !self.limit.always_charges()
     }
 
-    /// The reading that holds whatever the counter says: a limit of zero has no counter, and a cost
-    /// above the capacity never fits and charges nothing. Of such a cost it says the verdict alone,
-    /// not what is left.
+    /// The reading that does not depend on the counter, if there is one: for a limit of zero, which
+    /// has no counter, and for a cost above the capacity, which never fits and charges nothing. In
+    /// the second case only `passed` is meaningful; `remaining` is not.
     pub fn certain(&self) -> Option<Reading> {
         let too_large = self.hits.needed() > self.limit.capacity() && self.is_conditional();
         (too_large || self.limit.is_blocked()).then(|| blocked(self.hits))
@@ -129,11 +126,12 @@ impl Group {
         verdict(self.parts.iter().map(|part| (part, part.claims.clone().all(&passed))))
     }
 
-    /// Decides every claim in order against its counter, each seeing the charges of those before
-    /// it, and leaves in `counters` what `commit` says.
+    /// Decides every claim in order against its counter. Each claim sees the charges of the claims
+    /// before it. Leaves the charges in `counters` according to `commit`.
     ///
     /// # Shape
-    /// `slots` has one index into `counters` per claim; equal keys share a slot. One reading per claim, same order.
+    /// `slots` has one index into `counters` per claim; equal keys share a slot. Returns one
+    /// reading per claim, in the same order.
     ///
     /// # Panics
     /// When `slots` has another shape: a reading that is left out would shift all later ones to
@@ -172,8 +170,8 @@ struct Trial<'a> {
     now: Timestamp,
     slots: &'a [usize],
     counters: &'a mut [Counter],
-    /// What each touched counter goes back to when nothing of the group is charged; empty where
-    /// that cannot be.
+    /// The state to which each touched counter returns if the group charges nothing. Empty if the
+    /// group cannot be undone.
     before: Vec<Option<Counter>>,
     readings: Vec<Reading>,
 }
@@ -189,7 +187,7 @@ impl Trial<'_> {
         for (claim, &slot) in self.group.claims_of(part).iter().zip(slots) {
             self.touch(claim, slot);
             let counter = &mut self.counters[slot];
-            // A limit of zero changes nothing that would have to be undone.
+            // A limit of zero changes no state, so there is nothing to undo.
             if several && claim.is_conditional() && !claim.limit.is_blocked() {
                 undo.push((slot, counter.clone()));
             }
@@ -205,8 +203,8 @@ impl Trial<'_> {
         }
     }
 
-    /// Settles the counter for a claim, and remembers it at the first touch. Settling outlives a
-    /// denial; only a trial leaves no trace at all.
+    /// Clamps the counter of a claim to the clock, and saves its state at the first touch. The
+    /// clamped state survives a denial; only a dry run undoes it.
     fn touch(&mut self, claim: &Claim, slot: usize) {
         if claim.limit.is_blocked() {
             return;

@@ -1,8 +1,8 @@
-//! All clients in memory: found by descriptor on the path of a request, listed in order for
-//! operators.
+//! The directory of clients in memory, with two indexes: by descriptor for decisions, by name for
+//! lists.
 //!
-//! It follows the registry and asks nobody. A client that has expired is not found, and is there
-//! until its record is deleted.
+//! The registry's follower keeps it up to date; a lookup does no I/O. Expired clients stay in the
+//! directory until their records are deleted; the caller checks the expiry.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -16,8 +16,8 @@ use parking_lot::RwLock;
 
 use super::{Client, ClientName, Entries};
 
-/// More than cores, so that a write keeps few readers waiting, also one for which a shard of a
-/// million clients grows.
+/// Number of shards. With many more shards than cores a write blocks few readers, even when it
+/// grows a shard.
 const SHARDS: usize = 1_024;
 
 /// All clients, indexed by descriptor and by name.
@@ -28,10 +28,11 @@ pub struct Directory {
     ordered: RwLock<BTreeSet<InOrder>>,
     /// The number of clients of each domain that has any.
     domains: RwLock<HashMap<Arc<str>, usize>>,
-    /// The domains by hash, for decisions, which must not write what cores share, as taking a lock
-    /// does. Copied when a domain is new, so there are many. Changes under the lock of `domains`.
+    /// The keys of `domains`, sharded by hash. Decisions read them without a lock, because taking
+    /// one writes memory that all cores write. Written under the lock of `domains`.
     named: Box<[ArcSwap<HashSet<Arc<str>>>]>,
-    /// The bits of [`bit`] of all `domains`. Changes under their lock.
+    /// A 64-bit Bloom filter over `domains` with one [`bit`] per domain. Written under the lock of
+    /// `domains`.
     bits: AtomicU64,
     len: AtomicUsize,
 }
@@ -115,8 +116,8 @@ impl Directory {
                 .is_ok_and(|domain| self.named(domain).load().contains(domain))
     }
 
-    /// Whether `domain` may have clients, by a Bloom filter of 64 bits. Quicker than
-    /// [`Self::has_domain`].
+    /// False if `domain` has no clients; true if it may have some. A Bloom filter: faster than
+    /// [`Self::has_domain`], with false positives.
     pub fn may_have_domain(&self, domain: &[u8]) -> bool {
         self.bits.load(Ordering::Relaxed) & bit(domain) != 0
     }

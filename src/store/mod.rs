@@ -18,8 +18,8 @@ pub use memory::MemoryStore;
 /// The answer of a store to a group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// One per claim, same order; none where the store could not be reached for that claim. An answer of another length is
-    /// a protocol error: no reading of it is believed.
+    /// One per claim, in the same order. `None` if the store gave no reading for that claim. An
+    /// answer of another length is a protocol error: none of its readings is used.
     pub readings: Vec<Option<Reading>>,
     /// The reason for missing readings; `None` if there are none missing.
     pub failure: Option<StoreError>,

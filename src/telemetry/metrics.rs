@@ -1,8 +1,8 @@
 //! All instruments: names, units and help texts.
 //!
-//! Labels take their values from policies and settings, never from requests; the one exception,
-//! rules that ask for it by `detailed_metric` or `value_to_metric`, is bounded by
-//! [`Metrics::detailed_rule`].
+//! Labels take their values from policies and settings, never from requests. The exception are
+//! rules with `detailed_metric` or `value_to_metric`; [`Metrics::detailed_rule`] bounds their
+//! series.
 
 mod by_label;
 
@@ -77,7 +77,7 @@ pub struct RuleMetrics {
     pub ok: ShardedCounter,
     /// Over its limit.
     pub over_limit: ShardedCounter,
-    /// Over its limit, and let pass as the rule is in shadow mode.
+    /// Over its limit, but passed because of shadow mode.
     pub shadowed: ShardedCounter,
 }
 
@@ -109,10 +109,10 @@ struct StoreErrors {
     protocol: ShardedCounter,
 }
 
-/// Every instrument of the process.
+/// The instruments of the process.
 ///
-/// What decisions count is [sharded](super::sharded), and found without writing anything that cores
-/// share. The plain counters and gauges are written by start, reload, connections and scrapes.
+/// Decisions write [sharded](super::sharded) counters alone. Plain counters and gauges are written
+/// at start, by reloads, per connection and by scrapes.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -135,7 +135,7 @@ pub struct Metrics {
     /// Time to decide a request, without the network.
     pub decision_duration: DurationHistogram,
     store_errors: StoreErrors,
-    /// Claims let pass for want of a store.
+    /// Claims allowed because the store failed.
     pub degraded_allowed: ShardedCounter,
     /// Claims denied because the store failed.
     pub degraded_denied: ShardedCounter,
@@ -259,7 +259,7 @@ impl Metrics {
             "Requests for domains that no policy and no client names; they pass",
             self.unknown_domain.clone(),
         );
-        // A label of its own for all of them: callers choose their names.
+        // One label for all of them, because callers choose their names.
         let unknown = UnmatchedLabels { domain: "(unknown)".to_owned(), reason: "unknown_domain" };
         self.of_unknown_domain = self.unmatched.get_or_create_owned(&unknown);
         registry.register(
@@ -291,7 +291,7 @@ impl Metrics {
         };
         registry.register(
             "store_errors",
-            "Requests the store left open, by kind of failure",
+            "Requests that the store did not decide, by kind of failure",
             errors,
         );
         let degraded: Family<AnswerLabel, ShardedCounter> = Family::default();
@@ -428,8 +428,8 @@ impl Metrics {
         self.no_rule.count(domain, make, ShardedCounter::inc);
     }
 
-    /// Counts by `count` a descriptor whose label is made of its values. False when there are as
-    /// many such labels as there may be.
+    /// Counts by `count` a descriptor by a rule label with values from the request. False if
+    /// `max_detailed` is reached.
     ///
     /// # Concurrency
     /// Takes a lock that only labels of the same shard share.
@@ -446,7 +446,7 @@ impl Metrics {
         self.detailed.count(domain, rule, is_known, || self.rule(domain, rule), count)
     }
 
-    /// The counter of failures such as `failure`.
+    /// The counter of failures of the kind of `failure`.
     pub const fn store_errors(&self, failure: &StoreError) -> &ShardedCounter {
         match failure {
             StoreError::Timeout => &self.store_errors.timeout,

@@ -1,8 +1,7 @@
-//! Counters and histograms that no two cores write: each thread has a shard, and a scrape sums
-//! them.
+//! Sharded counters and histograms: each thread writes its own shard, and a scrape sums the shards.
 //!
-//! The client library's histogram is a mutex for the whole process, and a plain counter a cache
-//! line that all cores write. Decisions take neither.
+//! The histogram of prometheus-client has a mutex for the whole process, and its counter is one
+//! cache line that all cores write. Both are too slow for decisions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -58,15 +57,15 @@ fn thread_number() -> usize {
     NUMBER.with(|number| *number)
 }
 
-/// Counters of one shard that lie together: as many as fill a pair of cache lines.
+/// Counters per block of a shard: as many as fill a pair of cache lines.
 const COUNTERS_PER_BLOCK: usize = 16;
 
 type Block = [AtomicU64; COUNTERS_PER_BLOCK];
 
-/// A count that only grows.
+/// A counter.
 ///
-/// Each rule has several, so they are packed: a counter takes 8 bytes per shard, and its neighbours
-/// in memory are written by the same thread.
+/// Counters are packed, because each rule has three: a counter takes 8 bytes per shard. Its
+/// neighbours in memory belong to the same thread.
 #[derive(Clone, Debug)]
 pub struct ShardedCounter {
     blocks: Shards<Block>,
@@ -125,8 +124,8 @@ impl EncodeMetric for ShardedCounter {
 
 /// The number of buckets of a histogram, including the one without an upper bound.
 const BUCKETS: usize = 16;
-/// The upper bound of the first bucket in nanoseconds, 10 µs; each next one is twice as large, up
-/// to 164 ms. Below the first nothing is slow; above the last Envoy has given up.
+/// The upper bound of the first bucket: 10 µs. Each following bound is twice as large, up to 164
+/// ms, which is above the usual timeout of Envoy.
 const FIRST_NANOS: u64 = 10_000;
 
 /// A histogram of durations with buckets from 10 µs to 164 ms.
