@@ -19,6 +19,7 @@ use crate::yaml::{self, At, quote};
 mod lease;
 mod limits;
 mod names;
+pub(crate) mod network;
 mod siblings;
 
 pub(crate) use self::limits::{LONGEST_NAME, fits_header};

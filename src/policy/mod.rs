@@ -56,6 +56,7 @@ mod words;
 
 pub use self::check::{CheckReport, check};
 pub use self::compile::compile;
+pub(crate) use self::compile::network;
 pub(crate) use self::compile::{LONGEST_NAME, fits_header};
 pub use self::fault::{Fault, Faults, Place, Snippet, Warning};
 pub use self::rule::{How, LeaseTerms, LimitKind, PathEntry, Rule, RuleLimit};

@@ -81,6 +81,17 @@ impl FromStr for AlgorithmName {
     }
 }
 
+/// "did you mean": the candidate that the fewest slips of the pen turn into `word`, if few are enough.
+pub(super) fn nearest<'c>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<String> {
+    let word: String = word.chars().take(64).collect();
+    let slips = |candidate: &'c str| (strsim::osa_distance(&word, candidate), candidate);
+    let (slips, best) = candidates.into_iter().map(slips).min()?;
+    (slips <= (best.len() / 3).max(1)).then(|| format!("did you mean {best:?}?"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

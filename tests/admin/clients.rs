@@ -162,6 +162,21 @@ async fn warnings_tell_prefixes_and_descriptors_without_a_rule() {
 }
 
 #[tokio::test]
+async fn warnings_tell_values_that_look_like_many() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let clients = ["10.0.0.0/8", "10.0.*", "10.0.0.7"]
+        .map(|value| client(&[("remote_address", value)], vec![per_minute(1)]));
+    let warnings = replica.upsert(clients.into()).await.unwrap().warnings;
+    let literal: Vec<_> = warnings.iter().filter(|text| text.contains("as text")).collect();
+    assert_eq!(literal.len(), 2, "{warnings:#?}");
+    assert!(literal[0].starts_with("upsert.clients[0].entries[0].value: "), "{literal:?}");
+    assert!(literal[0].contains("masked_remote_address"), "{literal:?}");
+    assert!(literal[1].starts_with("upsert.clients[1].entries[0].value: "), "{literal:?}");
+    assert!(literal[1].contains("put it into the policy"), "{literal:?}");
+}
+
+#[tokio::test]
 async fn expired_client_is_as_if_it_were_deleted_and_then_is() {
     let world = World::new();
     let replica = world.replica().await;

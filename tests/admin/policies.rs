@@ -55,6 +55,19 @@ async fn applied_policy_is_in_force_everywhere_until_it_is_deleted() {
 }
 
 #[tokio::test]
+async fn answer_to_a_policy_has_the_warnings_of_check() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let yaml = "domain: d\ndescriptors: [{key: ip, value: 10.0.0.0/8, rate_limit: {unit: day, \
+                requests_per_unit: 1, name: a, replaces: [{name: b}]}}]\n";
+    let applied = replica.policies.clone().apply_policy(apply(yaml, "")).await.unwrap();
+    let warnings = applied.into_inner().warnings;
+    assert_eq!(warnings.len(), 2, "{warnings:#?}");
+    assert!(warnings[0].contains("10.0.0.0/8") && warnings[0].contains("hint: "), "{warnings:#?}");
+    assert!(warnings[1].contains("did you mean \"a\"?"), "{warnings:#?}");
+}
+
+#[tokio::test]
 async fn policy_of_a_domain_in_the_files_waits_until_the_file_goes() {
     let world = World::new();
     let replica = world.replica().await;

@@ -167,9 +167,20 @@ fn odd_files_give_warnings_in_their_place() {
             (11, 97, "a shadow rule replaces \"enforced\", which is enforced"),
             (12, 6, "the \"*\" in key \"g*\" stands for itself"),
             (12, 45, "requests_per_unit means nothing beside unlimited: true"),
-            (13, 1, "a second document is not read"),
+            (13, 21, "no address matches \"10.0.0.0/8\": values are compared as text"),
+            (13, 97, "no limit of this domain is named \"enforcd\""),
+            (14, 1, "a second document is not read"),
         ]
     );
+    let hints: Vec<_> = warnings.iter().filter_map(|warning| warning.0.hint.as_deref()).collect();
+    for hint in [
+        "the names are \"enforced\"",
+        "did you mean \"enforced\"?",
+        "let Envoy send the network: actions masked_remote_address or remote_address_match, or \
+         write \"10.*\" with share_threshold: true",
+    ] {
+        assert!(hints.contains(&hint), "no {hint} in {hints:#?}");
+    }
 }
 
 #[test]

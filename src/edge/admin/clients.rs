@@ -20,6 +20,7 @@ use crate::edge::pb::tollgate::v1::manage_clients_request::{
 };
 use crate::edge::pb::tollgate::v1::{ManageClientsRequest, ManageClientsResponse};
 use crate::limits::{Client, ClientName};
+use crate::policy::network;
 use crate::store::LimitStore;
 
 /// The most clients in an upsert, and on a page.
@@ -282,8 +283,23 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
                 )
             })
         };
-        clients.iter().enumerate().filter_map(warn).collect()
+        let literal = clients.iter().enumerate().flat_map(literal_values);
+        literal.chain(clients.iter().enumerate().filter_map(warn)).collect()
     }
+}
+
+/// Warnings of values that look like many values: a client is one descriptor, and its values are compared as text.
+fn literal_values((i, client): (usize, &Client)) -> impl Iterator<Item = String> + '_ {
+    client.name.entries.texts().enumerate().filter_map(move |(j, (key, value))| {
+        let advice = if value.contains('*') {
+            "a rule can match a pattern: put it into the policy".to_owned()
+        } else {
+            network::advice(key, value)?
+        };
+        Some(format!(
+            "upsert.clients[{i}].entries[{j}].value: it is compared as text, so it matches only itself; {advice}"
+        ))
+    })
 }
 
 fn missing(at: &str) -> Status {

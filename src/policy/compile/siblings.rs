@@ -9,6 +9,7 @@ use super::super::matcher::Slot;
 use super::super::pattern::Pattern;
 use super::super::rule::{How, PathEntry};
 use super::super::schema::Descriptor;
+use super::network;
 use crate::yaml::{At, quote};
 
 #[derive(Default)]
@@ -48,7 +49,16 @@ impl Siblings {
         }
         let Some(value) = value else { return Some(Slot::Any) };
         Some(match Pattern::new(&value) {
-            None => Slot::Exact(value),
+            None => {
+                if let Some(advice) = network::advice(key, &value) {
+                    let message = format!(
+                        "no address matches {}: values are compared as text",
+                        quote(&value)
+                    );
+                    report.warn(descriptor.value.at().unwrap_or(at), message, &advice);
+                }
+                Slot::Exact(value)
+            }
             Some(pattern) => Slot::Pattern(self.add_pattern(key, pattern, at, report)),
         })
     }

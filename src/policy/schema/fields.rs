@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::fault::Report;
+use super::super::words::nearest;
 use crate::settings::Word;
 use crate::yaml::{At, Data, Entry, Node, quote};
 
@@ -199,12 +200,9 @@ fn known(kind: &Kind) -> String {
     }
 }
 
-/// "did you mean": the candidate that the fewest slips of the pen turn into `word`, if few are enough.
+/// "did you mean": the word that was meant, in the spelling of this format.
 fn suggest(word: &str, candidates: &[&str]) -> Option<String> {
-    let word: String = word.chars().take(64).collect::<String>().to_lowercase().replace('-', "_");
-    let distance = |candidate: &str| strsim::osa_distance(&word, candidate);
-    let (slips, best) = candidates.iter().map(|c| (distance(c), c)).min()?;
-    (slips <= (best.len() / 3).max(1)).then(|| format!("did you mean {best:?}?"))
+    nearest(&word.to_lowercase().replace('-', "_"), candidates.iter().copied())
 }
 
 #[cfg(test)]
