@@ -35,7 +35,7 @@
 //! * [`config`]: loads the sections.
 //! * [`app`]: wires the parts, starts and stops them.
 //!
-//! The binary adds the command line (`cli.rs`) and the load generator (`load/`).
+//! The binary adds the command line (`cli/`) and the load generator (`load/`).
 
 pub mod app;
 pub mod config;

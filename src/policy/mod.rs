@@ -9,7 +9,8 @@
 //! A set of files is compiled as a whole, and all faults of all files are reported together. This
 //! module does not count, swap sets or keep the last good set; [`control`](crate::control) does.
 //!
-//! * [`compile()`], [`load`], [`check()`]: compile files to a set, or to [`Faults`].
+//! * [`compile()`], [`load`], [`Files`]: compile files to a set, or to [`Faults`].
+//! * [`Expectations`]: descriptors, and the limits that they should meet.
 //! * [`PolicySet`], [`Domain`], [`Rule`]: the lookup of a descriptor, and its result.
 //!
 //! # Example
@@ -43,8 +44,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-mod check;
+mod allowance;
 mod compile;
+mod expect;
 mod fault;
 mod matcher;
 mod pattern;
@@ -54,10 +56,11 @@ mod set;
 mod source;
 mod words;
 
-pub use self::check::{CheckReport, check};
+pub use self::allowance::{Allowance, Rate};
 pub use self::compile::compile;
 pub(crate) use self::compile::network;
 pub(crate) use self::compile::{LONGEST_NAME, fits_header};
+pub use self::expect::{Expectations, Failed};
 pub use self::fault::{Fault, Faults, Place, Snippet, Warning};
 pub use self::rule::{How, LeaseTerms, LimitKind, PathEntry, Rule, RuleLimit};
 pub use self::rule::{MAX_METADATA_BYTES, MAX_METADATA_LEVELS};
@@ -133,6 +136,11 @@ impl Files {
     /// Files that were read elsewhere.
     pub fn of(sources: Vec<Source>) -> Self {
         Self { sources, ..Self::default() }
+    }
+
+    /// Adds a file that was read elsewhere.
+    pub fn push(&mut self, source: Source) {
+        self.sources.push(source);
     }
 
     /// The files.

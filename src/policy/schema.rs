@@ -38,7 +38,6 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use self::fields::{Fields, Kind};
 use super::fault::Report;
 use super::rule::{MAX_METADATA_BYTES, MAX_METADATA_LEVELS};
 use super::words::{AlgorithmName, ChargeName, OnStoreFailure};
@@ -47,7 +46,7 @@ use crate::yaml::{At, Data, Entry, Node, to_object};
 
 mod fields;
 
-pub(super) use self::fields::{Field, Given};
+pub(super) use self::fields::{Field, Fields, Given, Kind};
 
 const FILE: Kind = Kind {
     name: "a policy file",

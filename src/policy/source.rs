@@ -4,7 +4,7 @@
 //! are followed, so a mounted Kubernetes ConfigMap is read once, through its links.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,6 +26,19 @@ impl Source {
     /// A file of this name and content.
     pub fn new(name: impl Into<Arc<str>>, text: impl Into<Vec<u8>>) -> Self {
         Self { name: name.into(), text: text.into() }
+    }
+
+    /// A file of this name and the content of `from`, at most 16 MiB.
+    ///
+    /// # Errors
+    /// Those of reading, and a larger content.
+    pub fn read(name: impl Into<Arc<str>>, from: impl Read) -> io::Result<Self> {
+        let mut text = Vec::new();
+        from.take(LARGEST + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > LARGEST {
+            return Err(io::Error::other("larger than 16 MiB"));
+        }
+        Ok(Self::new(name, text))
     }
 }
 
@@ -81,7 +94,7 @@ impl Listing {
         let mut sources = Vec::with_capacity(files.len());
         for path in files {
             match read(&path) {
-                Ok(text) => sources.push(Source::new(path.to_string_lossy(), text)),
+                Ok(source) => sources.push(source),
                 Err(error) => faults.push(unreadable(&path, &error)),
             }
         }
@@ -103,17 +116,13 @@ fn is_policy(path: &Path) -> bool {
     path.extension().is_some_and(|ext| ["yaml", "yml"].iter().any(|e| ext.eq_ignore_ascii_case(e)))
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads the file at `path` as its source.
+fn read(path: &Path) -> io::Result<Source> {
     // Links followed. To open a named pipe would wait for its writer, forever if there is none.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    let mut text = Vec::new();
-    File::open(path)?.take(LARGEST + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > LARGEST {
-        return Err(io::Error::other("larger than 16 MiB"));
-    }
-    Ok(text)
+    Source::read(path.to_string_lossy(), File::open(path)?)
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Fault {

@@ -1,6 +1,7 @@
 //! The command line as people and supervisors meet it: exit codes, what is on which stream, and what is never shown.
 
 use std::fs;
+use std::io::{Seek as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Output, Stdio};
 
@@ -11,6 +12,18 @@ use crate::support::tollgate::{Options, command, request};
 /// Runs it to its end; what must not serve is started on no port that another could need.
 fn run(args: &[&str]) -> (Option<i32>, String, String) {
     run_with(args, &[])
+}
+
+/// As [`run`], with this as standard input.
+fn run_reading(args: &[&str], input: &str) -> (Option<i32>, String, String) {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(input.as_bytes()).unwrap();
+    file.rewind().unwrap();
+    let mut command = command();
+    let Output { status, stdout, stderr } =
+        command.args(args).stdin(file).output().expect("tollgate runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (status.code(), text(stdout), text(stderr))
 }
 
 fn run_with(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
@@ -69,6 +82,134 @@ fn check_tells_every_fault_and_says_by_its_exit_code_whether_there_is_one() {
     let (code, out, _) =
         run(&["check", "deploy/policies/example.yaml", "deploy/policies/edge.yaml"]);
     assert_eq!(code, Some(0), "{out}");
+}
+
+#[test]
+fn check_reads_standard_input_and_may_deny_warnings() {
+    let (code, out, err) = run_reading(&["check", "-"], GOOD);
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "1 file, 1 domain, 1 rule: ok\n", ""));
+    let odd = GOOD.replace("key: k", "key: k, value: 10.0.0.0/8");
+    let (code, out, _) = run_reading(&["check", "-"], &odd);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.starts_with("stdin:1:"), "{out}");
+    assert!(out.ends_with("1 file, 1 domain, 1 rule: ok, 1 warning\n"), "{out}");
+    assert_eq!(run_reading(&["check", "-", "--deny-warnings"], &odd).0, Some(1));
+    assert_eq!(run_reading(&["check", "-", "--deny-warnings"], GOOD).0, Some(0));
+}
+
+#[test]
+fn check_as_json_has_every_fault_and_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let bad = path(&dir, "bad.yaml", BAD);
+    let (code, out, _) = run(&["check", &bad, "--format", "json"]);
+    assert_eq!((code, out.lines().count()), (Some(1), 1), "{out}");
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["ok"], false);
+    assert_eq!(report["faults"].as_array().unwrap().len(), 3);
+    let fault = &report["faults"][1];
+    assert_eq!(
+        (&fault["file"], &fault["line"], &fault["column"]),
+        (&bad.into(), &3.into(), &6.into())
+    );
+    assert_eq!(fault["hint"], "did you mean \"key\"?");
+    let odd = GOOD.replace("requests_per_unit: 1", "replaces: [{name: x}]");
+    let (code, out, _) = run_reading(&["check", "-", "--format", "json"], &odd);
+    assert_eq!(code, Some(0), "{out}");
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&report["ok"], &report["rules"]), (&true.into(), &1.into()));
+    assert_eq!(report["warnings"].as_array().unwrap().len(), 2, "{out}");
+}
+
+#[test]
+fn check_shows_twenty_faults_unless_all_are_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!("domain: d\ndescriptors:\n{}", "  - {key: a, kee: b}\n".repeat(30));
+    let bad = path(&dir, "bad.yaml", &text);
+    let faults = |out: &str| out.lines().filter(|line| line.starts_with(&bad)).count();
+    let (code, out, _) = run(&["check", &bad]);
+    assert_eq!((code, faults(&out)), (Some(1), 20), "{out}");
+    assert!(out.contains("\n39 more faults; --all shows them\n59 faults\n"), "{out}");
+    let (code, out, _) = run(&["check", &bad, "--all"]);
+    assert_eq!((code, faults(&out)), (Some(1), 59), "{out}");
+    assert!(out.ends_with("\n59 faults\n"), "{out}");
+}
+
+#[test]
+fn expectations_fail_the_check_with_what_was_expected_and_what_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = path(&dir, "good.yaml", GOOD);
+    let met = path(
+        &dir,
+        "met.yaml",
+        "- {domain: d, descriptor: [k=v], expect: 1/day, rule: k}\n\
+         - {domain: d, descriptor: [{key: other, value: v}], expect: none}\n",
+    );
+    let (code, out, err) = run(&["check", &good, "--expect", &met]);
+    let summary = "1 file, 1 domain, 1 rule, 2 expectations: ok\n";
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), summary, ""));
+    let unmet = path(&dir, "unmet.yaml", "- domain: d\n  descriptor: [k=v]\n  expect: 2/day\n");
+    let (code, out, _) = run(&["check", &good, "--expect", &unmet]);
+    let lines = format!(
+        "{unmet}:1:3: d k=v\n  expected 2/day\n  found    1/day, rule k at {good}:1:27\n\
+         1 file, 1 domain, 1 rule, 1 of 1 expectation failed\n"
+    );
+    assert_eq!((code, out), (Some(1), lines));
+    let (code, out, _) = run(&["check", &good, "--expect", &unmet, "--format", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &report["ok"]), (Some(1), &false.into()));
+    assert_eq!(report["expectations"]["failures"][0]["expected"], "2/day");
+    for unreadable in ["- {domain: d}", "", "- {domain: d, descriptor: [k], expect: none}"] {
+        let file = path(&dir, "unreadable.yaml", unreadable);
+        let (code, out, err) = run(&["check", &good, "--expect", &file]);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{unreadable}");
+        assert!(err.contains("unreadable.yaml"), "{err}");
+    }
+}
+
+#[test]
+fn explain_shows_the_rule_of_a_descriptor_without_a_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let policies = path(
+        &dir,
+        "p.yaml",
+        "domain: d\ndescriptors:\n  - key: user\n    sensitive: true\n    shadow_mode: true\n    \
+         rate_limit: {unit: hour, requests_per_unit: 500, algorithm: token_bucket, burst: 50}\n  \
+         - {key: a, descriptors: [{key: b, rate_limit: {unlimited: true}}]}\n",
+    );
+    let (code, out, err) = run(&["explain", &policies, "d", "user=s3cret"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(
+        out,
+        format!(
+            "d 'user=<sensitive>'\nrule      user at {policies}:3:5\nmode      shadow: reports, never denies\n\
+             limit     500/hour, token_bucket, burst 50\n\
+             counter   tollgate:1:{{d|user#<sensitive>}}:token_bucket:3600s\n"
+        )
+    );
+    for (entries, reason) in [
+        (&["x=y"][..], "no rule begins with x=y"),
+        (&["a=1"], "the policy has limits only for longer descriptors"),
+        (&["a=1", "c=2"], "no rule has c=2 after a=1; limits are not inherited"),
+        (&["a=1", "b=2"], "limit     unlimited"),
+    ] {
+        let (code, out, _) = run(&[&["explain", &policies, "d"], entries].concat());
+        assert_eq!(code, Some(0));
+        assert!(out.contains(reason), "{out}");
+    }
+    let (code, out, _) = run(&["explain", &policies, "d", "user=s3cret", "--json"]);
+    let explained: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &explained["limits"][0]["limit"]), (Some(0), &"500/hour".into()));
+    assert!(!out.contains("s3cret"), "{out}");
+    let (code, _, err) = run(&["explain", &policies, "typo", "user=x"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("\"typo\"") && err.contains("the policies are of d"), "{err}");
+    let (code, out, _) = run_reading(&["explain", "-", "d", "k=v"], GOOD);
+    assert_eq!(code, Some(0));
+    assert!(out.contains("1/day, sliding_window, 10 slots"), "{out}");
+    let bad = path(&dir, "bad.yaml", BAD);
+    let (code, _, err) = run(&["explain", &bad, "d", "k=v"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("the policies have faults\n") && err.contains("bad.yaml:3:5"), "{err}");
 }
 
 #[test]

@@ -50,22 +50,26 @@ impl<T: Clone> Field<T> {
 }
 
 /// The keys of one kind of mapping, and where else a key may belong.
-pub(super) struct Kind {
+pub(in super::super) struct Kind {
     /// With its article.
-    pub(super) name: &'static str,
-    pub(super) keys: &'static [&'static str],
+    pub(in super::super) name: &'static str,
+    pub(in super::super) keys: &'static [&'static str],
     /// (keys, where they belong instead)
-    pub(super) elsewhere: &'static [(&'static [&'static str], &'static str)],
+    pub(in super::super) elsewhere: &'static [(&'static [&'static str], &'static str)],
 }
 
 /// A mapping whose keys are known.
-pub(super) struct Fields<'n> {
+pub(in super::super) struct Fields<'n> {
     entries: &'n [Entry],
 }
 
 impl<'n> Fields<'n> {
     /// The keys of `node`. Unknown ones are faults.
-    pub(super) fn open(node: &'n Node, kind: &Kind, report: &mut Report<'_>) -> Option<Self> {
+    pub(in super::super) fn open(
+        node: &'n Node,
+        kind: &Kind,
+        report: &mut Report<'_>,
+    ) -> Option<Self> {
         let Data::Map(entries) = &node.data else {
             let message = format!("{} must be a mapping, found {}", kind.name, node.describe());
             report.fault_with(node.at, message, known(kind));
@@ -79,11 +83,11 @@ impl<'n> Fields<'n> {
     }
 
     /// The entry of a key, unless its value is nothing.
-    pub(super) fn get(&self, key: &str) -> Option<&'n Entry> {
+    pub(in super::super) fn get(&self, key: &str) -> Option<&'n Entry> {
         self.entries.iter().find(|entry| &*entry.key == key && !entry.value.is_null())
     }
 
-    pub(super) fn text(&self, key: &str, report: &mut Report<'_>) -> Field<Arc<str>> {
+    pub(in super::super) fn text(&self, key: &str, report: &mut Report<'_>) -> Field<Arc<str>> {
         self.read(key, report, "text", |node| node.text().cloned(), |_| None)
     }
 
@@ -143,7 +147,7 @@ impl<'n> Fields<'n> {
     }
 
     /// The items of a list; none when it was left out.
-    pub(super) fn list(&self, key: &str, report: &mut Report<'_>) -> Field<&'n [Node]> {
+    pub(in super::super) fn list(&self, key: &str, report: &mut Report<'_>) -> Field<&'n [Node]> {
         let Some(Entry { key_at, value: node, .. }) = self.get(key) else { return Field::ABSENT };
         let mut given = Given { key_at: *key_at, at: node.at, value: None };
         if let Data::List(items) = &node.data {

@@ -1,19 +1,24 @@
-//! The command line as types. Parses only; does not run commands or load settings.
+//! The command line: the commands as typed, and one file for each of them.
 
-use std::convert::Infallible;
-use std::env;
-use std::ffi::OsString;
-use std::path::PathBuf;
+mod check;
+mod descriptor;
+mod exit;
+mod explain;
+mod load;
+mod policies;
+mod print_config;
+mod serve;
+mod settings;
 
-use clap::{Args, Parser, Subcommand};
+use std::process::ExitCode;
 
-use tollgate::config::{Secret, Sources};
-use tollgate::policy::AlgorithmName;
+use clap::{Parser, Subcommand};
 
+use self::check::CheckArgs;
+use self::explain::ExplainArgs;
+use self::serve::ServeArgs;
+use self::settings::SettingsArgs;
 use crate::load::LoadArgs;
-
-/// The exit code for invalid settings: `EX_USAGE` of sysexits.h.
-pub(crate) const BAD_SETTINGS: u8 = 64;
 
 const ABOUT: &str = "A gRPC rate-limit decision service for Envoy and microservices";
 
@@ -44,6 +49,8 @@ Exit codes: 0 success, 1 failure (check: faults were found), 2 invalid command l
 
 Next steps:
   tollgate check policies/           report every fault of the policies before they are served
+  tollgate explain policies/ DOMAIN KEY=VALUE
+                                     show the rule that a descriptor meets
   tollgate print-config              show every setting
   grpcurl -plaintext localhost:8081 list
   curl -i localhost:8080/json \\
@@ -59,7 +66,7 @@ Next steps:
     after_long_help = AFTER,
     args_conflicts_with_subcommands = true
 )]
-pub(crate) struct Cli {
+struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
@@ -68,19 +75,21 @@ pub(crate) struct Cli {
 
 impl Cli {
     /// The command; `serve` if none is named.
-    pub(crate) fn into_command(self) -> Command {
+    fn into_command(self) -> Command {
         self.command.unwrap_or(Command::Serve(self.serve))
     }
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+enum Command {
     /// Serve decisions (the default command)
     #[command(after_long_help = AFTER)]
     Serve(ServeArgs),
     /// Check policies and report every fault with file, line, column and a hint
     Check(CheckArgs),
+    /// Show the rule that a descriptor meets, its limits and counters, from policy files alone
+    Explain(ExplainArgs),
     /// Print every setting as YAML with its meaning and its source; secrets are redacted
     #[command(after_long_help = AFTER)]
     PrintConfig(SettingsArgs),
@@ -88,78 +97,26 @@ pub(crate) enum Command {
     Load(LoadArgs),
 }
 
-/// `tollgate serve`.
-#[derive(Args, Debug)]
-pub(crate) struct ServeArgs {
-    /// The sources of settings.
-    #[command(flatten)]
-    pub(crate) settings: SettingsArgs,
-    /// File to write once ready, as JSON: {"grpc": "IP:PORT", "admin": "IP:PORT", "http":
-    /// "IP:PORT"}
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ready_file: Option<PathBuf>,
-}
-
-/// The sources of settings.
-#[derive(Args, Debug)]
-pub(crate) struct SettingsArgs {
-    /// Settings file (YAML)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Policy file, or directory of policy files
-    #[arg(long, value_name = "PATH")]
-    pub(crate) policies: Option<String>,
-    /// Redis that holds the counters
-    ///
-    /// Other users of the machine can read the command line. Put a password into
-    /// `TOLLGATE__REDIS__URL` or into the file that `redis.url_file` names.
-    #[arg(long, value_name = "URL", value_parser = secret)]
-    pub(crate) redis_url: Option<Secret>,
-    /// Set one setting, such as grpc.cores=4; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = secret)]
-    pub(crate) set: Vec<Secret>,
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "the signature of a clap parser")]
-fn secret(text: &str) -> Result<Secret, Infallible> {
-    Ok(Secret::new(text))
-}
-
-impl SettingsArgs {
-    /// The sources to load, with the environment of this process.
-    pub(crate) fn sources(self) -> Sources {
-        self.sources_with(env::vars_os())
-    }
-
-    fn sources_with(self, environment: impl Iterator<Item = (OsString, OsString)>) -> Sources {
-        Sources {
-            file: self.config,
-            environment: environment.collect(),
-            set: self.set,
-            policies: self.policies,
-            redis_url: self.redis_url,
-        }
-    }
-}
-
-/// `tollgate check`.
-#[derive(Args, Debug)]
-pub(crate) struct CheckArgs {
-    /// Policy files or directories; all paths together are one policy set
-    #[arg(required = true, value_name = "PATH")]
-    pub(crate) paths: Vec<PathBuf>,
-    /// Algorithm of limits that do not name one: `sliding_window`, `token_bucket` or `fixed_window`
-    #[arg(long, value_name = "ALGORITHM", default_value = "sliding_window")]
-    pub(crate) default_algorithm: AlgorithmName,
-    /// Merge files that define the same domain
-    #[arg(long)]
-    pub(crate) merge_domains: bool,
+/// Parses the command line, runs the command and returns its exit code.
+pub(crate) fn main() -> ExitCode {
+    exit::code(match Cli::parse().into_command() {
+        Command::Serve(args) => serve::run(args),
+        Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::PrintConfig(args) => print_config::run(args),
+        Command::Load(args) => load::run(&args),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+    use std::path::PathBuf;
+
     use clap::CommandFactory;
     use clap::error::ErrorKind;
+    use tollgate::config::Secret;
+    use tollgate::policy::AlgorithmName;
 
     use super::*;
 
@@ -194,10 +151,10 @@ mod tests {
         let line = "tollgate check a b.yaml --default-algorithm token_bucket --merge-domains";
         let Command::Check(check) = parse(line).unwrap() else { panic!("{line}") };
         assert_eq!(check.paths, [PathBuf::from("a"), PathBuf::from("b.yaml")]);
-        assert_eq!(check.default_algorithm, AlgorithmName::TokenBucket);
-        assert!(check.merge_domains);
+        assert_eq!(check.policy.default_algorithm, AlgorithmName::TokenBucket);
+        assert!(check.policy.merge_domains);
         let Command::Check(check) = parse("tollgate check a").unwrap() else { panic!() };
-        assert_eq!(check.default_algorithm, AlgorithmName::SlidingWindow);
+        assert_eq!(check.policy.default_algorithm, AlgorithmName::SlidingWindow);
     }
 
     #[test]
@@ -208,6 +165,9 @@ mod tests {
             "tollgate print-config --ready-file r",
             "tollgate serve extra",
             "tollgate --listen x",
+            "tollgate check a --format xml",
+            "tollgate explain policies edge",
+            "tollgate explain policies edge user",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

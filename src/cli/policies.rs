@@ -1,0 +1,51 @@
+//! Policies named on the command line: files, directories and standard input.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use tollgate::policy::{AlgorithmName, Files, Options, Source};
+
+use super::exit::Failure;
+
+/// What stands for standard input, and what faults call it.
+const STDIN: (&str, &str) = ("-", "stdin");
+
+/// The settings that policies depend on.
+#[derive(Args, Debug)]
+pub(crate) struct PolicyArgs {
+    /// Algorithm of limits that do not name one: `sliding_window`, `token_bucket` or `fixed_window`
+    #[arg(long, value_name = "ALGORITHM", default_value = "sliding_window")]
+    pub(crate) default_algorithm: AlgorithmName,
+    /// Merge files that define the same domain
+    #[arg(long)]
+    pub(crate) merge_domains: bool,
+}
+
+impl PolicyArgs {
+    /// The same as options of the compiler.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            default_algorithm: self.default_algorithm,
+            merge_domains: self.merge_domains,
+            ..Options::default()
+        }
+    }
+}
+
+/// Reads `paths` as one set.
+///
+/// # Errors
+/// Standard input that cannot be read. Files that cannot be read are faults of the set.
+pub(crate) fn read(paths: &[PathBuf]) -> Result<Files, Failure> {
+    let is_stdin = |path: &&PathBuf| path.as_path() == Path::new(STDIN.0);
+    let (stdin, paths): (Vec<_>, Vec<_>) = paths.iter().partition(is_stdin);
+    let mut files = Files::read(&paths.into_iter().cloned().collect::<Vec<_>>());
+    if !stdin.is_empty() {
+        let source = Source::read(STDIN.1, io::stdin().lock());
+        let source =
+            source.map_err(|error| Failure::Failed(format!("cannot read stdin: {error}")))?;
+        files.push(source);
+    }
+    Ok(files)
+}
