@@ -5,6 +5,12 @@ use std::process::ExitCode;
 /// The settings cannot be used: `EX_USAGE` of sysexits.h.
 const BAD_SETTINGS: u8 = 64;
 
+/// The command line is wrong; clap ends with this code too.
+const BAD_LINE: u8 = 2;
+
+/// The server did not answer: `EX_UNAVAILABLE` of sysexits.h.
+const UNAVAILABLE: u8 = 69;
+
 /// The reason why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -12,8 +18,12 @@ pub(crate) enum Failure {
     Failed(String),
     /// As `Failed`; everything to say has been printed.
     Silent,
+    /// The arguments do not fit together.
+    Line(String),
     /// The settings have faults.
     Settings(String),
+    /// The server did not answer: whether it was done is unknown.
+    Unavailable(String),
 }
 
 /// The result of a command.
@@ -22,6 +32,13 @@ pub(crate) type Outcome = Result<(), Failure>;
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Failed(format!("{error:#}"))
+    }
+}
+
+/// Standard output is gone.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(format!("cannot write the output: {error}"))
     }
 }
 
@@ -37,10 +54,14 @@ pub(crate) fn code(outcome: Outcome) -> ExitCode {
     match &failure {
         Failure::Silent => {}
         Failure::Settings(text) => eprintln!("{text}"),
-        Failure::Failed(text) => eprintln!("tollgate: {text}"),
+        Failure::Failed(text) | Failure::Line(text) | Failure::Unavailable(text) => {
+            eprintln!("tollgate: {text}");
+        }
     }
     match failure {
         Failure::Failed(_) | Failure::Silent => ExitCode::FAILURE,
+        Failure::Line(_) => ExitCode::from(BAD_LINE),
         Failure::Settings(_) => ExitCode::from(BAD_SETTINGS),
+        Failure::Unavailable(_) => ExitCode::from(UNAVAILABLE),
     }
 }

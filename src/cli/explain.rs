@@ -1,6 +1,7 @@
 //! `tollgate explain`: the rule that a descriptor meets, from policy files alone.
 //!
-//! No server and no store: clients, overrides and modes set at run time are not known here.
+//! No server and no store: clients, overrides and modes set at run time are not known here, see
+//! `tollgate admin explain`.
 
 use std::path::PathBuf;
 
@@ -153,7 +154,7 @@ impl<'a> Explained<'a> {
         Some(key)
     }
 
-    /// Why no rule matches.
+    /// The reason why no rule matches.
     fn why_none(&self) -> String {
         let shown = self.shown();
         let leads = |count: &usize| {

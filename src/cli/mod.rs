@@ -1,5 +1,6 @@
 //! The command line: the commands as typed, and one file for each of them.
 
+mod admin;
 mod check;
 mod descriptor;
 mod exit;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::admin::AdminArgs;
 use self::check::CheckArgs;
 use self::explain::ExplainArgs;
 use self::serve::ServeArgs;
@@ -45,12 +47,14 @@ Settings; a later source overrides an earlier one:
                           as a flag     --set redis.url=redis://127.0.0.1:6379
   `tollgate print-config` shows every setting with its meaning and the source of its value.
 
-Exit codes: 0 success, 1 failure (check: faults were found), 2 invalid command line, 64 invalid settings.
+Exit codes: 0 success, 1 failure (check: faults were found), 2 invalid command line, 64 invalid settings,
+69 no answer (admin: a change may have happened).
 
 Next steps:
   tollgate check policies/           report every fault of the policies before they are served
   tollgate explain policies/ DOMAIN KEY=VALUE
                                      show the rule that a descriptor meets
+  tollgate admin --help              change limits of single clients and the kill switch
   tollgate print-config              show every setting
   grpcurl -plaintext localhost:8081 list
   curl -i localhost:8080/json \\
@@ -90,6 +94,9 @@ enum Command {
     Check(CheckArgs),
     /// Show the rule that a descriptor meets, its limits and counters, from policy files alone
     Explain(ExplainArgs),
+    /// Change limits of single clients and the kill switch of a running server
+    #[command(after_long_help = admin::AFTER)]
+    Admin(AdminArgs),
     /// Print every setting as YAML with its meaning and its source; secrets are redacted
     #[command(after_long_help = AFTER)]
     PrintConfig(SettingsArgs),
@@ -103,6 +110,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Admin(args) => admin::run(args),
         Command::PrintConfig(args) => print_config::run(args),
         Command::Load(args) => load::run(&args),
     })
@@ -168,6 +176,12 @@ mod tests {
             "tollgate check a --format xml",
             "tollgate explain policies edge",
             "tollgate explain policies edge user",
+            "tollgate admin",
+            "tollgate admin limit",
+            "tollgate admin block edge 203.0.113.7",
+            "tollgate admin mode loud",
+            "tollgate admin mode off --token s3cret",
+            "tollgate admin limit edge a=b 5/day --for soon",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

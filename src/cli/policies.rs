@@ -8,7 +8,7 @@ use tollgate::policy::{AlgorithmName, Files, Options, Source};
 
 use super::exit::Failure;
 
-/// What stands for standard input, and what faults call it.
+/// Standard input: the path that stands for it, and its name in faults.
 const STDIN: (&str, &str) = ("-", "stdin");
 
 /// The settings that policies depend on.

@@ -14,7 +14,7 @@ use super::settings::SettingsArgs;
 /// `tollgate serve`.
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
-    /// Where settings come from.
+    /// The sources of the settings.
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
     /// File to write once ready, as JSON: {"grpc": "IP:PORT", "admin": "IP:PORT", "http":

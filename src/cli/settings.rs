@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tollgate::config::{Secret, Sources};
 
-/// Where settings come from.
+/// The sources of the settings.
 #[derive(Args, Debug)]
 pub(crate) struct SettingsArgs {
     /// Settings file (YAML)
@@ -17,10 +17,10 @@ pub(crate) struct SettingsArgs {
     /// Policy file, or directory of policy files
     #[arg(long, value_name = "PATH")]
     pub(crate) policies: Option<String>,
-    /// Count in this Redis
+    /// Redis that holds the counters
     ///
-    /// Other users of the machine can see a command line: a password belongs into `TOLLGATE__REDIS__URL` or
-    /// the file that `redis.url_file` names.
+    /// Other users of the machine can read the command line. Put a password into
+    /// `TOLLGATE__REDIS__URL` or into the file that `redis.url_file` names.
     #[arg(long, value_name = "URL", value_parser = secret)]
     pub(crate) redis_url: Option<Secret>,
     /// Set one setting, such as grpc.cores=4; may be repeated

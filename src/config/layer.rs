@@ -113,14 +113,19 @@ impl Layer {
     /// The variables that are settings, by name. A variable that is set to nothing counts as unset.
     ///
     /// Others that begin with `TOLLGATE_` are no fault: Kubernetes sets `TOLLGATE_PORT` and the
-    /// like for a Service of that name.
+    /// like for a Service of that name. `TOLLGATE_ADMIN_TOKEN` is read by `tollgate admin`; it is
+    /// no fault in the container of a server that has a token.
     pub(super) fn environment(sources: &Sources, faults: &mut Faults) -> Self {
         let mut layer = Self::default();
         let names =
             sources.environment.iter().filter_map(|(name, value)| Some((name.to_str()?, value)));
-        for (name, value) in names.collect::<BTreeMap<_, _>>() {
+        let variables = names.collect::<BTreeMap<_, _>>();
+        let token = variable("admin.token");
+        let has_admin_token = variables.keys().any(|name| name.starts_with(&token));
+        for (name, value) in variables {
             let Some(key) = name.strip_prefix(PREFIX) else {
-                if let Some(meant) = misspelt(name) {
+                let of_admin = name == "TOLLGATE_ADMIN_TOKEN" && has_admin_token;
+                if let Some(meant) = misspelt(name).filter(|_| !of_admin) {
                     faults.add(name, "", format!("is not read; did you mean {meant}?"));
                 }
                 continue;

@@ -27,7 +27,7 @@ pub struct Rate {
     pub requests: u32,
     /// The unit of the period.
     pub unit: Unit,
-    /// How many units make the period.
+    /// The units of a period.
     pub multiplier: u32,
 }
 

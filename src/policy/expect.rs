@@ -92,7 +92,7 @@ impl Expectations {
         Ok(Self(expectations))
     }
 
-    /// How many there are.
+    /// The number of expectations.
     pub fn count(&self) -> usize {
         self.0.len()
     }
@@ -161,7 +161,7 @@ fn unknown_domain(set: &PolicySet) -> String {
     format!("no policy of this domain; the policies are of {}", names.join(", "))
 }
 
-/// Whether `name` is the label of the rule, or its place, with or without the column.
+/// True when `name` is the label of the rule, or its place, with or without the column.
 fn is_named(rule: &Rule, name: &str) -> bool {
     let place = rule.place.to_string();
     let line = place.rsplit_once(':').map(|(line, _)| line);

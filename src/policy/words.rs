@@ -81,7 +81,8 @@ impl FromStr for AlgorithmName {
     }
 }
 
-/// "did you mean": the candidate that the fewest slips of the pen turn into `word`, if few are enough.
+/// "did you mean": the candidate that the fewest slips of the pen turn into `word`, if few are
+/// enough.
 pub(super) fn nearest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,

@@ -85,7 +85,8 @@ fn examples_with_files_print_what_their_page_says() {
                 fs::write(dir.path().join(name), block.text).unwrap();
             }
         }
-        Shell { directory: dir.path().to_owned(), ports: Vec::new() }.run_all(&page, "files");
+        Shell { directory: dir.path().to_owned(), ports: Vec::new(), admin: None }
+            .run_all(&page, "files");
     }
 }
 
@@ -113,6 +114,8 @@ pub struct Shell {
     directory: PathBuf,
     /// (as written, as it is here)
     ports: Vec<(String, String)>,
+    /// Where `tollgate admin` finds the server, which the pages leave to its default.
+    admin: Option<String>,
 }
 
 impl Shell {
@@ -125,7 +128,8 @@ impl Shell {
             .map(|(host, port, here)| (format!("{host}:{port}"), format!("{host}:{here}")))
             .collect();
         ports.extend(redis.map(|redis| ("-p 6390".to_owned(), format!("-p {}", redis.port()))));
-        Self { directory: tollgate.dir().to_owned(), ports }
+        let admin = Some(format!("http://{}", at.admin));
+        Self { directory: tollgate.dir().to_owned(), ports, admin }
     }
 
     /// Runs all blocks of this mark, in their order. The exports of a block reach those after it.
@@ -159,6 +163,9 @@ impl Shell {
         let mut bash = Command::new("bash");
         for (name, _) in env::vars().filter(|(name, _)| name.starts_with("TOLLGATE")) {
             bash.env_remove(name);
+        }
+        if let Some(admin) = &self.admin {
+            bash.env("TOLLGATE_ADMIN_ADDRESS", admin);
         }
         bash.args(["-euo", "pipefail", "-c", &format!("exec 2>&1\n{script}")]);
         bash.env("PATH", path()).current_dir(&self.directory);

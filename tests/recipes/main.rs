@@ -89,7 +89,7 @@ async fn follow(title: &str) {
     }
     let tollgate = options.start();
     shell.replace("localhost:8080", &tollgate.at.http.to_string());
-    shell.replace("localhost:8082", &tollgate.at.admin.to_string());
+    shell.administer(tollgate.at.admin);
     let edge = if recipe.mentions("localhost:10000") {
         let Some(program) = envoy::installed() else { return };
         let edge = Edge::start(&program, &recipe, tollgate.at.grpc).await;

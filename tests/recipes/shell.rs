@@ -1,6 +1,7 @@
 //! Runs scripts with bash. Only addresses are replaced, by those of the processes that the test started.
 
 use std::env;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,13 +12,19 @@ use crate::support::wait::until;
 /// The directory of the scripts, and what is replaced in them.
 pub struct Shell {
     directory: PathBuf,
+    /// Where `tollgate admin` finds the server, which the page leaves to its default.
+    admin: Option<String>,
     /// (as written, as it is here)
     replacements: Vec<(String, String)>,
 }
 
 impl Shell {
     pub fn at(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), replacements: Vec::new() }
+        Self { directory: directory.to_owned(), admin: None, replacements: Vec::new() }
+    }
+
+    pub fn administer(&mut self, admin: SocketAddr) {
+        self.admin = Some(format!("http://{admin}"));
     }
 
     pub fn replace(&mut self, written: &str, here: &str) {
@@ -47,6 +54,9 @@ impl Shell {
         let mut bash = Command::new("bash");
         for (name, _) in env::vars().filter(|(name, _)| name.starts_with("TOLLGATE")) {
             bash.env_remove(name);
+        }
+        if let Some(admin) = &self.admin {
+            bash.env("TOLLGATE_ADMIN_ADDRESS", admin);
         }
         bash.args(["-euo", "pipefail", "-c", &format!("exec 2>&1\n{script}")]);
         bash.env("PATH", path()).current_dir(&self.directory);

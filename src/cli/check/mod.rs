@@ -17,14 +17,15 @@ use super::policies::{self, PolicyArgs};
 /// `tollgate check`.
 #[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
-    /// Policy files, or directories of them; all paths together are one policy set; - reads standard input
+    /// Policy files or directories; all paths together are one policy set; - reads standard
+    /// input
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     /// Settings that the policies depend on.
     #[command(flatten)]
     pub(crate) policy: PolicyArgs,
-    /// Check the limits of the descriptors in this file (YAML): [{domain: edge, descriptor: [user=alice],
-    /// expect: 500/hour}]
+    /// Check the limits of the descriptors in this file (YAML):
+    /// [{domain: edge, descriptor: [user=alice], expect: 500/hour}]
     #[arg(long, value_name = "FILE")]
     pub(crate) expect: Option<PathBuf>,
     /// Fail on warnings too

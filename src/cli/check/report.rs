@@ -14,7 +14,7 @@ const SHOWN: usize = 20;
 /// The outcome of expectations.
 #[derive(Debug)]
 pub(super) struct Checked {
-    /// How many there are.
+    /// The number of expectations.
     pub(super) count: usize,
     /// Those that are not met.
     pub(super) failures: Vec<Failed>,
@@ -23,7 +23,7 @@ pub(super) struct Checked {
 /// The findings of a check.
 #[derive(Debug)]
 pub(super) struct Report<'a> {
-    /// How many files were read.
+    /// The number of files.
     pub(super) files: usize,
     /// The compiled set, or its faults.
     pub(super) outcome: &'a Result<Compiled, Faults>,
@@ -32,7 +32,7 @@ pub(super) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Whether there is neither a fault nor a failed expectation.
+    /// True without a fault and without a failed expectation.
     pub(super) fn is_ok(&self) -> bool {
         self.outcome.is_ok() && self.checked.is_none_or(|checked| checked.failures.is_empty())
     }

@@ -288,7 +288,8 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
     }
 }
 
-/// Warnings of values that look like many values: a client is one descriptor, and its values are compared as text.
+/// Warns of values that look like many values: a client is one descriptor, and its values are
+/// compared as text.
 fn literal_values((i, client): (usize, &Client)) -> impl Iterator<Item = String> + '_ {
     client.name.entries.texts().enumerate().filter_map(move |(j, (key, value))| {
         let advice = if value.contains('*') {

@@ -193,7 +193,7 @@ pub(super) const fn mode_from_pb(mode: pb::Mode) -> Option<Mode> {
 }
 
 /// Metadata as JSON; none when a number is none that JSON has.
-pub(super) fn to_json(fields: Struct) -> Option<Map<String, Json>> {
+pub fn to_json(fields: Struct) -> Option<Map<String, Json>> {
     fields.fields.into_iter().map(|(key, value)| Some((key, value_to_json(value)?))).collect()
 }
 
@@ -226,7 +226,7 @@ fn value_to_json(value: Value) -> Option<Json> {
 }
 
 /// A value as protobuf has it.
-fn from_json(json: &Json) -> Value {
+pub fn from_json(json: &Json) -> Value {
     Value {
         kind: Some(match json {
             Json::Null => Kind::NullValue(0),

@@ -28,6 +28,7 @@ use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 
 use self::auth::Guard;
+pub use self::convert::{from_json as metadata_from_json, to_json as metadata_to_json};
 use self::pb::client_service_server::ClientServiceServer;
 use self::pb::policy_service_server::PolicyServiceServer;
 pub use self::service::Admin;

@@ -1,13 +1,13 @@
-//! Values that are networks, such as `10.0.0.0/8`. Values are compared as text, so no address matches
-//! one.
+//! Values that are networks, such as `10.0.0.0/8`. Values are compared as text, so no address
+//! matches one.
 
 use std::net::IpAddr;
 
-/// Parts of the names of keys whose values are networks, as that of Envoy's `masked_remote_address`.
+/// Parts of names of keys whose values are networks, such as Envoy's `masked_remote_address`.
 const NETWORK_KEYS: [&str; 6] = ["cidr", "mask", "network", "prefix", "range", "subnet"];
 
-/// What to write in place of `value`; none: it is no network, or `key` says that requests send
-/// networks.
+/// Advice on what to write in place of `value`; none: it is no network, or `key` says that
+/// requests send networks.
 pub(crate) fn advice(key: &str, value: &str) -> Option<String> {
     let (address, bits) = value.split_once('/')?;
     let address: IpAddr = address.parse().ok()?;
