@@ -91,6 +91,15 @@ impl Decision {
     pub fn is_of_unknown_domain(&self) -> bool {
         self.statuses.iter().any(|status| matches!(status.outcome, Outcome::UnknownDomain))
     }
+
+    /// The time until every descriptor that is over its limit would pass. None: all pass, or one
+    /// never does.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let over = self.statuses.iter().filter(|status| status.over_limit());
+        let waits: Option<Vec<Duration>> =
+            over.map(|status| status.limited()?.retry_after).collect();
+        waits?.into_iter().max()
+    }
 }
 
 impl Outcome {

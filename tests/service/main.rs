@@ -29,6 +29,7 @@ mod durability;
 mod edge;
 mod explain;
 mod hostile;
+mod json;
 mod load;
 mod memory;
 mod outage;

@@ -92,7 +92,7 @@ fn until_reset(limited: &Limited) -> prost_types::Duration {
 }
 
 /// Rounded up, and at least 1: Envoy truncates, and a client must not come back too early.
-pub(super) fn whole_seconds(duration: Duration) -> u64 {
+pub(crate) fn whole_seconds(duration: Duration) -> u64 {
     (duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).max(1)
 }
 

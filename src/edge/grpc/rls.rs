@@ -29,6 +29,15 @@ pub struct Rls<S> {
     store_deadline: Duration,
 }
 
+/// The answer to a request.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The answer of the protocol, which has no place for the wait.
+    pub response: pb::RateLimitResponse,
+    /// The time until the same request would pass; none: it passes, or never does.
+    pub retry_after: Option<Duration>,
+}
+
 impl<S: LimitStore> Rls<S> {
     /// Decides by `limiter` and gives it `store_deadline` for its store.
     pub const fn new(
@@ -45,7 +54,7 @@ impl<S: LimitStore> Rls<S> {
         &self,
         request: pb::RateLimitRequest,
         patience: Option<Duration>,
-    ) -> Result<pb::RateLimitResponse, BadRequest> {
+    ) -> Result<Answered, BadRequest> {
         let started = Instant::now();
         let request = from_pb(request).inspect_err(|_| {
             self.metrics.requests_invalid.inc();
@@ -54,7 +63,8 @@ impl<S: LimitStore> Rls<S> {
             started + patience.map_or(self.store_deadline, |p| self.store_deadline.min(p));
         let decision = self.limiter.decide(&request, deadline).await;
         self.metrics.decision_duration.observe(started.elapsed());
-        Ok(self.responder.respond(&request, &decision))
+        let response = self.responder.respond(&request, &decision);
+        Ok(Answered { response, retry_after: decision.retry_after() })
     }
 }
 
@@ -79,7 +89,7 @@ impl<S: LimitStore> Rls<S> {
             Err(error) => return unary::refusal(Status::internal(error.to_string())),
         };
         match self.answer(request, patience).await {
-            Ok(response) => unary::response(&response),
+            Ok(answered) => unary::response(&answered.response),
             Err(bad) => unary::refusal(bad.into()),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `POST /json` | 200 or 429 with the decision; 429 for a body above the bound; 400 |
+//! | `POST /json` | 200; 429 with `Retry-After`; 429 for a body above the bound; 400 |
 //! | `GET /healthcheck`, `GET /readyz` | 200 while ready for traffic, otherwise 503 |
 //! | `GET /livez` | 200 while the process runs |
 //! | `GET /metrics` | OpenMetrics text |
@@ -20,7 +20,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Request, StatusCode, header};
 use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{any, get};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
@@ -28,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codegen::Service as _;
 
-use crate::edge::grpc::rls::Rls;
+use crate::edge::grpc::response::whole_seconds;
+use crate::edge::grpc::rls::{Answered, Rls};
 use crate::edge::listener::Bounds;
 use crate::edge::listener::acceptor::{Accepted, Acceptor};
 use crate::edge::listener::connection::serve_http1;
@@ -134,7 +135,7 @@ async fn decide<S: LimitStore>(
     let body = match body {
         Ok(body) => body,
         Err(rejected) if rejected.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            return answer(&ops.rls.unread());
+            return answer(&ops.rls.unread(), None);
         }
         Err(rejected) => return rejected.into_response(),
     };
@@ -143,15 +144,20 @@ async fn decide<S: LimitStore>(
         Err(error) => return bad_request(&error),
     };
     match ops.rls.answer(request, None).await {
-        Ok(response) => answer(&response),
+        Ok(Answered { response, retry_after }) => answer(&response, retry_after),
         Err(error) => bad_request(&error),
     }
 }
 
-fn answer(response: &pb::RateLimitResponse) -> Response {
-    let over = response.overall_code() == json::Code::OverLimit;
-    let status = if over { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
-    (status, axum::Json(json::response(response))).into_response()
+/// 200 or 429; a request that passes after a wait gets `Retry-After`, in whole seconds as HTTP has
+/// it.
+fn answer(response: &pb::RateLimitResponse, retry_after: Option<Duration>) -> Response {
+    let body = axum::Json(json::response(response));
+    if response.overall_code() != json::Code::OverLimit {
+        return body.into_response();
+    }
+    let wait = retry_after.map(|wait| [(header::RETRY_AFTER, whole_seconds(wait).to_string())]);
+    (StatusCode::TOO_MANY_REQUESTS, wait.map(AppendHeaders), body).into_response()
 }
 
 fn bad_request(error: &dyn std::fmt::Display) -> Response {
