@@ -5,13 +5,15 @@
 //! waits or counts.
 
 mod build;
+mod counters;
 
 use std::fmt;
 use std::sync::Arc;
 
 use self::build::Building;
+pub use self::counters::{Counters, Uncounted};
 use super::ask::{Ask, Traits};
-use super::key::{self, KeyMaker, Sharing};
+use super::key::{KeyMaker, Sharing};
 use super::mode::Mode;
 use super::redact::{Sensitivity, ShownDescriptor};
 use super::report::{LimitName, Report};
@@ -170,20 +172,6 @@ impl Resolver {
             names.extend(limits.map(|name| (i, name.as_ref())));
         }
         names
-    }
-
-    /// The keys of the counters of `client`, as requests use them under the policies of `snapshot`.
-    pub fn client_keys(&self, client: &Client, snapshot: &Snapshot) -> Vec<Key> {
-        let entries = entries_of(&client.name);
-        let domain = client.name.domain.as_bytes();
-        let policy = snapshot.policies.domain(domain).map(AsRef::as_ref);
-        let rule = rule_of(policy, &entries);
-        let limits: Result<Vec<Ready>, _> = self.client_limits(client, rule).collect();
-        let key = |(limit, _, _): &Ready| {
-            let sensitivity = Sensitivity::of(rule, policy);
-            self.key(domain, &entries, sensitivity, Sharing::Own, &key::tail(limit))
-        };
-        limits.unwrap_or_default().iter().map(key).collect()
     }
 
     /// The descriptor of the client `name` as people may see it, such as `api_key=acme`.

@@ -73,6 +73,19 @@ impl Client {
         Ok(Self { revision, ..serde_json::from_slice(value)? })
     }
 
+    /// Returns true if an operator says the same of both: all but the time and the revision of the
+    /// last change.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let Self { name, limits, shadow, quota, metadata, labels, expires_at, .. } = self;
+        *name == other.name
+            && *limits == other.limits
+            && *shadow == other.shadow
+            && *quota == other.quota
+            && *metadata == other.metadata
+            && *labels == other.labels
+            && *expires_at == other.expires_at
+    }
+
     /// True if the client counts as deleted at `now`, in microseconds since 1970.
     pub fn is_expired(&self, now: u64) -> bool {
         self.expires_at.is_some_and(|at| at.get() <= now)

@@ -94,8 +94,8 @@ fn bad_upserts() -> Vec<(Action, &'static str)> {
         (with_limit(|l| l.on_store_failure = 3), "upsert.clients[0].limits[0].on_store_failure"),
         (with_limit(|l| { l.algorithm = Algorithm::FixedWindow.into(); l.burst = 1; }), "upsert.clients[0].limits[0].burst"),
         (with_limit(|l| l.burst = 1), "upsert.clients[0].limits[0].burst"),
-        (with_limit(|l| { l.algorithm = Algorithm::TokenBucket.into(); l.requests_per_unit = 0; l.burst = 1; }), "upsert.clients[0].limits[0].burst"),
-        (with_limit(|l| { l.algorithm = Algorithm::TokenBucket.into(); l.requests_per_unit = 1; l.unit = Unit::Year.into(); l.burst = 100; }), "upsert.clients[0].limits[0].burst"),
+        (with_limit(|l| { l.algorithm = Algorithm::TokenBucket.into(); l.requests_per_unit = Some(0); l.burst = 1; }), "upsert.clients[0].limits[0].burst"),
+        (with_limit(|l| { l.algorithm = Algorithm::TokenBucket.into(); l.requests_per_unit = Some(1); l.unit = Unit::Year.into(); l.burst = 100; }), "upsert.clients[0].limits[0].burst"),
         (with_limit(|l| { l.algorithm = Algorithm::TokenBucket.into(); l.slots = 5; }), "upsert.clients[0].limits[0].slots"),
         (with_limit(|l| { l.algorithm = Algorithm::SlidingWindow.into(); l.slots = 1_001; }), "upsert.clients[0].limits[0].slots"),
         (with_limit(|l| { l.algorithm = Algorithm::TokenBucket.into(); l.max_debt = Some(1); }), "upsert.clients[0].limits[0].max_debt"),
@@ -103,22 +103,22 @@ fn bad_upserts() -> Vec<(Action, &'static str)> {
         (with_limit(|l| l.name = String::from("a\"b")), "upsert.clients[0].limits[0].name"),
         (with_limit(|l| l.name = String::from("é")), "upsert.clients[0].limits[0].name"),
         (with_limit(|l| l.name = long(129)), "upsert.clients[0].limits[0].name"),
-        (with_limit(|l| { *l = Limit { unlimited: true, requests_per_unit: 1, ..Limit::default() } }), "upsert.clients[0].limits[0].requests_per_unit"),
+        (with_limit(|l| { *l = Limit { unlimited: true, requests_per_unit: Some(1), ..Limit::default() } }), "upsert.clients[0].limits[0].requests_per_unit"),
         (with_limit(|l| l.unlimited = true), "upsert.clients[0].limits[0].unit"),
     ]
 }
 
 #[rustfmt::skip]
 fn bad_others() -> Vec<(Action, &'static str)> {
-    let list = |page_size, token: &str| Action::List(List { page_size, page_token: token.to_owned(), domain: "edge".to_owned() });
+    let list = |page_size, token: &str| Action::List(List { page_size, page_token: token.to_owned(), domain: "edge".to_owned(), ..List::default() });
     vec![
         (Action::Get(Get { client: None }), "get.client"),
         (Action::Get(Get { client: Some(named(|n| n.domain.clear())) }), "get.client.domain"),
         (Action::Get(Get { client: Some(named(|n| n.entries.clear())) }), "get.client.entries"),
-        (Action::Delete(Delete { client: None }), "delete.client"),
-        (Action::Delete(Delete { client: Some(named(|n| n.etag = String::from("x"))) }), "delete.client.etag"),
-        (Action::Delete(Delete { client: Some(named(|n| n.entries[0].key.clear())) }), "delete.client.entries[0].key"),
-        (Action::ResetUsage(ResetUsage { client: None }), "reset_usage.client"),
+        (Action::Delete(Delete::default()), "delete.client"),
+        (Action::Delete(Delete { client: Some(named(|n| n.etag = String::from("x"))), ..Delete::default() }), "delete.client.etag"),
+        (Action::Delete(Delete { client: Some(named(|n| n.entries[0].key.clear())), ..Delete::default() }), "delete.client.entries[0].key"),
+        (Action::ResetUsage(ResetUsage::default()), "reset_usage.client"),
         (list(1_001, ""), "list.page_size"),
         (list(1, "zz"), "list.page_token"),
         (list(1, "01"), "list.page_token"),

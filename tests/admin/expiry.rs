@@ -109,7 +109,7 @@ async fn sweep_of_what_redis_has_changed_since_deletes_nothing() {
     let mut connection = server.connection();
     redis::cmd("FLUSHALL").exec(&mut connection).unwrap();
     let again = here.upsert(vec![guest(end + 3_600_000_000)]).await.unwrap();
-    assert_eq!(again.revision, 1);
+    assert_eq!(again.revision(), 1);
     while wall() < end {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

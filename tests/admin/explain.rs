@@ -18,20 +18,20 @@ async fn explain(replica: &Replica, request: RateLimitRequest) -> ExplainRespons
 
 fn assert_agree(told: &explain_response::Descriptor, status: &Status, request: &RateLimitRequest) {
     let same = |what, told: bool, is: bool| assert_eq!(told, is, "{what}: {request:?}");
-    same("over limit", told.over_limit, status.over_limit());
-    same("shadow", told.shadow, status.shadow);
+    same("over limit", told.over_limit(), status.over_limit());
+    same("shadow", told.shadow(), status.shadow);
     same("client", told.decided_by == "client", status.client.is_some());
-    same("unlimited", told.unlimited, matches!(status.outcome, Outcome::Unlimited));
+    same("unlimited", told.unlimited(), matches!(status.outcome, Outcome::Unlimited));
     let invalid = matches!(status.outcome, Outcome::InvalidOverride);
     same("invalid override", told.decided_by == "invalid_override", invalid);
     same("client named", told.client.is_empty(), status.client.is_none());
     let Some(limited) = status.limited() else { return assert!(told.counters.is_empty()) };
-    same("passes", told.counters.iter().all(|counter| counter.passes), limited.passed);
+    same("passes", told.counters.iter().all(|counter| counter.passes()), limited.passed);
     let [counter] = told.counters.as_slice() else { panic!("one limit each: {told:?}") };
     let limit = counter.limit.as_ref().unwrap();
-    assert_eq!(limit.requests_per_unit, limited.limit.requests_per_unit);
+    assert_eq!(limit.requests_per_unit(), limited.limit.requests_per_unit);
     if limited.passed {
-        assert_eq!(counter.remaining, limited.remaining, "{request:?}");
+        assert_eq!(counter.remaining(), limited.remaining, "{request:?}");
         assert_eq!(counter.retry_after_ms, None);
     } else {
         let retry = limited.retry_after.map(|retry| retry.as_micros().div_ceil(1_000) as u64);
@@ -86,7 +86,7 @@ async fn explain_names_rule_client_key_and_hides_sensitive_values() {
     assert_eq!((&*descriptor.decided_by, &*descriptor.rule), ("rule", "api_key"));
     assert_eq!(descriptor.place, "edge.yaml:4:5");
     assert_eq!(descriptor.counters[0].key, "t:1:{edge|api_key=acme}:fixed_window:60s");
-    assert!(told.domain_known);
+    assert!(told.domain_known());
 
     replica.upsert(vec![client(&[("secret", "hunter2")], vec![per_minute(1)])]).await.unwrap();
     let told = explain(&replica, request("secret", "hunter2")).await;
@@ -99,5 +99,5 @@ async fn explain_names_rule_client_key_and_hides_sensitive_values() {
 
     let told =
         explain(&replica, RateLimitRequest { domain: "x".into(), ..request("a", "b") }).await;
-    assert_eq!((&*told.descriptors[0].decided_by, told.domain_known), ("none", false));
+    assert_eq!((&*told.descriptors[0].decided_by, told.domain_known()), ("none", false));
 }

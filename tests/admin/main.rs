@@ -14,12 +14,14 @@
 )]
 
 mod bad;
+mod batch;
 mod clients;
 mod expiry;
 mod explain;
 mod feeds;
 mod policies;
 mod replica;
+mod reset;
 
 #[path = "../store/random.rs"]
 mod random;

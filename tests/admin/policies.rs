@@ -33,7 +33,7 @@ async fn applied_policy_is_in_force_everywhere_until_it_is_deleted() {
     let mut policies = here.policies.clone();
     let applied = policies.apply_policy(apply(&orders(0), "")).await.unwrap().into_inner();
     assert_eq!((applied.domain.as_str(), applied.etag.as_str()), ("orders", "1"));
-    assert!(!applied.shadowed_by_file);
+    assert!(!applied.shadowed_by_file());
     assert!(denied(&here, "orders", "a").await);
     there.follow().await;
     assert!(denied(&there, "orders", "a").await);
@@ -74,7 +74,7 @@ async fn policy_of_a_domain_in_the_files_waits_until_the_file_goes() {
     let blocking = POLICY.replace("requests_per_unit: 3,", "requests_per_unit: 0,");
     let mut policies = replica.policies.clone();
     let applied = policies.apply_policy(apply(&blocking, "")).await.unwrap().into_inner();
-    assert!(applied.shadowed_by_file);
+    assert!(applied.shadowed_by_file());
     assert!(!denied(&replica, "edge", "api_key").await);
     let other = Files::of(vec![Source::new("b.yaml", orders(1))]);
     replica.writer.replace(Origin::Files, other).await.unwrap();
@@ -121,7 +121,7 @@ async fn kill_switch_turns_everywhere_and_back() {
         let request = SetModeRequest { domain: domain.to_owned(), mode: mode.into() };
         let answer = here.policies.clone().set_mode(request).await.unwrap().into_inner();
         there.follow().await;
-        (answer.mode(), answer.domain_known)
+        (answer.mode(), answer.domain_known())
     };
     assert_eq!(set("orders", Mode::Shadow).await, (Mode::Shadow, true));
     assert!(!denied(&there, "orders", "a").await);

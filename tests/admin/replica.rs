@@ -228,6 +228,7 @@ pub fn entries(pairs: &[(&str, &str)]) -> Vec<pb::Entry> {
 
 /// So many per minute, the rest left open.
 pub fn per_minute(requests_per_unit: u32) -> pb::Limit {
+    let requests_per_unit = Some(requests_per_unit);
     pb::Limit { requests_per_unit, unit: pb::Unit::Minute.into(), ..Default::default() }
 }
 

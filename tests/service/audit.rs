@@ -76,7 +76,7 @@ async fn change_is_a_line_with_who_what_before_and_after() {
     assert_eq!(state(&then), json!({"limits": limits(6)}));
 
     ask(&mut tollgate.client().await, request("d", &[&[("k", "acme")]])).await;
-    let reset = ResetUsage { client: Some(name(acme(0))) };
+    let reset = ResetUsage { client: Some(name(acme(0))), limit: None };
     operator.manage(Action::ResetUsage(reset)).await.unwrap();
     assert_eq!(last(&tollgate, 3), ["reset_usage", "d|k=acme", "1 counters", "0 counters"]);
 

@@ -22,20 +22,20 @@ const LATER_MS: u64 = 60_000;
 fn assert_agree(told: &Descriptor, status: &DescriptorStatus, shown: &Value, context: &str) {
     let is = |flag: &str| shown[flag] == true;
     let over = status.code() == Code::OverLimit;
-    assert_eq!((over, is("over_limit")), (told.over_limit, told.over_limit), "{context}");
+    assert_eq!((over, is("over_limit")), (told.over_limit(), told.over_limit()), "{context}");
     assert_eq!(told.client, shown["client"].as_str().unwrap_or_default(), "{context}");
     assert_eq!(told.rule, shown["rule"].as_str().unwrap_or_default(), "{context}");
     assert_eq!(told.decided_by == "client", !told.client.is_empty(), "{context}");
-    assert_eq!(told.unlimited, status.limit_remaining == u32::MAX, "{context}");
+    assert_eq!(told.unlimited(), status.limit_remaining == u32::MAX, "{context}");
     let invalid = shown["reason"] == "invalid_override";
     assert_eq!(told.decided_by == "invalid_override", invalid, "{context}");
     let Some(limit) = &status.current_limit else { return };
     let [counter] = told.counters.as_slice() else { panic!("{context}: one limit each: {told:?}") };
     let told_limit = counter.limit.as_ref().unwrap();
-    assert_eq!(told_limit.requests_per_unit, limit.requests_per_unit, "{context}");
+    assert_eq!(told_limit.requests_per_unit(), limit.requests_per_unit, "{context}");
     assert_eq!(told_limit.name, limit.name, "{context}");
-    if counter.passes {
-        assert_eq!(counter.remaining, u64::from(status.limit_remaining), "{context}");
+    if counter.passes() {
+        assert_eq!(counter.remaining(), u64::from(status.limit_remaining), "{context}");
     } else {
         assert!(over || is("shadow"), "{context}");
         let retry = shown["retry_after_ms"].as_f64().map(|ms| ms as u64);
@@ -64,7 +64,7 @@ async fn explain_agrees_with_the_other_replica_a_thousand_times() {
         if traffic.random.chance(10) {
             let put = operator.put(vec![traffic.client()]).await.unwrap();
             until("the other replica follows", async || {
-                (other.list().await.unwrap().1 >= put.revision).then_some(())
+                (other.list().await.unwrap().1 >= put.revision()).then_some(())
             })
             .await;
         }
@@ -79,7 +79,7 @@ async fn explain_agrees_with_the_other_replica_a_thousand_times() {
             assert_agree(told, status, &shown[i], &context);
             by_client += usize::from(told.decided_by == "client");
             if answer.overall_code() == Code::Ok && charges(&request.descriptors[i]) {
-                for counter in told.counters.iter().filter(|counter| counter.passes) {
+                for counter in told.counters.iter().filter(|counter| counter.passes()) {
                     assert!(counters.exists::<_, bool>(&counter.key).unwrap(), "{context}");
                     keys += 1;
                 }

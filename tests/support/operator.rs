@@ -85,7 +85,8 @@ impl Operator {
 
     /// Deletes the client of this name, whatever its etag.
     pub async fn delete(&self, client: Client) -> Result<pb::ManageClientsResponse, Status> {
-        self.manage(Action::Delete(Delete { client: Some(name(client)) })).await
+        self.manage(Action::Delete(Delete { client: Some(name(client)), ..Delete::default() }))
+            .await
     }
 
     /// Every client, on one page, and the revision that it shows.
@@ -93,7 +94,8 @@ impl Operator {
         let list = List { page_size: 1_000, ..List::default() };
         let answer = self.manage(Action::List(list)).await?;
         assert_eq!(answer.next_page_token, "", "more than a page");
-        Ok((answer.clients, answer.revision))
+        let revision = answer.revision();
+        Ok((answer.clients, revision))
     }
 
     /// For one domain, or with an empty one for all.
@@ -147,5 +149,6 @@ pub fn ending_in(rest: Duration, client: Client) -> (Client, Instant) {
 
 /// So many hits per unit.
 pub fn limit(requests_per_unit: u32, unit: pb::Unit) -> pb::Limit {
+    let requests_per_unit = Some(requests_per_unit);
     pb::Limit { requests_per_unit, unit: unit.into(), ..pb::Limit::default() }
 }

@@ -71,7 +71,7 @@ impl Traffic {
         } else {
             Limit {
                 algorithm: self.random.pick(&algorithms).into(),
-                requests_per_unit: self.random.up_to(5) as u32,
+                requests_per_unit: Some(self.random.up_to(5) as u32),
                 unit: self.unit.into(),
                 ..Limit::default()
             }

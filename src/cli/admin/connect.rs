@@ -105,7 +105,8 @@ impl Connection {
         domain: &str,
         token: String,
     ) -> Result<ManageClientsResponse, Failure> {
-        let list = List { domain: domain.to_owned(), page_size: PAGE, page_token: token };
+        let domain = domain.to_owned();
+        let list = List { domain, page_size: PAGE, page_token: token, ..List::default() };
         self.manage(Action::List(list), false).await
     }
 

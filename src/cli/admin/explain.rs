@@ -57,7 +57,7 @@ fn text(domain: &str, answer: &pb::ExplainResponse) -> String {
     if answer.mode() != pb::Mode::Enforce {
         line("mode", answer.mode().as_str_name().to_ascii_lowercase());
     }
-    if !answer.domain_known {
+    if !answer.domain_known() {
         line("no limit", format!("no policy and no client names the domain {domain}"));
         return lines.join("\n") + "\n";
     }
@@ -67,13 +67,13 @@ fn text(domain: &str, answer: &pb::ExplainResponse) -> String {
             line("rule", format!("{} at {}", descriptor.rule, descriptor.place));
         }
         // In shadow mode every descriptor is in it, which is said above.
-        if descriptor.shadow && answer.mode() == pb::Mode::Enforce {
+        if descriptor.shadow() && answer.mode() == pb::Mode::Enforce {
             line("mode", "shadow".to_owned());
         }
-        if descriptor.quota {
+        if descriptor.quota() {
             line("mode", "quota".to_owned());
         }
-        if descriptor.unlimited {
+        if descriptor.unlimited() {
             line("limit", "unlimited".to_owned());
         }
         for counter in &descriptor.counters {
@@ -97,19 +97,19 @@ fn decided(descriptor: &Descriptor) -> String {
 }
 
 fn state(counter: &Counter) -> String {
-    if counter.degraded {
+    if counter.degraded() {
         return "unknown, the store did not answer".to_owned();
     }
-    let verdict = match (counter.passes, counter.retry_after_ms) {
+    let verdict = match (counter.passes(), counter.retry_after_ms) {
         (true, _) => "passes".to_owned(),
         (false, Some(after)) => format!("denied for {}", millis(after)),
         (false, None) => "denied, and never passes".to_owned(),
     };
-    let full = match counter.reset_after_ms {
+    let full = match counter.reset_after_ms() {
         0 => String::new(),
         reset => format!(", full again in {}", millis(reset)),
     };
-    format!("{verdict}, {} left{full}", counter.remaining)
+    format!("{verdict}, {} left{full}", counter.remaining())
 }
 
 fn millis(millis: u64) -> String {
@@ -123,11 +123,11 @@ fn json(answer: &pb::ExplainResponse) -> Value {
             json!({
                 "limit": counter.limit.as_ref().map(show::limit),
                 "key": counter.key,
-                "passes": counter.passes,
-                "remaining": counter.remaining,
+                "passes": counter.passes(),
+                "remaining": counter.remaining(),
                 "retry_after_ms": counter.retry_after_ms,
-                "reset_after_ms": counter.reset_after_ms,
-                "degraded": counter.degraded,
+                "reset_after_ms": counter.reset_after_ms(),
+                "degraded": counter.degraded(),
             })
         });
         json!({
@@ -137,16 +137,16 @@ fn json(answer: &pb::ExplainResponse) -> Value {
             "client": descriptor.client,
             "client_etag": descriptor.client_etag,
             "counters": counters.collect::<Vec<_>>(),
-            "shadow": descriptor.shadow,
-            "quota": descriptor.quota,
-            "unlimited": descriptor.unlimited,
-            "over_limit": descriptor.over_limit,
+            "shadow": descriptor.shadow(),
+            "quota": descriptor.quota(),
+            "unlimited": descriptor.unlimited(),
+            "over_limit": descriptor.over_limit(),
         })
     });
     json!({
         "overall_code": answer.overall_code().as_str_name(),
         "mode": answer.mode().as_str_name(),
-        "domain_known": answer.domain_known,
+        "domain_known": answer.domain_known(),
         "descriptors": descriptors.collect::<Vec<_>>(),
     })
 }

@@ -275,7 +275,7 @@ fn fault_of_policy(
 }
 
 fn about(line: usize, policy: pb::Policy) -> impl Iterator<Item = String> {
-    let shadowed = policy.shadowed_by_file.then(|| {
+    let shadowed = policy.shadowed_by_file().then(|| {
         format!("line {line}: a file defines the domain {}, so the policy waits", policy.domain)
     });
     let warnings = policy.warnings.into_iter().map(move |text| format!("line {line}: {text}"));

@@ -142,7 +142,7 @@ impl LimitArgs {
             Some(AlgorithmName::FixedWindow) => pb::Algorithm::FixedWindow,
         };
         Ok(pb::Limit {
-            requests_per_unit: requests,
+            requests_per_unit: Some(requests),
             unit: unit.into(),
             unit_multiplier: if multiplier == 1 { 0 } else { multiplier },
             algorithm: algorithm.into(),
@@ -234,7 +234,7 @@ async fn delete(
     target: &Target,
     etag: String,
 ) -> Outcome {
-    let delete = Action::Delete(Delete { client: Some(target.name(etag)) });
+    let delete = Action::Delete(Delete { client: Some(target.name(etag)), ..Delete::default() });
     let answer = connection.manage(delete, false).await?;
     let before = answer.clients.into_iter().next();
     if server.json {
@@ -246,24 +246,19 @@ async fn delete(
     Ok(())
 }
 
-/// Empties the counters of a client.
+/// Empties the counters of a descriptor.
 pub(super) async fn reset(server: &ServerArgs, target: Target) -> Outcome {
     let connection = Connection::open(server).await?;
-    if connection.get(&target).await?.is_none() {
-        return Err(Failure::Failed(format!(
-            "{} has no limit of its own\n  hint: only such counters can be emptied; give it one first: \
-             tollgate admin limit {} 500/hour",
-            target.text(),
-            target.text()
-        )));
-    }
-    let reset = Action::ResetUsage(ResetUsage { client: Some(target.name(String::new())) });
+    let client = Some(target.name(String::new()));
+    let reset = Action::ResetUsage(ResetUsage { client, limit: None });
     let answer = connection.manage(reset, false).await?;
     if server.json {
-        println!("{}", json!({"counters_reset": answer.counters_reset}));
+        let (count, warnings) = (answer.counters_reset(), answer.warnings);
+        println!("{}", json!({"counters_reset": count, "warnings": warnings}));
         return Ok(());
     }
-    let counters = match answer.counters_reset {
+    show::warn(&answer.warnings);
+    let counters = match answer.counters_reset() {
         0 => "nothing was used".to_owned(),
         1 => "1 counter emptied".to_owned(),
         count => format!("{count} counters emptied"),

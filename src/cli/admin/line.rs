@@ -137,7 +137,7 @@ impl From<&pb::Limit> for Limit {
     fn from(limit: &pb::Limit) -> Self {
         let word = |set: bool, name: &str| set.then(|| name.to_owned());
         Self {
-            requests_per_unit: (!limit.unlimited).then_some(limit.requests_per_unit),
+            requests_per_unit: (!limit.unlimited).then(|| limit.requests_per_unit()),
             unit: word(limit.unit != 0, limit.unit().as_str_name()),
             unit_multiplier: limit.unit_multiplier,
             unlimited: limit.unlimited,
@@ -190,7 +190,7 @@ impl TryFrom<Limit> for pb::Limit {
             return Err("a limit has neither requests_per_unit nor unlimited".to_owned());
         }
         Ok(Self {
-            requests_per_unit: limit.requests_per_unit.unwrap_or_default(),
+            requests_per_unit: limit.requests_per_unit,
             unit: number("unit", limit.unit, pb::Unit::from_str_name)?,
             unit_multiplier: if limit.unit_multiplier == 1 { 0 } else { limit.unit_multiplier },
             unlimited: limit.unlimited,

@@ -47,11 +47,11 @@ pub(super) async fn run(server: &ServerArgs, args: ModeArgs) -> Outcome {
     if server.json {
         println!(
             "{}",
-            json!({"domain": domain, "mode": in_force, "domain_known": answer.domain_known})
+            json!({"domain": domain, "mode": in_force, "domain_known": answer.domain_known()})
         );
         return Ok(());
     }
-    if !answer.domain_known {
+    if !answer.domain_known() {
         eprintln!("warning: no policy and no client names the domain {domain}");
     }
     let what = if domain.is_empty() { "all domains" } else { &domain };

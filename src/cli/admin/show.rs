@@ -51,7 +51,7 @@ fn allowance(limit: &pb::Limit) -> Allowance {
         return Allowance::Unlimited;
     }
     let unit = Unit::from_name(limit.unit().as_str_name()).unwrap_or(Unit::Second);
-    Allowance::of(limit.requests_per_unit, unit, limit.unit_multiplier.max(1))
+    Allowance::of(limit.requests_per_unit(), unit, limit.unit_multiplier.max(1))
 }
 
 /// True when the client denies every request.
@@ -62,6 +62,7 @@ pub(super) fn is_block(client: &pb::Client) -> bool {
 /// Prints warnings of the server to standard error.
 pub(super) fn warn(warnings: &[String]) {
     for warning in warnings {
-        eprintln!("warning: {}", warning.trim_start_matches("upsert.clients[0]."));
+        let field = warning.trim_start_matches("upsert.clients[0].");
+        eprintln!("warning: {}", field.trim_start_matches("reset_usage.client."));
     }
 }

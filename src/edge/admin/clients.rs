@@ -1,13 +1,19 @@
 //! `tollgate.v1.ClientService`: one RPC with one action each for single clients.
+//!
+//! * `delete`, `list`, `reset`: the actions of these names.
+
+mod delete;
+mod list;
+mod reset;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tonic::{Request, Response, Status};
 
 use super::auth::Who;
 use super::convert;
-use super::page::PageToken;
 use super::service::{Admin, corrupt, failed};
 use super::validate::Validator;
 use super::violations::{Violations, violation};
@@ -15,19 +21,17 @@ use crate::control::audit;
 use crate::control::registry::{Change, Expect, Record, Registry, RegistryError};
 use crate::edge::pb::tollgate::v1 as pb;
 use crate::edge::pb::tollgate::v1::client_service_server::ClientService;
-use crate::edge::pb::tollgate::v1::manage_clients_request::{
-    Action, Delete, Get, List, ResetUsage, Upsert,
-};
+use crate::edge::pb::tollgate::v1::manage_clients_request::{Action, Get, Upsert};
 use crate::edge::pb::tollgate::v1::{ManageClientsRequest, ManageClientsResponse};
 use crate::limits::{Client, ClientName};
 use crate::policy::network;
 use crate::store::LimitStore;
 
-/// The most clients in an upsert, and on a page.
+/// The most clients in an upsert or a delete, and on a page.
 const MOST: usize = 1_000;
 
-/// Clients on a page of which no size is asked.
-const PAGE: usize = 100;
+/// The most reads of the registry at once.
+const CONCURRENT_READS: usize = 32;
 
 /// The service.
 #[derive(Debug)]
@@ -50,7 +54,7 @@ impl<R: Registry, S: LimitStore> ClientService for Clients<R, S> {
             Some(Action::Upsert(upsert)) => act.upsert(upsert).await,
             Some(Action::Get(get)) => act.get(get).await,
             Some(Action::Delete(delete)) => act.delete(delete).await,
-            Some(Action::List(list)) => act.list(&list),
+            Some(Action::List(list)) => act.list(&list).await,
             Some(Action::ResetUsage(reset)) => act.reset_usage(reset).await,
         };
         Ok(Response::new(answer?))
@@ -66,38 +70,77 @@ struct Act<'a, R, S> {
 
 impl<R: Registry, S: LimitStore> Act<'_, R, S> {
     async fn upsert(self, upsert: Upsert) -> Result<ManageClientsResponse, Status> {
+        let mut warnings = without_requests(&upsert);
         let wanted = self.check_upsert(upsert)?;
+        let stored = self.stored_alike(&wanted).await?;
         let mut clients: Vec<Client> = Vec::with_capacity(wanted.len());
-        let mut changes = Vec::with_capacity(wanted.len());
-        for (client, expect) in wanted {
-            let value = client.to_record().map_err(|error| corrupt(&error))?;
-            changes.push(Change { key: client.name.record_key(), expect, value: Some(value) });
-            clients.push(client);
+        let (mut changes, mut changed) = (Vec::new(), Vec::new());
+        for (i, ((client, expect), stored)) in wanted.into_iter().zip(stored).enumerate() {
+            if stored.is_none() {
+                let value = client.to_record().map_err(|error| corrupt(&error))?;
+                changes.push(Change { key: client.name.record_key(), expect, value: Some(value) });
+                changed.push(i);
+            }
+            clients.push(stored.unwrap_or(client));
         }
-        let warnings = self.warnings(&clients);
+        let unchanged = clients.len() - changes.len();
+        warnings.extend(self.warnings(&clients));
         let mut revision = self.admin.revision();
+        let etag_of = |i: usize| format!("upsert.clients[{i}].etag");
         if self.validate_only {
-            for (i, change) in changes.iter().enumerate() {
+            for (change, &i) in changes.iter().zip(&changed) {
                 if change.expect != Expect::Anything {
                     let found = self.admin.read(&change.key).await?;
-                    expected(change.expect, found.as_ref(), &format!("upsert.clients[{i}].etag"))?;
+                    expected(change.expect, found.as_ref(), &etag_of(i))?;
                 }
             }
-        } else {
+        } else if !changes.is_empty() {
             let written = self.admin.write(changes).await.map_err(|error| match error {
                 RegistryError::Conflict { index, found, .. } => {
-                    stale(found, &format!("upsert.clients[{index}].etag"))
+                    stale(found, &etag_of(changed.get(index).copied().unwrap_or(index)))
                 }
                 error => failed(&error),
             })?;
             revision = written.mark.revision;
-            for (client, before) in clients.iter_mut().zip(&written.before) {
+            for (&i, before) in changed.iter().zip(&written.before) {
+                let Some(client) = clients.get_mut(i) else { continue };
                 client.revision = revision;
                 self.audit("upsert_client", &client.name, before.as_ref(), Some(client));
             }
         }
-        let clients = clients.iter().map(convert::client).collect();
-        Ok(ManageClientsResponse { clients, warnings, revision, ..Default::default() })
+        Ok(ManageClientsResponse {
+            clients: clients.iter().map(convert::client).collect(),
+            warnings,
+            revision: Some(revision),
+            unchanged: u32::try_from(unchanged).ok(),
+            ..Default::default()
+        })
+    }
+
+    /// Of each of `wanted` the client that is stored, if a write would change nothing but its time
+    /// and revision.
+    ///
+    /// The registry is asked only about clients that look the same here, as most upserts change
+    /// something.
+    async fn stored_alike(
+        &self,
+        wanted: &[(Client, Expect)],
+    ) -> Result<Vec<Option<Client>>, Status> {
+        let directory = self.admin.shared().resolver.clients.directory();
+        let alike = async |(i, (client, expect)): (usize, &(Client, Expect))| {
+            let here = directory.get(&client.name);
+            if !here.is_some_and(|here| here.says_the_same_as(client)) {
+                return Ok(None);
+            }
+            let Some(found) = self.admin.read(&client.name.record_key()).await? else {
+                return Ok(None);
+            };
+            expected(*expect, Some(&found), &format!("upsert.clients[{i}].etag"))?;
+            let stored = Client::from_record(&found.value, found.revision).ok();
+            Ok(stored.filter(|stored| stored.says_the_same_as(client)))
+        };
+        let reads = stream::iter(wanted.iter().enumerate()).map(alike);
+        reads.buffered(CONCURRENT_READS).try_collect().await
     }
 
     fn check_upsert(&self, upsert: Upsert) -> Result<Vec<(Client, Expect)>, Status> {
@@ -128,89 +171,6 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
         Ok(self.answer(&client))
     }
 
-    async fn delete(self, delete: Delete) -> Result<ManageClientsResponse, Status> {
-        let (name, expect) = self.name(delete.client, "delete.client")?;
-        if self.validate_only {
-            let client = self.there(&name, expect, "delete.client").await?;
-            return Ok(self.answer(&client));
-        }
-        let expect = if expect == Expect::Anything { Expect::Present } else { expect };
-        let change = Change { key: name.record_key(), expect, value: None };
-        let written = self.admin.write(vec![change]).await.map_err(|error| match error {
-            RegistryError::Conflict { found: None, .. } => missing("delete.client"),
-            RegistryError::Conflict { found, .. } => stale(found, "delete.client.etag"),
-            error => failed(&error),
-        })?;
-        let before = written.before.into_iter().next().flatten();
-        self.audit("delete_client", &name, before.as_ref(), None);
-        // What cannot be read is gone all the same; what has expired was as good as gone.
-        let client = before.and_then(|r| Client::from_record(&r.value, r.revision).ok());
-        if client.as_ref().is_some_and(|client| client.is_expired(self.admin.now())) {
-            return Err(missing("delete.client"));
-        }
-        let clients = client.iter().map(convert::client).collect();
-        Ok(ManageClientsResponse { clients, revision: written.mark.revision, ..Default::default() })
-    }
-
-    fn list(self, list: &List) -> Result<ManageClientsResponse, Status> {
-        let mut violations = Violations::default();
-        let size = list.page_size as usize;
-        if size > MOST {
-            violations.add("list.page_size", format!("found {size}, at most {MOST}"));
-        }
-        let token = (!list.page_token.is_empty()).then(|| PageToken::read(&list.page_token));
-        let of_domain =
-            |token: &PageToken| list.domain.is_empty() || *token.after.domain == *list.domain;
-        if token.as_ref().is_some_and(|token| !token.as_ref().is_some_and(of_domain)) {
-            let expected = "is no next_page_token of this list; leave it out to begin again";
-            violations.add("list.page_token", expected);
-        }
-        violations.check()?;
-        let token = token.flatten();
-        // Read before the page, so that the page shows at least this.
-        let followed = self.admin.revision();
-        let revision = token.as_ref().map_or(followed, |token| token.revision);
-        if followed < revision {
-            return Err(Status::unavailable(format!(
-                "list.page_token: this replica has followed the registry to revision {followed} and the \
-                 first page showed {revision}; try again, or leave it out to begin again"
-            )));
-        }
-        let directory = self.admin.shared().resolver.clients.directory();
-        let domain = (!list.domain.is_empty()).then_some(&*list.domain);
-        let size = if size == 0 { PAGE } else { size };
-        let page = directory.page(domain, token.as_ref().map(|token| &token.after), size);
-        let last = page.clients.last().filter(|_| page.more);
-        let next = last.map(|client| PageToken { revision, after: client.name.clone() }.write());
-        let now = self.admin.now();
-        let shown = page.clients.iter().filter(|client| !client.is_expired(now));
-        Ok(ManageClientsResponse {
-            clients: shown.map(|client| convert::client(client)).collect(),
-            next_page_token: next.unwrap_or_default(),
-            total: page.total as u64,
-            revision: followed,
-            ..Default::default()
-        })
-    }
-
-    async fn reset_usage(self, reset: ResetUsage) -> Result<ManageClientsResponse, Status> {
-        let (name, expect) = self.name(reset.client, "reset_usage.client")?;
-        let client = self.there(&name, expect, "reset_usage.client").await?;
-        let mut answer = self.answer(&client);
-        if self.validate_only {
-            return Ok(answer);
-        }
-        let shared = self.admin.shared();
-        let keys = shared.resolver.client_keys(&client, &shared.policies.current());
-        let forgotten = self.admin.limiter.forget(&keys, self.admin.deadline()).await;
-        answer.counters_reset =
-            forgotten.map_err(|error| Status::unavailable(error.to_string()))?;
-        let counters = format!("{} counters", answer.counters_reset);
-        let title = audit::client_title(shared, &name);
-        audit::changed(&self.who, "reset_usage", &title, &counters, "0 counters");
-        Ok(answer)
-    }
-
     fn validator(&self) -> Validator<'_> {
         let (bounds, now) = (&self.admin.shared().bounds, self.admin.now());
         Validator { bounds, now, violations: Violations::default() }
@@ -237,7 +197,7 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
     fn answer(&self, client: &Client) -> ManageClientsResponse {
         ManageClientsResponse {
             clients: vec![convert::client(client)],
-            revision: self.admin.revision(),
+            revision: Some(self.admin.revision()),
             ..Default::default()
         }
     }
@@ -301,6 +261,21 @@ fn literal_values((i, client): (usize, &Client)) -> impl Iterator<Item = String>
             "upsert.clients[{i}].entries[{j}].value: it is compared as text, so it matches only itself; {advice}"
         ))
     })
+}
+
+/// Warnings of limits that block because their requests were left out.
+fn without_requests(upsert: &Upsert) -> Vec<String> {
+    let limits = upsert.clients.iter().enumerate().flat_map(|(i, client)| {
+        client.limits.iter().enumerate().map(move |(j, limit)| (i, j, limit))
+    });
+    let blind = limits.filter(|(.., limit)| limit.requests_per_unit.is_none() && !limit.unlimited);
+    let warning = |(i, j, _)| {
+        format!(
+            "upsert.clients[{i}].limits[{j}].requests_per_unit: is not set, so the limit is 0 and blocks \
+             the client; set it, or unlimited"
+        )
+    };
+    blind.map(warning).collect()
 }
 
 fn missing(at: &str) -> Status {

@@ -60,7 +60,7 @@ fn client_limit(limit: &ClientLimit) -> pb::Limit {
         return pb::Limit { name, unlimited: true, ..pb::Limit::default() };
     };
     pb::Limit {
-        requests_per_unit: rate.requests_per_unit,
+        requests_per_unit: Some(rate.requests_per_unit),
         unit: unit(rate.unit).into(),
         unit_multiplier: multiplier(rate.unit_multiplier),
         unlimited: false,
@@ -78,7 +78,7 @@ fn client_limit(limit: &ClientLimit) -> pb::Limit {
 pub(super) fn counter_limit(counter: &CounterState) -> pb::Limit {
     let report = &counter.report;
     let mut shown = pb::Limit {
-        requests_per_unit: report.requests_per_unit,
+        requests_per_unit: Some(report.requests_per_unit),
         unit: unit(report.unit).into(),
         unit_multiplier: multiplier(report.unit_multiplier),
         name: report.name.as_deref().unwrap_or_default().to_owned(),

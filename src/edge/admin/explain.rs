@@ -53,7 +53,7 @@ fn answer(shared: &Shared, explanation: &Explanation) -> pb::ExplainResponse {
         overall_code: code.into(),
         descriptors: statuses.map(descriptor).collect(),
         mode: convert::mode(decision.mode).into(),
-        domain_known: *domain_known,
+        domain_known: Some(*domain_known),
     }
 }
 
@@ -65,10 +65,10 @@ fn told(status: &Fared, explained: Option<&Explained>) -> pb::explain_response::
     pb::explain_response::Descriptor {
         decided_by: decided_by.to_owned(),
         counters: explained.iter().flat_map(|e| &e.counters).map(counter).collect(),
-        shadow: status.shadow,
-        quota: explained.is_some_and(|explained| explained.quota),
-        unlimited: matches!(status.outcome, Outcome::Unlimited),
-        over_limit: status.over_limit(),
+        shadow: Some(status.shadow),
+        quota: Some(explained.is_some_and(|explained| explained.quota)),
+        unlimited: Some(matches!(status.outcome, Outcome::Unlimited)),
+        over_limit: Some(status.over_limit()),
         ..Default::default()
     }
 }
@@ -78,11 +78,11 @@ fn counter(state: &CounterState) -> pb::explain_response::Counter {
     pb::explain_response::Counter {
         limit: Some(convert::counter_limit(state)),
         key: escape(state.key.as_bytes()).to_string(),
-        passes: reading.passed,
-        remaining: reading.remaining,
+        passes: Some(reading.passed),
+        remaining: Some(reading.remaining),
         retry_after_ms: reading.retry_after.filter(|_| !reading.passed).map(millis),
-        reset_after_ms: millis(reading.reset_after),
-        degraded: state.ruling.degraded,
+        reset_after_ms: Some(millis(reading.reset_after)),
+        degraded: Some(state.ruling.degraded),
     }
 }
 

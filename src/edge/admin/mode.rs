@@ -52,6 +52,6 @@ pub(super) async fn set<R: Registry, S: LimitStore>(
     let in_force = if domain.is_empty() { shared.modes.global() } else { shared.modes.of(domain) };
     Ok(pb::SetModeResponse {
         mode: convert::mode(in_force).into(),
-        domain_known: domain.is_empty() || shared.knows(domain),
+        domain_known: Some(domain.is_empty() || shared.knows(domain)),
     })
 }

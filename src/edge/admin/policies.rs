@@ -188,7 +188,9 @@ impl<R: Registry, S: LimitStore> Policies<R, S> {
             yaml: stored.yaml,
             etag: convert::etag(revision),
             updated_at: Some(convert::timestamp(stored.updated_at)),
-            shadowed_by_file: self.0.layered().shadowed_by(Origin::Registry, domain).is_some(),
+            shadowed_by_file: Some(
+                self.0.layered().shadowed_by(Origin::Registry, domain).is_some(),
+            ),
             warnings: warnings.iter().map(ToString::to_string).collect(),
             faults: faults.iter().map(ToString::to_string).collect(),
         }

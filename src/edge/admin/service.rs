@@ -13,6 +13,9 @@ use crate::control::registry::{Change, Record, Registry, RegistryError, Written}
 use crate::limiter::{Limiter, Shared};
 use crate::store::LimitStore;
 
+/// The longest that a call waits for this replica to follow the registry.
+const FOLLOW_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The state that the services of the admin listener share.
 #[derive(Debug)]
 pub struct Admin<R, S> {
@@ -57,6 +60,11 @@ impl<R: Registry, S: LimitStore> Admin<R, S> {
 
     pub(super) async fn read(&self, key: &Bytes) -> Result<Option<Record>, Status> {
         self.control.registry().read(key).await.map_err(|error| failed(&error))
+    }
+
+    /// Waits until what the registry has now is in force here, but not for long: it may be cut off.
+    pub(super) async fn catch_up(&self, revision: u64) {
+        self.control.follower().caught_up(revision, FOLLOW_PATIENCE).await;
     }
 
     /// Writes, and puts in force what was written.

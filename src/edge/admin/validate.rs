@@ -246,7 +246,7 @@ impl Validator<'_> {
 
     fn unlimited(&mut self, limit: &pb::Limit, at: &str) -> bool {
         let given = [
-            ("requests_per_unit", limit.requests_per_unit != 0),
+            ("requests_per_unit", limit.requests_per_unit() != 0),
             ("unit", limit.unit != 0),
             ("unit_multiplier", limit.unit_multiplier != 0),
             ("algorithm", limit.algorithm != 0),
@@ -281,7 +281,7 @@ impl Validator<'_> {
             _ => false,
         };
         let rate = Rate {
-            requests_per_unit: limit.requests_per_unit,
+            requests_per_unit: limit.requests_per_unit(),
             unit: unit?,
             unit_multiplier: multiplier?,
             algorithm: algorithm?,

@@ -68,7 +68,8 @@ fn descriptor_from_pb(descriptor: pb::RateLimitDescriptor, request_hits: u64) ->
     }
 }
 
-fn override_from_pb(limit: &RateLimitOverride) -> Override {
+/// The limit that a request brings along.
+pub(crate) fn override_from_pb(limit: &RateLimitOverride) -> Override {
     Override {
         requests_per_unit: limit.requests_per_unit,
         unit: unit_from_number(limit.unit),

@@ -157,7 +157,12 @@ async fn list_while_written(listing: &Tollgate, writing: &Tollgate, count: usize
     let mut service = service(listing).await;
     let (mut seen, mut pages, mut page_token) = (HashSet::with_capacity(count), 0, String::new());
     loop {
-        let list = List { domain: DOMAIN.to_owned(), page_size: MOST as u32, page_token };
+        let list = List {
+            domain: DOMAIN.to_owned(),
+            page_size: MOST as u32,
+            page_token,
+            ..List::default()
+        };
         let page = manage(&mut service, Action::List(list)).await;
         assert!(page.revision > 0, "a page names its revision");
         pages += 1;

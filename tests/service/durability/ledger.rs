@@ -86,7 +86,7 @@ impl Ledger {
 
 /// The name, stamp and revision of a client.
 fn state(client: &Client) -> (&str, (u32, u64)) {
-    let stamp = client.limits[0].requests_per_unit;
+    let stamp = client.limits[0].requests_per_unit();
     (client.entries[0].value.as_str(), (stamp, client.etag.parse().unwrap()))
 }
 

@@ -109,7 +109,7 @@ impl World {
 
 fn outcome(answer: Result<pb::ManageClientsResponse, Status>) -> Outcome {
     match answer {
-        Ok(answer) => Outcome::Done(answer.revision),
+        Ok(answer) => Outcome::Done(answer.revision()),
         Err(status) if status.code() == Code::NotFound => Outcome::Refused,
         Err(_) => Outcome::Unknown,
     }
