@@ -8,6 +8,7 @@ mod cores;
 mod drain;
 mod error;
 mod listen;
+mod modes;
 mod process;
 mod ready;
 mod reload;
@@ -64,6 +65,11 @@ pub async fn run(
 
     process.wait_for_stores().await;
     administer::wait_for_registry(&process).await;
+    // Not before, so that the first warning has the modes that operators set.
+    let reporting = Arc::clone(&process);
+    tasks.spawn(
+        async move { reporting.stop.run_until_cancelled(modes::run(&reporting.shared)).await },
+    );
     drain::set_serving(&process).await;
     ready_file.write(&listeners.addresses)?;
     ready::announce(&process, &listeners.addresses);

@@ -3,11 +3,12 @@
 //! What an operator says while traffic flows goes before the settings, also when it is said of all
 //! domains: in an emergency `off` must mean off. Nothing here waits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::settings::{Reader, Setting, quoted, words};
 
@@ -68,10 +69,46 @@ pub struct Modes {
     pub settings: ModeLayer,
 }
 
+/// The source of a mode.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ModeSource {
+    /// The settings, or their default.
+    Settings,
+    /// An operator.
+    Operator,
+}
+
+/// The mode in force for a domain.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct InForce {
+    /// The domain; empty: all domains without a mode of their own.
+    pub domain: Bytes,
+    /// The mode.
+    pub mode: Mode,
+    /// Where it comes from.
+    pub source: ModeSource,
+}
+
 impl Modes {
     /// The mode in force for `domain`.
     pub fn of(&self, domain: &[u8]) -> Mode {
         self.operator.of(domain).or_else(|| self.settings.of(domain)).unwrap_or_default()
+    }
+
+    /// The mode of all domains, then that of each domain that a source names, by name.
+    pub fn in_force(&self) -> Vec<InForce> {
+        let one = |domain: Bytes, operator: Option<Mode>, settings: Option<Mode>| InForce {
+            domain,
+            mode: operator.or(settings).unwrap_or_default(),
+            source: if operator.is_some() { ModeSource::Operator } else { ModeSource::Settings },
+        };
+        let named: BTreeSet<&Bytes> =
+            self.operator.domains.keys().chain(self.settings.domains.keys()).collect();
+        let all = one(Bytes::new(), self.operator.global, self.settings.global);
+        let own = |domain: &Bytes| {
+            one(domain.clone(), self.operator.of(domain), self.settings.of(domain))
+        };
+        std::iter::once(all).chain(named.into_iter().map(own)).collect()
     }
 
     /// The mode in force for domains without one of their own.
@@ -82,37 +119,50 @@ impl Modes {
 
 /// The modes in force: read without waiting; each layer is replaced without touching the other.
 #[derive(Debug, Default)]
-pub struct KillSwitch(ArcSwap<Modes>);
+pub struct KillSwitch {
+    modes: ArcSwap<Modes>,
+    changes: watch::Sender<()>,
+}
 
 impl KillSwitch {
     /// The modes of `settings`, until an operator says otherwise.
     pub fn new(settings: ModeLayer) -> Self {
-        Self(ArcSwap::from_pointee(Modes { settings, ..Modes::default() }))
+        let modes = ArcSwap::from_pointee(Modes { settings, ..Modes::default() });
+        Self { modes, ..Self::default() }
     }
 
     /// The mode in force for `domain`.
     pub fn of(&self, domain: &[u8]) -> Mode {
-        self.0.load().of(domain)
+        self.modes.load().of(domain)
     }
 
     /// The mode in force for domains without one of their own.
     pub fn global(&self) -> Mode {
-        self.0.load().global()
+        self.modes.load().global()
     }
 
     /// Both layers.
     pub fn modes(&self) -> Arc<Modes> {
-        self.0.load_full()
+        self.modes.load_full()
+    }
+
+    /// A receiver that sees every change of a layer.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Replaces the modes of the settings.
     pub fn set_settings(&self, settings: &ModeLayer) {
-        self.0.rcu(|modes| Modes { settings: settings.clone(), operator: modes.operator.clone() });
+        self.modes
+            .rcu(|modes| Modes { settings: settings.clone(), operator: modes.operator.clone() });
+        self.changes.send_replace(());
     }
 
     /// Replaces the modes of operators.
     pub fn set_operator(&self, operator: &ModeLayer) {
-        self.0.rcu(|modes| Modes { operator: operator.clone(), settings: modes.settings.clone() });
+        self.modes
+            .rcu(|modes| Modes { operator: operator.clone(), settings: modes.settings.clone() });
+        self.changes.send_replace(());
     }
 }
 
@@ -141,6 +191,27 @@ mod tests {
             assert_eq!((switch.of(b"edge"), switch.of(b"other")), (edge, other), "{switch:?}");
             assert_eq!(switch.global(), other);
         }
+    }
+
+    #[test]
+    fn modes_are_listed_with_the_source_that_counts() {
+        use ModeSource::{Operator, Settings};
+        let listed = |modes: Modes| -> Vec<_> {
+            let own = modes.in_force().into_iter();
+            own.map(|own| (own.domain.to_vec(), own.mode, own.source)).collect()
+        };
+        let row = |domain: &[u8], mode, source| (domain.to_vec(), mode, source);
+        assert_eq!(listed(Modes::default()), [row(b"", Mode::Enforce, Settings)]);
+        let settings = layer(Some(Mode::Shadow), Some(Mode::Enforce));
+        let operator = layer(None, None);
+        let expected = [row(b"", Mode::Shadow, Settings), row(b"edge", Mode::Enforce, Settings)];
+        assert_eq!(listed(Modes { operator, settings: settings.clone() }), expected);
+        let operator = layer(Some(Mode::Off), None);
+        let expected = [row(b"", Mode::Off, Operator), row(b"edge", Mode::Off, Operator)];
+        assert_eq!(listed(Modes { operator, settings: settings.clone() }), expected);
+        let operator = layer(None, Some(Mode::Off));
+        let expected = [row(b"", Mode::Shadow, Settings), row(b"edge", Mode::Off, Operator)];
+        assert_eq!(listed(Modes { operator, settings }), expected);
     }
 
     #[test]

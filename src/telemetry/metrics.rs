@@ -6,9 +6,11 @@
 
 mod by_label;
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -68,6 +70,12 @@ struct AnswerLabel {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ResultLabel {
     result: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ModeLabels {
+    domain: String,
+    mode: &'static str,
 }
 
 /// The counters of one rule: descriptors decided, by outcome.
@@ -183,6 +191,9 @@ pub struct Metrics {
     pub registry_up: Gauge,
     /// Clients, including recently expired ones.
     pub clients: Gauge,
+    modes: Family<ModeLabels, Gauge>,
+    /// The series of `modes`.
+    shown_modes: Mutex<HashSet<ModeLabels>>,
 }
 
 impl Metrics {
@@ -228,6 +239,8 @@ impl Metrics {
             registry_revision: Gauge::default(),
             registry_up: Gauge::default(),
             clients: Gauge::default(),
+            modes: Family::default(),
+            shown_modes: Mutex::default(),
         };
         made.register_decisions();
         made.register_store();
@@ -394,6 +407,11 @@ impl Metrics {
             self.unreadable_records.clone(),
         );
         registry.register("clients", "Clients with limits of their own", self.clients.clone());
+        registry.register(
+            "mode",
+            "1 for the mode of all domains, whose label is empty, and of each that is not enforced",
+            self.modes.clone(),
+        );
     }
 
     /// The counters of the rule `rule` of `domain`.
@@ -454,6 +472,20 @@ impl Metrics {
             StoreError::Rejected(_) => &self.store_errors.rejected,
             StoreError::Protocol(_) => &self.store_errors.protocol,
         }
+    }
+
+    /// Shows these modes by domain, and no others.
+    pub fn set_modes(&self, modes: impl Iterator<Item = (String, &'static str)>) {
+        let labels = modes.map(|(domain, mode)| ModeLabels { domain, mode });
+        let wanted: HashSet<ModeLabels> = labels.collect();
+        let mut shown = self.shown_modes.lock();
+        for labels in &wanted {
+            self.modes.get_or_create(labels).set(1);
+        }
+        for labels in shown.difference(&wanted) {
+            self.modes.remove(labels);
+        }
+        *shown = wanted;
     }
 
     /// Renders all instruments in the OpenMetrics text format; see [`CONTENT_TYPE`].

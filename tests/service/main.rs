@@ -33,6 +33,7 @@ mod hostile;
 mod json;
 mod load;
 mod memory;
+mod modes;
 mod outage;
 mod reload;
 mod remembered;

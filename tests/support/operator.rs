@@ -6,11 +6,12 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use prost_types::Timestamp;
 use tollgate::domain::clock::{Clock as _, SystemClock};
 use tollgate::edge::admin::pb::client_service_client::ClientServiceClient;
+use tollgate::edge::admin::pb::list_modes_response::Source;
 use tollgate::edge::admin::pb::manage_clients_request::{Action, Delete, Get, List, Upsert};
 use tollgate::edge::admin::pb::policy_service_client::PolicyServiceClient;
 use tollgate::edge::admin::pb::{
     self, ApplyPolicyRequest, Client, DeletePolicyRequest, ExplainRequest, ExplainResponse,
-    ManageClientsRequest, Mode, SetModeRequest,
+    ListModesRequest, ManageClientsRequest, Mode, SetModeRequest,
 };
 use tollgate::edge::pb::RateLimitRequest;
 use tonic::transport::{Channel, Endpoint};
@@ -103,6 +104,14 @@ impl Operator {
         let message = SetModeRequest { domain: domain.to_owned(), mode: mode.into() };
         let mut service = PolicyServiceClient::new(self.channel.clone());
         service.set_mode(self.call(message)).await.unwrap().into_inner().mode()
+    }
+
+    /// The modes in force: domain, mode and source.
+    pub async fn list_modes(&self) -> Vec<(String, Mode, Source)> {
+        let mut service = PolicyServiceClient::new(self.channel.clone());
+        let answer = service.list_modes(self.call(ListModesRequest {})).await.unwrap();
+        let modes = answer.into_inner().modes.into_iter();
+        modes.map(|own| (own.domain.clone(), own.mode(), own.source())).collect()
     }
 
     pub async fn explain(&self, request: RateLimitRequest) -> ExplainResponse {

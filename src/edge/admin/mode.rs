@@ -1,4 +1,4 @@
-//! `SetMode`: the kill switch, typed by operators.
+//! `SetMode` and `ListModes`: the kill switch, typed by operators, and what it says.
 
 use tonic::Status;
 
@@ -10,6 +10,8 @@ use crate::control::audit;
 use crate::control::record::{StoredMode, mode_key};
 use crate::control::registry::{Change, Expect, Registry};
 use crate::edge::pb::tollgate::v1 as pb;
+use crate::edge::pb::tollgate::v1::list_modes_response::{DomainMode, Source};
+use crate::limiter::mode::{InForce, ModeSource};
 use crate::settings::Word;
 use crate::store::LimitStore;
 use crate::telemetry::escape::escape;
@@ -54,4 +56,18 @@ pub(super) async fn set<R: Registry, S: LimitStore>(
         mode: convert::mode(in_force).into(),
         domain_known: Some(domain.is_empty() || shared.knows(domain)),
     })
+}
+
+/// Lists the modes in force.
+pub(super) fn list<R: Registry, S: LimitStore>(admin: &Admin<R, S>) -> pb::ListModesResponse {
+    let modes = admin.shared().modes.modes().in_force();
+    let listed = |own: InForce| DomainMode {
+        domain: String::from_utf8_lossy(&own.domain).into_owned(),
+        mode: convert::mode(own.mode).into(),
+        source: match own.source {
+            ModeSource::Settings => Source::Settings.into(),
+            ModeSource::Operator => Source::Operator.into(),
+        },
+    };
+    pb::ListModesResponse { modes: modes.into_iter().map(listed).collect() }
 }

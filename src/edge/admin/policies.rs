@@ -95,6 +95,13 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         Ok(Response::new(mode::set(&self.0, &who, request.into_inner()).await?))
     }
 
+    async fn list_modes(
+        &self,
+        _request: Request<pb::ListModesRequest>,
+    ) -> Result<Response<pb::ListModesResponse>, Status> {
+        Ok(Response::new(mode::list(&self.0)))
+    }
+
     async fn explain(
         &self,
         request: Request<pb::ExplainRequest>,
