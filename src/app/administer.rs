@@ -9,9 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::AppError;
 use super::process::Process;
-use crate::config::Secret;
 use crate::control::{calendar, sweep};
-use crate::edge::admin::auth::Guard;
 use crate::edge::admin::{self, Admin, SERVICE_NAMES};
 use crate::edge::grpc::server::serve_admin;
 
@@ -34,8 +32,7 @@ pub(super) fn spawn(
     let stopped = process.stop.clone().cancelled_owned();
     tasks.spawn(sweep::run(Arc::clone(&process.control), SWEEP_EVERY, stopped));
     let admin = Admin::new(Arc::clone(&process.control), process.limiter()?, STORE_DEADLINE);
-    let guard = Guard::new(process.settings.admin.token.as_ref().map(Secret::expose));
-    let routes = admin::routes(Arc::new(admin), guard);
+    let routes = admin::routes(Arc::new(admin), process.guard.clone());
     let process = Arc::clone(process);
     tasks.spawn(async move {
         let acceptor = process.acceptor(listener, "admin");

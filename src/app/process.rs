@@ -21,6 +21,7 @@ use crate::control::registry::embedded::EmbeddedRegistry;
 use crate::control::registry::redis::RedisRegistry;
 use crate::control::writer::Writer;
 use crate::domain::{CalendarClock, Commit, Group, Key, SystemClock};
+use crate::edge::admin::auth::Guard;
 use crate::edge::grpc::response::Responder;
 use crate::edge::grpc::rls::Rls;
 use crate::edge::listener::Bounds as ListenerBounds;
@@ -57,6 +58,8 @@ pub(super) struct Process {
     pub(super) ready: Arc<AtomicBool>,
     /// Cancelled when connections are to end.
     pub(super) stop: CancellationToken,
+    /// The guard of the admin listener.
+    pub(super) guard: Guard,
     responder: Arc<Responder>,
     memory: Arc<MemoryStore<SystemClock>>,
     /// What spares Redis requests; in memory mode there is nothing to spare.
@@ -127,6 +130,7 @@ impl Process {
             health: HealthReporter::new(),
             ready: Arc::default(),
             stop: CancellationToken::new(),
+            guard: Guard::new(settings.admin.named_tokens()),
             responder: Arc::new(responder),
             memory: Arc::new(MemoryStore::new(
                 settings.store.memory_max_keys,

@@ -1,4 +1,5 @@
-//! SIGHUP: reads the log level and the mode again, and asks for the policy files to be read again.
+//! SIGHUP: reads the log level, the mode and named admin tokens again, and asks for the policy
+//! files to be read again.
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use super::process::Process;
 use crate::config::{self, Settings};
 use crate::control::feeds;
 use crate::control::feeds::files::FileFeed;
+use crate::edge::admin::AdminSettings;
 use crate::telemetry::logs::LogHandle;
 
 /// Starts the tasks that bring changed policy files in force and answer SIGHUP, until the process
@@ -40,7 +42,7 @@ pub(super) fn spawn(
 }
 
 /// Settings that change while tollgate runs. All others need a restart.
-const RELOADED: [&str; 3] = ["mode", "modes", "log.level"];
+const RELOADED: [&str; 5] = ["mode", "modes", "log.level", "admin.tokens", "admin.tokens_file"];
 
 /// Puts the settings in force that can change while tollgate runs, and names those that need a
 /// restart.
@@ -51,6 +53,7 @@ fn reapply(process: &Process, logs: &LogHandle, settings: Result<Settings, confi
             if let Err(error) = logs.set_level(settings.log.level.as_str()) {
                 tracing::error!(%error, "the log level stays");
             }
+            replace_tokens(process, &settings);
             let (mode, modes) = (settings.general.mode, &settings.general.modes);
             let level = settings.log.level.as_str();
             tracing::info!(?mode, ?modes, level, "read mode, modes and log.level again");
@@ -65,4 +68,19 @@ fn reapply(process: &Process, logs: &LogHandle, settings: Result<Settings, confi
         }
         Err(faults) => tracing::error!("the settings stay as they are:\n{faults}"),
     }
+}
+
+/// Puts the named tokens of `settings` in force, unless no token is left and the listener is beyond
+/// loopback: its address, like `admin.token`, stays until a restart.
+fn replace_tokens(process: &Process, settings: &Settings) {
+    let running = &process.settings.admin;
+    let admin = AdminSettings { token: running.token.clone(), ..settings.admin.clone() };
+    let names: Vec<&str> = admin.named_tokens().map(|(name, _)| name).collect();
+    if names.is_empty() && !running.listen.ip().is_loopback() {
+        let listen = running.listen;
+        tracing::error!(%listen, "the admin tokens stay: without one the listener would be open");
+        return;
+    }
+    process.guard.replace(admin.named_tokens());
+    tracing::info!(names = names.join(", "), "read the admin tokens again");
 }

@@ -264,6 +264,19 @@ const BAD_FILES: &[(&str, &[&str])] = &[
     ("admin: {token: 'hunter2 x'}", &["1:16: admin.token: expected printable ASCII"]),
     ("admin: {token_file: /nowhere/x}", &["admin.token_file: /nowhere/x cannot be read"]),
     ("admin: {token: hunter2, token_file: /x}", &["admin.token is set too; set one of them"]),
+    ("admin: {tokens: {ci: hunter2}, tokens_file: /x}", &["admin.tokens is set too; set one of"]),
+    ("admin: {tokens_file: /nowhere/x}", &["admin.tokens_file: /nowhere/x cannot be read"]),
+    ("admin: {tokens: {ci: 'hunter2 x'}}", &["admin.tokens: ci: expected printable ASCII"]),
+    (
+        "admin: {tokens: {'a b': hunter2}}",
+        &["admin.tokens: found the name \"a b\", expected 1 to 63"],
+    ),
+    ("admin: {tokens: {ci: '***'}}", &["admin.tokens.ci: expected text that is not empty"]),
+    ("admin: {tokens: {a: hunter2, b: hunter2}}", &["admin.tokens: b has the token of a"]),
+    (
+        "admin: {token: hunter2, tokens: {operator: x}}",
+        &["admin.tokens: operator is the name of admin.token"],
+    ),
     (
         "http: {listen: '127.0.0.1:8081'}",
         &["http.listen: 127.0.0.1:8081 is taken by grpc.listen (0.0.0.0:8081)"],

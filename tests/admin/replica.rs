@@ -131,7 +131,9 @@ impl<R: Registry> World<R> {
         });
         control.follower().synced().await;
         let admin = Admin::new(Arc::clone(&control), limiter(), PATIENCE);
-        let channel = serve(routes(Arc::new(admin), Guard::new(token))).await;
+        let channel =
+            serve(routes(Arc::new(admin), Guard::new(token.map(|token| ("operator", token)))))
+                .await;
         Replica {
             clients: ClientServiceClient::new(channel.clone())
                 .max_encoding_message_size(64 << 20)

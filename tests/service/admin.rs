@@ -78,3 +78,41 @@ async fn unlocked(operator: &Operator, caller: &mut Client, limit: usize) {
         assert_eq!((answer.counters_reset, answer.warnings), (Some(1), vec![]));
     }
 }
+
+#[tokio::test]
+async fn tokens_have_names_in_the_audit_log_and_are_read_again_on_sighup() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tokens.yaml");
+    std::fs::write(&file, "ci: first\nalice: second\n").unwrap();
+    let tollgate = Options::serving(POLICY)
+        .env("TOLLGATE__ADMIN__TOKEN", "shared")
+        .set(&format!("admin.tokens_file={}", file.display()))
+        .set("admin.listen=0.0.0.0:0")
+        .start();
+    let upsert = async |token: &str, requests| {
+        let operator = Operator::of(&tollgate).await.with(&format!("Bearer {token}"));
+        operator.upsert(daily("a", requests)).await.map_err(|status| status.code())
+    };
+    let bearers =
+        [("first", " ci token "), ("second", " alice token "), ("shared", " operator token ")];
+    for (requests, (token, who)) in (1..).zip(bearers) {
+        upsert(token, requests).await.unwrap();
+        let line = tollgate.wait_for_log(who);
+        assert!(line.contains("tollgate::audit") && !line.contains(token), "{line}");
+    }
+    assert_eq!(upsert("third", 9).await.unwrap_err(), tonic::Code::Unauthenticated);
+
+    std::fs::write(&file, "bob: third\nalice: second\n").unwrap();
+    tollgate.signal("HUP");
+    let line = tollgate.wait_for_log("read the admin tokens again");
+    assert!(line.contains("operator, alice, bob"), "{line}");
+    upsert("third", 9).await.unwrap();
+    assert!(tollgate.wait_for_log(" bob token ").contains("upsert_client"));
+    assert_eq!(upsert("first", 10).await.unwrap_err(), tonic::Code::Unauthenticated);
+
+    std::fs::write(&file, "bob: [\n").unwrap();
+    tollgate.signal("HUP");
+    let line = tollgate.wait_for_log("the settings stay as they are");
+    assert!(line.contains("admin.tokens_file") && line.contains("tokens.yaml:"), "{line}");
+    upsert("third", 10).await.unwrap();
+}

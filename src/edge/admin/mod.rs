@@ -19,6 +19,7 @@ mod page;
 mod policies;
 mod service;
 mod settings;
+mod tokens;
 mod validate;
 mod violations;
 

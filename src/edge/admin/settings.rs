@@ -1,8 +1,10 @@
 //! The section `admin` of the settings.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::tokens::{self, NOT_SENDABLE, OPERATOR, is_sendable};
 use crate::settings::{Reader, Secret, section};
 
 section! {
@@ -10,18 +12,32 @@ section! {
     pub struct AdminSettings in "admin" {
         /// Address and port. Beyond loopback it requires a token.
         listen: SocketAddr = "127.0.0.1:8082",
-        /// Token that callers send as `authorization: Bearer TOKEN`; unset = no authentication.
+        /// Token that callers send as `authorization: Bearer TOKEN`; its name in the audit log is
+        /// `operator`. Without any token there is no authentication.
         token: Option<Secret> = "",
         /// File that holds `token`. An alternative to it.
         token_file: Option<PathBuf> = "",
+        /// More tokens, by the name that the audit log shows, such as `{ci: TOKEN}`. In the file
+        /// only. Read again on SIGHUP.
+        tokens: BTreeMap<String, Secret> = "",
+        /// YAML file with such a mapping. An alternative to `tokens`. Read again on SIGHUP.
+        tokens_file: Option<PathBuf> = "",
     }
 }
 
 impl AdminSettings {
-    /// Beyond loopback there is a token, and a header can carry it.
+    /// Beyond loopback there is a token, and a header can carry each.
     pub(crate) fn resolve(&mut self, reader: &mut Reader) {
         reader.file("admin.token", &mut self.token, self.token_file.as_deref());
-        let guarded = self.token.is_some() || self.token_file.is_some();
+        if !self.token.as_ref().is_none_or(is_sendable) {
+            let key = if self.token_file.is_some() { "admin.token_file" } else { "admin.token" };
+            reader.refuse(key, NOT_SENDABLE);
+        }
+        self.resolve_tokens(reader);
+        let guarded = self.token.is_some()
+            || self.token_file.is_some()
+            || !self.tokens.is_empty()
+            || self.tokens_file.is_some();
         if !self.listen.ip().is_loopback() && !guarded {
             let (listen, port) = (self.listen, self.listen.port());
             let message = format!(
@@ -30,11 +46,43 @@ impl AdminSettings {
             );
             reader.refuse("admin.listen", message);
         }
-        let sendable = |token: &Secret| token.expose().bytes().all(|byte| byte.is_ascii_graphic());
-        if !self.token.as_ref().is_none_or(sendable) {
-            let key = if self.token_file.is_some() { "admin.token_file" } else { "admin.token" };
-            let message = "expected printable ASCII without blanks, as a header carries it";
-            reader.refuse(key, message);
+    }
+
+    fn resolve_tokens(&mut self, reader: &mut Reader) {
+        let mut key = "admin.tokens";
+        if let Some(path) = &self.tokens_file {
+            key = "admin.tokens_file";
+            let read = if self.tokens.is_empty() {
+                tokens::of_file(path)
+            } else {
+                Err("admin.tokens is set too; set one of them".to_owned())
+            };
+            match read {
+                Ok(read) if read.is_empty() => reader.refuse(key, "the file has no tokens"),
+                Ok(read) => self.tokens = read,
+                Err(message) => reader.refuse(key, message),
+            }
         }
+        let mut known: Vec<(&str, &Secret)> =
+            self.token.iter().map(|token| (OPERATOR, token)).collect();
+        for (name, token) in &self.tokens {
+            if let Some(fault) = tokens::fault(name, token) {
+                reader.refuse(key, fault);
+            }
+            for (other, theirs) in &known {
+                if name == other {
+                    reader.refuse(key, format!("{name} is the name of admin.token"));
+                } else if token == *theirs {
+                    reader.refuse(key, format!("{name} has the token of {other}"));
+                }
+            }
+            known.push((name, token));
+        }
+    }
+
+    /// Every token with its name.
+    pub(crate) fn named_tokens(&self) -> impl Iterator<Item = (&str, &str)> {
+        let own = self.token.iter().map(|token| (OPERATOR, token.expose()));
+        own.chain(self.tokens.iter().map(|(name, token)| (name.as_str(), token.expose())))
     }
 }
