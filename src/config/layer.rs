@@ -9,7 +9,7 @@ use std::fs;
 use config::{Map, Source, Value, ValueKind};
 
 use super::keys;
-use super::load::Sources;
+use super::sources::Sources;
 use crate::settings::{Faults, Key, Section};
 use crate::yaml::{self, Data, Entry, Node, Notes};
 

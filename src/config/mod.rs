@@ -14,6 +14,7 @@ mod layer;
 mod load;
 mod print;
 mod reference;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +23,8 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-pub use self::load::{Loaded, Sources, load};
+pub use self::load::{Loaded, load};
+pub use self::sources::Sources;
 pub use crate::settings::{Fault, Faults, Key, Secret, Section};
 
 use crate::edge::admin::AdminSettings;

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::layer::variable;
-use super::load::Sources;
+use super::sources::Sources;
 use crate::settings::Reader;
 
 /// Variables that one setting replaces.

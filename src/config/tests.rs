@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::layer::variable;
 use super::*;
-use crate::edge::grpc::headers::HeaderStyle;
+use crate::edge::grpc::settings::HeaderStyle;
 use crate::limiter::mode::KillSwitch;
 use crate::policy::{AlgorithmName, OnStoreFailure};
 use crate::telemetry::logs::Format;

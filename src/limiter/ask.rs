@@ -5,11 +5,26 @@
 //! it, is in its record: [`Ask`] adds and removes both together, and joins them with a store's
 //! answer in one place, [`Ask::join`].
 
-use super::layers::failover::Ruling;
 use super::report::Report;
-use crate::domain::{Claim, Group, Part, Verdict};
+use crate::domain::{Claim, Group, Part, Reading, Verdict};
 use crate::policy::{LeaseTerms, OnStoreFailure};
 use crate::store::{Answer, StoreError};
+
+/// A reading, and whether it is the store's.
+#[derive(Clone, Copy, Debug)]
+pub struct Ruling {
+    /// The decision on the claim.
+    pub reading: Reading,
+    /// Decided without the store.
+    pub degraded: bool,
+}
+
+impl From<Reading> for Ruling {
+    /// A reading that is the store's, or as good as the store's.
+    fn from(reading: Reading) -> Self {
+        Self { reading, degraded: false }
+    }
+}
 
 /// One request on its way through the layers.
 #[derive(Clone, Debug, Default)]

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::ask::Ruling;
 use super::ask::{Ask, Asked, Traits};
-use super::layers::failover::Ruling;
 use super::report::Report;
 use super::resolve::{Resolution, Resolved, Target};
 use super::status::Decision;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ask::Ask;
-use super::layers::failover::Ruling;
+use super::ask::Ruling;
 use super::mode::Mode;
 use super::report::Report;
 use super::resolve::{Resolution, Resolved, Target};

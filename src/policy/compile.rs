@@ -7,13 +7,14 @@ use sha2::{Digest as _, Sha256};
 
 use self::names::Names;
 use self::siblings::Siblings;
-use super::fault::{Faults, Report};
+use super::fault::{Faults, Warning};
 use super::matcher::{Level, Node, Slot};
+use super::options::Options;
+use super::report::Report;
 use super::rule::{How, PathEntry, Rule, label};
 use super::schema::{self, Descriptor};
 use super::set::{Domain, PolicySet};
 use super::source::Source;
-use super::{Compiled, Options};
 use crate::yaml::{self, At, quote};
 
 mod lease;
@@ -23,6 +24,17 @@ pub(crate) mod network;
 mod siblings;
 
 pub(crate) use self::limits::{LONGEST_NAME, fits_header};
+
+/// A policy set and the warnings about it.
+#[derive(Debug, Default)]
+pub struct Compiled {
+    /// The set.
+    pub set: PolicySet,
+    /// Warnings about what works but is probably not meant.
+    pub warnings: Vec<Warning>,
+    /// The domain of each source, same order.
+    pub domains: Vec<Arc<str>>,
+}
 
 /// Compiles files into a set, or reports all their faults.
 pub fn compile(sources: &[Source], options: &Options) -> Result<Compiled, Faults> {

@@ -14,7 +14,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::allowance::Allowance;
-use super::fault::{Faults, Place, Report};
+use super::fault::{Faults, Place};
+use super::report::Report;
 use super::rule::Rule;
 use super::schema::{Fields, Kind};
 use super::set::PolicySet;

@@ -49,7 +49,9 @@ mod compile;
 mod expect;
 mod fault;
 mod matcher;
+mod options;
 mod pattern;
+mod report;
 mod rule;
 mod schema;
 mod set;
@@ -57,11 +59,12 @@ mod source;
 mod words;
 
 pub use self::allowance::{Allowance, Rate};
-pub use self::compile::compile;
 pub(crate) use self::compile::network;
+pub use self::compile::{Compiled, compile};
 pub(crate) use self::compile::{LONGEST_NAME, fits_header};
 pub use self::expect::{Expectations, Failed};
 pub use self::fault::{Fault, Faults, Place, Snippet, Warning};
+pub use self::options::Options;
 pub use self::rule::{How, LeaseTerms, LimitKind, PathEntry, Rule, RuleLimit};
 pub use self::rule::{MAX_METADATA_BYTES, MAX_METADATA_LEVELS};
 pub use self::schema::KEYS;
@@ -70,34 +73,6 @@ pub use self::source::Source;
 pub use self::words::{AlgorithmName, OnStoreFailure, UnknownWord};
 
 pub(crate) use self::source::Listing;
-
-use crate::settings::section;
-
-section! {
-    /// Policies: the limits, and the requests that they apply to.
-    pub struct Options in "policies" {
-        /// A YAML file or a directory of YAML files; unset = a built-in example.
-        path: Option<PathBuf> = "",
-        /// Algorithm of limits that name none: `sliding_window`, `token_bucket` or `fixed_window`.
-        default_algorithm: AlgorithmName = "sliding_window",
-        /// true = several files may add to the same domain; false = that is a fault.
-        merge_domains: bool = "false",
-        /// true = a reload may leave no policy at all; false = such a reload is refused, and the
-        /// policies in force stay.
-        allow_empty: bool = "false",
-    }
-}
-
-/// A set, and what is odd about it.
-#[derive(Debug, Default)]
-pub struct Compiled {
-    /// The set.
-    pub set: PolicySet,
-    /// What works but is probably not meant.
-    pub warnings: Vec<Warning>,
-    /// The domain of each source, same order.
-    pub domains: Vec<Arc<str>>,
-}
 
 /// Loads the file at `path`, or every `*.yaml` and `*.yml` in and below that directory.
 ///

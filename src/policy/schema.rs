@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::fault::Report;
+use super::report::Report;
 use super::rule::{MAX_METADATA_BYTES, MAX_METADATA_LEVELS};
 use super::words::{AlgorithmName, ChargeName, OnStoreFailure};
 use crate::domain::{SATURATION, Unit};

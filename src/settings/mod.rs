@@ -18,8 +18,8 @@ pub use self::fault::{Fault, Faults};
 pub use self::secret::Secret;
 pub use self::section::{Key, Section};
 
-pub(crate) use self::read::{Reader, Resolved};
+pub(crate) use self::read::{Reader, Resolved, Setting};
 pub(crate) use self::secret::{NOT_A_SECRET, REDACTED};
 pub(crate) use self::section::{dotted, section};
-pub(crate) use self::value::{SOME_TIME, Setting, declared, quoted};
+pub(crate) use self::value::{SOME_TIME, declared, quoted};
 pub(crate) use self::word::{Word, listed, words};

@@ -10,7 +10,6 @@ use config::{Map, Value, ValueKind};
 
 use super::fault::Faults;
 use super::section::dotted;
-use super::value::Setting;
 
 /// The origin of a value that no source gave.
 const DEFAULT: &str = "default";
@@ -22,6 +21,42 @@ pub(crate) struct Resolved {
     pub(crate) shown: String,
     /// Where it was written.
     pub(crate) origin: String,
+}
+
+/// A type that a setting may have.
+pub(crate) trait Setting: Sized {
+    /// What is expected, to follow "expected".
+    const EXPECTED: &'static str;
+    /// Whether a fault must not repeat the value.
+    const SECRET: bool = false;
+    /// Whether it is a mapping rather than a scalar.
+    const MAPPING: bool = false;
+
+    /// The value that `text` means.
+    fn parse(text: &str) -> Option<Self>;
+
+    /// The value as YAML, such that [`parse`](Self::parse) would give it again; secrets redacted.
+    fn show(&self) -> String;
+
+    /// What may help when `text` was refused.
+    fn hint(_text: &str) -> Option<String> {
+        None
+    }
+
+    /// What a null or an empty value means; nothing: it is a value like any other.
+    fn unset() -> Option<Self> {
+        None
+    }
+
+    /// What is expected of a value that is less than `least`.
+    fn at_least(least: &Self) -> String {
+        format!("at least {}", least.show())
+    }
+
+    /// Takes the setting from the merged sources.
+    fn read(reader: &mut Reader, section: &str, name: &str, default: &str) -> Option<Self> {
+        reader.scalar(section, name, default)
+    }
 }
 
 /// The merged sources on their way to the sections.

@@ -5,7 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::value::{Setting, quoted};
+use super::read::Setting;
+use super::value::quoted;
 
 /// Stands in place of a secret wherever it would be shown. It is never a secret itself, so that
 /// settings that were printed and stored do not load with it.

@@ -9,49 +9,13 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::read::Reader;
+use super::read::Setting;
 
 /// The longest duration a setting may have; timers far beyond it would overflow.
 const MAX_DURATION: Duration = Duration::from_hours(365 * 24);
 
 /// The least duration that is any time at all.
 pub(crate) const SOME_TIME: Duration = Duration::from_nanos(1);
-
-/// A type that a setting may have.
-pub(crate) trait Setting: Sized {
-    /// What is expected, to follow "expected".
-    const EXPECTED: &'static str;
-    /// Whether a fault must not repeat the value.
-    const SECRET: bool = false;
-    /// Whether it is a mapping rather than a scalar.
-    const MAPPING: bool = false;
-
-    /// The value that `text` means.
-    fn parse(text: &str) -> Option<Self>;
-
-    /// The value as YAML, such that [`parse`](Self::parse) would give it again; secrets redacted.
-    fn show(&self) -> String;
-
-    /// What may help when `text` was refused.
-    fn hint(_text: &str) -> Option<String> {
-        None
-    }
-
-    /// What a null or an empty value means; nothing: it is a value like any other.
-    fn unset() -> Option<Self> {
-        None
-    }
-
-    /// What is expected of a value that is less than `least`.
-    fn at_least(least: &Self) -> String {
-        format!("at least {}", least.show())
-    }
-
-    /// Takes the setting from the merged sources.
-    fn read(reader: &mut Reader, section: &str, name: &str, default: &str) -> Option<Self> {
-        reader.scalar(section, name, default)
-    }
-}
 
 /// The value of a declared default.
 #[expect(clippy::expect_used, reason = "a test makes the default of every section")]

@@ -19,6 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use self::by_label::RuleMetrics;
 use self::by_label::{ByDomain, Detailed};
 use super::sharded::{DurationHistogram, ShardedCounter};
 use crate::settings::section;
@@ -76,17 +77,6 @@ struct ResultLabel {
 struct ModeLabels {
     domain: String,
     mode: &'static str,
-}
-
-/// The counters of one rule: descriptors decided, by outcome.
-#[derive(Clone, Debug)]
-pub struct RuleMetrics {
-    /// Passed.
-    pub ok: ShardedCounter,
-    /// Over its limit.
-    pub over_limit: ShardedCounter,
-    /// Over its limit, but passed because of shadow mode.
-    pub shadowed: ShardedCounter,
 }
 
 /// The source of the limit of a descriptor that no rule matches.

@@ -7,26 +7,12 @@
 //! Sources: `reference` is what envoyproxy/ratelimit sends; `draft` is
 //! draft-ietf-httpapi-ratelimit-headers-10.
 
-use super::response::whole_seconds;
-use super::settings::ResponseSettings;
+use std::time::Duration;
+
+use super::settings::{HeaderStyle, ResponseSettings};
 use crate::edge::pb::HeaderValue;
 use crate::limiter::report::Report;
 use crate::limiter::status::{Decision, Limited};
-use crate::settings::words;
-
-/// Which headers to add.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum HeaderStyle {
-    /// None.
-    #[default]
-    Off,
-    /// Limit, remaining and reset of the limit closest to its end.
-    Reference,
-    /// `RateLimit` and `RateLimit-Policy`, with every limit.
-    Draft,
-}
-
-words!(HeaderStyle { "off" => Off, "reference" => Reference, "draft" => Draft });
 
 /// The headers for `decision`; none when nothing is limited or the store did not decide.
 pub(super) fn headers(settings: &ResponseSettings, decision: &Decision) -> Vec<HeaderValue> {
@@ -89,4 +75,9 @@ fn name(place: usize, limit: &Report) -> String {
 
 fn header(key: &str, value: String) -> HeaderValue {
     HeaderValue { key: key.to_owned(), value, ..HeaderValue::default() }
+}
+
+/// Rounded up, and at least 1: Envoy truncates, and a client must not come back too early.
+pub(crate) fn whole_seconds(duration: Duration) -> u64 {
+    (duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).max(1)
 }

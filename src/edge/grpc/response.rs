@@ -1,10 +1,8 @@
 //! A decision as a response of the protocol.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
-use super::headers::headers;
+use super::headers::{headers, whole_seconds};
 use super::metadata::metadata;
 use super::settings::ResponseSettings;
 use crate::domain::{Unit, Verdict};
@@ -89,11 +87,6 @@ fn limited_status(code: i32, limited: &Limited) -> DescriptorStatus {
 fn until_reset(limited: &Limited) -> prost_types::Duration {
     let seconds = i64::try_from(whole_seconds(limited.reset_after)).unwrap_or(i64::MAX);
     prost_types::Duration { seconds, nanos: 0 }
-}
-
-/// Rounded up, and at least 1: Envoy truncates, and a client must not come back too early.
-pub(crate) fn whole_seconds(duration: Duration) -> u64 {
-    (duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).max(1)
 }
 
 fn current_limit(limit: &Report) -> RateLimit {

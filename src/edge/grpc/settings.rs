@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::headers::HeaderStyle;
 use crate::edge::listener::{Bounds, ListenerSettings};
 use crate::settings::{Reader, SOME_TIME, section, words};
 
@@ -113,3 +112,17 @@ impl ResponseSettings {
         }
     }
 }
+
+/// The headers that a response asks Envoy to add.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum HeaderStyle {
+    /// None.
+    #[default]
+    Off,
+    /// Limit, remaining and reset of the limit closest to its end.
+    Reference,
+    /// `RateLimit` and `RateLimit-Policy`, with every limit.
+    Draft,
+}
+
+words!(HeaderStyle { "off" => Off, "reference" => Reference, "draft" => Draft });

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codegen::Service as _;
 
-use crate::edge::grpc::response::whole_seconds;
+use crate::edge::grpc::headers::whole_seconds;
 use crate::edge::grpc::rls::{Answered, Rls};
 use crate::edge::listener::Bounds;
 use crate::edge::listener::acceptor::{Accepted, Acceptor};

@@ -22,10 +22,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::failover::Ruling;
 use super::key_table::{Fleeting, KeyTable};
 use crate::domain::{Claim, Group, Hits, Key, Reading, Verdict};
-use crate::limiter::ask::Ask;
+use crate::limiter::ask::{Ask, Ruling};
 use crate::settings::section;
 use crate::telemetry::metrics::Metrics;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::domain::{Claim, Commit, Hits, Reading};
-use crate::limiter::ask::{Ask, Traits};
+use crate::limiter::ask::{Ask, Ruling, Traits};
 use crate::policy::OnStoreFailure;
 use crate::settings::{SOME_TIME, section};
 use crate::store::LimitStore;
@@ -27,22 +27,6 @@ section! {
 
 /// The wait that a denial without a store reports.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// A reading, and whether it is the store's.
-#[derive(Clone, Copy, Debug)]
-pub struct Ruling {
-    /// The decision on the claim.
-    pub reading: Reading,
-    /// Decided without the store.
-    pub degraded: bool,
-}
-
-impl From<Reading> for Ruling {
-    /// A reading that is the store's, or as good as the store's.
-    fn from(reading: Reading) -> Self {
-        Self { reading, degraded: false }
-    }
-}
 
 /// A store that cannot fail.
 #[derive(Debug)]

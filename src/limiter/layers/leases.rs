@@ -17,10 +17,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::failover::Ruling;
 use super::key_table::{Fleeting, KeyTable};
 use crate::domain::{Claim, Hits, Key, Lease, LeaseAsk, Reading, Timestamp, Verdict};
-use crate::limiter::ask::Ask;
+use crate::limiter::ask::{Ask, Ruling};
 use crate::policy::LeaseTerms;
 use crate::telemetry::metrics::Metrics;
 

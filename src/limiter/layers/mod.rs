@@ -11,10 +11,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use self::deny_cache::DenyCache;
-use self::failover::{Failover, Ruling};
+use self::failover::Failover;
 use self::leases::Leases;
 use crate::domain::{Commit, Key};
-use crate::limiter::ask::Ask;
+use crate::limiter::ask::{Ask, Ruling};
 use crate::store::{LimitStore, StoreError};
 
 /// A store with its layers. One per core; what they remember is the process's.

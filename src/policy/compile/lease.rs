@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::fault::Report;
+use super::super::report::Report;
 use super::super::rule::LeaseTerms;
 use super::super::schema::{self, Given};
 use crate::domain::lease::MAX_TTL_US;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::fault::Report;
+use super::super::report::Report;
 use super::super::rule::{LimitKind, RuleLimit};
 use super::super::schema::{self, Given};
 use super::super::words::{AlgorithmName, ChargeName};

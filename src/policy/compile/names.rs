@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::super::fault::Report;
+use super::super::report::Report;
 use super::super::schema::Limit;
 use super::super::words::nearest;
 use crate::yaml::{At, quote};

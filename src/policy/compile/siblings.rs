@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::super::fault::Report;
 use super::super::matcher::Slot;
 use super::super::pattern::Pattern;
+use super::super::report::Report;
 use super::super::rule::{How, PathEntry};
 use super::super::schema::Descriptor;
 use super::network;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::fault::Report;
+use super::super::report::Report;
 use super::super::words::nearest;
 use crate::settings::Word;
 use crate::yaml::{At, Data, Entry, Node, quote};
