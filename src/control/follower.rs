@@ -28,6 +28,9 @@ pub const DEFAULT_POLL: Duration = Duration::from_millis(500);
 /// The scans of one look: another one if the registry lost writes meanwhile.
 const MAX_SCANS: usize = 2;
 
+/// The longest look at the registry that is no sign of an outage.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// The records between two lines of the log.
 const SAY_EVERY: usize = 100_000;
 
@@ -91,6 +94,34 @@ impl Drop for Settling<'_> {
     }
 }
 
+/// The age of what the mirror holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Freshness {
+    /// As the registry is, but for changes of the last moment.
+    Fresh,
+    /// As the registry was `age` ago; it has not answered since.
+    Stale {
+        /// The time since the registry was last seen.
+        age: Duration,
+        /// Why it was not seen since.
+        reason: String,
+    },
+    /// The registry was never read, or never to its end: the mirror lacks records.
+    Unread {
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// The last contact with the registry.
+#[derive(Debug, Default)]
+struct Contact {
+    /// The start of the last look, or the end of the last own write, that left nothing to follow.
+    seen: Option<Instant>,
+    /// Why the last look failed.
+    failure: Option<String>,
+}
+
 /// Keeps a mirror as its registry is.
 ///
 /// # Concurrency
@@ -103,6 +134,7 @@ pub struct Follower<R, M> {
     /// The number of looks at the registry that have begun.
     looks: AtomicU64,
     progress: watch::Sender<Progress>,
+    contact: parking_lot::Mutex<Contact>,
     /// A caller waits for a revision.
     hurry: Notify,
 }
@@ -144,6 +176,7 @@ impl<R, M> Follower<R, M> {
             followed: Mutex::default(),
             looks: AtomicU64::new(0),
             progress: watch::Sender::default(),
+            contact: parking_lot::Mutex::default(),
             hurry: Notify::new(),
         }
     }
@@ -161,6 +194,23 @@ impl<R, M> Follower<R, M> {
     /// Its progress.
     pub fn progress(&self) -> Progress {
         *self.progress.borrow()
+    }
+
+    /// The age of what the mirror holds.
+    pub fn freshness(&self) -> Freshness {
+        let synced = self.progress().synced;
+        let contact = self.contact.lock();
+        let reason = |otherwise: &str| contact.failure.clone().unwrap_or_else(|| otherwise.into());
+        match contact.seen.filter(|_| synced) {
+            None => Freshness::Unread { reason: reason("it is still being read") },
+            Some(seen) => {
+                let age = seen.elapsed();
+                if contact.failure.is_none() && age < self.poll + SILENCE {
+                    return Freshness::Fresh;
+                }
+                Freshness::Stale { age, reason: reason("it has not answered yet") }
+            }
+        }
     }
 
     /// Resolves to true once a first attempt to read the registry has ended, well or not; to false when nothing more of
@@ -241,6 +291,7 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
         };
         let entries = changes.iter().map(entry).collect();
         self.advance(&mut followed, entries, written.mark).await;
+        *self.contact.lock() = Contact { seen: Some(Instant::now()), failure: None };
         true
     }
 
@@ -253,7 +304,9 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
         loop {
             // Before the look, so that no notice falls between the look and the wait.
             let mut news = pin!(self.registry.news());
+            let begun = Instant::now();
             let looked = self.look().await;
+            self.note(begun, &looked);
             match &looked {
                 Err(reason) if !outage => tracing::warn!(
                     %reason,
@@ -274,6 +327,15 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
                 () = self.hurry.notified() => {}
                 () = tokio::time::sleep(self.poll) => {}
             }
+        }
+    }
+
+    /// Notes the outcome of a look that began at `begun`.
+    fn note(&self, begun: Instant, looked: &Result<(), RegistryError>) {
+        let mut contact = self.contact.lock();
+        match looked {
+            Ok(()) => *contact = Contact { seen: contact.seen.max(Some(begun)), failure: None },
+            Err(error) => contact.failure = Some(error.to_string()),
         }
     }
 

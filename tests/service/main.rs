@@ -39,6 +39,7 @@ mod reload;
 mod remembered;
 mod silence;
 mod snippets;
+mod stale;
 mod turns;
 
 #[path = "../store/random.rs"]

@@ -114,6 +114,11 @@ impl Operator {
         modes.map(|own| (own.domain.clone(), own.mode(), own.source())).collect()
     }
 
+    /// The service of policies, without a token.
+    pub fn policies(&self) -> PolicyServiceClient<Channel> {
+        PolicyServiceClient::new(self.channel.clone())
+    }
+
     pub async fn explain(&self, request: RateLimitRequest) -> ExplainResponse {
         let message = ExplainRequest { request: Some(request) };
         let mut service = PolicyServiceClient::new(self.channel.clone());

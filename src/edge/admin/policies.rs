@@ -57,6 +57,7 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         &self,
         _request: Request<pb::ListPoliciesRequest>,
     ) -> Result<Response<pb::ListPoliciesResponse>, Status> {
+        let stale = self.0.read_once().await?;
         let layered = self.0.layered();
         let policy = |(domain, offer): (&Arc<str>, &Arc<Offer>)| {
             let stored = StoredPolicy { yaml: offer.text(), updated_at: offer.since.at };
@@ -66,6 +67,7 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         Ok(Response::new(pb::ListPoliciesResponse {
             policies: layered.offers(Origin::Registry).map(policy).collect(),
             file_domains: file_domains.collect(),
+            warnings: stale.into_iter().collect(),
         }))
     }
 

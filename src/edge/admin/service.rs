@@ -7,7 +7,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::convert;
 use crate::control::Control;
+use crate::control::follower::Freshness;
 use crate::control::layered::Layered;
 use crate::control::registry::{Change, Record, Registry, RegistryError, Written};
 use crate::limiter::{Limiter, Shared};
@@ -15,6 +17,8 @@ use crate::store::LimitStore;
 
 /// The longest that a call waits for this replica to follow the registry.
 const FOLLOW_PATIENCE: Duration = Duration::from_secs(1);
+/// The longest silence of the registry, before its first answer, that a list waits for.
+const FIRST_READ: Duration = Duration::from_secs(1);
 
 /// The state that the services of the admin listener share.
 #[derive(Debug)]
@@ -65,6 +69,27 @@ impl<R: Registry, S: LimitStore> Admin<R, S> {
     /// Waits until what the registry has now is in force here, but not for long: it may be cut off.
     pub(super) async fn catch_up(&self, revision: u64) {
         self.control.follower().caught_up(revision, FOLLOW_PATIENCE).await;
+    }
+
+    /// Waits until the registry was read once. Returns a warning while what was read is stale.
+    ///
+    /// # Errors
+    /// It was never read: an empty list would pass for an empty registry.
+    pub(super) async fn read_once(&self) -> Result<Option<String>, Status> {
+        let follower = self.control.follower();
+        follower.tried(FIRST_READ).await;
+        match follower.freshness() {
+            Freshness::Fresh => Ok(None),
+            Freshness::Stale { age, reason } => {
+                let age = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+                let since = convert::timestamp(self.now().saturating_sub(age));
+                Ok(Some(format!("as of {since}; the registry has not answered since: {reason}")))
+            }
+            Freshness::Unread { reason } => Err(Status::unavailable(format!(
+                "the registry was never read, so this replica does not know what operators \
+                 changed: {reason}; bring Redis or the file in data_dir back, and repeat the call"
+            ))),
+        }
     }
 
     /// Writes, and puts in force what was written.

@@ -24,6 +24,7 @@ const SCAN: usize = 1_000;
 impl<R: Registry, S: LimitStore> Act<'_, R, S> {
     pub(super) async fn list(self, list: &List) -> Result<ManageClientsResponse, Status> {
         let token = token(list)?;
+        let stale = self.admin.read_once().await?;
         // Read before the page, so that the page shows at least this.
         let followed = self.admin.revision();
         let revision = token.as_ref().map_or(followed, |token| token.revision);
@@ -43,6 +44,7 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
             clients: shown.map(|client| convert::client(client)).collect(),
             next_page_token: next.unwrap_or_default(),
             total: (!has_filters(list)).then_some(total as u64),
+            warnings: stale.into_iter().collect(),
             revision: Some(followed),
             ..Default::default()
         })
