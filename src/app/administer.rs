@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::AppError;
 use super::process::Process;
-use crate::control::{calendar, sweep};
+use crate::control::{calendar, probe, sweep};
 use crate::edge::admin::{self, Admin, SERVICE_NAMES};
 use crate::edge::grpc::server::serve_admin;
 
@@ -31,6 +31,8 @@ pub(super) fn spawn(
     tasks.spawn(async move { following.stop.run_until_cancelled(follow(&following)).await });
     let stopped = process.stop.clone().cancelled_owned();
     tasks.spawn(sweep::run(Arc::clone(&process.control), SWEEP_EVERY, stopped));
+    let stopped = process.stop.clone().cancelled_owned();
+    tasks.spawn(probe::run(Arc::clone(&process.control), stopped));
     let admin = Admin::new(Arc::clone(&process.control), process.limiter()?, STORE_DEADLINE);
     let routes = admin::routes(Arc::new(admin), process.guard.clone());
     let process = Arc::clone(process);

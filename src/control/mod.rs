@@ -12,6 +12,7 @@
 //! * [`feeds`]: feeds of policies, and the loop that drives them.
 //! * [`registry`]: storage of what operators change at run time.
 //! * [`follower`]: keeps memory as the registry is.
+//! * [`probe`]: finds out early that the registry takes no writes.
 //! * [`calendar`]: keeps the calendar clock of the process as the registry's.
 //! * [`record`]: keys and values of the registry's records.
 //! * `audit`, `report`: log lines.
@@ -22,6 +23,7 @@ pub mod calendar;
 pub mod feeds;
 pub mod follower;
 pub mod layered;
+pub mod probe;
 pub mod record;
 pub mod registry;
 mod report;
@@ -31,7 +33,9 @@ pub mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::audit::Attempt;
 use self::follower::Follower;
+use self::probe::Writable;
 use self::registry::{Change, Registry, RegistryError, Written};
 use self::writer::Writer;
 use crate::limiter::Shared;
@@ -43,12 +47,14 @@ const FOLLOW_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Control<R> {
     follower: Follower<R, Writer>,
+    writable: Writable,
 }
 
 impl<R: Registry> Control<R> {
     /// Puts records of `registry` in force by `writer`; looks for news at least every `poll`.
     pub fn new(registry: Arc<R>, writer: Arc<Writer>, poll: Duration) -> Self {
-        Self { follower: Follower::new(registry, writer, poll) }
+        let writable = Writable::new(Arc::clone(&writer.shared().metrics));
+        Self { follower: Follower::new(registry, writer, poll), writable }
     }
 
     /// The storage of what operators change.
@@ -71,13 +77,32 @@ impl<R: Registry> Control<R> {
         self.writer().shared()
     }
 
+    /// Writes to the registry as [`Self::write`] does, and to the audit log.
+    ///
+    /// # Errors
+    /// When the registry does not write.
+    ///
+    /// # Cancel safety
+    /// Dropped, the change may happen; the audit log says so.
+    pub(crate) async fn audited(
+        &self,
+        attempt: Attempt,
+        changes: Vec<Change>,
+    ) -> Result<Written, RegistryError> {
+        let outcome = self.write(changes).await;
+        attempt.settle(&outcome);
+        outcome
+    }
+
     /// Writes to the registry. The change is in force on this replica when this returns, unless the
     /// follower is cut off from the registry.
     ///
     /// # Errors
     /// When the registry does not write.
     pub async fn write(&self, changes: Vec<Change>) -> Result<Written, RegistryError> {
-        let written = self.registry().write(changes.clone()).await?;
+        let written = self.registry().write(changes.clone()).await;
+        self.writable.note(&written);
+        let written = written?;
         if !self.follower.applied(&written, &changes, FOLLOW_PATIENCE).await {
             let revision = written.mark.revision;
             tracing::warn!(revision, "a change is stored, and not yet in force on this replica");

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `client/...` | [`crate::limits::Client`] |
 //! | `policy/<domain>` | [`StoredPolicy`] |
+//! | `version/<domain>/<revision>`, 16 hexadecimal digits | [`StoredPolicy`]: one that was in force |
 //! | `mode/<domain>`, `mode/` for all | [`StoredMode`] |
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::limits::ClientName;
 
 const POLICY: &[u8] = b"policy/";
 const MODE: &[u8] = b"mode/";
+const VERSION: &[u8] = b"version/";
 
 /// The subject of a record.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,6 +26,13 @@ pub enum Name {
     Client(ClientName),
     /// The policy of a domain.
     Policy(Arc<str>),
+    /// An earlier policy of a domain.
+    Version {
+        /// The domain.
+        domain: Arc<str>,
+        /// The revision that applied it.
+        revision: u64,
+    },
     /// The mode of a domain; empty: of all.
     Mode(Bytes),
 }
@@ -37,8 +46,22 @@ impl Name {
         if let Some(domain) = key.strip_prefix(MODE) {
             return Some(Self::Mode(Bytes::copy_from_slice(domain)));
         }
+        if let Some(version) = key.strip_prefix(VERSION) {
+            let (domain, digits) = version.split_last_chunk::<DIGITS>()?;
+            let domain = std::str::from_utf8(domain.strip_suffix(b"/")?).ok()?.into();
+            let revision = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+            return Some(Self::Version { domain, revision });
+        }
         ClientName::from_record_key(key).map(Self::Client)
     }
+}
+
+/// The digits of a revision in a key.
+const DIGITS: usize = 16;
+
+/// The key of the policy of `domain` that `revision` applied, once it is no longer in force.
+pub fn version_key(domain: &str, revision: u64) -> Bytes {
+    [VERSION, domain.as_bytes(), format!("/{revision:016x}").as_bytes()].concat().into()
 }
 
 /// The key of the policy of `domain`.
@@ -128,6 +151,8 @@ mod tests {
         for (key, name) in [
             (client.record_key(), Name::Client(client.clone())),
             (policy_key("d/e"), Name::Policy("d/e".into())),
+            (version_key("d/e", 7), Name::Version { domain: "d/e".into(), revision: 7 }),
+            (version_key("", u64::MAX), Name::Version { domain: "".into(), revision: u64::MAX }),
             (mode_key(b""), Name::Mode(Bytes::new())),
             (mode_key(b"d\xff"), Name::Mode(Bytes::from_static(b"d\xff"))),
         ] {

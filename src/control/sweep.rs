@@ -8,7 +8,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Control, audit};
+use super::Control;
+use super::audit::{self, Attempt};
 use crate::control::registry::{Change, Expect, Registry, RegistryError};
 use crate::limits::{Client, ClientName};
 
@@ -70,15 +71,13 @@ async fn delete<R: Registry>(
         expect: Expect::Expired,
         value: None,
     };
-    let written = match control.write(expired.iter().map(change).collect()).await {
-        Err(RegistryError::Conflict { .. }) => return Ok(0),
-        outcome => outcome?,
-    };
-    for (client, before) in expired.iter().zip(written.before) {
+    let line = |attempt: Attempt, client: &&Arc<Client>| {
         let title = audit::client_title(control.shared(), &client.name);
-        let before = before.and_then(|r| Client::from_record(&r.value, r.revision).ok());
-        let before = audit::client_state(before.as_ref());
-        audit::changed(audit::TOLLGATE, "expire_client", &title, &before, audit::NOTHING);
+        attempt.and("expire_client", title, audit::NOTHING, audit::client_record)
+    };
+    let attempt = expired.iter().fold(Attempt::by(audit::TOLLGATE), line);
+    match control.audited(attempt, expired.iter().map(change).collect()).await {
+        Err(RegistryError::Conflict { .. }) => Ok(0),
+        outcome => outcome.map(|_| expired.len()),
     }
-    Ok(expired.len())
 }

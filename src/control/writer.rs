@@ -5,8 +5,12 @@
 //! and published one set after the other, on threads that may block; nothing else waits for them.
 //!
 //! * `records`: records of the registry, put in force.
+//! * `modes`: modes that operators set.
+//! * `versions`: versions of policies that the registry keeps.
 
+mod modes;
 mod records;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +19,10 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
-use self::records::{OperatorModes, Queue};
+use self::modes::OperatorModes;
+use self::records::Queue;
+pub use self::versions::Version;
+use self::versions::Versions;
 use super::layered::{Checked, Layered, Origin, Refusal, Replaced, Since, Standing, check_text};
 use super::report::{self, Batch};
 use crate::control::follower;
@@ -39,6 +46,7 @@ pub struct Writer {
     /// Changes of policies by the registry that are not in force yet.
     queue: Mutex<Queue>,
     modes: Mutex<OperatorModes>,
+    versions: Mutex<Versions>,
     /// The records that the next line of the log reports.
     batch: Mutex<Batch>,
 }
@@ -53,6 +61,7 @@ impl Writer {
             publishing: Mutex::default(),
             queue: Mutex::default(),
             modes: Mutex::default(),
+            versions: Mutex::default(),
             batch: Mutex::default(),
         };
         writer.note_reload(true);

@@ -179,6 +179,8 @@ pub struct Metrics {
     pub registry_revision: Gauge,
     /// 1 while the registry can be reached.
     pub registry_up: Gauge,
+    /// 1 while the registry takes writes.
+    pub registry_writable: Gauge,
     /// Clients, including recently expired ones.
     pub clients: Gauge,
     modes: Family<ModeLabels, Gauge>,
@@ -228,6 +230,7 @@ impl Metrics {
             unreadable_records: Counter::default(),
             registry_revision: Gauge::default(),
             registry_up: Gauge::default(),
+            registry_writable: Gauge::default(),
             clients: Gauge::default(),
             modes: Family::default(),
             shown_modes: Mutex::default(),
@@ -385,6 +388,11 @@ impl Metrics {
             "registry_up",
             "1 while the registry of operators' changes is reachable",
             self.registry_up.clone(),
+        );
+        registry.register(
+            "registry_writable",
+            "1 while the registry takes writes, by a probe each minute and by every change",
+            self.registry_writable.clone(),
         );
         registry.register(
             "registry_revision",

@@ -38,7 +38,7 @@ async fn applied_policy_is_in_force_everywhere_until_it_is_deleted() {
     there.follow().await;
     assert!(denied(&there, "orders", "a").await);
     let mut theirs = there.policies.clone();
-    let get = GetPolicyRequest { domain: "orders".to_owned() };
+    let get = GetPolicyRequest { domain: "orders".to_owned(), version: 0 };
     assert_eq!(theirs.get_policy(get.clone()).await.unwrap().into_inner(), applied);
     let list = theirs.list_policies(ListPoliciesRequest {}).await.unwrap().into_inner();
     assert_eq!((list.policies, list.file_domains), (vec![applied], vec!["edge".to_owned()]));

@@ -14,7 +14,7 @@ use crate::support::tollgate::Options;
 use crate::support::tools::has_grpcurl;
 
 /// What each line is about, a part of the answer, and where in it.
-const ANSWERS: [(&str, &str, &str); 12] = [
+const ANSWERS: [(&str, &str, &str); 14] = [
     ("ManageClients", "/clients/0/limits/0/requestsPerUnit", "100"),
     ("ManageClients upsert", "/clients/0/expiresAt", r#""2100-01-01T00:00:00Z""#),
     ("ManageClients get", "/clients/0/entries/0/value", r#""acme""#),
@@ -24,6 +24,8 @@ const ANSWERS: [(&str, &str, &str); 12] = [
     ("ApplyPolicy", "/domain", r#""orders""#),
     ("GetPolicy", "/etag", r#""1""#),
     ("ListPolicies", "/policies/0/domain", r#""orders""#),
+    ("ListPolicyVersions", "/versions/0/version", r#""1""#),
+    ("RollbackPolicy", "/version", r#""2""#),
     ("DeletePolicy", "", "{}"),
     ("SetMode", "/mode", r#""SHADOW""#),
     ("Explain", "/descriptors/0/rule", r#""api_key""#),

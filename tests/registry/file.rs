@@ -183,6 +183,11 @@ async fn place_that_cannot_be_written_fails_writes_alone() {
     assert_eq!(scanned(&registry).await.1, 0);
     let refused = registry.write(vec![put("a", "1")]).await;
     assert!(matches!(refused, Err(RegistryError::Unavailable(_))), "{refused:?}");
+    let probed = registry.probe().await;
+    assert!(matches!(probed, Err(RegistryError::Unavailable(_))), "{probed:?}");
+    // It leaves nothing behind where it may write.
+    open(&directory.path().join("absent/registry.redb")).probe().await.unwrap();
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
 #[tokio::test]

@@ -199,6 +199,10 @@ impl Registry for Held {
         self.inner.now().await
     }
 
+    async fn probe(&self) -> Result<(), RegistryError> {
+        self.inner.probe().await
+    }
+
     async fn news(&self) {
         std::future::pending::<()>().await;
     }

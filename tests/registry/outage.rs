@@ -79,7 +79,7 @@ async fn restarts_lose_no_acknowledged_write() {
                 let name = |half| format!("{writer}/{round}/{half}");
                 match registry.write(vec![put(name(1), ""), put(name(2), "")]).await {
                     Ok(written) => acknowledged.push((name(1), written.mark.revision)),
-                    Err(RegistryError::Unavailable(_)) => {
+                    Err(RegistryError::Unavailable(_) | RegistryError::Unknown(_)) => {
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
                     Err(other) => panic!("{other}"),

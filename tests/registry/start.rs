@@ -48,6 +48,10 @@ impl Registry for Slow {
         unreachable!("nothing expires")
     }
 
+    async fn probe(&self) -> Result<(), RegistryError> {
+        Ok(())
+    }
+
     async fn news(&self) {
         std::future::pending::<()>().await;
     }

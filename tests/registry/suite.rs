@@ -38,6 +38,8 @@ suite! {
     empty_registry_has_revision_zero: 100,
     write_is_all_or_nothing: 100,
     what_is_expected_must_be_there: 100,
+    one_of_two_that_expect_nothing_is_first: 100,
+    probe_changes_nothing: 100,
     clock_of_the_registry_decides_what_has_expired: 100,
     one_of_sixteen_writers_wins_each_race: 1_000,
     revisions_count_up_by_one_and_befores_are_told: 100,
@@ -121,6 +123,25 @@ async fn what_is_expected_must_be_there(registry: Arc<impl Registry>) {
     registry.write(vec![change("a", Expect::Present, Some("3"))]).await.unwrap();
     registry.write(vec![change("a", Expect::Revision(3), None)]).await.unwrap();
     assert_eq!(registry.read(b"a").await.unwrap(), None);
+}
+
+async fn one_of_two_that_expect_nothing_is_first(registry: Arc<impl Registry>) {
+    let first = vec![change("a", Expect::Absent, Some("1"))];
+    assert_eq!(registry.write(first.clone()).await.unwrap().mark.revision, 1);
+    let refused = registry.write(first.clone()).await.unwrap_err();
+    let expected = Expect::Absent;
+    assert_eq!(refused, RegistryError::Conflict { index: 0, expected, found: Some(1) });
+    registry.write(vec![delete("a")]).await.unwrap();
+    assert_eq!(registry.write(first).await.unwrap().mark.revision, 3);
+}
+
+async fn probe_changes_nothing(registry: Arc<impl Registry>) {
+    registry.probe().await.unwrap();
+    assert_eq!(scanned(&*registry).await, (Records::new(), 0));
+    registry.write(vec![put("a", "1")]).await.unwrap();
+    let before = (scanned(&*registry).await, registry.newest().await.unwrap());
+    registry.probe().await.unwrap();
+    assert_eq!((scanned(&*registry).await, registry.newest().await.unwrap()), before);
 }
 
 async fn clock_of_the_registry_decides_what_has_expired(registry: Arc<impl Registry>) {

@@ -41,6 +41,8 @@ mod silence;
 mod snippets;
 mod stale;
 mod turns;
+mod unwritable;
+mod versions;
 
 #[path = "../store/random.rs"]
 mod random;

@@ -76,6 +76,7 @@ impl Registry for MapRegistry {
             let found = there.map(|record| record.revision);
             let holds = match change.expect {
                 Expect::Anything => true,
+                Expect::Absent => found.is_none(),
                 Expect::Present => found.is_some(),
                 Expect::Revision(wanted) => found == Some(wanted),
                 Expect::Expired => {
@@ -130,6 +131,10 @@ impl Registry for MapRegistry {
     async fn now(&self) -> Result<Timestamp, RegistryError> {
         self.check()?;
         Ok(self.clock.now())
+    }
+
+    async fn probe(&self) -> Result<(), RegistryError> {
+        self.check()
     }
 
     async fn news(&self) {

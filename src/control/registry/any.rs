@@ -61,6 +61,13 @@ impl Registry for AnyRegistry {
         }
     }
 
+    async fn probe(&self) -> Result<(), RegistryError> {
+        match self {
+            Self::Redis(registry) => registry.probe().await,
+            Self::Embedded(registry) => registry.probe().await,
+        }
+    }
+
     /// Counts from the call on, not from the first poll.
     fn news(&self) -> impl Future<Output = ()> + Send {
         match self {

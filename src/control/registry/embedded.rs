@@ -36,6 +36,9 @@ const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 /// The number of the newest revision.
 const REVISION: &str = "revision";
 
+/// The number of probes that the file took.
+const PROBES: &str = "probes";
+
 /// The place of a change in the log: its revision, and its index in the write.
 type At = (u64, u64);
 /// A change as the log has it: key and value; no value: nothing is there afterwards.
@@ -166,6 +169,10 @@ impl Registry for EmbeddedRegistry {
         Ok(WallClock.now())
     }
 
+    async fn probe(&self) -> Result<(), RegistryError> {
+        self.access(probe).await
+    }
+
     /// Counts from the call on, not from the first poll.
     fn news(&self) -> impl Future<Output = ()> + Send {
         let mut news = self.news.subscribe();
@@ -184,7 +191,10 @@ fn write(file: &File, kept: u64, tag: u64, changes: &[Change]) -> Outcome {
     let database = match file.existing()? {
         Some(database) => database,
         // A write that fails in an empty registry must not make the file.
-        None => match changes.iter().position(|change| change.expect != Expect::Anything) {
+        None => match changes
+            .iter()
+            .position(|change| !matches!(change.expect, Expect::Anything | Expect::Absent))
+        {
             Some(index) => return Err(conflict(changes, index, None)),
             None => file.make()?,
         },
@@ -194,14 +204,36 @@ fn write(file: &File, kept: u64, tag: u64, changes: &[Change]) -> Outcome {
         // Opening after a kill does not walk through the whole file.
         transaction.set_quick_repair(true);
         let outcome = change(&transaction, kept, tag, changes)?;
-        if outcome.is_ok() {
-            transaction.commit()?;
-        } else {
+        if outcome.is_err() {
             transaction.abort()?;
+            return Ok(outcome);
         }
-        Ok(outcome)
+        match transaction.commit() {
+            Ok(()) => Ok(outcome),
+            // Only its last step makes a commit last, and none tells which step failed.
+            Err(error) => Ok(Err(match file.failed(error.into()) {
+                RegistryError::Unavailable(reason) => RegistryError::Unknown(reason),
+                other => other,
+            })),
+        }
     };
     attempt().map_err(|error| file.failed(error))?
+}
+
+/// Writes to the database, or where there is none, beside it.
+fn probe(file: &File) -> Result<(), RegistryError> {
+    let Some(database) = file.existing()? else { return file.probe_directory() };
+    let attempt = || -> Result<(), redb::Error> {
+        let mut transaction = database.begin_write()?;
+        transaction.set_quick_repair(true);
+        {
+            let mut numbers = transaction.open_table(NUMBERS)?;
+            let probes = numbers.get(PROBES)?.map_or(0, |probes| probes.value());
+            numbers.insert(PROBES, probes.wrapping_add(1))?;
+        }
+        Ok(transaction.commit()?)
+    };
+    attempt().map_err(|error| file.failed(error))
 }
 
 fn change(
@@ -217,6 +249,7 @@ fn change(
         let found = there.as_ref().map(|there| there.revision);
         let as_expected = match change.expect {
             Expect::Anything => true,
+            Expect::Absent => there.is_none(),
             Expect::Present => found.is_some(),
             Expect::Revision(revision) => found == Some(revision),
             Expect::Expired => {

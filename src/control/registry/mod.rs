@@ -47,6 +47,8 @@ pub struct Change {
 pub enum Expect {
     /// Whatever.
     Anything,
+    /// No record.
+    Absent,
     /// A record.
     Present,
     /// The record of this revision.
@@ -117,9 +119,12 @@ pub enum RegistryError {
         /// The revision of the record that is there, if one is.
         found: Option<u64>,
     },
-    /// It cannot be reached, or answers too late. A write may have happened.
+    /// It cannot be reached, refuses, or does not answer a question. Nothing was written.
     #[error("the registry cannot be reached: {0}")]
     Unavailable(String),
+    /// A write was sent, and its answer did not come: it may have happened, or may happen yet.
+    #[error("the registry did not answer, and the change may have happened: {0}")]
+    Unknown(String),
     /// Its contents cannot be read.
     #[error("the registry holds what cannot be read: {0}")]
     Corrupt(String),
@@ -162,6 +167,9 @@ pub trait Registry: Send + Sync + 'static {
     /// The clock of the registry, the same for all that use it: what has expired is judged by it
     /// alone.
     fn now(&self) -> impl Future<Output = Result<Timestamp, RegistryError>> + Send;
+
+    /// Checks that the registry takes writes, by one that changes no record and makes no revision.
+    fn probe(&self) -> impl Future<Output = Result<(), RegistryError>> + Send;
 
     /// Resolves when there may be something new. It may be late or never, so the caller polls, too.
     ///

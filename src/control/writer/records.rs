@@ -1,27 +1,20 @@
-//! Records of the registry, put in force: clients and modes at once, policies by a queue.
+//! Records of the registry, put in force: clients and modes at once, policies by a queue, old
+//! versions of policies for lists.
 //!
 //! A record that cannot be read is skipped with a log line and a metric: it does not keep others from
 //! being in force.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Writer;
 use crate::control::layered::{DomainChanges, NewText, Since};
-use crate::control::record::{self, Name, StoredMode, StoredPolicy};
+use crate::control::record::{self, Name, StoredPolicy};
 use crate::control::registry::{Record, Update};
-use crate::limiter::mode::{Mode, ModeLayer};
 use crate::limits::{Client, ClientName};
-use crate::settings::Word as _;
 use crate::telemetry::escape::escape;
-
-/// Modes by domain; the empty domain stands for all.
-pub(super) type OperatorModes = HashMap<Bytes, Mode>;
-
-/// The word for the mode of an operator that was taken back.
-const BY_SETTINGS: &str = "by settings";
 
 /// Changes of policies by the registry, in their order.
 #[derive(Debug, Default)]
@@ -62,6 +55,9 @@ impl Writer {
             match Name::from_key(&key) {
                 Some(Name::Client(name)) => self.apply_client(&name, record),
                 Some(Name::Policy(domain)) => self.apply_policy(domain, record),
+                Some(Name::Version { domain, revision }) => {
+                    self.apply_version(domain, revision, record.as_ref());
+                }
                 Some(Name::Mode(domain)) => modes_changed |= self.apply_mode(domain, record),
                 None => self.unreadable(&key, "its key means nothing"),
             }
@@ -109,44 +105,6 @@ impl Writer {
         self.queue.lock().push(domain, text);
     }
 
-    /// Returns whether modes have changed.
-    fn apply_mode(&self, domain: Bytes, record: Option<Record>) -> bool {
-        let Some(record) = record else {
-            self.note_mode(&domain, BY_SETTINGS);
-            return self.modes.lock().remove(&domain).is_some();
-        };
-        match StoredMode::read(&record.value) {
-            Ok(stored) => {
-                self.note_mode(&domain, stored.mode.word());
-                self.modes.lock().insert(domain, stored.mode);
-                true
-            }
-            Err(error) => {
-                self.unreadable(&record::mode_key(&domain), &error.to_string());
-                false
-            }
-        }
-    }
-
-    fn note_mode(&self, domain: &[u8], mode: &'static str) {
-        let domain = if domain.is_empty() { "all".to_owned() } else { escape(domain).to_string() };
-        self.batch.lock().modes.insert(domain, mode);
-    }
-
-    fn publish_modes(&self) {
-        let modes = self.modes.lock();
-        let mut layer = ModeLayer::default();
-        for (domain, mode) in modes.iter() {
-            if domain.is_empty() {
-                layer.global = Some(*mode);
-            } else {
-                layer.domains.insert(domain.clone(), *mode);
-            }
-        }
-        // Under the lock, so that of two changes the later one is in force.
-        self.shared.modes.set_operator(&layer);
-    }
-
     pub(super) fn retain_records(&self, keep: &dyn Fn(&[u8]) -> bool) {
         let before = self.directory.len();
         self.directory.retain(|name| keep(&name.record_key()));
@@ -155,17 +113,15 @@ impl Writer {
         for domain in domains.into_iter().filter(|domain| !keep(&record::policy_key(domain))) {
             self.queue_policy(domain, None);
         }
-        let modes: Vec<Bytes> = self.modes.lock().keys().cloned().collect();
-        let mut changed = false;
-        for domain in modes.into_iter().filter(|domain| !keep(&record::mode_key(domain))) {
-            changed |= self.apply_mode(domain, None);
-        }
-        if changed {
+        self.retain_versions(keep);
+        let modes: Vec<Bytes> = self.modes.lock().stored.keys().cloned().collect();
+        let gone = modes.into_iter().filter(|domain| !keep(&record::mode_key(domain)));
+        if gone.fold(false, |changed, domain| self.apply_mode(domain, None) || changed) {
             self.publish_modes();
         }
     }
 
-    fn unreadable(&self, key: &[u8], reason: &str) {
+    pub(super) fn unreadable(&self, key: &[u8], reason: &str) {
         self.shared.metrics.unreadable_records.inc();
         let key = escape(key);
         tracing::error!(%key, reason, "a record of the registry is skipped");

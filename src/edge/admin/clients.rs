@@ -17,7 +17,7 @@ use super::convert;
 use super::service::{Admin, corrupt, failed};
 use super::validate::Validator;
 use super::violations::{Violations, violation};
-use crate::control::audit;
+use crate::control::audit::{self, Attempt};
 use crate::control::registry::{Change, Expect, Record, Registry, RegistryError};
 use crate::edge::pb::tollgate::v1 as pb;
 use crate::edge::pb::tollgate::v1::client_service_server::ClientService;
@@ -95,17 +95,26 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
                 }
             }
         } else if !changes.is_empty() {
-            let written = self.admin.write(changes).await.map_err(|error| match error {
-                RegistryError::Conflict { index, found, .. } => {
-                    stale(found, &etag_of(changed.get(index).copied().unwrap_or(index)))
-                }
-                error => failed(&error),
-            })?;
+            let attempt = changed.iter().filter_map(|&i| clients.get(i)).fold(
+                Attempt::by(&self.who),
+                |attempt, client| {
+                    let title = audit::client_title(self.admin.shared(), &client.name);
+                    let after = audit::client_state(Some(client));
+                    attempt.and("upsert_client", title, after, audit::client_record)
+                },
+            );
+            let written =
+                self.admin.write(attempt, changes).await.map_err(|error| match error {
+                    RegistryError::Conflict { index, found, .. } => {
+                        stale(found, &etag_of(changed.get(index).copied().unwrap_or(index)))
+                    }
+                    error => failed(&error),
+                })?;
             revision = written.mark.revision;
-            for (&i, before) in changed.iter().zip(&written.before) {
-                let Some(client) = clients.get_mut(i) else { continue };
-                client.revision = revision;
-                self.audit("upsert_client", &client.name, before.as_ref(), Some(client));
+            for &i in &changed {
+                if let Some(client) = clients.get_mut(i) {
+                    client.revision = revision;
+                }
             }
         }
         Ok(ManageClientsResponse {
@@ -200,23 +209,6 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
             revision: Some(self.admin.revision()),
             ..Default::default()
         }
-    }
-
-    fn audit(
-        &self,
-        action: &str,
-        name: &ClientName,
-        before: Option<&Record>,
-        after: Option<&Client>,
-    ) {
-        let before = before.map(|record| Client::from_record(&record.value, record.revision));
-        let before = match &before {
-            None => audit::client_state(None),
-            Some(Ok(client)) => audit::client_state(Some(client)),
-            Some(Err(error)) => error.to_string(),
-        };
-        let title = audit::client_title(self.admin.shared(), name);
-        audit::changed(&self.who, action, &title, &before, &audit::client_state(after));
     }
 
     /// What works but is probably not meant.

@@ -21,6 +21,7 @@ mod service;
 mod settings;
 mod tokens;
 mod validate;
+mod versions;
 mod violations;
 
 use std::sync::Arc;

@@ -4,20 +4,15 @@ use tonic::Status;
 
 use super::auth::Who;
 use super::convert;
-use super::service::{Admin, corrupt, failed};
+use super::service::{Admin, corrupt};
 use super::violations::Violations;
-use crate::control::audit;
+use crate::control::audit::{self, Attempt};
 use crate::control::record::{StoredMode, mode_key};
 use crate::control::registry::{Change, Expect, Registry};
 use crate::edge::pb::tollgate::v1 as pb;
 use crate::edge::pb::tollgate::v1::list_modes_response::{DomainMode, Source};
 use crate::limiter::mode::{InForce, ModeSource};
-use crate::settings::Word;
 use crate::store::LimitStore;
-use crate::telemetry::escape::escape;
-
-/// What is written for a domain without a mode of its own, by RPC.
-const BY_SETTINGS: &str = "by settings";
 
 /// Sets a mode, or forgets what was set.
 pub(super) async fn set<R: Registry, S: LimitStore>(
@@ -44,17 +39,25 @@ pub(super) async fn set<R: Registry, S: LimitStore>(
     };
     let domain = request.domain.as_bytes();
     let change = Change { key: mode_key(domain), expect: Expect::Anything, value };
-    let written = admin.write(vec![change]).await.map_err(|error| failed(&error))?;
-    let before = written.before.first().and_then(Option::as_ref);
-    let before = before.and_then(|record| StoredMode::read(&record.value).ok());
-    let name = |stored: Option<StoredMode>| stored.map_or(BY_SETTINGS, |stored| stored.mode.word());
-    let what = if domain.is_empty() { "all".to_owned() } else { escape(domain).to_string() };
-    audit::changed(who, "set_mode", &what, name(before), name(stored));
+    let (what, after) = (audit::mode_title(domain), audit::mode_state(stored));
+    let attempt = Attempt::by(who).and("set_mode", &what, after, audit::mode_record);
+    // First in memory: in an emergency a registry that does not answer must not delay it.
+    let before = admin.control.writer().set_mode(domain, stored, admin.now());
+    let mut warnings = Vec::new();
+    if let Err(error) = admin.write(attempt, vec![change]).await {
+        let before = audit::mode_state(before);
+        audit::changed_in_memory(who, "set_mode", &what, before, after);
+        warnings.push(format!(
+            "in force on this replica alone: {error}. It is stored when the registry takes writes \
+             again, and lost by a restart before that. Call every replica"
+        ));
+    }
     let shared = admin.shared();
     let in_force = if domain.is_empty() { shared.modes.global() } else { shared.modes.of(domain) };
     Ok(pb::SetModeResponse {
         mode: convert::mode(in_force).into(),
         domain_known: Some(domain.is_empty() || shared.knows(domain)),
+        warnings,
     })
 }
 

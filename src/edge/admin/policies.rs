@@ -6,20 +6,19 @@ use tonic::{Request, Response, Status};
 
 use super::auth::Who;
 use super::clients::stale;
-use super::service::{Admin, corrupt, failed};
+use super::service::Admin;
 use super::validate::Validator;
+use super::versions::Kept;
 use super::violations::{Violations, violation};
 use super::{convert, explain, mode};
-use crate::control::audit;
 use crate::control::layered::{Checked, Offer, Origin};
 use crate::control::record::{StoredPolicy, policy_key};
-use crate::control::registry::{Change, Expect, Record, Registry, RegistryError};
+use crate::control::registry::{Expect, Registry};
 use crate::edge::pb::tollgate::v1 as pb;
 use crate::edge::pb::tollgate::v1::policy_service_server::PolicyService;
 use crate::limiter::key::OPEN_SECRETS;
 use crate::policy::{Faults, Warning};
 use crate::store::LimitStore;
-use crate::telemetry::escape::escape;
 
 /// The name of the text in faults: the field that it came in.
 const FIELD: &str = "yaml";
@@ -38,19 +37,23 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         request: Request<pb::ApplyPolicyRequest>,
     ) -> Result<Response<pb::Policy>, Status> {
         let who = Who::of(&request);
-        Ok(Response::new(self.apply(&who, request.into_inner()).await?))
+        Ok(Response::new(self.apply(&who, "apply_policy", request.into_inner()).await?))
     }
 
     async fn get_policy(
         &self,
         request: Request<pb::GetPolicyRequest>,
     ) -> Result<Response<pb::Policy>, Status> {
-        let (domain, _) = self.named(&request.get_ref().domain, "")?;
-        let found = self.0.read(&policy_key(&domain)).await?.ok_or_else(missing)?;
-        let stored = StoredPolicy::read(&found.value).map_err(|error| corrupt(&error))?;
+        let pb::GetPolicyRequest { domain, version } = request.into_inner();
+        let (domain, _) = self.named(&domain, "")?;
+        let Kept { stored, version, current } = self.kept(&domain, version).await?;
         let checked = self.check(&format!("rpc:{domain}"), &stored.yaml).await?;
         let outcome = checked.map(|checked| checked.warnings);
-        Ok(Response::new(self.policy(&domain, stored, found.revision, &outcome)))
+        let mut policy = self.policy(&domain, stored, version, &outcome);
+        if !current {
+            policy.etag.clear();
+        }
+        Ok(Response::new(policy))
     }
 
     async fn list_policies(
@@ -71,6 +74,30 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         }))
     }
 
+    async fn list_policy_versions(
+        &self,
+        request: Request<pb::ListPolicyVersionsRequest>,
+    ) -> Result<Response<pb::ListPolicyVersionsResponse>, Status> {
+        let (domain, _) = self.named(&request.get_ref().domain, "")?;
+        Ok(Response::new(self.versions(&domain).await?))
+    }
+
+    async fn rollback_policy(
+        &self,
+        request: Request<pb::RollbackPolicyRequest>,
+    ) -> Result<Response<pb::Policy>, Status> {
+        let who = Who::of(&request);
+        let request = request.into_inner();
+        let (domain, _) = self.named(&request.domain, &request.etag)?;
+        if request.version == 0 {
+            return Err(violation("version", "is required: one that ListPolicyVersions lists"));
+        }
+        let yaml = self.kept(&domain, request.version).await?.stored.yaml;
+        let (etag, validate_only) = (request.etag, request.validate_only);
+        let request = pb::ApplyPolicyRequest { yaml, etag, validate_only };
+        Ok(Response::new(self.apply(&who, "rollback_policy", request).await?))
+    }
+
     async fn delete_policy(
         &self,
         request: Request<pb::DeletePolicyRequest>,
@@ -79,13 +106,7 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         let pb::DeletePolicyRequest { domain, etag } = request.into_inner();
         let (domain, expect) = self.named(&domain, &etag)?;
         let expect = if expect == Expect::Anything { Expect::Present } else { expect };
-        let change = Change { key: policy_key(&domain), expect, value: None };
-        let written = self.0.write(vec![change]).await.map_err(|error| match error {
-            RegistryError::Conflict { found: None, .. } => missing(),
-            RegistryError::Conflict { found, .. } => stale(found, "etag"),
-            error => failed(&error),
-        })?;
-        log(&who, "delete_policy", &domain, written.before.first(), None);
+        self.store(&who, "delete_policy", &domain, None, expect).await?;
         Ok(Response::new(pb::DeletePolicyResponse {}))
     }
 
@@ -116,6 +137,7 @@ impl<R: Registry, S: LimitStore> Policies<R, S> {
     async fn apply(
         &self,
         who: &Who,
+        action: &'static str,
         request: pb::ApplyPolicyRequest,
     ) -> Result<pb::Policy, Status> {
         if request.yaml.is_empty() {
@@ -147,21 +169,19 @@ impl<R: Registry, S: LimitStore> Policies<R, S> {
             }
             return Ok(warned(self.policy(&domain, stored, 0, &outcome), open_secrets));
         }
-        let value = Some(stored.write().map_err(|error| corrupt(&error))?);
-        let written = self.0.write(vec![Change { key, expect, value }]).await;
-        let written = written.map_err(|error| match error {
-            RegistryError::Conflict { found, .. } => stale(found, "etag"),
-            error => failed(&error),
-        })?;
-        log(who, "apply_policy", &domain, written.before.first(), Some(&stored));
+        let revision = self.store(who, action, &domain, Some(&stored), expect).await?;
         if open_secrets {
             tracing::warn!(%domain, "{OPEN_SECRETS}");
         }
-        Ok(warned(self.policy(&domain, stored, written.mark.revision, &outcome), open_secrets))
+        Ok(warned(self.policy(&domain, stored, revision, &outcome), open_secrets))
     }
 
     /// Checks one text by itself, on a thread that may block.
-    async fn check(&self, name: &str, yaml: &str) -> Result<Result<Checked, Faults>, Status> {
+    pub(super) async fn check(
+        &self,
+        name: &str,
+        yaml: &str,
+    ) -> Result<Result<Checked, Faults>, Status> {
         let checked = self.0.control.writer().check(name.to_owned(), yaml.to_owned()).await;
         checked.map_err(|error| {
             tracing::error!(%error, "the check of a policy failed");
@@ -202,6 +222,7 @@ impl<R: Registry, S: LimitStore> Policies<R, S> {
             ),
             warnings: warnings.iter().map(ToString::to_string).collect(),
             faults: faults.iter().map(ToString::to_string).collect(),
+            version: revision,
         }
     }
 }
@@ -230,20 +251,6 @@ fn warned(mut policy: pb::Policy, open_secrets: bool) -> pb::Policy {
     policy
 }
 
-fn missing() -> Status {
+pub(super) fn missing() -> Status {
     Status::not_found("domain: no RPC applied a policy of this domain")
-}
-
-fn log(
-    who: &Who,
-    action: &str,
-    domain: &str,
-    before: Option<&Option<Record>>,
-    after: Option<&StoredPolicy>,
-) {
-    let before = before.and_then(Option::as_ref);
-    let before = before.and_then(|record| StoredPolicy::read(&record.value).ok());
-    let title = escape(domain.as_bytes()).to_string();
-    let (before, after) = (audit::policy_state(before.as_ref()), audit::policy_state(after));
-    audit::changed(who, action, &title, &before, &after);
 }

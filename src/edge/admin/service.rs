@@ -9,6 +9,7 @@ use tonic::Status;
 
 use super::convert;
 use crate::control::Control;
+use crate::control::audit::Attempt;
 use crate::control::follower::Freshness;
 use crate::control::layered::Layered;
 use crate::control::registry::{Change, Record, Registry, RegistryError, Written};
@@ -92,9 +93,13 @@ impl<R: Registry, S: LimitStore> Admin<R, S> {
         }
     }
 
-    /// Writes, and puts in force what was written.
-    pub(super) async fn write(&self, changes: Vec<Change>) -> Result<Written, RegistryError> {
-        self.control.write(changes).await
+    /// Writes, and puts in force what was written. `attempt` has a line for each of the first changes.
+    pub(super) async fn write(
+        &self,
+        attempt: Attempt,
+        changes: Vec<Change>,
+    ) -> Result<Written, RegistryError> {
+        self.control.audited(attempt, changes).await
     }
 }
 
@@ -102,7 +107,7 @@ impl<R: Registry, S: LimitStore> Admin<R, S> {
 pub(super) fn failed(error: &RegistryError) -> Status {
     match error {
         RegistryError::Conflict { .. } => Status::aborted(error.to_string()),
-        RegistryError::Unavailable(_) => {
+        RegistryError::Unavailable(_) | RegistryError::Unknown(_) => {
             tracing::warn!(%error, "an administrative call failed");
             Status::unavailable(error.to_string())
         }

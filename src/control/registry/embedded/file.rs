@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::hash::{BuildHasher as _, RandomState};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +22,9 @@ const CACHE_BYTES: usize = 16 << 20;
 
 /// The shortest and the longest wait before a damaged file is opened again: that may read all of it.
 const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_mins(1)];
+
+/// About the size of an empty registry.
+const PROBE_BYTES: usize = 1 << 16;
 
 /// The next step for the operator of a damaged file.
 const REMEDY: &str = "restore it from a backup, or move it away to begin without what operators \
@@ -126,6 +129,21 @@ impl File {
         Ok(Arc::clone(database.insert(Arc::new(made.map_err(|error| self.fault(error))?))))
     }
 
+    /// Checks that a file can be made where the registry will be. Leaves nothing behind.
+    pub(super) fn probe_directory(&self) -> Result<(), RegistryError> {
+        let missing = |path: &&Path| fs::symlink_metadata(path).is_err();
+        let place = self.path.ancestors().skip(1).filter(|path| *path != Path::new(""));
+        let place = place.skip_while(missing).next().unwrap_or(Path::new("."));
+        let probe = place.join(format!(".tollgate-{:016x}", RandomState::new().hash_one(0)));
+        let made = OpenOptions::new().write(true).create_new(true).open(&probe);
+        let written = made.and_then(|mut file| {
+            file.write_all(&[0; PROBE_BYTES])?;
+            file.sync_all()
+        });
+        drop(fs::remove_file(&probe));
+        written.map_err(|error| self.fault(error.into()))
+    }
+
     /// The error of a failed access. After a fault of the disk the database refuses everything until it is
     /// opened again, which the next access does.
     pub(super) fn failed(&self, error: redb::Error) -> RegistryError {
@@ -151,7 +169,7 @@ impl File {
                 RegistryError::Unavailable(reason) => {
                     RegistryError::Unavailable(format!("{path}: {reason}"))
                 }
-                conflict @ RegistryError::Conflict { .. } => conflict,
+                other => other,
             },
         }
     }

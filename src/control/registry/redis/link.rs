@@ -37,6 +37,30 @@ struct Open {
     since: Instant,
 }
 
+/// The way in which a command failed.
+enum Lost {
+    /// The server refused it.
+    Refused(RegistryError),
+    /// It was sent, and no answer came.
+    Unanswered(String),
+}
+
+impl Lost {
+    fn of_query(self) -> RegistryError {
+        match self {
+            Self::Refused(error) => error,
+            Self::Unanswered(reason) => RegistryError::Unavailable(reason),
+        }
+    }
+
+    fn of_write(self) -> RegistryError {
+        match self {
+            Self::Refused(error) => error,
+            Self::Unanswered(reason) => RegistryError::Unknown(reason),
+        }
+    }
+}
+
 impl Drop for Open {
     fn drop(&mut self) {
         self.driver.abort();
@@ -58,33 +82,38 @@ impl Link {
 
     pub(super) async fn query(&self, command: &Cmd) -> Result<Value, RegistryError> {
         let (mut connection, since) = self.connection().await?;
-        self.answer(command.query_async(&mut connection), since).await
+        let answer = command.query_async(&mut connection);
+        self.answer(answer, since).await.map_err(Lost::of_query)
     }
 
     pub(super) async fn invoke(&self, call: &ScriptInvocation<'_>) -> Result<Value, RegistryError> {
         let (mut connection, since) = self.connection().await?;
-        self.answer(call.invoke_async(&mut connection), since).await
+        self.answer(call.invoke_async(&mut connection), since).await.map_err(Lost::of_write)
     }
 
     async fn answer(
         &self,
         answer: impl Future<Output = Result<Value, RedisError>>,
         since: Instant,
-    ) -> Result<Value, RegistryError> {
-        let reason = match tokio::time::timeout(self.patience, answer).await {
+    ) -> Result<Value, Lost> {
+        let lost = match tokio::time::timeout(self.patience, answer).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) if error.code() == Some("WRONGTYPE") => {
-                return Err(RegistryError::Corrupt(error.to_string()));
+                return Err(Lost::Refused(RegistryError::Corrupt(error.to_string())));
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {:?}", self.patience),
+            // An error of the server, such as READONLY or OOM.
+            Ok(Err(error)) if error.code().is_some() => {
+                Lost::Refused(RegistryError::Unavailable(error.to_string()))
+            }
+            Ok(Err(error)) => Lost::Unanswered(error.to_string()),
+            Err(_) => Lost::Unanswered(format!("no answer within {:?}", self.patience)),
         };
         // Also when the server refused: it may have become a replica, and its name lead elsewhere now.
         let mut attempts = self.attempts.lock().await;
         if attempts.open.as_ref().is_some_and(|open| open.since == since) {
             attempts.open = None;
         }
-        Err(RegistryError::Unavailable(reason))
+        Err(lost)
     }
 
     async fn connection(&self) -> Result<(MultiplexedConnection, Instant), RegistryError> {

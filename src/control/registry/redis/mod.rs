@@ -169,6 +169,10 @@ impl Registry for RedisRegistry {
         wire::time(self.link.query(&redis::cmd("TIME")).await?)
     }
 
+    async fn probe(&self) -> Result<(), RegistryError> {
+        self.link.invoke(&self.writer.probe(&self.names)).await.map(|_| ())
+    }
+
     /// Counts from the call on, not from the first poll.
     fn news(&self) -> impl Future<Output = ()> + Send {
         let mut news = self.news.clone();

@@ -11,6 +11,9 @@ use crate::control::registry::{Change, Expect, Mark, Record, RegistryError, Upda
 use crate::domain::Timestamp;
 
 const SCRIPT: &str = include_str!("write.lua");
+/// Writes, and leaves nothing behind.
+const PROBE: &str = "redis.call('HSET', KEYS[1], 'probe', 1) \
+                     return redis.call('HDEL', KEYS[1], 'probe')";
 /// The first byte of a record.
 const VERSION: u8 = 1;
 /// The bytes of a record before its value.
@@ -25,12 +28,18 @@ pub(super) struct Names {
     log: String,
     /// The channel of notices.
     pub(super) news: String,
+    probe: String,
 }
 
 impl Names {
     pub(super) fn new(prefix: &str) -> Self {
         let name = |part| format!("{prefix}{{registry}}:{part}");
-        Self { records: name("records"), log: name("log"), news: name("news") }
+        Self {
+            records: name("records"),
+            log: name("log"),
+            news: name("news"),
+            probe: name("probe"),
+        }
     }
 
     /// The key of the log.
@@ -66,13 +75,22 @@ impl Names {
     }
 }
 
-/// The script and its arguments.
+/// The scripts and their arguments.
 #[derive(Debug)]
-pub(super) struct Writer(Script);
+pub(super) struct Writer {
+    write: Script,
+    probe: Script,
+}
 
 impl Writer {
     pub(super) fn new() -> Self {
-        Self(Script::new(SCRIPT))
+        Self { write: Script::new(SCRIPT), probe: Script::new(PROBE) }
+    }
+
+    pub(super) fn probe(&self, names: &Names) -> ScriptInvocation<'_> {
+        let mut call = self.probe.prepare_invoke();
+        call.key(&names.probe);
+        call
     }
 
     pub(super) fn call(
@@ -82,7 +100,7 @@ impl Writer {
         tag: u64,
         changes: &[Change],
     ) -> ScriptInvocation<'_> {
-        let mut call = self.0.prepare_invoke();
+        let mut call = self.write.prepare_invoke();
         call.key(&names.records).key(&names.log);
         // One more than readers get: they find their place by the change that they know.
         call.arg(log_changes.saturating_add(1)).arg(tag.to_le_bytes().as_slice()).arg(&names.news);
@@ -90,6 +108,7 @@ impl Writer {
             call.arg(change.key.as_ref());
             match change.expect {
                 Expect::Anything => call.arg(""),
+                Expect::Absent => call.arg("-"),
                 Expect::Present => call.arg("+"),
                 Expect::Revision(revision) => call.arg(revision),
                 Expect::Expired => call.arg("!"),

@@ -10,7 +10,7 @@
 -- ARGV[3]   channel of notices; a notice is the revision, decimal
 -- then three for each change, at least one change, distinct keys
 --   key
---   expect  '' anything, '+' a record, '!' a record that has expired, or the revision of the record,
+--   expect  '' anything, '-' no record, '+' a record, '!' a record that has expired, or the revision of the record,
 --           decimal
 --   value   '=' and the value, or '-': nothing
 --
@@ -67,7 +67,7 @@ end
 -- Whether the record, of revision found or nil, is the one that a change expects.
 local function is_expected(expect, found, record)
   if not found then
-    return false
+    return expect == '-' and not record
   elseif expect == '!' then
     return has_expired(record)
   end

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tonic::Status;
 
 use super::{Act, MOST, missing, stale};
+use crate::control::audit::{self, Attempt};
 use crate::control::registry::{Change, Expect, Record, Registry, RegistryError};
 use crate::edge::admin::convert;
 use crate::edge::admin::service::failed;
@@ -34,16 +35,17 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
         };
         let changes = doomed.iter().map(change).collect();
         let at = |index: usize| doomed.get(index).map_or("delete", |doomed| &doomed.at);
-        let written = self.admin.write(changes).await.map_err(|error| match error {
+        let attempt = doomed.iter().fold(Attempt::by(&self.who), |attempt, doomed| {
+            let title = audit::client_title(self.admin.shared(), &doomed.name);
+            attempt.and("delete_client", title, audit::NOTHING, audit::client_record)
+        });
+        let written = self.admin.write(attempt, changes).await.map_err(|error| match error {
             RegistryError::Conflict { index, found: None, .. } => missing(at(index)),
             RegistryError::Conflict { index, found, .. } => {
                 stale(found, &format!("{}.etag", at(index)))
             }
             error => failed(&error),
         })?;
-        for (Doomed { name, .. }, before) in doomed.iter().zip(&written.before) {
-            self.audit("delete_client", name, before.as_ref(), None);
-        }
         // A record that cannot be read is deleted like any other.
         let read = |record: Record| Client::from_record(&record.value, record.revision).ok();
         let mut clients: Vec<Client> =

@@ -1,0 +1,115 @@
+//! Finds out that the registry takes no writes before an operator needs it: a full disk or a Redis
+//! without memory answers every read.
+//!
+//! A probe at the start and each minute, and every write of an operator, say how it is. Modes that
+//! were set meanwhile are stored when it takes writes again.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::Control;
+use super::audit::{self, Attempt};
+use super::record::{StoredMode, mode_key};
+use super::registry::{Change, Expect, Registry, RegistryError};
+use crate::telemetry::metrics::Metrics;
+
+/// The interval between two probes.
+const PROBE_EVERY: Duration = Duration::from_mins(1);
+
+/// The shortest, while the registry takes no writes or modes wait to be stored.
+const PROBE_AGAIN: Duration = Duration::from_secs(2);
+
+/// The last word on writes to the registry.
+#[derive(Debug)]
+pub(super) struct Writable {
+    metrics: Arc<Metrics>,
+    /// None: not known yet.
+    last: Mutex<Option<bool>>,
+    /// A write failed.
+    failed: Notify,
+}
+
+impl Writable {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, last: Mutex::default(), failed: Notify::new() }
+    }
+
+    /// Notes the outcome of a write, and reports a change.
+    pub(super) fn note<T>(&self, outcome: &Result<T, RegistryError>) {
+        let reason = match outcome {
+            Ok(_) => None,
+            // Not the registry but a record refused.
+            Err(RegistryError::Conflict { .. }) => return,
+            Err(reason) => Some(reason),
+        };
+        let mut last = self.last.lock();
+        let before = last.replace(reason.is_none());
+        self.metrics.registry_writable.set(reason.is_none().into());
+        if reason.is_some() {
+            self.failed.notify_one();
+        }
+        match reason {
+            // The follower reports it, with the next step.
+            Some(RegistryError::Corrupt(_)) => {}
+            Some(reason) if before != Some(false) => tracing::warn!(
+                %reason,
+                "what operators change cannot be stored; make room, make data_dir writable, or \
+                 bring Redis back. Until then changes are refused, and SetMode works in memory"
+            ),
+            None if before == Some(false) => {
+                tracing::info!("what operators change can be stored again");
+            }
+            _ => {}
+        }
+    }
+
+    fn holds(&self) -> bool {
+        *self.last.lock() == Some(true)
+    }
+}
+
+/// Probes until `stop`.
+pub async fn run<R: Registry>(control: Arc<Control<R>>, stop: impl Future<Output = ()>) {
+    let probe = async {
+        loop {
+            control.writable.note(&control.registry().probe().await);
+            if control.writable.holds() {
+                store_modes(&control).await;
+            }
+            if control.writer().unsaved_modes().is_empty() && control.writable.holds() {
+                // A write that fails meanwhile ends the wait.
+                drop(tokio::time::timeout(PROBE_EVERY, control.writable.failed.notified()).await);
+            }
+            tokio::time::sleep(PROBE_AGAIN).await;
+        }
+    };
+    tokio::select! {
+        () = stop => {}
+        () = probe => {}
+    }
+}
+
+/// Stores the modes that were set while the registry took no writes.
+async fn store_modes<R: Registry>(control: &Control<R>) {
+    for (domain, stored) in control.writer().unsaved_modes() {
+        let value = match stored.map(|stored| StoredMode::write(&stored)).transpose() {
+            Ok(value) => value,
+            Err(error) => {
+                tracing::error!(%error, "a mode is not stored");
+                continue;
+            }
+        };
+        let (what, after) = (audit::mode_title(&domain), audit::mode_state(stored));
+        let attempt =
+            Attempt::by(audit::TOLLGATE).and("store_mode", what, after, audit::mode_record);
+        let change = Change { key: mode_key(&domain), expect: Expect::Anything, value };
+        if let Err(error) = control.audited(attempt, vec![change]).await {
+            tracing::warn!(%error, "a mode that was set in memory is not stored yet");
+            return;
+        }
+    }
+}
