@@ -3,34 +3,17 @@
 //! Of two feeds with a policy of the same domain the one of higher precedence is in force; the other
 //! one is shadowed and waits. Nothing here publishes or keeps time.
 //!
-//! * `outcome`: the outcomes of changes.
+//! * `origin`: the feeds and their precedence; `outcome`: the outcomes of changes.
 
+mod origin;
 mod outcome;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use self::origin::Origin;
 pub use self::outcome::{Difference, Refusal, Replaced, Standing};
 use crate::policy::{Compiled, Fault, Faults, Files, Options, PolicySet, Source, Warning, compile};
-
-/// The feeds of policies, by precedence: the first one that has a policy of a domain wins.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Origin {
-    /// Policy files.
-    Files,
-    /// Policies that operators applied at run time.
-    Registry,
-}
-
-impl Origin {
-    /// The word in logs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Files => "files",
-            Self::Registry => "registry",
-        }
-    }
-}
 
 /// The point from which on a feed has had a policy as it is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -23,7 +23,6 @@ pub use self::by_label::RuleMetrics;
 use self::by_label::{ByDomain, Detailed};
 use super::sharded::{DurationHistogram, ShardedCounter};
 use crate::settings::section;
-use crate::store::StoreError;
 
 section! {
     /// Metrics.
@@ -100,11 +99,15 @@ impl Unruled {
 
 /// The failures of stores, by kind.
 #[derive(Debug, Default)]
-struct StoreErrors {
-    timeout: ShardedCounter,
-    unavailable: ShardedCounter,
-    rejected: ShardedCounter,
-    protocol: ShardedCounter,
+pub struct StoreErrors {
+    /// No answer in time.
+    pub timeout: ShardedCounter,
+    /// Not connected, or too many requests wait.
+    pub unavailable: ShardedCounter,
+    /// Refused by the store.
+    pub rejected: ShardedCounter,
+    /// An answer that cannot be read.
+    pub protocol: ShardedCounter,
 }
 
 /// The instruments of the process.
@@ -132,7 +135,8 @@ pub struct Metrics {
     pub requests_invalid: ShardedCounter,
     /// Time to decide a request, without the network.
     pub decision_duration: DurationHistogram,
-    store_errors: StoreErrors,
+    /// Requests that the store did not decide.
+    pub store_errors: StoreErrors,
     /// Claims allowed because the store failed.
     pub degraded_allowed: ShardedCounter,
     /// Claims denied because the store failed.
@@ -460,16 +464,6 @@ impl Metrics {
             self.decisions.get(&DecisionLabels { domain, rule, outcome: OK }).is_some()
         };
         self.detailed.count(domain, rule, is_known, || self.rule(domain, rule), count)
-    }
-
-    /// The counter of failures of the kind of `failure`.
-    pub const fn store_errors(&self, failure: &StoreError) -> &ShardedCounter {
-        match failure {
-            StoreError::Timeout => &self.store_errors.timeout,
-            StoreError::Unavailable(_) => &self.store_errors.unavailable,
-            StoreError::Rejected(_) => &self.store_errors.rejected,
-            StoreError::Protocol(_) => &self.store_errors.protocol,
-        }
     }
 
     /// Shows these modes by domain, and no others.

@@ -20,6 +20,7 @@
 
 mod examples;
 mod files;
+mod layout;
 mod links;
 mod markdown;
 mod protos;

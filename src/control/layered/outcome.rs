@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Origin;
+use super::origin::Origin;
 use crate::policy::{Faults, PolicySet, Warning};
 
 /// The place of an offer among those of other feeds.

@@ -7,42 +7,23 @@
 
 mod file;
 mod log;
+mod tables;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _};
-use redb::{TableDefinition, WriteTransaction};
+use redb::WriteTransaction;
+use redb::{ReadTransaction, ReadableDatabase as _, ReadableTable as _};
 use tokio::sync::{mpsc, watch};
 
-use self::file::Damage;
+use self::file::File;
+use self::tables::{LOG, NUMBERS, PROBES, RECORDS, record};
 use super::{
     Change, Delta, Expect, Mark, Record, Registry, RegistryError, SCAN_BATCH, Tags, Update,
     Written, has_expired,
 };
 use crate::domain::{Clock as _, Timestamp, WallClock};
-
-/// Key to (revision, value).
-const RECORDS: TableDefinition<'_, &[u8], (u64, &[u8])> = TableDefinition::new("records");
-/// Every change of the newest writes.
-const LOG: TableDefinition<'_, At, Logged> = TableDefinition::new("log");
-/// The tags of the writes in the log, and of the one before, by revision. Files of earlier builds
-/// have no such table; a write without a tag has tag 0.
-const TAGS: TableDefinition<'_, u64, u64> = TableDefinition::new("tags");
-/// Numbers by name.
-const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
-/// The number of the newest revision.
-const REVISION: &str = "revision";
-
-/// The number of probes that the file took.
-const PROBES: &str = "probes";
-
-/// The place of a change in the log: its revision, and its index in the write.
-type At = (u64, u64);
-/// A change as the log has it: key and value; no value: nothing is there afterwards.
-type Logged = (&'static [u8], Option<&'static [u8]>);
 
 /// Records in a file.
 ///
@@ -53,15 +34,6 @@ pub struct EmbeddedRegistry {
     log_changes: u64,
     tags: Tags,
     news: watch::Sender<()>,
-}
-
-/// The file, open from the first access on that finds or makes it.
-#[derive(Debug)]
-struct File {
-    path: PathBuf,
-    database: Mutex<Option<Arc<Database>>>,
-    /// Set while the file cannot be read.
-    damage: Mutex<Option<Damage>>,
 }
 
 impl fmt::Debug for EmbeddedRegistry {
@@ -275,23 +247,7 @@ fn change(
     Ok(Ok(Written { mark, previous, before }))
 }
 
-fn record((revision, value): (u64, &[u8])) -> Record {
-    Record { value: value.to_vec().into(), revision }
-}
-
 fn conflict(changes: &[Change], index: usize, found: Option<u64>) -> RegistryError {
     let expected = changes.get(index).map_or(Expect::Anything, |change| change.expect);
     RegistryError::Conflict { index, expected, found }
-}
-
-/// The error of a failed access, as callers know it.
-fn fault(error: &redb::Error) -> RegistryError {
-    match error {
-        redb::Error::Corrupted(_)
-        | redb::Error::TableTypeMismatch { .. }
-        | redb::Error::TableIsMultimap(_)
-        | redb::Error::TableDoesNotExist(_)
-        | redb::Error::UpgradeRequired(_) => RegistryError::Corrupt(error.to_string()),
-        _ => RegistryError::Unavailable(error.to_string()),
-    }
 }

@@ -10,8 +10,9 @@ use crate::domain::{Claim, Commit, Hits, Reading};
 use crate::limiter::ask::{Ask, Ruling, Traits};
 use crate::policy::OnStoreFailure;
 use crate::settings::{SOME_TIME, section};
-use crate::store::LimitStore;
+use crate::store::{LimitStore, StoreError};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::sharded::ShardedCounter;
 
 section! {
     /// Decisions and the store that counts.
@@ -51,7 +52,18 @@ impl<S: LimitStore> Failover<S> {
     pub async fn decide(&self, ask: &mut Ask, commit: Commit, deadline: Instant) {
         let answer = self.store.decide(ask.group(), commit, deadline).await;
         if let Some(failure) = ask.join(answer, |claim, traits| self.degraded(claim, traits)) {
-            self.metrics.store_errors(&failure).inc();
+            self.failures(&failure).inc();
+        }
+    }
+
+    /// The counter of failures of this kind.
+    fn failures(&self, failure: &StoreError) -> &ShardedCounter {
+        let counters = &self.metrics.store_errors;
+        match failure {
+            StoreError::Timeout => &counters.timeout,
+            StoreError::Unavailable(_) => &counters.unavailable,
+            StoreError::Rejected(_) => &counters.rejected,
+            StoreError::Protocol(_) => &counters.protocol,
         }
     }
 

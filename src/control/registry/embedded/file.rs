@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use redb::{Builder, Database, DatabaseError};
 use tokio::time::Instant;
 
-use super::{File, LOG, NUMBERS, RECORDS, TAGS};
+use super::tables::{self, LOG, NUMBERS, RECORDS, TAGS};
 use crate::control::registry::RegistryError;
 use crate::telemetry::panics;
 
@@ -29,6 +29,15 @@ const PROBE_BYTES: usize = 1 << 16;
 /// The next step for the operator of a damaged file.
 const REMEDY: &str = "restore it from a backup, or move it away to begin without what operators \
                       changed; decisions go on with what is in memory";
+
+/// The file, open from the first access on that finds or makes it.
+#[derive(Debug)]
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    database: Mutex<Option<Arc<Database>>>,
+    /// Set while the file cannot be read.
+    damage: Mutex<Option<Damage>>,
+}
 
 /// A file that cannot be read.
 #[derive(Debug)]
@@ -162,7 +171,7 @@ impl File {
             redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
                 RegistryError::Corrupt(format!("{path} is no registry: {REMEDY}"))
             }
-            other => match super::fault(&other) {
+            other => match tables::fault(&other) {
                 RegistryError::Corrupt(reason) => {
                     RegistryError::Corrupt(format!("{path} is damaged ({reason}): {REMEDY}"))
                 }

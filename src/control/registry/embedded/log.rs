@@ -4,7 +4,7 @@
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata as _};
 use redb::{Table, TableError, WriteTransaction};
 
-use super::{At, LOG, Logged, NUMBERS, REVISION, TAGS, record};
+use super::tables::{At, LOG, Logged, NUMBERS, REVISION, TAGS, record};
 use crate::control::registry::{DELTA_PAGE, Delta, Mark};
 
 /// Begins a write: the write before it, and its own mark.
