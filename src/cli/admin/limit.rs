@@ -155,7 +155,11 @@ impl LimitArgs {
 /// Denies every request of a descriptor.
 pub(super) async fn block(server: &ServerArgs, args: BlockArgs) -> Outcome {
     let BlockArgs { target, lasts, label } = args;
-    let limit = pb::Limit { unit: pb::Unit::Second.into(), ..pb::Limit::default() };
+    let limit = pb::Limit {
+        requests_per_unit: Some(0),
+        unit: pb::Unit::Second.into(),
+        ..pb::Limit::default()
+    };
     // A block denies, whatever the mode of the rule.
     put(server, Wanted { target, limits: vec![limit], modes: Some(false), lasts, label }).await
 }

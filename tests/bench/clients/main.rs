@@ -116,6 +116,7 @@ async fn manage(service: &mut Service, action: Action) -> ManageClientsResponse 
 }
 
 fn client(i: usize, requests_per_unit: u32) -> Client {
+    let requests_per_unit = Some(requests_per_unit);
     let limit = Limit { requests_per_unit, unit: Unit::Minute.into(), ..Limit::default() };
     Client {
         domain: DOMAIN.to_owned(),
@@ -131,7 +132,7 @@ async fn load(tollgate: &Tollgate, count: usize, batch: usize) -> u64 {
     let mut revision = 0;
     for begin in (0..count).step_by(batch) {
         let clients = (begin..count.min(begin + batch)).map(|i| client(i, 60)).collect();
-        revision = manage(&mut service, Action::Upsert(Upsert { clients })).await.revision;
+        revision = manage(&mut service, Action::Upsert(Upsert { clients })).await.revision();
     }
     revision
 }
@@ -140,7 +141,7 @@ async fn load(tollgate: &Tollgate, count: usize, batch: usize) -> u64 {
 async fn followed(tollgate: &Tollgate, revision: u64) {
     let mut service = service(tollgate).await;
     let first = List { page_size: 1, ..List::default() };
-    while manage(&mut service, Action::List(first.clone())).await.revision < revision {
+    while manage(&mut service, Action::List(first.clone())).await.revision() < revision {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -164,7 +165,7 @@ async fn list_while_written(listing: &Tollgate, writing: &Tollgate, count: usize
             ..List::default()
         };
         let page = manage(&mut service, Action::List(list)).await;
-        assert!(page.revision > 0, "a page names its revision");
+        assert!(page.revision() > 0, "a page names its revision");
         pages += 1;
         for client in page.clients {
             assert!(seen.insert(client.entries[0].value.clone()), "listed twice: {client:?}");
