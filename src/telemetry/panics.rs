@@ -9,7 +9,7 @@ thread_local! {
 }
 
 /// Writes each panic of the process as an ERROR line, where such lines are logged at all. Panics
-/// within [`caught`] are left to its caller.
+/// within `caught` are left to its caller.
 pub fn install() {
     let raw = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {

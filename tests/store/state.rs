@@ -41,7 +41,7 @@ fn bucket(left: &mut &[u8]) -> Option<Counter> {
             late: Slot { until: Timestamp::from_micros(late_until), tokens: late },
         }))
     };
-    let (remainder, reach) = (rest.into(), Reach::from_bits(reach));
+    let (remainder, reach) = (rest, Reach::from_bits(reach));
     Some(Counter::TokenBucket(token_bucket::Bucket {
         full_at,
         remainder,

@@ -74,7 +74,7 @@ records! {
     ClaimHead {
         algorithm: u8, "", "algorithm; `SINGLE` added for a group of its own";
         slot: u16, "index", "key of the counter in KEYS; 0: none";
-        limit: u16, "index", "limit in ARGV[2]; 0: none";
+        limit: u16, "index", "limit in `ARGV[2]`; 0: none";
         kind: u8, "", "kind of the claim";
     }
     /// Continues a claim on a token bucket.
