@@ -90,7 +90,7 @@ fn later_source_goes_before_an_earlier_one() {
         ("TOLLGATE_PORT_8081_TCP", "tcp://10.0.0.1:8081"),
         ("TOLLGATE_ADMIN_ADDRESS", "http://10.0.0.1:8082"),
         ("TOLLGATE_ADMIN_TOKEN", "of tollgate admin"),
-        ("TOLLGATE__ADMIN__TOKEN", "of the server"),
+        ("TOLLGATE__ADMIN__TOKEN", "of-the-server"),
     ];
     let mut setup =
         Setup::new(file, &variables, &["grpc.cores=3", "grpc.cores=4", "policies.path=set"]);

@@ -28,6 +28,7 @@ pub mod record;
 pub mod registry;
 mod report;
 pub mod sweep;
+mod writable;
 pub mod writer;
 
 use std::sync::Arc;
@@ -35,8 +36,8 @@ use std::time::Duration;
 
 use self::audit::Attempt;
 use self::follower::Follower;
-use self::probe::Writable;
 use self::registry::{Change, Registry, RegistryError, Written};
+use self::writable::Writable;
 use self::writer::Writer;
 use crate::limiter::Shared;
 

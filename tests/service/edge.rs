@@ -211,7 +211,7 @@ async fn second_signal_or_the_drain_timeout_ends_what_will_not_end() {
     patient.signal("TERM");
     patient.wait_for_log("draining");
     assert_eq!(hasty.wait().code(), Some(0));
-    hasty.wait_for_log("calls still under way");
+    hasty.wait_for_log("calls in flight");
     // Supervisors signal a process and its group: a repeat within a second is the same request.
     patient.signal("TERM");
     tokio::time::sleep_until((start + Duration::from_millis(1_100)).into()).await;

@@ -21,7 +21,6 @@ mod service;
 mod settings;
 mod tokens;
 mod validate;
-mod versions;
 mod violations;
 
 use std::sync::Arc;

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+mod versions;
+
+use self::versions::Kept;
 use super::auth::Who;
 use super::clients::stale;
 use super::service::Admin;
 use super::validate::Validator;
-use super::versions::Kept;
 use super::violations::{Violations, violation};
 use super::{convert, explain, mode};
 use crate::control::layered::{Checked, Offer, Origin};

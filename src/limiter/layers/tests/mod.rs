@@ -207,6 +207,6 @@ async fn answer_for_another_number_of_claims_is_not_believed() {
         assert!(ruled[0].degraded && ruled[0].reading.remaining == 0, "{ruled:?}");
         assert_eq!(ruled[0].reading.passed, mode == OnStoreFailure::Allow);
         assert!(!ruled[1].degraded && !ruled[1].reading.passed, "blocked whatever a store says");
-        assert_eq!(metrics.store_errors(&StoreError::Protocol(String::new())).get(), 1);
+        assert_eq!(metrics.store_errors.protocol.get(), 1);
     }
 }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use tonic::Status;
 
-use super::auth::Who;
-use super::clients::stale;
-use super::convert;
-use super::policies::{Policies, missing};
-use super::service::{corrupt, failed};
+use super::{Policies, missing};
 use crate::control::audit::{self, Attempt};
 use crate::control::layered::Origin;
 use crate::control::record::{StoredPolicy, policy_key, version_key};
 use crate::control::registry::{Change, Expect, Record, Registry, RegistryError};
+use crate::edge::admin::auth::Who;
+use crate::edge::admin::clients::stale;
+use crate::edge::admin::convert;
+use crate::edge::admin::service::{corrupt, failed};
 use crate::edge::pb::tollgate::v1 as pb;
 use crate::store::LimitStore;
 use crate::telemetry::escape::escape;
@@ -25,16 +25,20 @@ const MAX_VERSIONS: usize = 20;
 const MAX_RACES: usize = 8;
 
 /// A version as the registry has it.
-pub(super) struct Kept {
-    pub(super) stored: StoredPolicy,
-    pub(super) version: u64,
+pub(in crate::edge::admin) struct Kept {
+    pub(in crate::edge::admin) stored: StoredPolicy,
+    pub(in crate::edge::admin) version: u64,
     /// It is applied now.
-    pub(super) current: bool,
+    pub(in crate::edge::admin) current: bool,
 }
 
 impl<R: Registry, S: LimitStore> Policies<R, S> {
     /// The version of a domain's policy; 0: that applied now.
-    pub(super) async fn kept(&self, domain: &str, version: u64) -> Result<Kept, Status> {
+    pub(in crate::edge::admin) async fn kept(
+        &self,
+        domain: &str,
+        version: u64,
+    ) -> Result<Kept, Status> {
         let current = self.0.read(&policy_key(domain)).await?;
         let read = |record: &Record| StoredPolicy::read(&record.value).map_err(|e| corrupt(&e));
         match &current {
@@ -53,7 +57,7 @@ impl<R: Registry, S: LimitStore> Policies<R, S> {
         }
     }
 
-    pub(super) async fn versions(
+    pub(in crate::edge::admin) async fn versions(
         &self,
         domain: &str,
     ) -> Result<pb::ListPolicyVersionsResponse, Status> {
@@ -78,7 +82,7 @@ impl<R: Registry, S: LimitStore> Policies<R, S> {
     }
 
     /// Stores a policy, or deletes it, and returns the revision of the write.
-    pub(super) async fn store(
+    pub(in crate::edge::admin) async fn store(
         &self,
         who: &Who,
         action: &'static str,
