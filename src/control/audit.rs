@@ -154,7 +154,7 @@ pub(crate) fn client_title(shared: &Shared, name: &ClientName) -> String {
     format!("{}|{}", escape(name.domain.as_bytes()), descriptor_title(shared, name))
 }
 
-/// Its descriptor alone, such as `api_key=acme`.
+/// Its descriptor alone, such as `api_key=acme`, sensitive values hashed.
 pub(crate) fn descriptor_title(shared: &Shared, name: &ClientName) -> String {
     shared.resolver.client_title(name, &shared.policies.current())
 }

@@ -1,4 +1,4 @@
-//! Deletes the records of clients that have expired.
+//! Deletes the records of clients that have expired, and replaces those with sensitive values in clear.
 //!
 //! An expired client has no effect; the sweep only keeps the registry from filling up. Every replica
 //! sweeps. The registry alone judges, by its own clock and by the record that it holds: a replica
@@ -23,7 +23,11 @@ pub async fn run<R: Registry>(
     stop: impl Future<Output = ()>,
 ) {
     let sweep = async {
+        control.follower().synced().await;
         loop {
+            if let Err(error) = hide(&control).await {
+                tracing::warn!(%error, "sensitive values stay in the registry for now");
+            }
             tokio::time::sleep(every).await;
             if let Err(error) = sweep(&control).await {
                 tracing::warn!(%error, "expired clients stay in the registry for now");
@@ -56,6 +60,70 @@ pub async fn sweep<R: Registry>(control: &Control<R>) -> Result<usize, RegistryE
         if !page.more {
             return Ok(deleted);
         }
+    }
+}
+
+/// Stores every client by the hash of its sensitive values that has them in clear: its record is older
+/// than the policy that marks them, or than this build. Returns the number of records that this call
+/// replaced. The log of the registry forgets the values when the changes leave it.
+///
+/// # Errors
+/// When the registry does not answer.
+pub async fn hide<R: Registry>(control: &Control<R>) -> Result<usize, RegistryError> {
+    let shared = control.shared();
+    let directory = shared.resolver.clients.directory();
+    let (mut after, mut hidden): (Option<ClientName>, usize) = (None, 0);
+    loop {
+        let page = directory.page(None, after.as_ref(), BATCH);
+        let snapshot = shared.policies.current();
+        let in_clear: Vec<(&Arc<Client>, ClientName)> = page
+            .clients
+            .iter()
+            .filter_map(|c| Some((c, shared.resolver.hidden_name(&c.name, &snapshot)?)))
+            .collect();
+        if !in_clear.is_empty() {
+            hidden += replace(control, &in_clear).await?;
+        }
+        after = page.clients.last().map(|client| client.name.clone());
+        if !page.more {
+            break;
+        }
+    }
+    if hidden > 0 {
+        tracing::info!(clients = hidden, "sensitive values in the registry are replaced by hashes");
+    }
+    Ok(hidden)
+}
+
+/// Gives clients other names, together; none of them when another replica was faster.
+async fn replace<R: Registry>(
+    control: &Control<R>,
+    clients: &[(&Arc<Client>, ClientName)],
+) -> Result<usize, RegistryError> {
+    let directory = control.shared().resolver.clients.directory();
+    let mut attempt = Attempt::by(audit::TOLLGATE);
+    let (mut changes, mut gone) = (Vec::new(), Vec::new());
+    for (client, name) in clients {
+        let expect = Expect::Revision(client.revision);
+        let old = Change { key: client.name.record_key(), expect, value: None };
+        let there = directory.get(name);
+        if there.as_ref().is_some_and(|there| there.revision > client.revision) {
+            gone.push(old);
+            continue;
+        }
+        let hidden = Client { name: name.clone(), ..Client::clone(client) };
+        let Ok(value) = hidden.to_record() else { continue };
+        gone.push(old);
+        let expect = there.map_or(Expect::Absent, |there| Expect::Revision(there.revision));
+        changes.push(Change { key: name.record_key(), expect, value: Some(value) });
+        let title = audit::client_title(control.shared(), name);
+        let after = audit::client_state(Some(&hidden));
+        attempt = attempt.and("hide_client", title, after, audit::client_record);
+    }
+    changes.append(&mut gone);
+    match control.audited(attempt, changes).await {
+        Err(RegistryError::Conflict { .. }) => Ok(0),
+        outcome => outcome.map(|_| clients.len()),
     }
 }
 

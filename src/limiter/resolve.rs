@@ -13,16 +13,18 @@ use std::sync::Arc;
 use self::build::Building;
 pub use self::counters::{Counters, Uncounted};
 use super::ask::{Ask, Traits};
-use super::key::{KeyMaker, Sharing};
+use super::key::{KeyMaker, SensitiveHasher, Sharing};
 use super::mode::Mode;
-use super::redact::{Sensitivity, ShownDescriptor};
+use super::redact::Sensitivity;
 use super::report::{LimitName, Report};
 use super::request::{Entry, Override, Request};
 use super::snapshot::{RuleRef, Snapshot, SnapshotRef};
 use crate::domain::{Algorithm, Charge, Clock, Key, Limit, LimitError, Part};
 use crate::limits::directory::Directory;
-use crate::limits::{Client, ClientName, Model};
+use crate::limits::name::Value;
+use crate::limits::{Client, ClientName, Entries, Model};
 use crate::policy::{AlgorithmName, Domain, LimitKind, OnStoreFailure, Rule, RuleLimit};
+use crate::telemetry::escape::escape;
 
 /// One descriptor, resolved.
 #[derive(Clone, Debug)]
@@ -111,9 +113,15 @@ impl Clients {
         self.directory.has_domain(domain)
     }
 
-    fn find(&self, domain: &[u8], entries: &[Entry]) -> Option<Arc<Client>> {
+    fn find(
+        &self,
+        domain: &[u8],
+        entries: &[Entry],
+        hasher: &SensitiveHasher,
+    ) -> Option<Arc<Client>> {
         let entries = entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()));
-        let client = self.directory.find(domain, &entries)?;
+        let hash = |value: &[u8]| hasher.hash(value);
+        let client = self.directory.find_in_any_form(domain, &entries, hash)?;
         let expired = client.expires_at.is_some() && client.is_expired(self.now());
         (!expired).then_some(client)
     }
@@ -135,7 +143,8 @@ impl Resolver {
             .iter()
             .map(|descriptor| {
                 let entries = &descriptor.entries;
-                let client = clients.and_then(|clients| clients.find(&request.domain, entries));
+                let client = clients
+                    .and_then(|clients| clients.find(&request.domain, entries, self.keys.hasher()));
                 (rule_of(policy, entries), client)
             })
             .collect();
@@ -176,10 +185,11 @@ impl Resolver {
 
     /// The descriptor of the client `name` as people may see it, such as `api_key=acme`.
     pub(crate) fn client_title(&self, name: &ClientName, snapshot: &Snapshot) -> String {
-        let entries = entries_of(name);
-        let policy = snapshot.policies.domain(name.domain.as_bytes()).map(AsRef::as_ref);
-        let sensitivity = Sensitivity::of(rule_of(policy, &entries), policy);
-        ShownDescriptor::new(&entries, sensitivity, self.keys.hasher()).to_string()
+        let hidden = self.hidden_name(name, snapshot);
+        let entries = &hidden.as_ref().unwrap_or(name).entries;
+        let pairs =
+            entries.pairs().map(|(key, value)| format!("{}={}", escape(key), escape(value)));
+        pairs.collect::<Vec<_>>().join("|")
     }
 
     /// The key of the counter that `tail` names. The entries stand in it as the matched rule says,
@@ -198,6 +208,45 @@ impl Resolver {
                 self.keys.key_by_values(domain, entries, sensitivity.of_entries(entries), tail)
             }
         }
+    }
+
+    /// The name under which a client is stored by the policies of `snapshot`, with hashes of sensitive
+    /// values; none: as it is.
+    pub fn hidden_name(&self, name: &ClientName, snapshot: &Snapshot) -> Option<ClientName> {
+        let policy = snapshot.policies.domain(name.domain.as_bytes())?;
+        if !policy.marks_sensitive() {
+            return None;
+        }
+        let entries = entries_of(name);
+        let entries_sensitive: Vec<bool> =
+            Sensitivity::of(rule_of(Some(policy), &entries), Some(policy))
+                .of_entries(&entries)
+                .zip(name.entries.iter())
+                .map(|(sensitive, (_, value))| sensitive && !value.hashed)
+                .collect();
+        if !entries_sensitive.contains(&true) {
+            return None;
+        }
+        let hash = |((_, value), hides): ((&[u8], Value<'_>), &bool)| {
+            hides.then(|| self.keys.hasher().hash(value.bytes))
+        };
+        let hashes: Vec<Option<String>> =
+            name.entries.iter().zip(&entries_sensitive).map(hash).collect();
+        let entries = name.entries.iter().zip(&hashes).map(|((key, value), hash)| match hash {
+            Some(hash) => (key, Value { bytes: hash.as_bytes(), hashed: true }),
+            None => (key, value),
+        });
+        Some(ClientName { domain: Arc::clone(&name.domain), entries: Entries::of(entries) })
+    }
+
+    /// The client of this name in memory, in whichever form it is stored.
+    pub fn stored_client(&self, name: &ClientName) -> Option<Arc<Client>> {
+        let directory = self.clients.directory();
+        if name.entries.has_hashes() {
+            return directory.get(name);
+        }
+        let hash = |value: &[u8]| self.keys.hasher().hash(value);
+        directory.find_in_any_form(name.domain.as_bytes(), &name.entries.pairs(), hash)
     }
 
     /// The limits of a client, with what it leaves open taken from `rule`; empty: unlimited. An
@@ -261,17 +310,18 @@ impl Resolver {
     }
 }
 
+/// The entries of a client, hashes as if they were values.
+fn entries_of(name: &ClientName) -> Vec<Entry> {
+    let bytes = |part: &[u8]| part.to_vec().into();
+    name.entries
+        .pairs()
+        .map(|(key, value)| Entry { key: bytes(key), value: bytes(value) })
+        .collect()
+}
+
 /// The rule of a descriptor with these entries.
 fn rule_of<'a>(policy: Option<&'a Domain>, entries: &[Entry]) -> Option<&'a Rule> {
     policy?.find(pairs(entries)).map(AsRef::as_ref)
-}
-
-fn entries_of(name: &ClientName) -> Vec<Entry> {
-    let entry = |(key, value): (&[u8], &[u8])| Entry {
-        key: key.to_vec().into(),
-        value: value.to_vec().into(),
-    };
-    name.entries.iter().map(entry).collect()
 }
 
 fn pairs(entries: &[Entry]) -> impl Iterator<Item = (&[u8], &[u8])> {

@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use hashbrown::hash_table::Entry as Slot;
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
+use super::name::Value;
 use super::{Client, ClientName, Entries};
 
 /// Number of shards. With many more shards than cores a write blocks few readers, even when it
@@ -34,6 +35,10 @@ pub struct Directory {
     /// A 64-bit Bloom filter over `domains` with one [`bit`] per domain. Written under the lock of
     /// `domains`.
     bits: AtomicU64,
+    /// How many clients with hashed values each domain has, by the places of these values.
+    shapes: Mutex<HashMap<Arc<str>, HashMap<Shape, usize>>>,
+    /// The shapes alone, for readers. Changes under the lock of `shapes`.
+    hashed: ArcSwap<HashMap<Arc<str>, Box<[Shape]>>>,
     len: AtomicUsize,
 }
 
@@ -46,8 +51,51 @@ impl Default for Directory {
             domains: RwLock::default(),
             named: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
             bits: AtomicU64::new(0),
+            shapes: Mutex::default(),
+            hashed: ArcSwap::default(),
             len: AtomicUsize::new(0),
         }
+    }
+}
+
+/// The places of hashed values in a name: few in a domain, as policies mark them.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Shape {
+    /// The number of entries.
+    entries: usize,
+    /// Index and key of each entry whose value is hashed, in order.
+    hashed: Box<[(usize, Box<[u8]>)]>,
+}
+
+impl Shape {
+    /// None: no value is hashed.
+    fn of(entries: &Entries) -> Option<Self> {
+        let hashed = entries.iter().enumerate().filter(|(_, (_, value))| value.hashed);
+        let hashed: Box<[_]> = hashed.map(|(i, (key, _))| (i, key.into())).collect();
+        (!hashed.is_empty()).then(|| Self { entries: entries.iter().count(), hashed })
+    }
+
+    /// The entries of a request with the values at these places hashed; none: they do not fit.
+    fn apply<'e>(
+        &self,
+        entries: &(impl Iterator<Item = (&'e [u8], &'e [u8])> + Clone),
+        hash: &impl Fn(&[u8]) -> String,
+    ) -> Option<Entries> {
+        if entries.clone().count() != self.entries {
+            return None;
+        }
+        let mut hashes = Vec::with_capacity(self.hashed.len());
+        for (i, key) in &self.hashed {
+            let (_, value) = entries.clone().nth(*i).filter(|(own, _)| *own == &**key)?;
+            hashes.push(hash(value));
+        }
+        let place = |i: usize| self.hashed.iter().position(|(hashed, _)| *hashed == i);
+        Some(Entries::of(entries.clone().enumerate().map(|(i, (key, value))| {
+            let hash = place(i).and_then(|place| hashes.get(place));
+            let value = hash
+                .map_or(Value::clear(value), |hash| Value { bytes: hash.as_bytes(), hashed: true });
+            (key, value)
+        })))
     }
 }
 
@@ -122,11 +170,31 @@ impl Directory {
         self.bits.load(Ordering::Relaxed) & bit(domain) != 0
     }
 
-    /// Looks up the client of a descriptor, expired or not.
-    pub fn find<'e>(
+    /// The client of this descriptor, expired or not: stored by its values, or by `hash` of some. Of
+    /// two the newer one.
+    pub fn find_in_any_form<'e>(
         &self,
         domain: &[u8],
         entries: &(impl Iterator<Item = (&'e [u8], &'e [u8])> + Clone),
+        hash: impl Fn(&[u8]) -> String,
+    ) -> Option<Arc<Client>> {
+        let clear = entries.clone().map(|(key, value)| (key, Value::clear(value)));
+        let clear = self.find(domain, &clear);
+        let hashed = self.hashed.load();
+        if hashed.is_empty() {
+            return clear;
+        }
+        let shapes = std::str::from_utf8(domain).ok().and_then(|domain| hashed.get(domain));
+        let forms = shapes.into_iter().flatten().filter_map(|shape| shape.apply(entries, &hash));
+        let found = forms.filter_map(|form| self.find(domain, &form.iter()));
+        found.chain(clear).max_by_key(|client| client.revision)
+    }
+
+    /// The client of these entries as they are stored, expired or not.
+    fn find<'e>(
+        &self,
+        domain: &[u8],
+        entries: &(impl Iterator<Item = (&'e [u8], Value<'e>)> + Clone),
     ) -> Option<Arc<Client>> {
         let hash = self.hash(domain, entries.clone());
         let is_it = |client: &Arc<Client>| {
@@ -160,6 +228,7 @@ impl Directory {
                 place.insert(Arc::clone(&client));
                 self.len.fetch_add(1, Ordering::Relaxed);
                 let mut domains = self.domains.write();
+                self.count_shape(&client.name, true);
                 let count = domains.entry(Arc::clone(&client.name.domain)).or_default();
                 *count += 1;
                 if *count == 1 {
@@ -181,6 +250,7 @@ impl Directory {
         let Ok(there) = shard.find_entry(hash, |client| client.name == *name) else { return };
         there.remove();
         self.len.fetch_sub(1, Ordering::Relaxed);
+        self.count_shape(name, false);
         self.ordered.write().remove(name);
         let mut domains = self.domains.write();
         if let Some(count) = domains.get_mut(&name.domain) {
@@ -255,17 +325,41 @@ impl Directory {
         });
     }
 
+    /// Notes that a client came, or that it is gone.
+    fn count_shape(&self, name: &ClientName, came: bool) {
+        let Some(shape) = Shape::of(&name.entries) else { return };
+        let mut shapes = self.shapes.lock();
+        let of_domain = shapes.entry(Arc::clone(&name.domain)).or_default();
+        let before = of_domain.len();
+        if came {
+            *of_domain.entry(shape).or_default() += 1;
+        } else if let Some(count) = of_domain.get_mut(&shape) {
+            *count -= 1;
+            if *count == 0 {
+                of_domain.remove(&shape);
+            }
+        }
+        if of_domain.len() == before {
+            return;
+        }
+        shapes.retain(|_, of_domain| !of_domain.is_empty());
+        let published = shapes
+            .iter()
+            .map(|(domain, of_domain)| (Arc::clone(domain), of_domain.keys().cloned().collect()));
+        self.hashed.store(Arc::new(published.collect()));
+    }
+
     fn hash_of(&self, client: &Client) -> u64 {
         self.hash(client.name.domain.as_bytes(), client.name.entries.iter())
     }
 
-    fn hash<'e>(&self, domain: &[u8], entries: impl Iterator<Item = (&'e [u8], &'e [u8])>) -> u64 {
+    fn hash<'e>(&self, domain: &[u8], entries: impl Iterator<Item = (&'e [u8], Value<'e>)>) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         // Concatenation is ambiguous, but only costs a collision: the lookup compares the parts.
         hasher.write(domain);
         for (key, value) in entries {
             hasher.write(key);
-            hasher.write(value);
+            hasher.write(value.bytes);
         }
         hasher.finish()
     }
@@ -311,6 +405,38 @@ mod tests {
         directory.remove(&name("d", "a"));
         assert!(directory.is_empty() && !directory.has_domain(b"d"));
         assert!(!directory.may_have_domain(b"d"));
+    }
+
+    #[test]
+    fn client_is_found_by_its_values_and_by_their_hashes() {
+        let directory = Directory::default();
+        let hash = |value: &[u8]| format!("h({})", String::from_utf8_lossy(value));
+        let find = |entries: &[(&str, &str)]| {
+            let pairs = entries.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes()));
+            directory.find_in_any_form(b"d", &pairs, hash).map(|client| client.revision)
+        };
+        let hidden = |value: &str, revision| {
+            let value = Value { bytes: value.as_bytes(), hashed: true };
+            let entries = Entries::of([(&b"key"[..], value)]);
+            Client { name: ClientName { domain: "d".into(), entries }, ..client("d", "", revision) }
+        };
+        directory.put(client("d", "a", 1));
+        directory.put(hidden("h(b)", 2));
+        assert_eq!((find(&[("key", "a")]), find(&[("key", "b")])), (Some(1), Some(2)));
+        // Neither the hash as a value, nor another key or length.
+        assert_eq!(find(&[("key", "h(b)")]), None);
+        assert_eq!(find(&[("other", "b")]), None);
+        assert_eq!(find(&[("key", "b"), ("key", "b")]), None);
+        // Of both forms the newer one.
+        directory.put(hidden("h(a)", 3));
+        assert_eq!(find(&[("key", "a")]), Some(3));
+        directory.put(client("d", "a", 4));
+        assert_eq!(find(&[("key", "a")]), Some(4));
+        for hash in ["h(a)", "h(b)"] {
+            directory.remove(&hidden(hash, 0).name);
+        }
+        assert_eq!((find(&[("key", "a")]), find(&[("key", "b")])), (Some(4), None));
+        assert!(directory.hashed.load().is_empty());
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::de::{self, MapAccess, Visitor};
+use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The name of a client: a descriptor of a domain.
@@ -16,8 +18,33 @@ pub struct ClientName {
     pub entries: Entries,
 }
 
-/// The entries of a descriptor, in order, in one allocation. Each key and each value is its length
-/// as a varint (LEB128), then its bytes.
+/// The length of the hash of a sensitive value, in hexadecimal digits.
+pub const HASH_DIGITS: usize = 32;
+
+/// A value of a descriptor, as a name has it. A hash equals no clear value, whatever that looks like.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Value<'a> {
+    /// The value, UTF-8; or the hash of a sensitive one.
+    pub bytes: &'a [u8],
+    /// It is a hash.
+    pub hashed: bool,
+}
+
+impl<'a> Value<'a> {
+    /// A value as requests have it.
+    pub const fn clear(bytes: &'a [u8]) -> Self {
+        Self { bytes, hashed: false }
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &'a str {
+        // It was text when it was packed.
+        std::str::from_utf8(self.bytes).unwrap_or_default()
+    }
+}
+
+/// The entries of a descriptor, in order, in one allocation. Each key is its length as a varint
+/// (LEB128), then its bytes. Each value is twice its length, plus one when it is a hash, and its bytes.
 #[derive(Clone, Default, Eq, Hash, PartialEq)]
 pub struct Entries(Box<[u8]>);
 
@@ -27,31 +54,40 @@ impl Entries {
         EntriesIter(&self.0)
     }
 
-    /// Iterates over keys and values as text.
-    pub fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
-        // Packed parts are always UTF-8.
-        let text = |part| std::str::from_utf8(part).unwrap_or_default();
-        self.iter().map(move |(key, value)| (text(key), text(value)))
+    /// Key and value of each, hashes as if they were values.
+    pub fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+        self.iter().map(|(key, value)| (key, value.bytes))
     }
-}
 
-impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Entries {
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
+    /// Key and value of each, the key as text.
+    pub fn texts(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
+        self.iter().map(|(key, value)| (Value::clear(key).text(), value))
+    }
+
+    /// It has values that are hashes.
+    pub fn has_hashes(&self) -> bool {
+        self.iter().any(|(_, value)| value.hashed)
+    }
+
+    /// Entries of these keys and values.
+    pub fn of<'e>(entries: impl IntoIterator<Item = (&'e [u8], Value<'e>)>) -> Self {
         let mut packed = Vec::new();
         for (key, value) in entries {
-            pack(&mut packed, key.as_ref());
-            pack(&mut packed, value.as_ref());
+            pack(&mut packed, key.len(), key);
+            pack(&mut packed, value.bytes.len() << 1 | usize::from(value.hashed), value.bytes);
         }
         Self(packed.into())
     }
 }
 
-impl<'a> IntoIterator for &'a Entries {
-    type Item = (&'a [u8], &'a [u8]);
-    type IntoIter = EntriesIter<'a>;
-
-    fn into_iter(self) -> EntriesIter<'a> {
-        self.iter()
+impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Entries {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
+        let entries: Vec<(K, V)> = entries.into_iter().collect();
+        Self::of(
+            entries.iter().map(|(key, value)| {
+                (key.as_ref().as_bytes(), Value::clear(value.as_ref().as_bytes()))
+            }),
+        )
     }
 }
 
@@ -74,16 +110,67 @@ impl PartialOrd for Entries {
     }
 }
 
-/// Written as a list of pairs.
+/// As a list of pairs; a hash as `{"hash": ".."}`.
 impl Serialize for Entries {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(self.texts())
     }
 }
 
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if !self.hashed {
+            return to.serialize_str(self.text());
+        }
+        let mut map = to.serialize_map(Some(1))?;
+        map.serialize_entry(HASH, self.text())?;
+        map.end()
+    }
+}
+
 impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Ok(Vec::<(String, String)>::deserialize(from)?.into_iter().collect())
+        let entries = Vec::<(String, OwnedValue)>::deserialize(from)?;
+        Ok(Self::of(entries.iter().map(|(key, value)| {
+            let value = Value { bytes: value.text.as_bytes(), hashed: value.hashed };
+            (key.as_bytes(), value)
+        })))
+    }
+}
+
+/// The field of a hash in a record.
+const HASH: &str = "hash";
+
+/// A [`Value`] of its own.
+struct OwnedValue {
+    text: String,
+    hashed: bool,
+}
+
+impl<'de> Deserialize<'de> for OwnedValue {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = OwnedValue;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value or a hash")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<OwnedValue, E> {
+                Ok(OwnedValue { text: text.to_owned(), hashed: false })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OwnedValue, A::Error> {
+                match map.next_entry::<String, String>()? {
+                    Some((field, text)) if field == HASH => Ok(OwnedValue { text, hashed: true }),
+                    _ => Err(de::Error::custom("a value is a text or a hash")),
+                }
+            }
+        }
+
+        from.deserialize_any(Either)
     }
 }
 
@@ -92,28 +179,30 @@ impl<'de> Deserialize<'de> for Entries {
 pub struct EntriesIter<'a>(&'a [u8]);
 
 impl<'a> Iterator for EntriesIter<'a> {
-    type Item = (&'a [u8], &'a [u8]);
+    type Item = (&'a [u8], Value<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (key, rest) = unpack(self.0)?;
-        let (value, rest) = unpack(rest)?;
+        let (length, rest) = unpack(self.0)?;
+        let (key, rest) = rest.split_at_checked(length)?;
+        let (length, rest) = unpack(rest)?;
+        let (bytes, rest) = rest.split_at_checked(length >> 1)?;
         self.0 = rest;
-        Some((key, value))
+        Some((key, Value { bytes, hashed: length & 1 == 1 }))
     }
 }
 
-fn pack(packed: &mut Vec<u8>, part: &str) {
-    let mut length = part.len();
+/// Writes a number, and a part.
+fn pack(packed: &mut Vec<u8>, mut length: usize, part: &[u8]) {
     while length >= 0x80 {
         packed.push(0x80 | (length & 0x7f) as u8);
         length >>= 7;
     }
     packed.push(length as u8);
-    packed.extend_from_slice(part.as_bytes());
+    packed.extend_from_slice(part);
 }
 
-/// Splits off the first part; returns it and the rest.
-fn unpack(mut packed: &[u8]) -> Option<(&[u8], &[u8])> {
+/// The first number, and what comes after it.
+fn unpack(mut packed: &[u8]) -> Option<(usize, &[u8])> {
     let (mut length, mut shift) = (0_usize, 0_u32);
     loop {
         let (byte, rest) = packed.split_first()?;
@@ -121,7 +210,7 @@ fn unpack(mut packed: &[u8]) -> Option<(&[u8], &[u8])> {
         length |= usize::from(byte & 0x7f) << shift;
         shift += 7;
         if byte & 0x80 == 0 {
-            return packed.split_at_checked(length);
+            return Some((length, packed));
         }
     }
 }
@@ -131,9 +220,9 @@ impl ClientName {
     /// keys.
     pub fn record_key(&self) -> Bytes {
         let mut key = RECORD_PREFIX.to_vec();
-        write_part(&mut key, self.domain.as_bytes());
-        for (name, value) in &self.entries {
-            write_part(&mut key, name);
+        write_part(&mut key, Value::clear(self.domain.as_bytes()));
+        for (name, value) in self.entries.iter() {
+            write_part(&mut key, Value::clear(name));
             write_part(&mut key, value);
         }
         key.into()
@@ -144,39 +233,42 @@ impl ClientName {
         let mut rest = key.strip_prefix(RECORD_PREFIX)?;
         let mut parts = Vec::new();
         while !rest.is_empty() {
-            let (part, after) = read_part(rest)?;
-            parts.push(String::from_utf8(part).ok()?);
+            let (text, hashed, after) = read_part(rest)?;
+            parts.push(OwnedValue { text: String::from_utf8(text).ok()?, hashed });
             rest = after;
         }
-        let mut parts = parts.into_iter();
-        let domain = parts.next()?.into();
-        let mut entries = Vec::new();
-        while let Some(name) = parts.next() {
-            entries.push((name, parts.next()?));
+        let (domain, pairs) = parts.split_first().filter(|(domain, _)| !domain.hashed)?;
+        let (pairs, []) = pairs.as_chunks::<2>() else { return None };
+        if pairs.iter().any(|[name, _]| name.hashed) {
+            return None;
         }
-        Some(Self { domain, entries: entries.into_iter().collect() })
+        let entries = Entries::of(pairs.iter().map(|[name, value]| {
+            let value = Value { bytes: value.text.as_bytes(), hashed: value.hashed };
+            (name.text.as_bytes(), value)
+        }));
+        Some(Self { domain: domain.text.as_str().into(), entries })
     }
 }
 
-/// Writes a part and its terminator, two zero bytes. A zero byte within the part is escaped as 0,
-/// 255, which sorts after the terminator.
-fn write_part(key: &mut Vec<u8>, part: &[u8]) {
-    for &byte in part {
+/// A part ends in a zero byte, and another one, or where it is a hash, a one. A zero byte within it is
+/// followed by 255, which sorts after these ends.
+fn write_part(key: &mut Vec<u8>, part: Value<'_>) {
+    for &byte in part.bytes {
         key.push(byte);
         if byte == 0 {
             key.push(0xff);
         }
     }
-    key.extend_from_slice(&[0, 0]);
+    key.extend_from_slice(&[0, u8::from(part.hashed)]);
 }
 
-/// Splits off and unescapes the first part; returns it and the rest.
-fn read_part(key: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+/// The first part, whether it is a hash, and what comes after it.
+fn read_part(key: &[u8]) -> Option<(Vec<u8>, bool, &[u8])> {
     let mut part = Vec::new();
     let mut rest = key;
     loop {
         match rest {
-            [0, 0, after @ ..] => return Some((part, after)),
+            [0, end @ (0 | 1), after @ ..] => return Some((part, *end == 1, after)),
             [0, 0xff, after @ ..] => {
                 part.push(0);
                 rest = after;
@@ -206,7 +298,7 @@ mod tests {
         for length in [0, 1, 127, 128, 129, 16_383, 16_384, 70_000] {
             let (key, value) = ("k".repeat(length), "é".repeat(length));
             let packed = entries(&[(&key, &value), ("", ""), ("a\0", "b")]);
-            let texts: Vec<_> = packed.texts().collect();
+            let texts: Vec<_> = packed.texts().map(|(key, value)| (key, value.text())).collect();
             assert_eq!(texts, [(&*key, &*value), ("", ""), ("a\0", "b")]);
         }
         assert_eq!(Entries::default().iter().next(), None);
@@ -233,6 +325,25 @@ mod tests {
         assert_eq!(serde_json::from_str::<Entries>(&text).unwrap(), entries(&[("k", "v\"")]));
     }
 
+    fn hashed(domain: &str, hash: &str) -> ClientName {
+        let value = Value { bytes: hash.as_bytes(), hashed: true };
+        ClientName { domain: domain.into(), entries: Entries::of([(&b"key"[..], value)]) }
+    }
+
+    #[test]
+    fn hash_is_no_value_that_looks_like_it() {
+        let (hash, value) = (hashed("d", "ab"), name("d", "ab"));
+        assert_ne!(hash, value);
+        assert_ne!(hash.record_key(), value.record_key());
+        assert!(hash.entries.has_hashes() && !value.entries.has_hashes());
+        let text = serde_json::to_string(&hash.entries).unwrap();
+        assert_eq!(text, r#"[["key",{"hash":"ab"}]]"#);
+        assert_eq!(serde_json::from_str::<Entries>(&text).unwrap(), hash.entries);
+        for bad in [r#"[["key",{"hush":"ab"}]]"#, r#"[["key",{}]]"#, r#"[["key",1]]"#] {
+            assert!(serde_json::from_str::<Entries>(bad).is_err(), "{bad}");
+        }
+    }
+
     fn name(domain: &str, value: &str) -> ClientName {
         ClientName { domain: domain.into(), entries: entries(&[("key", value)]) }
     }
@@ -244,6 +355,10 @@ mod tests {
             name("d", "a\0b"),
             name("d", "a\0"),
             name("d", ""),
+            hashed("d", ""),
+            hashed("d", "a"),
+            hashed("d", "a\0"),
+            hashed("d", "b"),
             name("d\0", "a"),
             name("da", "a"),
             ClientName { domain: "d".into(), entries: entries(&[("key", "a"), ("b", "c")]) },

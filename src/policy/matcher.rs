@@ -56,6 +56,16 @@ impl Level {
         }
     }
 
+    /// Returns whether a node marks values as sensitive.
+    pub(super) fn marks_sensitive(&self) -> bool {
+        let marks = |node: &Node| node.sensitive || node.below.marks_sensitive();
+        self.keys.values().any(|values| {
+            values.exact.values().any(marks)
+                || values.patterns.iter().any(|(_, node)| marks(node))
+                || values.any.as_deref().is_some_and(marks)
+        })
+    }
+
     /// The rule of the node that the last of `entries` leads to.
     pub(super) fn find<'e>(
         &self,

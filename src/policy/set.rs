@@ -57,11 +57,13 @@ impl PolicySet {
 pub struct Domain {
     name: Arc<str>,
     root: Level,
+    marks_sensitive: bool,
 }
 
 impl Domain {
     pub(super) fn new(name: Arc<str>, root: Level) -> Self {
-        Self { name, root }
+        let marks_sensitive = root.marks_sensitive();
+        Self { name, root, marks_sensitive }
     }
 
     /// The domain's name.
@@ -78,6 +80,11 @@ impl Domain {
         entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
     ) -> Option<&Arc<Rule>> {
         self.root.find(entries)
+    }
+
+    /// Returns whether a node of the policy marks values as sensitive.
+    pub const fn marks_sensitive(&self) -> bool {
+        self.marks_sensitive
     }
 
     /// For each of these entries whether its value is sensitive, up to the first that leads nowhere: also of a

@@ -22,6 +22,7 @@ mod feeds;
 mod policies;
 mod replica;
 mod reset;
+mod sensitive;
 
 #[path = "../store/random.rs"]
 mod random;

@@ -224,7 +224,11 @@ pub fn request(domain: &str, descriptors: &[&[(&str, &str)]]) -> Request {
 pub fn entries(pairs: &[(&str, &str)]) -> Vec<pb::Entry> {
     pairs
         .iter()
-        .map(|(key, value)| pb::Entry { key: (*key).to_owned(), value: (*value).to_owned() })
+        .map(|(key, value)| pb::Entry {
+            key: (*key).to_owned(),
+            value: (*value).to_owned(),
+            hashed: false,
+        })
         .collect()
 }
 

@@ -168,7 +168,11 @@ async fn metadata_of_an_answer_names_the_client_and_has_what_the_client_has() {
     let tier = Kind::StringValue("gold".to_owned()).into();
     let own = Some(Struct { fields: [("tier".to_owned(), tier)].into() });
     operator.upsert(Client { metadata: own, ..acme(1) }).await.unwrap();
-    let entry = |key: &str, value: &str| pb::Entry { key: key.to_owned(), value: value.to_owned() };
+    let entry = |key: &str, value: &str| pb::Entry {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        hashed: false,
+    };
     let entries = vec![entry("a", "x|y"), entry("b", "100%")];
     operator.upsert(Client { entries, ..acme(1) }).await.unwrap();
 

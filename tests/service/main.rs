@@ -37,6 +37,7 @@ mod modes;
 mod outage;
 mod reload;
 mod remembered;
+mod sensitive;
 mod silence;
 mod snippets;
 mod stale;

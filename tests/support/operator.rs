@@ -140,7 +140,7 @@ impl Operator {
 
 /// A client of one entry with one limit.
 pub fn client(domain: &str, (key, value): (&str, &str), limit: pb::Limit) -> Client {
-    let entries = vec![pb::Entry { key: key.to_owned(), value: value.to_owned() }];
+    let entries = vec![pb::Entry { key: key.to_owned(), value: value.to_owned(), hashed: false }];
     Client { domain: domain.to_owned(), entries, limits: vec![limit], ..Client::default() }
 }
 

@@ -76,7 +76,11 @@ impl Traffic {
                 ..Limit::default()
             }
         };
-        let entry = |(key, value): (&str, &str)| Entry { key: key.into(), value: value.into() };
+        let entry = |(key, value): (&str, &str)| Entry {
+            key: key.into(),
+            value: value.into(),
+            hashed: false,
+        };
         let entries = self.pairs().into_iter().map(entry).collect();
         let random = &mut self.random;
         Client {

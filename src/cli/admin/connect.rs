@@ -211,7 +211,9 @@ impl Target {
     /// The entries in words of the protocol.
     pub(super) fn pb_entries(&self) -> Vec<pb::Entry> {
         let entries = self.entries.iter().cloned();
-        entries.map(|entry| pb::Entry { key: entry.key, value: entry.value }).collect()
+        entries
+            .map(|entry| pb::Entry { key: entry.key, value: entry.value, hashed: false })
+            .collect()
     }
 }
 

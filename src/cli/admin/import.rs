@@ -318,7 +318,8 @@ mod tests {
     use super::*;
 
     fn client(value: usize) -> Numbered<pb::Client> {
-        let entries = vec![pb::Entry { key: "k".to_owned(), value: value.to_string() }];
+        let entries =
+            vec![pb::Entry { key: "k".to_owned(), value: value.to_string(), hashed: false }];
         Numbered {
             line: 2 * value,
             item: pb::Client { domain: "d".to_owned(), entries, ..pb::Client::default() },

@@ -53,6 +53,9 @@ struct Entry {
     key: String,
     #[serde(default)]
     value: String,
+    /// The value is a hash.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    hashed: bool,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -128,8 +131,8 @@ impl From<pb::Client> for Client {
 }
 
 impl From<pb::Entry> for Entry {
-    fn from(pb::Entry { key, value }: pb::Entry) -> Self {
-        Self { key, value }
+    fn from(pb::Entry { key, value, hashed }: pb::Entry) -> Self {
+        Self { key, value, hashed }
     }
 }
 
@@ -166,10 +169,10 @@ impl TryFrom<Client> for pb::Client {
                 .map(|(key, value)| (key.clone(), metadata_from_json(value)))
                 .collect(),
         });
-        let entries = client.entries.into_iter();
+        let entry = |Entry { key, value, hashed }| pb::Entry { key, value, hashed };
         Ok(Self {
             domain: client.domain,
-            entries: entries.map(|Entry { key, value }| pb::Entry { key, value }).collect(),
+            entries: client.entries.into_iter().map(entry).collect(),
             limits: client.limits.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             shadow_mode: client.shadow_mode,
             quota_mode: client.quota_mode,

@@ -10,7 +10,7 @@ use crate::domain::{Algorithm, Charge, Limit, Unit};
 use crate::edge::pb::tollgate::v1 as pb;
 use crate::limiter::explain::CounterState;
 use crate::limiter::mode::Mode;
-use crate::limits::{Client, ClientLimit, Rate};
+use crate::limits::{self, Client, ClientLimit, Rate};
 use crate::policy::{AlgorithmName, OnStoreFailure};
 
 /// The latest time that a timestamp may hold: the end of the year 9999.
@@ -31,8 +31,11 @@ pub(super) fn micros(at: &Timestamp) -> Option<u64> {
 
 /// A client as answers show it.
 pub(super) fn client(client: &Client) -> pb::Client {
-    let entry =
-        |(key, value): (&str, &str)| pb::Entry { key: key.to_owned(), value: value.to_owned() };
+    let entry = |(key, value): (&str, limits::name::Value<'_>)| pb::Entry {
+        key: key.to_owned(),
+        value: value.text().to_owned(),
+        hashed: value.hashed,
+    };
     pb::Client {
         domain: client.name.domain.to_string(),
         entries: client.name.entries.texts().map(entry).collect(),

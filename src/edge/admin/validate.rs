@@ -12,7 +12,8 @@ use crate::control::registry::Expect;
 use crate::domain::{LimitError, Unit};
 use crate::edge::pb::tollgate::v1 as pb;
 use crate::limiter::request::Bounds;
-use crate::limits::{Client, ClientLimit, ClientName, Limits, Model, Rate};
+use crate::limits::name::HASH_DIGITS;
+use crate::limits::{self, Client, ClientLimit, ClientName, Entries, Limits, Model, Rate};
 use crate::policy::{
     AlgorithmName, LONGEST_NAME, MAX_METADATA_BYTES, MAX_METADATA_LEVELS, OnStoreFailure,
     fits_header,
@@ -21,6 +22,12 @@ use crate::policy::{
 const MOST_LIMITS: usize = 16;
 const MOST_LABELS: usize = 16;
 const LONGEST_LABEL: usize = 63;
+
+/// A hash as answers show it.
+fn is_hash(value: &str) -> bool {
+    let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    value.len() == HASH_DIGITS && value.bytes().all(digit)
+}
 
 /// Said already, as a violation.
 struct Wrong;
@@ -90,19 +97,27 @@ impl Validator<'_> {
             return None;
         }
         let mut good = Vec::with_capacity(before);
-        for (i, pb::Entry { key, value }) in entries.into_iter().enumerate() {
+        for (i, pb::Entry { key, value, hashed }) in entries.into_iter().enumerate() {
             let key_fits = self.text(&key, self.bounds.key_bytes, &format!("{at}[{i}].key"));
             if key.is_empty() {
                 self.violations.add(format!("{at}[{i}].key"), "must not be empty");
             } else if key_fits
                 && self.text(&value, self.bounds.value_bytes, &format!("{at}[{i}].value"))
             {
-                good.push((key, value));
+                if hashed && !is_hash(&value) {
+                    let expected = "is no hash: expected 32 hexadecimal digits in lower case";
+                    self.violations.add(format!("{at}[{i}].value"), expected);
+                    continue;
+                }
+                good.push((key, value, hashed));
             }
         }
         let whole = good.len() == before;
         let domain = domain?;
-        whole.then(|| ClientName { domain, entries: good.into_iter().collect() })
+        let entries = good.iter().map(|(key, value, hashed)| {
+            (key.as_bytes(), limits::name::Value { bytes: value.as_bytes(), hashed: *hashed })
+        });
+        whole.then(|| ClientName { domain, entries: Entries::of(entries) })
     }
 
     /// A domain that is required.

@@ -120,7 +120,7 @@ fn client(i: usize, requests_per_unit: u32) -> Client {
     let limit = Limit { requests_per_unit, unit: Unit::Minute.into(), ..Limit::default() };
     Client {
         domain: DOMAIN.to_owned(),
-        entries: vec![Entry { key: "client_id".to_owned(), value: id(i) }],
+        entries: vec![Entry { key: "client_id".to_owned(), value: id(i), hashed: false }],
         limits: vec![limit],
         ..Client::default()
     }

@@ -13,6 +13,7 @@ use crate::edge::pb::tollgate::v1::ManageClientsResponse;
 use crate::edge::pb::tollgate::v1::manage_clients_request::List;
 use crate::limits::Client;
 use crate::limits::directory::{Directory, Page};
+use crate::limits::name::Value;
 use crate::store::LimitStore;
 
 /// Clients on a page without a size.
@@ -109,6 +110,11 @@ fn meets(client: &Client, list: &List) -> bool {
     let first = client.name.entries.texts().next();
     first.is_some_and(|(key, value)| {
         (list.first_key.is_empty() || key == list.first_key)
-            && value.starts_with(&list.first_value_prefix)
+            && begins_with(value, &list.first_value_prefix)
     }) && list.labels.iter().all(has)
+}
+
+/// Values that are stored by hash are not known, so they begin with nothing.
+fn begins_with(value: Value<'_>, prefix: &str) -> bool {
+    prefix.is_empty() || (!value.hashed && value.text().starts_with(prefix))
 }

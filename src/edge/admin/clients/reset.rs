@@ -8,6 +8,7 @@ use crate::control::registry::{Expect, Record, Registry};
 use crate::domain::Hits;
 use crate::edge::admin::convert;
 use crate::edge::admin::service::corrupt;
+use crate::edge::admin::violations::violation;
 use crate::edge::grpc::convert::override_from_pb;
 use crate::edge::pb::tollgate::v1::ManageClientsResponse;
 use crate::edge::pb::tollgate::v1::manage_clients_request::ResetUsage;
@@ -25,6 +26,11 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
         ResetUsage { client, limit }: ResetUsage,
     ) -> Result<ManageClientsResponse, Status> {
         let (name, expect) = self.name(client, AT)?;
+        if name.entries.has_hashes() {
+            let expected =
+                "needs the values themselves: counters are not named by these hashes alone";
+            return Err(violation(&format!("{AT}.entries"), expected));
+        }
         let client = self.client_of(&name, expect).await?;
         let shared = self.admin.shared();
         let request = request(&name, limit.as_ref().map(override_from_pb));
@@ -49,9 +55,9 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
 
     /// The client of this name as the registry has it, and as it is in force here.
     async fn client_of(&self, name: &ClientName, expect: Expect) -> Result<Option<Client>, Status> {
-        let found = self.admin.read(&name.record_key()).await?;
+        let found = self.record(name).await?;
         expected(expect, found.as_ref(), &format!("{AT}.etag"))?;
-        let here = self.admin.shared().resolver.clients.directory().get(name);
+        let here = self.admin.shared().resolver.stored_client(name);
         let newest = found.as_ref().map(|found| found.revision);
         if here.map(|here| here.revision) != newest {
             self.admin.catch_up(newest.unwrap_or_default()).await;
@@ -68,7 +74,7 @@ fn request(name: &ClientName, limit: Option<Override>) -> Request {
         key: key.to_vec().into(),
         value: value.to_vec().into(),
     };
-    let entries = name.entries.iter().map(entry).collect();
+    let entries = name.entries.pairs().map(entry).collect();
     let descriptor = Descriptor { entries, hits: Hits::Take(1), limit };
     Request { domain: name.domain.as_bytes().to_vec().into(), descriptors: vec![descriptor] }
 }
