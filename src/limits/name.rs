@@ -80,6 +80,15 @@ impl Entries {
     }
 }
 
+impl<'a> IntoIterator for &'a Entries {
+    type Item = (&'a [u8], Value<'a>);
+    type IntoIter = EntriesIter<'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Entries {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
         let entries: Vec<(K, V)> = entries.into_iter().collect();
@@ -221,7 +230,7 @@ impl ClientName {
     pub fn record_key(&self) -> Bytes {
         let mut key = RECORD_PREFIX.to_vec();
         write_part(&mut key, Value::clear(self.domain.as_bytes()));
-        for (name, value) in self.entries.iter() {
+        for (name, value) in &self.entries {
             write_part(&mut key, Value::clear(name));
             write_part(&mut key, value);
         }

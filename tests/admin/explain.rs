@@ -26,7 +26,7 @@ fn assert_agree(told: &explain_response::Descriptor, status: &Status, request: &
     same("invalid override", told.decided_by == "invalid_override", invalid);
     same("client named", told.client.is_empty(), status.client.is_none());
     let Some(limited) = status.limited() else { return assert!(told.counters.is_empty()) };
-    same("passes", told.counters.iter().all(|counter| counter.passes()), limited.passed);
+    same("passes", told.counters.iter().all(explain_response::Counter::passes), limited.passed);
     let [counter] = told.counters.as_slice() else { panic!("one limit each: {told:?}") };
     let limit = counter.limit.as_ref().unwrap();
     assert_eq!(limit.requests_per_unit(), limited.limit.requests_per_unit);

@@ -86,7 +86,7 @@ async fn tokens_have_names_in_the_audit_log_and_are_read_again_on_sighup() {
     std::fs::write(&file, "ci: first\nalice: second\n").unwrap();
     let tollgate = Options::serving(POLICY)
         .env("TOLLGATE__ADMIN__TOKEN", "shared")
-        .set(&format!("admin.tokens_file={}", file.display()))
+        .set(format!("admin.tokens_file={}", file.display()))
         .set("admin.listen=0.0.0.0:0")
         .start();
     let upsert = async |token: &str, requests| {

@@ -35,7 +35,7 @@ async fn warnings(operator: &Operator) -> Vec<String> {
     warnings
 }
 
-async fn wait_until(tollgate: &Tollgate, up: f64) {
+fn wait_until(tollgate: &Tollgate, up: f64) {
     tollgate.wait_for("registry_up", || tollgate.metric("tollgate_registry_up") == Some(up));
 }
 
@@ -50,12 +50,12 @@ async fn lists_are_refused_until_redis_was_read_and_marked_while_it_is_away() {
     are_refused(&operator, "Connection refused").await;
 
     let mut redis = RedisServer::on_port(port, &[]);
-    wait_until(&tollgate, 1.0).await;
+    wait_until(&tollgate, 1.0);
     operator.upsert(daily("acme", 5)).await.unwrap();
     assert_eq!(warnings(&operator).await, [""; 0]);
 
     redis.stop();
-    wait_until(&tollgate, 0.0).await;
+    wait_until(&tollgate, 0.0);
     let listed = clients(&operator).await.unwrap();
     assert_eq!(listed.clients.len(), 1, "what was read stays");
     let stale = warnings(&operator).await;
@@ -63,7 +63,7 @@ async fn lists_are_refused_until_redis_was_read_and_marked_while_it_is_away() {
     assert!(stale.iter().all(|text| text.starts_with("as of 2")), "{stale:?}");
 
     redis.restart();
-    wait_until(&tollgate, 1.0).await;
+    wait_until(&tollgate, 1.0);
     assert_eq!(warnings(&operator).await, [""; 0]);
 }
 
@@ -91,7 +91,7 @@ async fn lists_are_refused_while_the_file_belongs_to_another_process_or_is_damag
     are_refused(&Operator::of(&second).await, "in use by another process").await;
     drop((owner, second));
 
-    std::fs::write(data.path().join("registry.redb"), [0xa5; 65_536]).unwrap();
+    std::fs::write(data.path().join("registry.redb"), vec![0xa5; 65_536]).unwrap();
     let third = Options::default().data(data.path()).start();
     are_refused(&Operator::of(&third).await, "restore it from a backup").await;
 }

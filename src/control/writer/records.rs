@@ -116,7 +116,11 @@ impl Writer {
         self.retain_versions(keep);
         let modes: Vec<Bytes> = self.modes.lock().stored.keys().cloned().collect();
         let gone = modes.into_iter().filter(|domain| !keep(&record::mode_key(domain)));
-        if gone.fold(false, |changed, domain| self.apply_mode(domain, None) || changed) {
+        let mut changed = false;
+        for domain in gone {
+            changed |= self.apply_mode(domain, None);
+        }
+        if changed {
             self.publish_modes();
         }
     }

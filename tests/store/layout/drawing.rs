@@ -73,7 +73,7 @@ struct Bytes<'a> {
     text: String,
 }
 
-impl<'a> Bytes<'a> {
+impl Bytes<'_> {
     /// Draws the fields of a record.
     fn draw<R: Record>(&mut self, owner: &str) -> &mut Self {
         for field in R::FIELDS {

@@ -140,13 +140,13 @@ impl File {
 
     /// Checks that a file can be made where the registry will be. Leaves nothing behind.
     pub(super) fn probe_directory(&self) -> Result<(), RegistryError> {
-        let missing = |path: &&Path| fs::symlink_metadata(path).is_err();
-        let place = self.path.ancestors().skip(1).filter(|path| *path != Path::new(""));
-        let place = place.skip_while(missing).next().unwrap_or(Path::new("."));
+        let is_there = |path: &&Path| fs::symlink_metadata(path).is_ok();
+        let mut places = self.path.ancestors().skip(1).filter(|path| *path != Path::new(""));
+        let place = places.find(is_there).unwrap_or(Path::new("."));
         let probe = place.join(format!(".tollgate-{:016x}", RandomState::new().hash_one(0)));
         let made = OpenOptions::new().write(true).create_new(true).open(&probe);
         let written = made.and_then(|mut file| {
-            file.write_all(&[0; PROBE_BYTES])?;
+            file.write_all(&vec![0; PROBE_BYTES])?;
             file.sync_all()
         });
         drop(fs::remove_file(&probe));
