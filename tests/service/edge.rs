@@ -215,10 +215,10 @@ async fn second_signal_or_the_drain_timeout_ends_what_will_not_end() {
     // Supervisors signal a process and its group: a repeat within a second is the same request.
     patient.signal("TERM");
     tokio::time::sleep_until((start + Duration::from_millis(1_100)).into()).await;
-    assert!(!patient.log().iter().any(|line| line.contains("at the second signal")));
+    assert!(!patient.log().iter().any(|line| line.contains("on the second signal")));
     patient.signal("TERM");
     assert_eq!(patient.wait().code(), Some(0));
-    patient.wait_for_log("at the second signal");
+    patient.wait_for_log("on the second signal");
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     for call in stuck {
         assert!(!call.await.unwrap(), "was not under way");
