@@ -41,8 +41,9 @@ use self::writable::Writable;
 use self::writer::Writer;
 use crate::limiter::Shared;
 
-/// The longest wait for a change to be in force here before it is acknowledged; it is stored by then.
-const FOLLOW_PATIENCE: Duration = Duration::from_secs(1);
+/// The longest wait for this replica to follow the registry, such as before a stored change is
+/// acknowledged.
+pub(crate) const FOLLOW_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The control plane of a process.
 #[derive(Debug)]

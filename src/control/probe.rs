@@ -8,10 +8,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Control;
 use super::audit::{self, Attempt};
 use super::record::{StoredMode, mode_key};
 use super::registry::{Change, Expect, Registry};
+use super::{Control, FOLLOW_PATIENCE};
 
 /// The interval between two probes.
 const PROBE_EVERY: Duration = Duration::from_mins(1);
@@ -41,7 +41,15 @@ pub async fn run<R: Registry>(control: Arc<Control<R>>, stop: impl Future<Output
 }
 
 /// Stores the modes that were set while the registry took no writes.
+///
+/// First come the records that the registry has meanwhile: a mode that another replica stored later
+/// is newer, and what it replaces is unsaved no more.
 async fn store_modes<R: Registry>(control: &Control<R>) {
+    if control.writer().unsaved_modes().is_empty()
+        || !control.follower().caught_up(0, FOLLOW_PATIENCE).await
+    {
+        return;
+    }
     for (domain, stored) in control.writer().unsaved_modes() {
         let value = match stored.map(|stored| StoredMode::write(&stored)).transpose() {
             Ok(value) => value,

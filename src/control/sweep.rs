@@ -1,8 +1,9 @@
-//! Deletes the records of clients that have expired, and replaces those with sensitive values in clear.
+//! Deletes the records of clients that have expired, and replaces those with sensitive values in
+//! clear.
 //!
-//! An expired client has no effect; the sweep only keeps the registry from filling up. Every replica
-//! sweeps. The registry alone judges, by its own clock and by the record that it holds: a replica
-//! whose clock is wrong, or that is behind, deletes no client that is to stay.
+//! An expired client has no effect; the sweep only keeps the registry from filling up. Every
+//! replica sweeps. The registry alone judges, by its own clock and by the record that it holds: a
+//! replica whose clock is wrong, or that is behind, deletes no client that is to stay.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,9 +25,19 @@ pub async fn run<R: Registry>(
 ) {
     let sweep = async {
         control.follower().synced().await;
+        let mut hidden = None;
         loop {
-            if let Err(error) = hide(&control).await {
-                tracing::warn!(%error, "sensitive values stay in the registry for now");
+            // The walk asks about every client of a domain with sensitive values, so it is left out
+            // while neither clients nor policies change.
+            let version = control.shared().policies.current().version;
+            let state = Some((version, control.follower().progress().revision));
+            if hidden != state {
+                match hide(&control).await {
+                    Ok(_) => hidden = state,
+                    Err(error) => {
+                        tracing::warn!(%error, "sensitive values stay in the registry for now");
+                    }
+                }
             }
             tokio::time::sleep(every).await;
             if let Err(error) = sweep(&control).await {
@@ -60,12 +71,13 @@ pub async fn sweep<R: Registry>(control: &Control<R>) -> Result<usize, RegistryE
         if !page.more {
             return Ok(deleted);
         }
+        tokio::task::yield_now().await;
     }
 }
 
-/// Stores every client by the hash of its sensitive values that has them in clear: its record is older
-/// than the policy that marks them, or than this build. Returns the number of records that this call
-/// replaced. The log of the registry forgets the values when the changes leave it.
+/// Stores every client by the hash of its sensitive values that has them in clear: its record is
+/// older than the policy that marks them, or than this build. Returns the number of records that
+/// this call replaced. The log of the registry forgets the values when the changes leave it.
 ///
 /// # Errors
 /// When the registry does not answer.
@@ -88,6 +100,8 @@ pub async fn hide<R: Registry>(control: &Control<R>) -> Result<usize, RegistryEr
         if !page.more {
             break;
         }
+        // The thread answers `/livez` too.
+        tokio::task::yield_now().await;
     }
     if hidden > 0 {
         tracing::info!(clients = hidden, "sensitive values in the registry are replaced by hashes");
@@ -127,9 +141,9 @@ async fn replace<R: Registry>(
     }
 }
 
-/// Deletes clients together. If one of them has not expired, or another replica was faster, it deletes
-/// none, and the next sweep sees what is left: replicas that sweep at the same time do not race for
-/// each client.
+/// Deletes clients together. If one of them has not expired, or another replica was faster, it
+/// deletes none, and the next sweep sees what is left: replicas that sweep at the same time do not
+/// race for each client.
 async fn delete<R: Registry>(
     control: &Control<R>,
     expired: &[&Arc<Client>],

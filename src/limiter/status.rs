@@ -89,7 +89,8 @@ pub struct Limited {
 impl Decision {
     /// Returns true if the request passes because nothing names its domain.
     pub fn is_of_unknown_domain(&self) -> bool {
-        self.statuses.iter().any(|status| matches!(status.outcome, Outcome::UnknownDomain))
+        // All statuses are alike then.
+        self.statuses.first().is_some_and(|first| matches!(first.outcome, Outcome::UnknownDomain))
     }
 
     /// The time until every descriptor that is over its limit would pass. None: all pass, or one

@@ -8,16 +8,14 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::convert;
-use crate::control::Control;
 use crate::control::audit::Attempt;
 use crate::control::follower::Freshness;
 use crate::control::layered::Layered;
 use crate::control::registry::{Change, Record, Registry, RegistryError, Written};
+use crate::control::{Control, FOLLOW_PATIENCE};
 use crate::limiter::{Limiter, Shared};
 use crate::store::LimitStore;
 
-/// The longest that a call waits for this replica to follow the registry.
-const FOLLOW_PATIENCE: Duration = Duration::from_secs(1);
 /// The longest silence of the registry, before its first answer, that a list waits for.
 const FIRST_READ: Duration = Duration::from_secs(1);
 
@@ -93,7 +91,8 @@ impl<R: Registry, S: LimitStore> Admin<R, S> {
         }
     }
 
-    /// Writes, and puts in force what was written. `attempt` has a line for each of the first changes.
+    /// Writes, and puts in force what was written. `attempt` has a line for each of the first
+    /// changes.
     pub(super) async fn write(
         &self,
         attempt: Attempt,
