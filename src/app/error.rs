@@ -16,13 +16,13 @@ pub enum AppError {
          free the port or set {setting} to another address"
     )]
     Listen {
-        /// Which listener.
+        /// The listener.
         listener: &'static str,
         /// The address.
         address: String,
         /// The setting that names it.
         setting: &'static str,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The URL of Redis cannot be used.
@@ -31,17 +31,17 @@ pub enum AppError {
     /// The ready file cannot be written.
     #[error("cannot write the ready file {path}: {source}")]
     ReadyFile {
-        /// Where.
+        /// The place.
         path: String,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The system refuses a thread, a runtime or a signal handler.
     #[error("the system refuses {what}: {source}")]
     System {
-        /// What was asked for.
+        /// The thing that was asked for.
         what: &'static str,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A server failed.

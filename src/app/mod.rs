@@ -1,7 +1,8 @@
-//! The composition root: settings in, a running service out, and the order in which it starts and stops.
+//! The composition root: settings in, a running service out, and the order in which it starts and
+//! stops.
 //!
-//! The data plane runs on one thread per core (`cores`); everything else, admin, HTTP and reloading,
-//! on the control runtime that calls [`run`].
+//! The data plane runs on one thread per core (`cores`); everything else, admin, HTTP and
+//! reloading, on the control runtime that calls [`run`].
 
 mod administer;
 mod cores;
@@ -36,7 +37,8 @@ use crate::telemetry::logs::LogHandle;
 /// The policies without a setting for them.
 const EXAMPLE: &str = include_str!("../../deploy/policies/example.yaml");
 
-/// Serves by `settings` until a signal says stop, then drains. `reread` reads the settings again on SIGHUP.
+/// Serves by `settings` until a signal says stop, then drains. `reread` reads the settings again on
+/// SIGHUP.
 pub async fn run(
     settings: Settings,
     logs: LogHandle,

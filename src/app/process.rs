@@ -1,4 +1,4 @@
-//! What the parts of the process share, and the parts that each core builds for itself from it.
+//! The state that the parts of the process share, and the parts that each core builds from it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,7 +43,7 @@ use crate::telemetry::metrics::Metrics;
 /// The registry's file in the data directory.
 const REGISTRY_FILE: &str = "registry.redb";
 
-/// What the parts of the process share.
+/// The state that the parts of the process share.
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) settings: Settings,
@@ -54,7 +54,7 @@ pub(super) struct Process {
     pub(super) calendar: Arc<CalendarClock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: HealthReporter,
-    /// Whether this instance should get traffic.
+    /// True if this instance should get traffic.
     pub(super) ready: Arc<AtomicBool>,
     /// Cancelled when connections are to end.
     pub(super) stop: CancellationToken,
@@ -62,12 +62,12 @@ pub(super) struct Process {
     pub(super) guard: Guard,
     responder: Arc<Responder>,
     memory: Arc<MemoryStore<SystemClock>>,
-    /// What spares Redis requests; in memory mode there is nothing to spare.
+    /// The deny cache, which spares Redis requests; none in memory mode.
     denials: Option<Arc<DenyCache>>,
     leases: Option<Arc<Leases>>,
     /// The stores that were made, for their health.
     redis: Mutex<Vec<RedisStore>>,
-    /// What they have in common to say.
+    /// The log lines that they have in common.
     notices: Notices,
 }
 
@@ -175,7 +175,7 @@ impl Process {
         Ok(Store::Redis(store))
     }
 
-    /// What peers may take of a listener, on the `index`-th runtime.
+    /// The bounds of a listener on the `index`-th runtime.
     pub(super) fn listener_bounds(&self, index: usize) -> ListenerBounds {
         self.settings.grpc.bounds(&self.settings.listeners, index)
     }
@@ -185,8 +185,8 @@ impl Process {
         Acceptor::new(listener, name, self.listener_bounds(0), Arc::clone(&self.metrics))
     }
 
-    /// Waits until every store has tried to connect, so that the first requests meet it. Redis may be away: then
-    /// they are decided without it.
+    /// Waits until every store has tried to connect, so that the first requests meet it. Redis may
+    /// be away: then they are decided without it.
     pub(super) async fn wait_for_stores(&self) {
         while !self.redis.lock().iter().all(RedisStore::has_tried) {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -210,7 +210,7 @@ impl Process {
     }
 }
 
-/// Where operators' changes are kept: with the counters, or where there are none but those of this process, in a file.
+/// The storage of operators' changes: Redis if it has the counters, otherwise a file.
 fn registry(settings: &Settings) -> Result<AnyRegistry, AppError> {
     if settings.redis.url.is_none() {
         let path = settings.general.data_dir.join(REGISTRY_FILE);

@@ -21,8 +21,8 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Every setting as YAML, with its meaning and origin as comments. Secrets are `***`, which does
-    /// not load; the rest can be loaded again.
+    /// Every setting as YAML, with its meaning and origin as comments. Secrets are `***`, which
+    /// does not load; the rest can be loaded again.
     pub fn to_yaml(&self) -> String {
         print::yaml(&self.resolved)
     }

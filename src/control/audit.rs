@@ -1,8 +1,8 @@
 //! One log line per change, target `tollgate::audit`: who, what, before, after.
 //!
-//! Values of descriptors that a rule marks `sensitive` are hashed. Of a policy's text a line has a hash,
-//! and the beginning unless it may hold such values. A write without an answer has a line, too: its
-//! outcome is unknown.
+//! Values of descriptors that a rule marks `sensitive` are hashed. Of a policy's text a line has a
+//! hash, and the beginning unless it may hold such values. A write without an answer has a line,
+//! too: its outcome is unknown.
 
 use std::fmt::Display;
 
@@ -68,8 +68,8 @@ impl Attempt {
         Self { who: who.to_string(), lines: Vec::new() }
     }
 
-    /// With the next change of the write; a write may have more changes than lines. `state` says what
-    /// the record before was.
+    /// With the next change of the write; a write may have more changes than lines. `state` says
+    /// what the record before was.
     pub(crate) fn and(
         mut self,
         action: &'static str,
@@ -213,8 +213,8 @@ pub(crate) fn policy_record(record: Option<&Record>) -> State {
     }
 }
 
-/// The beginning of a policy's text. It is withheld where it may hold sensitive values: those of nodes
-/// marked `sensitive`, a word that an escape may spell.
+/// The beginning of a policy's text. It is withheld where it may hold sensitive values: those of
+/// nodes marked `sensitive`, a word that an escape may spell.
 fn shown_text(yaml: &str) -> String {
     if yaml.contains("sensitive") || yaml.contains('\\') {
         return "withheld: it may hold sensitive values; see GetPolicy".to_owned();

@@ -1,9 +1,9 @@
 //! Keeps the calendar clock of a process as the clock of its registry.
 //!
-//! One clock judges which clients have expired: that of Redis, or of this machine where the registry
-//! is a file. A replica whose wall clock is wrong, was wrong at the start or has stood still with its
-//! machine agrees with all others within a second. While the registry cannot be reached the
-//! calendar goes on from what it last knew.
+//! One clock judges which clients have expired: that of Redis, or of this machine where the
+//! registry is a file. A replica whose wall clock is wrong, was wrong at the start or has stood
+//! still with its machine agrees with all others within a second. While the registry cannot be
+//! reached the calendar goes on from what it last knew.
 
 use std::time::Duration;
 

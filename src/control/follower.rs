@@ -5,6 +5,7 @@
 //! lost its newest writes makes their revisions again, and everything is read anew then.
 
 mod keys;
+mod progress;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,10 +20,12 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::Instant;
 
 use self::keys::Keys;
+use self::progress::{Contact, Settling};
+pub use self::progress::{Freshness, Progress};
 use super::registry::{Change, Delta, Mark, Record, Registry, RegistryError, Update, Written};
 
-/// The longest wait for a notice before the follower looks: a lost notice costs less than the second
-/// in which replicas follow.
+/// The longest wait for a notice before the follower looks: a lost notice costs less than the
+/// second in which replicas follow.
 pub const DEFAULT_POLL: Duration = Duration::from_millis(500);
 
 /// The scans of one look: another one if the registry lost writes meanwhile.
@@ -37,12 +40,12 @@ const SAY_EVERY: usize = 100_000;
 /// The registry's records in memory.
 ///
 /// # Concurrency
-/// Calls come one after the other, perhaps on the task of a writer: they must not block. Their order
-/// alone says what is newer: when the registry was restored, a record is replaced by one of a lower
-/// revision.
+/// Calls come one after the other, perhaps on the task of a writer: they must not block. Their
+/// order alone says what is newer: when the registry was restored, a record is replaced by one of a
+/// lower revision.
 pub trait Mirror: Send + Sync + 'static {
-    /// Puts each record in the place of what was there, or takes it out, in this order. An entry may
-    /// come again.
+    /// Puts each record in the place of what was there, or takes it out, in this order. An entry
+    /// may come again.
     fn apply(&self, entries: Vec<Update>);
 
     /// Takes out every record whose key `keep` does not keep.
@@ -56,70 +59,6 @@ pub trait Mirror: Send + Sync + 'static {
         let _ = revision;
         std::future::ready(())
     }
-}
-
-/// The progress of a follower.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "independent of each other")]
-pub struct Progress {
-    /// The mirror is as the registry was at this revision; 0 while everything is read.
-    pub revision: u64,
-    /// The last look at the registry whose answer is in the mirror.
-    pub look: u64,
-    /// The mirror has been complete once; before that it holds a part at most.
-    pub synced: bool,
-    /// The records that have come while everything is read.
-    pub records: usize,
-    /// A first attempt has ended, well or not.
-    pub tried: bool,
-    /// The last attempt reached the registry.
-    pub reached: bool,
-    /// The mirror puts in force what came, which may take long.
-    pub settling: bool,
-}
-
-/// Marks the progress as settling until it is dropped.
-struct Settling<'a>(&'a watch::Sender<Progress>);
-
-impl<'a> Settling<'a> {
-    fn new(progress: &'a watch::Sender<Progress>) -> Self {
-        progress.send_modify(|progress| progress.settling = true);
-        Self(progress)
-    }
-}
-
-impl Drop for Settling<'_> {
-    fn drop(&mut self) {
-        self.0.send_modify(|progress| progress.settling = false);
-    }
-}
-
-/// The age of what the mirror holds.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Freshness {
-    /// As the registry is, but for changes of the last moment.
-    Fresh,
-    /// As the registry was `age` ago; it has not answered since.
-    Stale {
-        /// The time since the registry was last seen.
-        age: Duration,
-        /// Why it was not seen since.
-        reason: String,
-    },
-    /// The registry was never read, or never to its end: the mirror lacks records.
-    Unread {
-        /// Why not.
-        reason: String,
-    },
-}
-
-/// The last contact with the registry.
-#[derive(Debug, Default)]
-struct Contact {
-    /// The start of the last look, or the end of the last own write, that left nothing to follow.
-    seen: Option<Instant>,
-    /// Why the last look failed.
-    failure: Option<String>,
 }
 
 /// Keeps a mirror as its registry is.
@@ -153,8 +92,8 @@ struct Followed {
 }
 
 impl Followed {
-    /// Returns whether a scan met records of writes that the log, which is known up to `revision`, does not
-    /// have: the registry lost these writes during the scan. `newest`: the log ends there.
+    /// Returns whether a scan met records of writes that the log, which is known up to `revision`,
+    /// does not have: the registry lost these writes during the scan. `newest`: the log ends there.
     fn has_lost(&self, newest: bool, revision: u64) -> bool {
         self.ahead.values().any(|ahead| newest || *ahead <= revision)
     }
@@ -213,8 +152,8 @@ impl<R, M> Follower<R, M> {
         }
     }
 
-    /// Resolves to true once a first attempt to read the registry has ended, well or not; to false when nothing more of
-    /// it came within `patience`.
+    /// Resolves to true once a first attempt to read the registry has ended, well or not; to false
+    /// when nothing more of it came within `patience`.
     pub async fn tried(&self, patience: Duration) -> bool {
         self.until(patience, |progress| progress.tried).await
     }
@@ -339,7 +278,8 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
         }
     }
 
-    /// Brings the mirror to what the registry is now; if the log does not reach back even to what a scan found, to that.
+    /// Brings the mirror to what the registry is now; if the log does not reach back even to what a
+    /// scan found, to that.
     async fn look(&self) -> Result<(), RegistryError> {
         let mut scans = 0;
         loop {
@@ -387,8 +327,8 @@ impl<R: Registry, M: Mirror> Follower<R, M> {
         untouched && newest
     }
 
-    /// Applies every record to the mirror, and takes out what is gone. With `careful`, older changes will
-    /// not replace what it met.
+    /// Applies every record to the mirror, and takes out what is gone. With `careful`, older
+    /// changes will not replace what it met.
     async fn scan(&self, look: u64, careful: bool) -> Result<(), RegistryError> {
         let again = {
             let mut followed = self.followed.lock().await;

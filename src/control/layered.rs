@@ -1,7 +1,7 @@
 //! Policies of several feeds, put together: which of them are in force, and why the others are not.
 //!
-//! Of two feeds with a policy of the same domain the one of higher precedence is in force; the other
-//! one is shadowed and waits. Nothing here publishes or keeps time.
+//! Of two feeds with a policy of the same domain the one of higher precedence is in force; the
+//! other one is shadowed and waits. Nothing here publishes or keeps time.
 //!
 //! * `origin`: the feeds and their precedence; `outcome`: the outcomes of changes.
 
@@ -29,7 +29,7 @@ pub struct Since {
 pub struct Offer {
     /// Its texts, usually one, each with its rank among all texts of its feed.
     texts: Vec<(usize, Source)>,
-    /// When it came.
+    /// The time at which it came.
     pub since: Since,
     /// Its warnings, or the reason why it is left out.
     pub outcome: Result<Vec<Warning>, Faults>,
@@ -53,7 +53,7 @@ impl Offer {
 pub struct NewText {
     /// The text.
     pub yaml: Arc<str>,
-    /// When it came.
+    /// The time at which it came.
     pub since: Since,
 }
 
@@ -67,7 +67,7 @@ pub struct Checked {
     pub domain: Arc<str>,
     /// The policy marks values as sensitive.
     pub sensitive: bool,
-    /// What works but is probably not meant.
+    /// Warnings about input that works but is probably not meant.
     pub warnings: Vec<Warning>,
 }
 
@@ -199,8 +199,8 @@ impl Layered {
         above.find(|(_, layer)| has(layer)).map(|(above, _)| *above)
     }
 
-    /// Every policy of `domain`, by precedence: its feed, since when the feed has it, and whether it
-    /// is in force.
+    /// Every policy of `domain`, by precedence: its feed, since when the feed has it, and whether
+    /// it is in force.
     pub fn standings(&self, domain: &str) -> Vec<(Origin, Since, Standing)> {
         let offered = self.layers.iter().filter_map(|(o, layer)| Some((*o, layer.get(domain)?)));
         let standing = |(origin, offer): (Origin, &Arc<Offer>)| {
@@ -219,7 +219,7 @@ impl Layered {
         self.layers.get(&origin).into_iter().flatten()
     }
 
-    /// What policies leave open.
+    /// The options that policies leave open.
     pub const fn options(&self) -> &Options {
         &self.options
     }

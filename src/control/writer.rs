@@ -1,8 +1,9 @@
 //! The only writer of what the limiter reads: policies, limits of clients, operators' modes.
 //!
 //! Feeds bring policies ([`Writer::replace`]) and the follower of the registry brings records
-//! ([`follower::Mirror`]). A feed whose policies are refused keeps those it had. Policies are compiled
-//! and published one set after the other, on threads that may block; nothing else waits for them.
+//! ([`follower::Mirror`]). A feed whose policies are refused keeps those it had. Policies are
+//! compiled and published one set after the other, on threads that may block; nothing else waits
+//! for them.
 //!
 //! * `records`: records of the registry, put in force.
 //! * `modes`: modes that operators set.
@@ -139,8 +140,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Puts in force what the registry changed of policies. Returns at once when an earlier call has
-    /// done it.
+    /// Puts in force what the registry changed of policies. Returns at once when an earlier call
+    /// has done it.
     fn publish_queued(&self) {
         let _turn = self.publishing.lock();
         let (changes, taken) = self.queue.lock().take();

@@ -39,7 +39,7 @@ pub struct Ask {
 pub struct Asked {
     /// The terms of its rule.
     pub traits: Traits,
-    /// How its limit is reported.
+    /// The report of its limit.
     pub report: Report,
     ruling: Option<Ruling>,
 }
@@ -79,7 +79,7 @@ impl Ask {
         self.records.len()
     }
 
-    /// Whether nothing is claimed.
+    /// True if nothing is claimed.
     pub const fn is_empty(&self) -> bool {
         self.records.is_empty()
     }

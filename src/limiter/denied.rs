@@ -75,7 +75,7 @@ fn second() -> u64 {
 struct LinesPerSecond(AtomicU64);
 
 impl LinesPerSecond {
-    /// Whether there is a line left in `second`; takes it.
+    /// Takes a line of `second`; false: none is left.
     fn take(&self, second: u64) -> bool {
         let second = second & u64::from(u32::MAX);
         let next = |state: u64| match (state >> 32, state & u64::from(u32::MAX)) {

@@ -11,8 +11,8 @@
 //!   thread;
 //! * counts and latencies: one shard per thread, see [`crate::telemetry::sharded`].
 //!
-//! What is left is chosen by key, so only decisions on the same key, or on one that shares its
-//! lock, meet there:
+//! Other shared state is chosen by key, so only decisions on the same key, or on one that shares
+//! its lock, meet there:
 //! * the memory store's shard of the counter;
 //! * in domains with clients, the directory's shard of the descriptor, and the client's own
 //!   reference count;
@@ -51,7 +51,7 @@ use crate::domain::{Commit, Key, Verdict};
 use crate::store::{LimitStore, StoreError};
 use crate::telemetry::metrics::Metrics;
 
-/// What every core shares.
+/// The state that every core shares.
 #[derive(Debug)]
 pub struct Shared {
     /// The policies in force.
@@ -62,7 +62,7 @@ pub struct Shared {
     pub bounds: Bounds,
     /// Finds limits and names counters.
     pub resolver: Resolver,
-    /// Where everything is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
@@ -94,7 +94,7 @@ impl<S: LimitStore> Limiter<S> {
         Self { shared, layers }
     }
 
-    /// What every core shares.
+    /// The state that every core shares.
     pub fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -125,7 +125,7 @@ impl<S: LimitStore> Limiter<S> {
         }
     }
 
-    /// What [`Self::decide`] would answer, and why; charges and counts nothing.
+    /// Explains the decision that [`Self::decide`] would make; charges and counts nothing.
     pub async fn explain(&self, request: &Request, deadline: Instant) -> Explanation {
         let domain_known = self.shared.knows(&request.domain);
         match self.shared.begin(request) {

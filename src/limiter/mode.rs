@@ -1,6 +1,6 @@
 //! The kill switch: what limits do, for all domains or for one, by the settings and by operators.
 //!
-//! What an operator says while traffic flows goes before the settings, also when it is said of all
+//! A mode that an operator sets goes before the settings, also when it is set for all
 //! domains: in an emergency `off` must mean off. Nothing here waits.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -48,7 +48,7 @@ impl Setting for BTreeMap<String, Mode> {
 /// The modes of one source.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ModeLayer {
-    /// Where a domain has no mode of its own; none: this source does not say.
+    /// The mode of domains without one of their own; none: this source does not say.
     pub global: Option<Mode>,
     /// By domain.
     pub domains: HashMap<Bytes, Mode>,
@@ -85,7 +85,7 @@ pub struct InForce {
     pub domain: Bytes,
     /// The mode.
     pub mode: Mode,
-    /// Where it comes from.
+    /// Its source.
     pub source: ModeSource,
 }
 

@@ -32,7 +32,7 @@ impl<'a> Sensitivity<'a> {
         }
     }
 
-    /// Whether the value is sensitive, of each of `entries`.
+    /// One flag for each of `entries`: true if its value is sensitive.
     pub(crate) fn of_entries(self, entries: &'a [Entry]) -> impl Iterator<Item = bool> + 'a {
         let (rule, domain) = match self {
             Self::Rule(rule) => (Some(rule), None),
@@ -110,8 +110,8 @@ impl Display for ShownEntry<'_> {
 
 /// The metric label of a rule that wants the values of requests in it; none: it does not.
 ///
-/// `detailed_metric` shows every value, `value_to_metric` that of its node; a pattern whose values share a counter stays a
-/// pattern.
+/// `detailed_metric` shows every value, `value_to_metric` that of its node; a pattern whose values
+/// share a counter stays a pattern.
 pub(super) fn detailed_label(
     rule: &Rule,
     entries: &[Entry],

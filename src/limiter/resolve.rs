@@ -210,8 +210,8 @@ impl Resolver {
         }
     }
 
-    /// The name under which a client is stored by the policies of `snapshot`, with hashes of sensitive
-    /// values; none: as it is.
+    /// The name under which a client is stored by the policies of `snapshot`, with hashes of
+    /// sensitive values; none: as it is.
     pub fn hidden_name(&self, name: &ClientName, snapshot: &Snapshot) -> Option<ClientName> {
         let policy = snapshot.policies.domain(name.domain.as_bytes())?;
         if !policy.marks_sensitive() {

@@ -28,7 +28,7 @@ pub struct Snapshot {
     prepared: Vec<Prepared>,
 }
 
-/// What a rule needs on every decision.
+/// The parts of a rule that every decision needs.
 #[derive(Debug)]
 struct Prepared {
     metrics: RuleMetrics,

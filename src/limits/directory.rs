@@ -4,6 +4,8 @@
 //! The registry's follower keeps it up to date; a lookup does no I/O. Expired clients stay in the
 //! directory until their records are deleted; the caller checks the expiry.
 
+mod shape;
+
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use hashbrown::hash_table::Entry as Slot;
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 use parking_lot::{Mutex, RwLock};
 
+use self::shape::Shape;
 use super::name::Value;
 use super::{Client, ClientName, Entries};
 
@@ -35,7 +38,7 @@ pub struct Directory {
     /// A 64-bit Bloom filter over `domains` with one [`bit`] per domain. Written under the lock of
     /// `domains`.
     bits: AtomicU64,
-    /// How many clients with hashed values each domain has, by the places of these values.
+    /// The number of clients with hashed values of each domain, by the places of these values.
     shapes: Mutex<HashMap<Arc<str>, HashMap<Shape, usize>>>,
     /// The shapes alone, for readers. Changes under the lock of `shapes`.
     hashed: ArcSwap<HashMap<Arc<str>, Box<[Shape]>>>,
@@ -55,47 +58,6 @@ impl Default for Directory {
             hashed: ArcSwap::default(),
             len: AtomicUsize::new(0),
         }
-    }
-}
-
-/// The places of hashed values in a name: few in a domain, as policies mark them.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct Shape {
-    /// The number of entries.
-    entries: usize,
-    /// Index and key of each entry whose value is hashed, in order.
-    hashed: Box<[(usize, Box<[u8]>)]>,
-}
-
-impl Shape {
-    /// None: no value is hashed.
-    fn of(entries: &Entries) -> Option<Self> {
-        let hashed = entries.iter().enumerate().filter(|(_, (_, value))| value.hashed);
-        let hashed: Box<[_]> = hashed.map(|(i, (key, _))| (i, key.into())).collect();
-        (!hashed.is_empty()).then(|| Self { entries: entries.iter().count(), hashed })
-    }
-
-    /// The entries of a request with the values at these places hashed; none: they do not fit.
-    fn apply<'e>(
-        &self,
-        entries: &(impl Iterator<Item = (&'e [u8], &'e [u8])> + Clone),
-        hash: &impl Fn(&[u8]) -> String,
-    ) -> Option<Entries> {
-        if entries.clone().count() != self.entries {
-            return None;
-        }
-        let mut hashes = Vec::with_capacity(self.hashed.len());
-        for (i, key) in &self.hashed {
-            let (_, value) = entries.clone().nth(*i).filter(|(own, _)| *own == &**key)?;
-            hashes.push(hash(value));
-        }
-        let place = |i: usize| self.hashed.iter().position(|(hashed, _)| *hashed == i);
-        Some(Entries::of(entries.clone().enumerate().map(|(i, (key, value))| {
-            let hash = place(i).and_then(|place| hashes.get(place));
-            let value = hash
-                .map_or(Value::clear(value), |hash| Value { bytes: hash.as_bytes(), hashed: true });
-            (key, value)
-        })))
     }
 }
 
@@ -170,8 +132,8 @@ impl Directory {
         self.bits.load(Ordering::Relaxed) & bit(domain) != 0
     }
 
-    /// The client of this descriptor, expired or not: stored by its values, or by `hash` of some. Of
-    /// two the newer one.
+    /// The client of this descriptor, expired or not: stored by its values, or by `hash` of some.
+    /// Of two the newer one.
     pub fn find_in_any_form<'e>(
         &self,
         domain: &[u8],
@@ -372,93 +334,4 @@ fn bit(domain: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::limits::Limits;
-
-    fn name(domain: &str, value: &str) -> ClientName {
-        ClientName { domain: domain.into(), entries: [("key", value)].into_iter().collect() }
-    }
-
-    fn client(domain: &str, value: &str, revision: u64) -> Client {
-        Client {
-            name: name(domain, value),
-            limits: Limits::from_iter([]),
-            shadow: None,
-            quota: None,
-            metadata: None,
-            labels: None,
-            expires_at: None,
-            updated_at: 0,
-            revision,
-        }
-    }
-
-    #[test]
-    fn later_call_counts_also_with_a_lower_revision() {
-        let directory = Directory::default();
-        directory.put(client("d", "a", 5));
-        directory.put(client("d", "a", 4));
-        assert!(directory.may_have_domain(b"d") && !directory.may_have_domain(b"e"));
-        assert_eq!(directory.get(&name("d", "a")).unwrap().revision, 4);
-        assert_eq!(directory.len(), 1);
-        directory.remove(&name("d", "a"));
-        assert!(directory.is_empty() && !directory.has_domain(b"d"));
-        assert!(!directory.may_have_domain(b"d"));
-    }
-
-    #[test]
-    fn client_is_found_by_its_values_and_by_their_hashes() {
-        let directory = Directory::default();
-        let hash = |value: &[u8]| format!("h({})", String::from_utf8_lossy(value));
-        let find = |entries: &[(&str, &str)]| {
-            let pairs = entries.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes()));
-            directory.find_in_any_form(b"d", &pairs, hash).map(|client| client.revision)
-        };
-        let hidden = |value: &str, revision| {
-            let value = Value { bytes: value.as_bytes(), hashed: true };
-            let entries = Entries::of([(&b"key"[..], value)]);
-            Client { name: ClientName { domain: "d".into(), entries }, ..client("d", "", revision) }
-        };
-        directory.put(client("d", "a", 1));
-        directory.put(hidden("h(b)", 2));
-        assert_eq!((find(&[("key", "a")]), find(&[("key", "b")])), (Some(1), Some(2)));
-        // Neither the hash as a value, nor another key or length.
-        assert_eq!(find(&[("key", "h(b)")]), None);
-        assert_eq!(find(&[("other", "b")]), None);
-        assert_eq!(find(&[("key", "b"), ("key", "b")]), None);
-        // Of both forms the newer one.
-        directory.put(hidden("h(a)", 3));
-        assert_eq!(find(&[("key", "a")]), Some(3));
-        directory.put(client("d", "a", 4));
-        assert_eq!(find(&[("key", "a")]), Some(4));
-        for hash in ["h(a)", "h(b)"] {
-            directory.remove(&hidden(hash, 0).name);
-        }
-        assert_eq!((find(&[("key", "a")]), find(&[("key", "b")])), (Some(4), None));
-        assert!(directory.hashed.load().is_empty());
-    }
-
-    #[test]
-    fn pages_go_through_all_in_order() {
-        let directory = Directory::default();
-        for (i, domain) in ["b", "a", "c"].iter().cycle().take(300).enumerate() {
-            directory.put(client(domain, &format!("{i:03}"), 1));
-        }
-        let mut seen: Vec<ClientName> = Vec::new();
-        loop {
-            let page = directory.page(None, seen.last(), 7);
-            assert_eq!(page.total, 300);
-            seen.extend(page.clients.iter().map(|client| client.name.clone()));
-            if !page.more {
-                break;
-            }
-        }
-        assert_eq!(seen.len(), 300);
-        assert!(seen.is_sorted());
-        let page = directory.page(Some("b"), None, 1_000);
-        assert_eq!((page.clients.len(), page.total, page.more), (100, 100, false));
-        assert!(page.clients.iter().all(|client| &*client.name.domain == "b"));
-        assert_eq!(directory.page(Some("x"), None, 10).total, 0);
-    }
-}
+mod tests;

@@ -73,7 +73,8 @@ struct Compiler<'a> {
     options: &'a Options,
     report: Report<'a>,
     rules: Vec<Arc<Rule>>,
-    /// From the root to the current node, each with its number among the sensitive values of its key.
+    /// From the root to the current node, each with its number among the sensitive values of its
+    /// key.
     path: Vec<(PathEntry, usize)>,
     /// Of the current domain.
     names: Names,

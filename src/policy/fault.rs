@@ -55,13 +55,13 @@ impl Snippet {
 /// Something in a policy that must be mended before it can be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fault {
-    /// Where.
+    /// The place.
     pub place: Place,
-    /// What is wrong, with the offending value.
+    /// The fault, with the offending value.
     pub message: String,
     /// The source line.
     pub snippet: Option<Snippet>,
-    /// What to write instead.
+    /// A hint: the text to write instead.
     pub hint: Option<String>,
 }
 
@@ -99,7 +99,8 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Every fault of a set of files, at least one, ordered by file and place; and the warnings beside them.
+/// Every fault of a set of files, at least one, ordered by file and place; and the warnings beside
+/// them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Faults {
     faults: Vec<Fault>,

@@ -1,9 +1,9 @@
 //! The descriptor tree: from the entries of a descriptor to the node they lead to.
 //!
-//! At each level an entry takes the node of exactly its key and value; else the first node of its key, in
-//! file order, whose wildcards match; else the node of the key alone. The choice is final: what fails
-//! further down does not go back. Keys and values are never joined, so `("a", "b_c")` and
-//! `("a_b", "c")` cannot meet. Finding allocates nothing.
+//! At each level an entry takes the node of exactly its key and value; else the first node of its
+//! key, in file order, whose wildcards match; else the node of the key alone. The choice is final:
+//! what fails further down does not go back. Keys and values are never joined, so `("a", "b_c")`
+//! and `("a_b", "c")` cannot meet. Finding allocates nothing.
 
 use std::sync::Arc;
 
@@ -26,17 +26,17 @@ struct Values {
     any: Option<Box<Node>>,
 }
 
-/// Where an entry leads.
+/// The node to which an entry leads.
 #[derive(Debug, Default)]
 pub(super) struct Node {
-    /// What applies to a descriptor that ends here.
+    /// The rule of a descriptor that ends here.
     pub(super) rule: Option<Arc<Rule>>,
     /// The values that lead here must not be shown or stored as they are.
     pub(super) sensitive: bool,
     pub(super) below: Level,
 }
 
-/// Which values a node takes.
+/// The values that a node takes.
 pub(super) enum Slot {
     Exact(Arc<str>),
     Pattern(Pattern),
@@ -86,7 +86,7 @@ impl Level {
         last
     }
 
-    /// Whether there are nodes below the one that the last of `entries` leads to.
+    /// True if there are nodes below the one to which the last of `entries` leads.
     pub(super) fn goes_on<'e>(
         &self,
         entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,

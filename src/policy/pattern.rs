@@ -6,11 +6,11 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {
     text: Arc<str>,
-    /// What the value begins with.
+    /// The beginning of the value.
     first: Box<[u8]>,
-    /// What follows in this order, without overlap.
+    /// The parts that follow in this order, without overlap.
     middle: Box<[Box<[u8]>]>,
-    /// What the value ends with.
+    /// The end of the value.
     last: Box<[u8]>,
 }
 
@@ -36,13 +36,13 @@ impl Pattern {
         })
     }
 
-    /// Whether every value that matches `other` matches this too. A "*" in the other's text can only be met
-    /// by one of ours, which then also takes whatever stands in its place.
+    /// True if every value that matches `other` matches this too. A "*" in the other's text can
+    /// only be met by one of ours, which then also takes whatever stands in its place.
     pub(super) fn covers(&self, other: &Self) -> bool {
         self.matches(other.text.as_bytes())
     }
 
-    /// Whether every value matches.
+    /// True if every value matches.
     pub(super) fn is_any(&self) -> bool {
         self.first.is_empty() && self.middle.is_empty() && self.last.is_empty()
     }
@@ -52,7 +52,7 @@ impl Pattern {
     }
 }
 
-/// What follows the first `piece`, which is not empty, in `text`.
+/// The rest of `text` after the first `piece`, which is not empty.
 fn after<'a>(text: &'a [u8], piece: &[u8]) -> Option<&'a [u8]> {
     let start = text.windows(piece.len()).position(|window| window == piece)?;
     text.get(start + piece.len()..)

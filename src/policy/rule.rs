@@ -12,8 +12,9 @@ use super::fault::Place;
 use super::words::OnStoreFailure;
 use crate::domain::{Limit, Unit};
 
-/// The most levels of metadata, the outermost mapping counted. Decoders of protobuf refuse messages of more than 100
-/// levels; a level of JSON takes up to three, and an answer that its caller cannot decode lets the request pass.
+/// The most levels of metadata, the outermost mapping counted. Decoders of protobuf refuse messages
+/// of more than 100 levels; a level of JSON takes up to three, and an answer that its caller cannot
+/// decode lets the request pass.
 pub const MAX_METADATA_LEVELS: usize = 16;
 
 /// The most bytes of metadata as JSON: it is sent with every answer.
@@ -26,8 +27,8 @@ pub struct Rule {
     pub index: u32,
     /// The domain it belongs to.
     pub domain: Arc<str>,
-    /// Its path for people and metrics, such as `message_type=marketing/to_number`; unique in its domain,
-    /// and the same as long as the path is. Values of sensitive nodes are not in it.
+    /// Its path for people and metrics, such as `message_type=marketing/to_number`; unique in its
+    /// domain, and the same as long as the path is. Values of sensitive nodes are not in it.
     pub label: String,
     /// One per entry of a matching descriptor, same order, at least one.
     pub path: Vec<PathEntry>,
@@ -39,18 +40,18 @@ pub struct Rule {
     pub quota: bool,
     /// Metrics carry the request's values.
     pub detailed_metric: bool,
-    /// What the answer's dynamic metadata says of it.
+    /// Its part of the answer's dynamic metadata.
     pub metadata: Option<Arc<Map<String, Value>>>,
-    /// Where it is written.
+    /// The place at which it is written.
     pub place: Place,
 }
 
-/// How one entry of a descriptor was matched.
+/// The match of one entry of a descriptor.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PathEntry {
     /// The entry's key.
     pub key: Arc<str>,
-    /// What its value must be.
+    /// The value that it must have.
     pub how: How,
     /// All values of the pattern share one counter.
     pub share: bool,
@@ -60,7 +61,7 @@ pub struct PathEntry {
     pub value_to_metric: bool,
 }
 
-/// What the value of an entry must be.
+/// The value that an entry must have.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum How {
     /// This text.
@@ -78,11 +79,11 @@ pub struct RuleLimit {
     pub name: Option<Arc<str>>,
     /// Limits of these names do not apply to a request that this limit applies to.
     pub replaces: Vec<Arc<str>>,
-    /// What it allows.
+    /// The hits that it allows.
     pub kind: LimitKind,
 }
 
-/// What a limit allows.
+/// The hits that a limit allows.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LimitKind {
     /// Everything, uncounted.
@@ -93,25 +94,26 @@ pub enum LimitKind {
         limit: Limit,
         /// The unit its period is written in.
         unit: Unit,
-        /// How many units its period has, at least 1.
+        /// The number of units in its period, at least 1.
         unit_multiplier: u32,
-        /// What to answer while the store does not; none: the setting's.
+        /// The answer while the store gives none; none: that of the setting.
         on_store_failure: Option<OnStoreFailure>,
         /// Replicas may hold tokens of it.
         lease: Option<LeaseTerms>,
     },
 }
 
-/// How replicas may take tokens of a bucket before they spend them.
+/// The terms on which replicas take tokens of a bucket before they spend them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LeaseTerms {
-    /// How many tokens all of them may hold together.
+    /// The most tokens that all of them may hold together.
     pub most: u64,
-    /// How long they may be spent; whole microseconds.
+    /// The time in which they may be spent; whole microseconds.
     pub ttl: Duration,
 }
 
-/// The label of a path. `ordinals` has, for each entry, its place among the sensitive values of its key.
+/// The label of a path. `ordinals` has, for each entry, its place among the sensitive values of its
+/// key.
 pub(super) fn label(path: &[PathEntry], ordinals: &[usize]) -> String {
     use fmt::Write as _;
 

@@ -31,7 +31,7 @@
 //!     descriptors: []                 # what the next entry may be
 //! ```
 //!
-//! What values make sense together is not checked here: `compile` does that.
+//! `compile` checks which values make sense together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +73,7 @@ const REPLACES: Kind = Kind { name: "an entry of replaces", keys: &["name"], els
 
 const LEASE: Kind = Kind { name: "a lease", keys: &["max_share", "ttl"], elsewhere: &[] };
 
-/// What each kind of mapping in a policy file is called, and the keys it may have.
+/// The name of each kind of mapping in a policy file, and the keys it may have.
 pub const KEYS: [(&str, &[&str]); 5] = [
     (FILE.name, FILE.keys),
     (DESCRIPTOR.name, DESCRIPTOR.keys),
@@ -128,7 +128,7 @@ pub(super) struct Descriptor {
     /// Empty counts as left out.
     pub(super) value: Field<Arc<str>>,
     pub(super) limits: Vec<Limit>,
-    /// Whether limits were written, well or not.
+    /// True if limits were written, well or not.
     pub(super) has_limits: bool,
     pub(super) shadow_mode: Field<bool>,
     pub(super) quota_mode: Field<bool>,

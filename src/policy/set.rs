@@ -40,13 +40,13 @@ impl PolicySet {
         &self.rules
     }
 
-    /// Whether a rule marks values as sensitive.
+    /// True if a rule marks values as sensitive.
     pub fn marks_sensitive(&self) -> bool {
         self.rules.iter().any(|rule| rule.path.iter().any(|entry| entry.sensitive))
     }
 
-    /// Twelve hexadecimal digits that two sets share when they were made of the same files' contents; empty
-    /// for the default.
+    /// Twelve hexadecimal digits that two sets share when they were made of the same files'
+    /// contents; empty for the default.
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -71,10 +71,11 @@ impl Domain {
         &self.name
     }
 
-    /// The rule for a descriptor of these (key, value) entries: that of the node its last entry leads to.
+    /// The rule for a descriptor of these (key, value) entries: that of the node its last entry
+    /// leads to.
     ///
-    /// None for a descriptor without entries, one that leads nowhere, and one that ends at a node without
-    /// limits. Allocates nothing.
+    /// None for a descriptor without entries, one that leads nowhere, and one that ends at a node
+    /// without limits. Allocates nothing.
     pub fn find<'e>(
         &self,
         entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>,
@@ -87,8 +88,8 @@ impl Domain {
         self.marks_sensitive
     }
 
-    /// For each of these entries whether its value is sensitive, up to the first that leads nowhere: also of a
-    /// descriptor that no rule matches.
+    /// For each of these entries whether its value is sensitive, up to the first that leads
+    /// nowhere: also of a descriptor that no rule matches.
     pub fn sensitive<'d, 'e: 'd>(
         &'d self,
         entries: impl IntoIterator<Item = (&'e [u8], &'e [u8]), IntoIter: 'd>,
@@ -96,7 +97,7 @@ impl Domain {
         self.root.sensitive(entries)
     }
 
-    /// Whether the policy has longer descriptors that begin with these (key, value) entries.
+    /// True if the policy has longer descriptors that begin with these (key, value) entries.
     pub fn goes_on<'e>(&self, entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>) -> bool {
         self.root.goes_on(entries)
     }

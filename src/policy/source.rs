@@ -1,7 +1,7 @@
 //! Policy files as bytes: which files a path means, and reading them.
 //!
-//! Nothing here knows what is in them. Entries whose name begins with a dot are skipped and symbolic links
-//! are followed, so a mounted Kubernetes ConfigMap is read once, through its links.
+//! Nothing here knows what is in them. Entries whose name begins with a dot are skipped and
+//! symbolic links are followed, so a mounted Kubernetes ConfigMap is read once, through its links.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -16,7 +16,7 @@ const LARGEST: u64 = 16 << 20;
 /// One policy file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Source {
-    /// What faults call it, usually its path.
+    /// Its name in faults, usually its path.
     pub name: Arc<str>,
     /// Its content, hopefully UTF-8.
     pub text: Vec<u8>,
@@ -42,14 +42,14 @@ impl Source {
     }
 }
 
-/// What a path means.
+/// The files at a path.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     /// Policy files, sorted within each directory.
     pub(crate) files: Vec<PathBuf>,
     /// The directories they were looked for in.
     pub(crate) directories: Vec<PathBuf>,
-    /// What could not be looked at.
+    /// The places that could not be read.
     pub(crate) faults: Vec<Fault>,
 }
 
@@ -65,7 +65,8 @@ impl Listing {
         listing
     }
 
-    /// `above`: the directories that lead here without their links, which a loop of links would meet again.
+    /// `above`: the directories that lead here without their links, which a loop of links would
+    /// meet again.
     fn descend(&mut self, directory: &Path, above: &mut Vec<PathBuf>) {
         let (real, names) = match (fs::canonicalize(directory), names(directory)) {
             (Ok(real), Ok(names)) => (real, names),

@@ -19,7 +19,7 @@ pub enum AlgorithmName {
     FixedWindow,
 }
 
-/// What a limit answers while its store does not.
+/// The answer of a limit while its store gives none.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum OnStoreFailure {
     /// Every request passes.
@@ -28,7 +28,7 @@ pub enum OnStoreFailure {
     Deny,
 }
 
-/// When hits are charged, by name.
+/// The condition on which hits are charged, by name.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum ChargeName {
     /// `admitted`

@@ -1,4 +1,4 @@
-//! What is wrong with the settings: all of it at once, each with its key and the place it came
+//! The faults of the settings: all of them at once, each with its key and the place it came
 //! from.
 //!
 //! A fault never shows a secret. It does not say where in a run the settings were read.
@@ -8,11 +8,11 @@ use std::fmt;
 /// One thing wrong with one setting.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fault {
-    /// Where the setting was written: `FILE:LINE:COLUMN`, a variable, a flag, or `default`.
+    /// The place of the setting: `FILE:LINE:COLUMN`, a variable, a flag, or `default`.
     pub origin: String,
     /// The dotted key, such as `grpc.listen`; empty when the source as a whole cannot be read.
     pub key: String,
-    /// What was found, what is expected, and where it helps a hint.
+    /// The value found, the expected values, and a hint where it helps.
     pub message: String,
 }
 

@@ -19,17 +19,17 @@ const DEFAULT: &str = "default";
 pub(crate) struct Resolved {
     /// The value as YAML, secrets redacted.
     pub(crate) shown: String,
-    /// Where it was written.
+    /// The place at which it was written.
     pub(crate) origin: String,
 }
 
 /// A type that a setting may have.
 pub(crate) trait Setting: Sized {
-    /// What is expected, to follow "expected".
+    /// The expected values, to follow "expected".
     const EXPECTED: &'static str;
-    /// Whether a fault must not repeat the value.
+    /// True if a fault must not repeat the value.
     const SECRET: bool = false;
-    /// Whether it is a mapping rather than a scalar.
+    /// True if it is a mapping rather than a scalar.
     const MAPPING: bool = false;
 
     /// The value that `text` means.
@@ -38,17 +38,17 @@ pub(crate) trait Setting: Sized {
     /// The value as YAML, such that [`parse`](Self::parse) would give it again; secrets redacted.
     fn show(&self) -> String;
 
-    /// What may help when `text` was refused.
+    /// A hint when `text` was refused.
     fn hint(_text: &str) -> Option<String> {
         None
     }
 
-    /// What a null or an empty value means; nothing: it is a value like any other.
+    /// The meaning of a null or an empty value; none: it is a value like any other.
     fn unset() -> Option<Self> {
         None
     }
 
-    /// What is expected of a value that is less than `least`.
+    /// The expected values, for a fault about one that is less than `least`.
     fn at_least(least: &Self) -> String {
         format!("at least {}", least.show())
     }
@@ -63,9 +63,9 @@ pub(crate) trait Setting: Sized {
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     merged: Map<String, Value>,
-    /// What was read, by dotted key.
+    /// The values that were read, by dotted key.
     pub(crate) resolved: BTreeMap<String, Resolved>,
-    /// What was refused.
+    /// The faults.
     pub(crate) faults: Faults,
 }
 
@@ -81,12 +81,12 @@ impl Reader {
         self.faults.add(origin, dotted, message);
     }
 
-    /// Whether `dotted` has no fault so far.
+    /// True if `dotted` has no fault so far.
     pub(crate) fn is_sound(&self, dotted: &str) -> bool {
         self.faults.0.iter().all(|fault| fault.key != dotted)
     }
 
-    /// Whether no source gives `dotted`.
+    /// True if no source gives `dotted`.
     pub(crate) fn is_default(&self, dotted: &str) -> bool {
         self.resolved.get(dotted).is_some_and(|resolved| resolved.origin == DEFAULT)
     }
@@ -206,7 +206,7 @@ fn secret<T: Setting>(path: &Path) -> Result<T, String> {
     T::parse(text).ok_or_else(|| format!("{}: {}", path.display(), refusal::<T>(Some(text))))
 }
 
-/// Why `text` is no `T`; no text is null.
+/// The fault of `text`, which is no `T`; no text is null.
 fn refusal<T: Setting>(text: Option<&str>) -> String {
     let found = match text {
         _ if T::SECRET => String::new(),

@@ -8,13 +8,13 @@
 pub struct Key {
     /// Its name within the section.
     pub name: &'static str,
-    /// What it means, by lines.
+    /// Its meaning, by lines.
     pub doc: &'static [&'static str],
     /// Its default as it would be written; empty when unset.
     pub default: &'static str,
-    /// What values it takes.
+    /// The values that it takes.
     pub expected: &'static str,
-    /// Whether it is a mapping, which only a file can hold.
+    /// True if it is a mapping, which only a file can hold.
     pub mapping: bool,
 }
 
@@ -23,7 +23,7 @@ pub struct Key {
 pub struct Section {
     /// The first part of its keys; empty for keys at the top.
     pub name: &'static str,
-    /// What they have in common, by lines.
+    /// Their common meaning, by lines.
     pub about: &'static [&'static str],
     /// Its settings.
     pub keys: &'static [Key],

@@ -1,4 +1,4 @@
-//! How each type of setting is read from text and shown again.
+//! The types of settings: read from text, and shown again.
 //!
 //! Every source gives text in the end (a YAML scalar, a variable, a flag), so a value means the
 //! same wherever it was written.

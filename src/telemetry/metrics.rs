@@ -5,13 +5,13 @@
 //! series.
 
 mod by_label;
+mod labels;
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -21,6 +21,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub use self::by_label::RuleMetrics;
 use self::by_label::{ByDomain, Detailed};
+use self::labels::{
+    AnswerLabel, Code, DecisionLabels, Kind, ModeLabels, ResultLabel, UnmatchedLabels,
+};
 use super::sharded::{DurationHistogram, ShardedCounter};
 use crate::settings::section;
 
@@ -38,45 +41,6 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 /// The outcome of a descriptor that passed. Every rule has this series from the start.
 const OK: &str = "ok";
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct DecisionLabels {
-    domain: String,
-    rule: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct UnmatchedLabels {
-    domain: String,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Kind {
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Code {
-    code: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct AnswerLabel {
-    answer: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct ResultLabel {
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct ModeLabels {
-    domain: String,
-    mode: &'static str,
-}
 
 /// The source of the limit of a descriptor that no rule matches.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -4,7 +4,7 @@
 //! * [`Node`]: one value, with its text as written.
 //! * [`Notes`]: faults and warnings by place.
 //!
-//! What keys there are, and what a text means, is for the readers of the nodes.
+//! The readers of the nodes know the keys and the meaning of a text.
 
 mod node;
 mod note;

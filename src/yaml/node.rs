@@ -1,7 +1,7 @@
 //! A YAML document as a tree of nodes, each knowing its place and, of a scalar, its text as
 //! written.
 //!
-//! What a scalar means depends on who asks: `value: 1.10` is the text "1.10", `burst: 1.10` a
+//! The meaning of a scalar depends on the reader: `value: 1.10` is the text "1.10", `burst: 1.10` a
 //! fault, and in metadata it is a number. So nothing is resolved until a reader asks.
 
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(crate) struct Entry {
 }
 
 impl Node {
-    /// Whether the node stands for nothing: empty, `~` or `null`, unquoted.
+    /// True if the node stands for nothing: empty, `~` or `null`, unquoted.
     pub(crate) fn is_null(&self) -> bool {
         matches!(&self.data, Data::Scalar { text, plain: true }
             if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))

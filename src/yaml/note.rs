@@ -17,7 +17,7 @@ pub(crate) struct At {
 pub(crate) struct Note {
     pub(crate) at: At,
     pub(crate) message: String,
-    /// What to write instead.
+    /// A hint: the text to write instead.
     pub(crate) hint: Option<String>,
 }
 

@@ -16,7 +16,7 @@ use super::note::{At, Notes, quote};
 /// The deepest nesting of lists and mappings: about sixty levels of descriptors.
 const MAX_DEPTH: usize = 128;
 
-/// How many nodes all aliases of a file may stand for.
+/// The most nodes for which all aliases of a file may stand.
 const MAX_ALIASED: usize = 1_000_000;
 
 /// Said already: reading the file ends here.
@@ -76,11 +76,11 @@ enum Content {
 #[derive(Default)]
 struct OpenMap {
     entries: Vec<Entry>,
-    /// Where each key was first written.
+    /// The place at which each key was first written.
     keys: HashMap<Arc<str>, At>,
     /// The key whose value comes next; without text when it was refused.
     key: Option<(Option<Arc<str>>, At)>,
-    /// What `<<` brings.
+    /// The nodes that `<<` merges.
     merged: Vec<Node>,
 }
 
@@ -220,7 +220,7 @@ impl Builder<'_> {
         entries
     }
 
-    /// Whether a scalar's meaning is open; with `!!str`, or quoted, it is text.
+    /// True if the meaning of a scalar is open; with `!!str`, or quoted, it is text.
     fn is_plain(&mut self, style: ScalarStyle, tag: Option<&Tag>, at: At) -> bool {
         let Some(tag) = tag else { return style == ScalarStyle::Plain };
         match &*tag.suffix {

@@ -110,9 +110,7 @@ fn absolute(module: &Module, path: &[String]) -> Option<Vec<String>> {
 
 fn sources() -> BTreeMap<Module, Source> {
     let mut sources = BTreeMap::new();
-    let mut files = Vec::new();
-    find(&root().join("src"), &mut files);
-    for file in files {
+    for file in rust_files() {
         let path = file.strip_prefix(root().join("src")).unwrap().with_extension("");
         let mut module: Module =
             path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
@@ -129,6 +127,13 @@ fn sources() -> BTreeMap<Module, Source> {
         sources.insert(module, source);
     }
     sources
+}
+
+/// Every source file of the library and the binaries.
+pub fn rust_files() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    find(&root().join("src"), &mut files);
+    files
 }
 
 fn find(directory: &Path, found: &mut Vec<PathBuf>) {

@@ -31,8 +31,8 @@ pub trait Feed: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Files> + Send;
 }
 
-/// Brings everything that `feed` reads to `writer`, until it is dropped. A refusal is repeated in the
-/// log until the feed reads something that is put in force.
+/// Brings everything that `feed` reads to `writer`, until it is dropped. A refusal is repeated in
+/// the log until the feed reads something that is put in force.
 pub async fn drive<F: Feed>(mut feed: F, writer: Arc<Writer>) {
     let mut refused: Option<(Refusal, Instant)> = None;
     loop {

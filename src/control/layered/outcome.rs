@@ -51,6 +51,6 @@ pub struct Replaced {
     pub set: PolicySet,
     /// The warnings of the new policies.
     pub warnings: Vec<Warning>,
-    /// What differs.
+    /// The domains that differ.
     pub difference: Difference,
 }

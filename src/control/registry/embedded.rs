@@ -1,9 +1,10 @@
 //! The registry in a file, for a single process: an embedded database (redb).
 //!
-//! A write is one transaction, on disk before it is acknowledged; a killed process leaves each whole or absent. The file
-//! is made at the first write, and one that does not exist is an empty registry: a directory that cannot be written
-//! does not keep tollgate from serving. The database belongs to one process at a time. Every access is on a thread that
-//! may block. A damaged file fails every access, also where the database panics.
+//! A write is one transaction, on disk before it is acknowledged; a killed process leaves each
+//! whole or absent. The file is made at the first write, and one that does not exist is an empty
+//! registry: a directory that cannot be written does not keep tollgate from serving. The database
+//! belongs to one process at a time. Every access is on a thread that may block. A damaged file
+//! fails every access, also where the database panics.
 
 mod file;
 mod log;
@@ -43,8 +44,8 @@ impl fmt::Debug for EmbeddedRegistry {
 }
 
 impl EmbeddedRegistry {
-    /// The registry in the file at `path`, which need not be there. The log keeps at least `log_changes` changes, and
-    /// whole writes.
+    /// The registry in the file at `path`, which need not be there. The log keeps at least
+    /// `log_changes` changes, and whole writes.
     pub fn new(path: impl Into<PathBuf>, log_changes: usize) -> Self {
         Self {
             file: Arc::new(File::new(path.into())),

@@ -34,7 +34,7 @@ pub struct Record {
 /// One change of a write.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Change {
-    /// Which record; any bytes. A write names a key once.
+    /// The key of the record; any bytes. A write names a key once.
     pub key: Bytes,
     /// The state that the write expects.
     pub expect: Expect,
@@ -57,8 +57,8 @@ pub enum Expect {
     Expired,
 }
 
-/// Returns whether a record of this value has expired at `now`: it is a JSON object, and its `expires_at`,
-/// in microseconds since 1970, is not later.
+/// Returns whether a record of this value has expired at `now`: it is a JSON object, and its
+/// `expires_at`, in microseconds since 1970, is not later.
 pub fn has_expired(value: &[u8], now: Timestamp) -> bool {
     let Ok(value) = serde_json::from_slice::<Value>(value) else { return false };
     let expires_at = value.get("expires_at").and_then(Value::as_u64);
@@ -106,13 +106,13 @@ pub enum Delta {
     TooOld,
 }
 
-/// Why the registry did not do it.
+/// The reason why the registry did not do it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RegistryError {
     /// A change expects another state; nothing was written.
     #[error("change {index} of the write expects {expected:?}, but there is {found:?}")]
     Conflict {
-        /// Which change.
+        /// The index of the change.
         index: usize,
         /// The state that it expects.
         expected: Expect,
@@ -133,8 +133,8 @@ pub enum RegistryError {
 /// The storage of records.
 ///
 /// # Concurrency
-/// Writes of all processes happen one after the other, each as a whole. An acknowledged write outlives
-/// the process.
+/// Writes of all processes happen one after the other, each as a whole. An acknowledged write
+/// outlives the process.
 pub trait Registry: Send + Sync + 'static {
     /// Does all `changes` or, if one expects what is not so, none. No changes are no write: the
     /// mark is the newest.

@@ -52,8 +52,8 @@ impl OperatorModes {
 }
 
 impl Writer {
-    /// Puts a mode in force on this replica, and returns the one before; none: the settings decide. It
-    /// gives way to a record of the registry that is at least as new.
+    /// Puts a mode in force on this replica, and returns the one before; none: the settings decide.
+    /// It gives way to a record of the registry that is at least as new.
     pub(crate) fn set_mode(
         &self,
         domain: &[u8],

@@ -1,8 +1,8 @@
 //! Records of the registry, put in force: clients and modes at once, policies by a queue, old
 //! versions of policies for lists.
 //!
-//! A record that cannot be read is skipped with a log line and a metric: it does not keep others from
-//! being in force.
+//! A record that cannot be read is skipped with a log line and a metric: it does not keep others
+//! from being in force.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

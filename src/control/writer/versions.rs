@@ -1,5 +1,5 @@
-//! The versions of policies that the registry keeps beside those in force: which there are. Their texts
-//! stay in the registry.
+//! The versions of policies that the registry keeps beside those in force: which there are. Their
+//! texts stay in the registry.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -32,7 +32,7 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// Who makes a call.
+/// The caller.
 #[derive(Clone, Debug, Default)]
 pub struct Who {
     /// The address it comes from.
@@ -51,7 +51,7 @@ pub struct Bearer {
 }
 
 impl Who {
-    /// Who made `request`, as the guard noted it.
+    /// The caller of `request`, as the guard noted it.
     pub(super) fn of<T>(request: &Request<T>) -> Self {
         request.extensions().get::<Self>().cloned().unwrap_or_default()
     }

@@ -140,7 +140,7 @@ fn missing(at: &str) -> Status {
     Status::not_found(format!("{at}: there is no such client"))
 }
 
-/// Whether what is there is what was expected.
+/// Compares the record that is there with the expected one.
 fn expected(expect: Expect, found: Option<&Record>, at: &str) -> Result<(), Status> {
     let revision = found.map(|record| record.revision);
     match expect {

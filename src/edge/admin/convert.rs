@@ -22,7 +22,8 @@ pub(super) fn timestamp(micros: u64) -> Timestamp {
     Timestamp { seconds, nanos: (micros % 1_000_000 * 1_000) as i32 }
 }
 
-/// A timestamp as microseconds since 1970, rounded down; none: before that, after 9999, or malformed.
+/// A timestamp as microseconds since 1970, rounded down; none: before that, after 9999, or
+/// malformed.
 pub(super) fn micros(at: &Timestamp) -> Option<u64> {
     let nanos = u64::try_from(at.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
     let seconds = u64::try_from(at.seconds).ok()?;
@@ -200,7 +201,7 @@ pub fn to_json(fields: Struct) -> Option<Map<String, Json>> {
     fields.fields.into_iter().map(|(key, value)| Some((key, value_to_json(value)?))).collect()
 }
 
-/// Whether `fields` has a list or mapping that lies more than `levels` levels deep, itself counted.
+/// True if `fields` has a list or mapping more than `levels` levels deep, itself counted.
 pub(super) fn is_below(fields: &Struct, levels: usize) -> bool {
     levels == 0 || fields.fields.values().any(|value| value_is_below(value, levels - 1))
 }

@@ -57,7 +57,7 @@ fn answer(shared: &Shared, explanation: &Explanation) -> pb::ExplainResponse {
     }
 }
 
-/// What is told of a descriptor, but for its rule and client.
+/// The explanation of a descriptor without its rule and client.
 fn told(status: &Fared, explained: Option<&Explained>) -> pb::explain_response::Descriptor {
     let out_of_bounds = matches!(status.outcome, Outcome::OutOfBounds);
     let decided_by = explained.map_or(DecidedBy::Nobody, |explained| explained.decided_by);

@@ -1,12 +1,13 @@
-//! The management edge: what operators change and ask while traffic flows, over gRPC on the admin listener.
+//! The management edge: what operators change and ask while traffic flows, over gRPC on the admin
+//! listener.
 //!
 //! ```text
 //!  grpcurl -> auth -> clients | policies | mode | explain      (protobuf ends here)
 //!                         |           |        |
 //!                     registry    registry   limiter: resolve, layers, store; charging nothing
 //! ```
-//! Admin edits the [`Registry`] and asks; [`crate::control::Control`] puts a change in force here before it is
-//! acknowledged, and on every other replica. `audit` logs it.
+//! Admin edits the [`Registry`] and asks; [`crate::control::Control`] puts a change in force here
+//! before it is acknowledged, and on every other replica. `audit` logs it.
 //!
 //! * [`routes`]: the services, guarded by [`auth::Guard`].
 

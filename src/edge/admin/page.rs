@@ -1,14 +1,15 @@
 //! Page tokens: where a list goes on, opaque to callers.
 //!
 //! ```text
-//! hexadecimal of: version (1) | revision of the first page (8, big endian) | record key of the last client
+//! hexadecimal of: version (1) | revision of the first page (8, big endian) | record key of the
+//! last client
 //! ```
 
 use crate::limits::ClientName;
 
 const VERSION: u8 = 1;
 
-/// Where a list goes on.
+/// The place at which a list goes on.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct PageToken {
     /// The revision that the first page showed.

@@ -1,4 +1,5 @@
-//! `tollgate.v1.PolicyService`: whole domains at run time; the kill switch and explanations are beside it.
+//! `tollgate.v1.PolicyService`: whole domains at run time; the kill switch and explanations are
+//! beside it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What operators write about clients, checked: every fault with the path of its field.
+//! Validates what operators write about clients: every fault with the path of its field.
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -42,7 +42,8 @@ pub(super) struct Validator<'a> {
 }
 
 impl Validator<'_> {
-    /// The client of `message`, which stands in the field `at`, and what must be there for it to be stored.
+    /// The client of `message`, which stands in the field `at`, and what must be there for it to be
+    /// stored.
     pub(super) fn client(&mut self, message: pb::Client, at: &str) -> Option<(Client, Expect)> {
         let name = self.name(&message.domain, message.entries, at);
         let limits = self.limits(&message.limits, &format!("{at}.limits"));
@@ -137,7 +138,7 @@ impl Validator<'_> {
         text.len() <= most
     }
 
-    /// What must be there, by the etag; an empty one asks for nothing.
+    /// The record that must be there, by the etag; an empty etag expects nothing.
     pub(super) fn etag(&mut self, etag: &str, at: &str) -> Option<Expect> {
         if etag.is_empty() {
             return Some(Expect::Anything);
@@ -344,7 +345,8 @@ impl Validator<'_> {
         known
     }
 
-    /// Whether every option belongs to the algorithm and the charge, which must be said with it.
+    /// Checks that every option belongs to the algorithm and the charge, which must be given with
+    /// it.
     fn options(
         &mut self,
         limit: &pb::Limit,
@@ -372,7 +374,7 @@ impl Validator<'_> {
         fits
     }
 
-    /// Whether the numbers can be counted, whatever the rule says of what is left open.
+    /// Checks that the numbers can be counted, whatever the rule says of the options left open.
     fn counts(&mut self, rate: &Rate, at: &str) -> bool {
         let default_algorithm = rate.algorithm.unwrap_or(AlgorithmName::TokenBucket);
         let Err(error) = rate.limit(&Model { limit: None, default_algorithm }) else { return true };
@@ -386,7 +388,7 @@ impl Validator<'_> {
     }
 }
 
-/// Whether two limits may mean one counter.
+/// True if two limits may share a counter.
 fn same_counter(one: Option<&ClientLimit>, other: Option<&ClientLimit>) -> bool {
     let rate = |limit: Option<&ClientLimit>| limit.and_then(|limit| limit.rate);
     let (Some(one), Some(other)) = (rate(one), rate(other)) else { return false };

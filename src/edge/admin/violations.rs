@@ -1,4 +1,5 @@
-//! What is wrong with a request, field by field, as INVALID_ARGUMENT with `google.rpc.BadRequest` details.
+//! The faults of a request, field by field, as INVALID_ARGUMENT with `google.rpc.BadRequest`
+//! details.
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
@@ -20,7 +21,7 @@ impl Violations {
         self.0.push(FieldViolation::new(field, description));
     }
 
-    /// Whether there are none so far.
+    /// True if there are none so far.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

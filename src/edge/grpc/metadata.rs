@@ -5,10 +5,10 @@
 //!   descriptors: [ { entries: ["api_key=acme"], rule: "api_key", client: "api_key=acme",
 //!                    limits_over: ["per-key"], over_limit: true, shadow: true, degraded: true,
 //!                    retry_after_ms: 1250, reason: "no_rule" } ],
-//!   metadata: { ..of the clients and rules whose descriptors are not over their limit, merged.. } }
+//!   metadata: { ..of the clients and rules whose descriptors are within their limit, merged.. } }
 //! ```
-//! A field that would be false or empty is absent. Values that are not UTF-8 are percent-escaped, sensitive ones
-//! hashed.
+//! A field that would be false or empty is absent. Values that are not UTF-8 are percent-escaped,
+//! sensitive ones hashed.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use crate::limiter::report::Report;
 use crate::limiter::request::Request;
 use crate::limiter::status::{Decision, Limited, Outcome, Status};
 
-/// What a response carries beside the statuses.
+/// The parts of a response beside the statuses.
 #[derive(Clone, Debug)]
 pub struct Responder {
     /// The additions to the decision.

@@ -69,9 +69,11 @@ impl<S: LimitStore> Rls<S> {
 }
 
 impl<S: LimitStore> Rls<S> {
-    /// The answer to a gRPC call, whose message may have `longest` bytes and take `patient` to arrive.
+    /// The answer to a gRPC call, whose message may have `longest` bytes and take `patient` to
+    /// arrive.
     ///
-    /// A message that is larger is over its limit, not an error: Envoy would let the request pass on an error.
+    /// A message that is larger is over its limit, not an error: Envoy would let the request pass
+    /// on an error.
     pub(super) async fn call(
         &self,
         call: Request<Incoming>,
@@ -100,7 +102,8 @@ impl<S: LimitStore> Rls<S> {
     }
 }
 
-/// How long the store may take for a caller that sent `grpc-timeout`: four fifths, for the answer must travel, too.
+/// The time of the store for a caller that sent `grpc-timeout`: four fifths, as the answer must
+/// travel, too.
 ///
 /// Source: the gRPC over HTTP/2 specification: at most 8 digits and a unit.
 fn patience(headers: &HeaderMap) -> Option<Duration> {

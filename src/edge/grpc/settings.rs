@@ -33,7 +33,7 @@ section! {
     }
 }
 
-/// How the threads that decide share their work.
+/// The division of work between the threads that decide.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RuntimeShape {
     /// Each has a runtime of its own.

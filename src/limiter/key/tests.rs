@@ -1,4 +1,5 @@
-//! Different descriptors have different keys, and keys are readable, bounded and the same everywhere.
+//! Different descriptors have different keys, and keys are readable, bounded and the same
+//! everywhere.
 
 use std::sync::Arc;
 use std::time::Duration;

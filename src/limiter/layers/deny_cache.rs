@@ -3,10 +3,10 @@
 //!
 //! Of a descriptor that failed, each claim is remembered by counter key, limit and hits: that it
 //! failed, until its wait is over counted from when it was *sent*; or that it passed. Either for at
-//! most a second, so that refunds, resets and charges of other replicas heal without a protocol.
-//! What the same process charges, gives back or resets is forgotten at once, and an answer that was
-//! under way meanwhile is not remembered; only a charge that another core makes at the same time
-//! may be overlooked, as one of another replica is.
+//! most a second, so that refunds, resets and charges of other replicas heal without a protocol. A
+//! key that the same process charges, gives back or resets is forgotten at once, and an answer that
+//! was under way meanwhile is not remembered; only a charge that another core makes at the same
+//! time may be overlooked, as one of another replica is.
 //!
 //! A request is answered from memory only when each of its descriptors fails by it, and nothing
 //! about them is left open: the store's answer would differ in the time that has passed, and in

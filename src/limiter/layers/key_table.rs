@@ -22,7 +22,7 @@ use crate::domain::{Key, Limit};
 /// Lines of a set.
 const LINES: usize = 8;
 
-/// What may be forgotten.
+/// A value that may be forgotten.
 pub(super) trait Fleeting {
     /// From when on it is of no use.
     fn ends(&self) -> Instant;
@@ -39,7 +39,7 @@ pub(super) struct KeyTable<T> {
 #[derive(Debug)]
 struct Set<T> {
     lines: Vec<Line<T>>,
-    /// When a key was last removed.
+    /// The time at which a key was last removed.
     removed_at: Option<Instant>,
 }
 
@@ -61,7 +61,7 @@ impl<T: Fleeting> KeyTable<T> {
         }
     }
 
-    /// What `act` makes of the value of `key`, if there is one for the same limit.
+    /// Applies `act` to the value of `key`, if there is one for the same limit.
     pub(super) fn with<R>(
         &self,
         key: &Key,

@@ -3,9 +3,9 @@
 //!
 //! Opt-in per rule, for token buckets. Tokens are charged in the store before anyone spends them,
 //! and spent until `ttl` after they were *asked* for, so the bucket's promise holds for any number
-//! of replicas, whatever becomes of them (see
-//! `domain/lease.rs`); but for a machine that is suspended, whose clock sleeps with it: it may spend one lease too late. The
-//! price is paid in tokens that nobody spends in time: they are stranded, and counted.
+//! of replicas, whatever becomes of them (see `domain/lease.rs`); but for a machine that is
+//! suspended, whose clock sleeps with it: it may spend one lease too late. The price is paid in
+//! tokens that nobody spends in time: they are stranded, and counted.
 //!
 //! A lease is asked for by a request that goes to the store anyway, one request at a time for each
 //! counter. Its size follows demand: doubled when it is spent in less than half its time, cut down

@@ -35,7 +35,8 @@ impl<'a> Building<'a> {
         rule: Option<&Rule>,
         client: Option<Arc<Client>>,
     ) -> Resolved {
-        // Limits were checked when the client was stored; if the rule has made them impossible since, it goes by the rule.
+        // Limits were checked when the client was stored; if the rule has made them impossible
+        // since, it goes by the rule.
         let of_client = client.as_deref().and_then(|client| {
             let limits = self.resolver.client_limits(client, rule);
             self.by_client(i, descriptor, rule, client, limits)

@@ -14,12 +14,12 @@ use crate::yaml::quote;
 /// The longest name of a limit, which Envoy copies into a response header, in bytes.
 pub(crate) const LONGEST_NAME: usize = 128;
 
-/// Whether a name may be copied into a header as it is, between quotes.
+/// True if a name may be copied into a header as it is, between quotes.
 pub(crate) fn fits_header(name: &str) -> bool {
     name.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"\"\\,;".contains(&byte))
 }
 
-/// How many bursts of debt a token bucket may go into unless a policy says otherwise.
+/// The debt in bursts that a token bucket may go into unless a policy says otherwise.
 const DEBT: u64 = 10;
 
 /// All limits of one node; nothing when one of them has a fault.
@@ -153,7 +153,8 @@ fn period(limit: &schema::Limit, report: &mut Report<'_>) -> Option<(Unit, u32)>
     Some((limit.unit.good()?, multiplier))
 }
 
-/// Left out it is 0, as in other implementations of this format; that blocks, so it is worth a warning.
+/// Left out it is 0, as in other implementations of this format; that blocks, so it is worth a
+/// warning.
 fn requests(limit: &schema::Limit, report: &mut Report<'_>) -> Option<u32> {
     let Some(given) = &limit.requests_per_unit.0 else {
         let message = "requests_per_unit is missing, so this limit lets nothing pass";

@@ -14,7 +14,7 @@ const MAX_NAMES_SHOWN: usize = 10;
 
 #[derive(Default)]
 pub(super) struct Names {
-    /// Whether a limit of that name is enforced.
+    /// True if a limit of that name is enforced.
     enforced: HashMap<Arc<str>, bool>,
     replaced: Vec<Replaced>,
 }

@@ -14,16 +14,16 @@ use crate::yaml::{At, quote};
 
 #[derive(Default)]
 pub(super) struct Siblings {
-    /// Where each key and value was first written.
+    /// The place at which each key and value was first written.
     places: HashMap<(Arc<str>, Option<Arc<str>>), At>,
     /// The patterns of each key so far.
     patterns: HashMap<Arc<str>, Vec<(Pattern, At)>>,
-    /// How many sensitive values each key has so far.
+    /// The number of sensitive values of each key so far.
     sensitive: HashMap<Arc<str>, usize>,
 }
 
 impl Siblings {
-    /// Which values the node takes; nothing when it has a fault or a sibling takes them already.
+    /// The values that the node takes; nothing when it has a fault or a sibling takes them already.
     pub(super) fn slot(
         &mut self,
         descriptor: &Descriptor,
@@ -81,8 +81,8 @@ impl Siblings {
         pattern
     }
 
-    /// The number of a sensitive value among those of its key, from 1, which stands for it where the value must
-    /// not be shown; 0 for other entries.
+    /// The number of a sensitive value among those of its key, from 1, which stands for it where
+    /// the value must not be shown; 0 for other entries.
     pub(super) fn ordinal(&mut self, entry: &PathEntry) -> usize {
         if !entry.sensitive || entry.how == How::Any {
             return 0;
@@ -92,7 +92,8 @@ impl Siblings {
         *count
     }
 
-    /// Warns of nodes of a key alone, which come last, where a pattern of that key takes every value.
+    /// Warns of nodes of a key alone, which come last, where a pattern of that key takes every
+    /// value.
     pub(super) fn check(&self, report: &mut Report<'_>) {
         for (key, patterns) in &self.patterns {
             let alone = self.places.get(&(Arc::clone(key), None));

@@ -88,7 +88,8 @@ fn takes(how: &How, value: &str) -> bool {
     }
 }
 
-/// The label for a descriptor, by going through the paths of all rules; every node must have a rule.
+/// The label for a descriptor, by going through the paths of all rules; every node must have a
+/// rule.
 fn walk(set: &PolicySet, entries: &[(String, String)]) -> Option<String> {
     let mut taken: Vec<PathEntry> = Vec::new();
     for (key, value) in entries {

@@ -1,6 +1,6 @@
 //! Reading a mapping key by key: known keys, right types, and a suggestion where either is wrong.
 //!
-//! What the keys mean together is not checked here.
+//! `compile` checks the meaning of the keys together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use crate::yaml::{At, Data, Entry, Node, quote};
 /// A key that was written.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Given<T> {
-    /// Where the key is.
+    /// The place of the key.
     pub(in super::super) key_at: At,
-    /// Where the value is.
+    /// The place of the value.
     pub(in super::super) at: At,
     /// The value; none: it was wrong, and that has been said.
     pub(in super::super) value: Option<T>,

@@ -1,7 +1,8 @@
 //! The store in a standalone Redis, shared by all replicas that use it.
 //!
-//! One atomic script (`script/lua/`) decides a whole request on the clock of Redis. Requests that wait at the same
-//! time share a call. The failover layer, not this module, decides requests while Redis is down.
+//! One atomic script (`script/lua/`) decides a whole request on the clock of Redis. Requests that
+//! wait at the same time share a call. The failover layer, not this module, decides requests while
+//! Redis is down.
 //!
 //! * `script`: the script in parts, its arguments and its reply as typed values.
 //! * `queue`: the requests that wait to be sent.

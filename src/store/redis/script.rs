@@ -1,8 +1,9 @@
 //! The arguments and the reply of the script as typed values. Nothing here talks to Redis.
 //!
-//! [`layout`] declares both, and the states; `lua/` is the script in parts. A group is encoded once by its caller
-//! ([`Encoded::new`]), joined with others to a [`Frame`], and its share of the reply becomes readings again in
-//! [`readings`]. Products that need 128 bits are worked out here: the script only adds, compares and carries.
+//! [`layout`] declares both, and the states; `lua/` is the script in parts. A group is encoded once
+//! by its caller ([`Encoded::new`]), joined with others to a [`Frame`], and its share of the reply
+//! becomes readings again in [`readings`]. Products that need 128 bits are worked out here: the
+//! script only adds, compares and carries.
 
 mod distinct;
 mod encoded;
@@ -60,9 +61,10 @@ impl Script {
         Self::new(SERVER_TIME, Self::BODY)
     }
 
-    /// The script with the time as an argument, to replay traces. A call needs two further arguments: the time
-    /// in microseconds since 1970, and by how many milliseconds keys outlive their state, because they expire by the
-    /// server's clock. `body` is [`Script::BODY`], or a changed one whose faults a test must find.
+    /// The script with the time as an argument, to replay traces. A call needs two further
+    /// arguments: the time in microseconds since 1970, and by how many milliseconds keys outlive
+    /// their state, because they expire by the server's clock. `body` is [`Script::BODY`], or a
+    /// changed one whose faults a test must find.
     pub fn with_manual_time(body: &str) -> Self {
         Self::new(MANUAL_TIME, body)
     }
@@ -80,7 +82,7 @@ impl Script {
         command
     }
 
-    /// What Redis runs.
+    /// The text that Redis runs.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }

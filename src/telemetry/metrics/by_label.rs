@@ -84,8 +84,8 @@ impl Detailed {
         }
     }
 
-    /// Counts by `count`, with what `make` makes the first time; false when there are as many series as there may be. A
-    /// label that `is_known` is no further series.
+    /// Counts by `count`, with what `make` makes the first time; false when there are as many
+    /// series as there may be. A label that `is_known` is no further series.
     pub(super) fn count(
         &self,
         domain: &str,

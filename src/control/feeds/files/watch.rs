@@ -4,9 +4,9 @@
 //! written again with the same text, is no change.
 //!
 //! Directories are watched rather than files: editors rename over a file, and Kubernetes swaps the
-//! `..data` link beside it. The parent of the path is watched too, as the path itself may be replaced.
-//! Events may be lost or unavailable (network file systems, watch limits), so the metadata of the
-//! files is polled every half second as well: a change is noticed within a second.
+//! `..data` link beside it. The parent of the path is watched too, as the path itself may be
+//! replaced. Events may be lost or unavailable (network file systems, watch limits), so the
+//! metadata of the files is polled every half second as well: a change is noticed within a second.
 
 use std::fmt;
 use std::fs::{self, Metadata};
@@ -66,7 +66,8 @@ impl Watcher {
         Self { seen: Snapshot::take(&path), path, pending: false, touched, poll, armed }
     }
 
-    /// Waits until the contents differ from those at the start or at the last return, and have settled.
+    /// Waits until the contents differ from those at the start or at the last return, and have
+    /// settled.
     ///
     /// # Cancel safety
     /// Dropped, it forgets nothing: a change is reported by the next call.

@@ -17,10 +17,12 @@ use super::tables::{self, LOG, NUMBERS, RECORDS, TAGS};
 use crate::control::registry::RegistryError;
 use crate::telemetry::panics;
 
-/// The part of the file that is kept in memory. Small, as all records are in memory already, decoded.
+/// The part of the file that is kept in memory. Small, as all records are in memory already,
+/// decoded.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// The shortest and the longest wait before a damaged file is opened again: that may read all of it.
+/// The shortest and the longest wait before a damaged file is opened again: that may read all of
+/// it.
 const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_mins(1)];
 
 /// About the size of an empty registry.
@@ -110,7 +112,8 @@ impl File {
 
     /// The database, new and empty if the file is not there.
     ///
-    /// The file gets its name when it is complete, so that one that was begun by a killed process is never met.
+    /// The file gets its name when it is complete, so that one that was begun by a killed process
+    /// is never met.
     pub(super) fn make(&self) -> Result<Arc<Database>, RegistryError> {
         let mut database = self.database.lock();
         if let Some(database) = &*database {
@@ -153,8 +156,8 @@ impl File {
         written.map_err(|error| self.fault(error.into()))
     }
 
-    /// The error of a failed access. After a fault of the disk the database refuses everything until it is
-    /// opened again, which the next access does.
+    /// The error of a failed access. After a fault of the disk the database refuses everything
+    /// until it is opened again, which the next access does.
     pub(super) fn failed(&self, error: redb::Error) -> RegistryError {
         if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
             *self.database.lock() = None;

@@ -27,7 +27,7 @@ pub(super) struct Link {
 struct Attempts {
     open: Option<Open>,
     backoff: Backoff,
-    /// Why the last attempt failed, and when the next may be.
+    /// The reason why the last attempt failed, and the time of the next.
     failed: Option<(String, Instant)>,
 }
 
@@ -108,7 +108,8 @@ impl Link {
             Ok(Err(error)) => Lost::Unanswered(error.to_string()),
             Err(_) => Lost::Unanswered(format!("no answer within {:?}", self.patience)),
         };
-        // Also when the server refused: it may have become a replica, and its name lead elsewhere now.
+        // Also when the server refused: it may have become a replica, and its name lead elsewhere
+        // now.
         let mut attempts = self.attempts.lock().await;
         if attempts.open.as_ref().is_some_and(|open| open.since == since) {
             attempts.open = None;
@@ -141,7 +142,8 @@ impl Link {
         }
     }
 
-    /// On its home runtime: a socket belongs to the runtime it was opened on, which must not be one that ends first.
+    /// On its home runtime: a socket belongs to the runtime it was opened on, which must not be one
+    /// that ends first.
     async fn connect(&self) -> Result<Open, String> {
         let (connector, home) = (self.connector.clone(), self.home.clone());
         let attempt = self.home.spawn(async move {

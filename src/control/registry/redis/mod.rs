@@ -1,16 +1,18 @@
 //! The registry in Redis, shared by every replica that uses it.
 //!
-//! A write is one call of a script (`write.lua`), which also adds it to a bounded log; readers that know a revision read
-//! the log from there. A write is acknowledged when Redis has it: for no loss when Redis itself crashes it needs
-//! `appendonly yes` and `appendfsync always`, and no failover to a replica that is behind. Nothing here expires: Redis must
-//! not evict it, so its `maxmemory-policy` must be `noeviction` or one that begins with `volatile`.
+//! A write is one call of a script (`write.lua`), which also adds it to a bounded log; readers that
+//! know a revision read the log from there. A write is acknowledged when Redis has it: for no loss
+//! when Redis itself crashes it needs `appendonly yes` and `appendfsync always`, and no failover to
+//! a replica that is behind. Nothing here expires: Redis must not evict it, so its
+//! `maxmemory-policy` must be `noeviction` or one that begins with `volatile`.
 //!
 //! * `wire`: arguments and replies as typed values.
 //! * `link`: the connection.
 //! * `news`: the subscription to notices.
 //!
-//! Needs Redis 5 or later, and from a user with an ACL: `EVAL`, `EVALSHA`, `SCRIPT LOAD`, `HGET`, `HSET`, `HDEL`, `HSCAN`, `XADD`,
-//! `XINFO`, `XRANGE`, `XREVRANGE`, `XTRIM`, `TIME`, `PUBLISH`, `SUBSCRIBE`, and its keys and channel.
+//! Needs Redis 5 or later, and from a user with an ACL: `EVAL`, `EVALSHA`, `SCRIPT LOAD`, `HGET`,
+//! `HSET`, `HDEL`, `HSCAN`, `XADD`, `XINFO`, `XRANGE`, `XREVRANGE`, `XTRIM`, `TIME`, `PUBLISH`,
+//! `SUBSCRIBE`, and its keys and channel.
 
 mod link;
 mod news;
@@ -33,8 +35,8 @@ use crate::redis::{BadUrl, RedisSettings};
 /// Records in Redis.
 ///
 /// # Concurrency
-/// One connection for commands and one for notices, for the whole process. They live on the runtime it was made on;
-/// calls may come from any.
+/// One connection for commands and one for notices, for the whole process. They live on the runtime
+/// it was made on; calls may come from any.
 #[derive(Debug)]
 pub struct RedisRegistry {
     link: Link,
@@ -46,8 +48,8 @@ pub struct RedisRegistry {
 }
 
 impl RedisRegistry {
-    /// A registry that connects when it is first asked; Redis need not be there yet. A task on the present tokio runtime
-    /// listens for notices until the registry is dropped.
+    /// A registry that connects when it is first asked; Redis need not be there yet. A task on the
+    /// present tokio runtime listens for notices until the registry is dropped.
     ///
     /// # Errors
     /// A URL that cannot be used.

@@ -11,11 +11,12 @@ use tokio::sync::watch;
 use crate::redis::backoff::Backoff;
 use crate::redis::connect::Connector;
 
-/// After how long without a notice the subscription is made anew: a connection may be dead without a sign.
+/// After how long without a notice the subscription is made anew: a connection may be dead without
+/// a sign.
 const SILENCE: Duration = Duration::from_mins(1);
 
-/// Passes every notice on to `news`, until it has no receiver. A new subscription counts as one, for
-/// those that were missed.
+/// Passes every notice on to `news`, until it has no receiver. A new subscription counts as one,
+/// for those that were missed.
 pub(super) async fn listen(connector: Connector, channel: String, news: watch::Sender<()>) {
     tokio::select! {
         () = news.closed() => {}

@@ -244,8 +244,8 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// The writes of `log` that follow `revision`, up to the last that is there in full. None: they do not follow
-    /// it without a gap.
+    /// The writes of `log` that follow `revision`, up to the last that is there in full. None: they
+    /// do not follow it without a gap.
     pub(super) fn after(revision: u64, log: impl IntoIterator<Item = Logged>) -> Option<Self> {
         let mut run = Self::default();
         let mut next = revision + 1;

@@ -79,7 +79,7 @@ fn request(name: &ClientName, limit: Option<Override>) -> Request {
     Request { domain: name.domain.as_bytes().to_vec().into(), descriptors: vec![descriptor] }
 }
 
-/// What works but is probably not meant.
+/// Warnings about input that works but is probably not meant.
 fn warnings(Counters { uncounted, shared, .. }: &Counters) -> Vec<String> {
     let uncounted = uncounted.map(|uncounted| match uncounted {
         Uncounted::UnknownDomain => {

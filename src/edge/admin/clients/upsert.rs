@@ -162,7 +162,7 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
         Ok(written.mark.revision)
     }
 
-    /// What works but is probably not meant.
+    /// Warnings about input that works but is probably not meant.
     fn warnings(&self, wanted: &[Wanted]) -> Vec<String> {
         let snapshot = self.admin.shared().policies.current();
         let warn = |Wanted { named: name, at, .. }: &Wanted| {

@@ -1,5 +1,5 @@
-//! The versions of a policy: each write keeps the policy that it replaces, in the same step, and drops
-//! versions beyond the last [`MAX_VERSIONS`].
+//! The versions of a policy: each write keeps the policy that it replaces, in the same step, and
+//! drops versions beyond the last [`MAX_VERSIONS`].
 
 use std::sync::Arc;
 

@@ -138,7 +138,8 @@ impl LimitStore for Late {
     }
 }
 
-/// Denies three hits late, and meanwhile `change`s their counter, by another core of the same process.
+/// Denies three hits late, and meanwhile `change`s their counter, by another core of the same
+/// process.
 async fn overtaken(change: impl AsyncFnOnce(&Layers<Remote>, Limit)) {
     let remote = Remote::new(1, Duration::ZERO, false);
     let metrics = Arc::new(Metrics::new(0));

@@ -2,12 +2,14 @@
 
 use super::*;
 
-/// Four seconds of a replica that idles, trickles, or takes whatever it can; one in 200 times it crashes.
+/// Four seconds of a replica that idles, trickles, or takes whatever it can; one in 200 times it
+/// crashes.
 async fn life(remote: Remote, metrics: Arc<Metrics>) {
     let mut layers = replica(&remote, &metrics);
     let end = Instant::now() + Duration::from_secs(4);
     while Instant::now() < end {
-        // All replicas are in the same mood at the same time: they gather leases, hold them for a moment, and spend.
+        // All replicas are in the same mood at the same time: they gather leases, hold them for a
+        // moment, and spend.
         let mood = remote.since.elapsed().as_millis() / 50 % 16;
         let pause = match mood {
             0..=7 => 12_000,

@@ -1,5 +1,5 @@
-//! The layers over a store that several replicas share, on a clock that stands still between events: delayed and lost
-//! answers, crashed replicas, refunds and new limits.
+//! The layers over a store that several replicas share, on a clock that stands still between
+//! events: delayed and lost answers, crashed replicas, refunds and new limits.
 
 mod denials;
 mod leases;

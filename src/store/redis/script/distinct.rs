@@ -10,7 +10,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 pub(super) struct Distinct {
     /// The strings, one after the other.
     bytes: Vec<u8>,
-    /// Where in `bytes` each is.
+    /// The place of each in `bytes`.
     places: Vec<Range<usize>>,
     /// The numbers, found by their strings.
     numbers: HashTable<u16>,

@@ -6,7 +6,8 @@ use crate::domain::{
 };
 use crate::store::StoreError;
 
-/// One group as bytes, with the numbers of its counters and limits still open: they depend on the other groups of its frame.
+/// One group as bytes, with the numbers of its counters and limits still open: they depend on the
+/// other groups of its frame.
 #[derive(Debug)]
 pub struct Encoded {
     pub(super) bytes: Vec<u8>,
@@ -64,17 +65,17 @@ impl Encoded {
         Ok(encoded)
     }
 
-    /// How many claims the group has.
+    /// The number of claims of the group.
     pub const fn claims(&self) -> usize {
         self.claims
     }
 
-    /// How many integers of a reply belong to the group.
+    /// The number of integers of a reply that belong to the group.
     pub const fn integers(&self) -> usize {
         self.integers
     }
 
-    /// Whether no claim needs a counter: the outcome is known without Redis.
+    /// True if no claim needs a counter: the outcome is known without Redis.
     pub fn is_certain(&self) -> bool {
         self.open.is_empty()
     }
@@ -175,7 +176,7 @@ impl Sink for EncodedLimit {
     }
 }
 
-/// What the script does with `claim`.
+/// The operation of the script on `claim`.
 const fn algorithm(claim: &Claim) -> u8 {
     match claim.limit.algorithm() {
         _ if claim.limit.is_blocked() => layout::BLOCKED,
@@ -192,7 +193,7 @@ const fn number(algorithm: Algorithm) -> u8 {
     }
 }
 
-/// How many integers of the reply `claim` has.
+/// The number of integers of the reply that belong to `claim`.
 const fn integers(claim: &Claim) -> usize {
     let bucket = layout::BucketAnswer::INTEGERS.len();
     match claim.limit.algorithm() {

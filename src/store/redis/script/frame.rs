@@ -13,7 +13,7 @@ pub struct Frame {
     /// The keys of the counters, by slot.
     keys: Distinct,
     limits: Distinct,
-    /// How many integers of the reply each group has.
+    /// The number of integers of the reply of each group.
     integers: Vec<usize>,
 }
 
@@ -58,7 +58,7 @@ impl Frame {
         [&self.groups, self.limits.joined()]
     }
 
-    /// How many integers of the reply each group has.
+    /// The number of integers of the reply of each group.
     pub fn integers(&self) -> &[usize] {
         &self.integers
     }

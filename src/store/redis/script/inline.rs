@@ -1,11 +1,12 @@
 //! The script as Redis runs it: constants in their places, comments left out.
 //!
-//! A constant that is a local of the chunk costs at every call: each function that names it captures it. Line numbers stay.
+//! A constant that is a local of the chunk costs at every call: each function that names it
+//! captures it. Line numbers stay.
 
 use std::collections::HashMap;
 
-/// `body` with the value of each constant where it is named. A constant is a local of one line, in capitals, whose value is
-/// a number or a string.
+/// `body` with the value of each constant where it is named. A constant is a local of one line, in
+/// capitals, whose value is a number or a string.
 pub(super) fn constants(body: &str) -> String {
     let mut values = HashMap::new();
     let mut text = String::with_capacity(body.len());

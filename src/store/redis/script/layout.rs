@@ -1,7 +1,8 @@
 //! The layout of frames, claims, limits, replies and states: the one table of it.
 //!
-//! Encoder and decoder use the records declared here. A test renders `lua/10_layout.lua`, the part of the script that names
-//! formats and positions, and the tables of `docs/redis-script.md` from the same declarations.
+//! Encoder and decoder use the records declared here. A test renders `lua/10_layout.lua`, the part
+//! of the script that names formats and positions, and the tables of `docs/redis-script.md` from
+//! the same declarations.
 //!
 //! A change of a state is a new format: give it a new version, and read the old one.
 
@@ -143,7 +144,8 @@ records! {
         late_until: u64, "us", "expiry of the later leases, since 1970";
         late: Span, "us", "their tokens, at the rate of the state";
     }
-    /// Continues a sliding window: the newest run and the total. Then come the older runs, oldest first.
+    /// Continues a sliding window: the newest run and the total. Then come the older runs, oldest
+    /// first.
     Sliding {
         newest: u64, "us", "time of the newest hit, since 1970";
         newest_hits: u64, "hits", "hits of the newest run";
@@ -206,7 +208,7 @@ macro_rules! formats {
     };
 }
 
-/// What begins the groups of `ARGV[1]` and their parts.
+/// The heads of the groups of `ARGV[1]` and of their parts.
 pub const HEADS: &[Format] = formats!(GROUP "Group" = GroupHead, PART "Part" = PartHead);
 
 /// The claims by the number of their algorithm.

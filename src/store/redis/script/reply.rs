@@ -11,13 +11,13 @@ use crate::domain::{
 };
 use crate::store::StoreError;
 
-/// What the script answered to a frame.
+/// The reply of the script to a frame.
 #[derive(Debug)]
 pub struct Reply {
-    /// How many states could not be read and counted as empty.
+    /// The number of states that could not be read and counted as empty.
     pub unreadable: u64,
     integers: Arc<[i64]>,
-    /// Where the next group begins.
+    /// The place at which the next group begins.
     at: usize,
 }
 
@@ -33,7 +33,7 @@ impl Reply {
         Ok(Self { unreadable, integers: integers.into(), at: 1 })
     }
 
-    /// Whether the reply has as many integers as groups of these counts have together.
+    /// True if the reply has as many integers as groups of these counts have together.
     pub fn is_of(&self, counts: &[usize]) -> bool {
         self.integers.len() == 1 + counts.iter().sum::<usize>()
     }
@@ -75,7 +75,8 @@ pub fn readings(group: &Group, integers: &[i64]) -> Result<Vec<Reading>, StoreEr
         .ok_or_else(|| StoreError::Protocol("the reply is too short or negative".into()))
 }
 
-/// The first integer x of a claim says "passed" as x and "failed" as -x - 1. A blocked limit has none.
+/// The first integer x of a claim says "passed" as x and "failed" as -x - 1. A blocked limit has
+/// none.
 fn reading(claim: &Claim, integers: &mut impl Iterator<Item = i64>) -> Option<Reading> {
     let Claim { limit, hits, lease, .. } = claim;
     if limit.is_blocked() {
