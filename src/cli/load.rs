@@ -1,5 +1,5 @@
-//! `tollgate load`: runs the load generator and prints its report. With `--verify` it also holds the
-//! answers against the limits.
+//! `tollgate load`: runs the load generator and prints its report. With `--verify` it also holds
+//! the answers against the limits.
 
 use clap::Args;
 use serde::Serialize;

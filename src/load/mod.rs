@@ -111,7 +111,8 @@ pub(crate) enum LoadError {
 /// Runs the load generator. Adds all answered calls to `traces`.
 ///
 /// # Errors
-/// Fails on invalid arguments, if the service cannot be reached, or if the record cannot be written.
+/// Fails on invalid arguments, if the service cannot be reached, or if the record cannot be
+/// written.
 pub(crate) fn run(
     args: &LoadArgs,
     traces: Option<Traces>,

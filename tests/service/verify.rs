@@ -204,13 +204,14 @@ fn load_verifies_in_one_go() {
     let tollgate = Options::serving(POLICIES).start();
     let policies = tollgate.policies().display().to_string();
     let flags = ["--keys", "2", "--descriptors", "2", "--rate", "500", "--verify"];
-    let with = |more: &[&str]| [&flags[..], more].concat();
-    let report = json(&load(&tollgate, 0, &with(&["--policies", &policies])));
+    let by_policies = [&flags[..], &["--policies", &policies]].concat();
+    let report = json(&load(&tollgate, 0, &by_policies));
     let verify = &report["verify"];
     assert_eq!((&verify["held"], &verify["counters"]), (&Value::from(true), &Value::from(2)));
     assert!(report["calls"].as_u64().unwrap() > 900, "{report}");
     assert!(verify["admitted"].as_u64().unwrap() >= 40, "{report}");
-    let report = json(&load(&tollgate, 1, &with(&["--limit", "sliding_window 15/s"])));
+    let by_less = [&flags[..], &["--limit", "sliding_window 15/s"]].concat();
+    let report = json(&load(&tollgate, 1, &by_less));
     assert_eq!(report["verify"]["held"], false, "{report}");
 }
 

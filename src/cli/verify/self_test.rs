@@ -1,4 +1,5 @@
-//! `tollgate verify --self-test`: the checker has to convict impostors and to acquit right limiters.
+//! `tollgate verify --self-test`: the checker has to convict impostors and to acquit right
+//! limiters.
 
 use tollgate::verify::{Promise, Trace};
 
@@ -21,14 +22,14 @@ struct Case {
 /// # Errors
 /// Fails if a verdict is wrong.
 pub(super) fn run() -> Outcome {
-    println!("{:34} {:36} {:>8}  verdict", "limiter", "sold as", "excess");
+    println!("{:36} {:36} {:>8}  verdict", "limiter", "sold as", "excess");
     let mut wrong = 0;
     for case in cases()? {
         let (excess, convicted) = case.worst()?;
         let verdict = if convicted { "convicted" } else { "held" };
         let note = if convicted == case.is_impostor { "" } else { ", WRONG" };
         let Case { limiter, promise, .. } = case;
-        println!("{limiter:34} {promise:36} {excess:>+8.2}  {verdict}{note}");
+        println!("{limiter:36} {promise:36} {excess:>+8.2}  {verdict}{note}");
         wrong += usize::from(convicted != case.is_impostor);
     }
     if wrong == 0 {
