@@ -34,6 +34,7 @@
 //! * `settings`: the building blocks of settings. Each module declares its own section.
 //! * [`config`]: loads the sections.
 //! * [`app`]: wires the parts, starts and stops them.
+//! * [`verify`]: holds recorded calls against the promises of limits. For tests and the command line.
 //!
 //! The binary adds the command line (`cli/`) and the load generator (`load/`).
 
@@ -49,4 +50,5 @@ pub mod redis;
 mod settings;
 pub mod store;
 pub mod telemetry;
+pub mod verify;
 mod yaml;

@@ -10,6 +10,7 @@ mod policies;
 mod print_config;
 mod serve;
 mod settings;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -18,9 +19,10 @@ use clap::{Parser, Subcommand};
 use self::admin::AdminArgs;
 use self::check::CheckArgs;
 use self::explain::ExplainArgs;
+use self::load::LoadCommand;
 use self::serve::ServeArgs;
 use self::settings::SettingsArgs;
-use crate::load::LoadArgs;
+use self::verify::VerifyArgs;
 
 const ABOUT: &str = "A gRPC rate-limit decision service for Envoy and microservices";
 
@@ -47,14 +49,15 @@ Settings; a later source overrides an earlier one:
                           as a flag     --set redis.url=redis://127.0.0.1:6379
   `tollgate print-config` shows every setting with its meaning and the source of its value.
 
-Exit codes: 0 success, 1 failure (check: faults were found), 2 invalid command line, 64 invalid settings,
-69 no answer (admin: a change may have happened).
+Exit codes: 0 success, 1 failure (check: faults were found; verify: a promise was broken), 2 invalid command
+line (verify: or trace), 64 invalid settings, 69 no answer (admin: a change may have happened).
 
 Next steps:
   tollgate check policies/           report every fault of the policies before they are served
   tollgate explain policies/ DOMAIN KEY=VALUE
                                      show the rule that a descriptor meets
   tollgate admin --help              change limits of single clients and the kill switch
+  tollgate load --help               measure a service and check that it keeps its limits
   tollgate print-config              show every setting
   grpcurl -plaintext localhost:8081 list
   curl -i localhost:8080/json \\
@@ -101,7 +104,10 @@ enum Command {
     #[command(after_long_help = AFTER)]
     PrintConfig(SettingsArgs),
     /// Measure a rate-limit service under load
-    Load(LoadArgs),
+    Load(Box<LoadCommand>),
+    /// Check recorded calls against the promises of limits
+    #[command(after_long_help = verify::AFTER)]
+    Verify(VerifyArgs),
 }
 
 /// Parses the command line, runs the command and returns its exit code.
@@ -113,6 +119,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Admin(args) => admin::run(args),
         Command::PrintConfig(args) => print_config::run(args),
         Command::Load(args) => load::run(&args),
+        Command::Verify(args) => verify::run(&args),
     })
 }
 
@@ -182,6 +189,11 @@ mod tests {
             "tollgate admin mode loud",
             "tollgate admin mode off --token s3cret",
             "tollgate admin limit edge a=b 5/day --for soon",
+            "tollgate verify",
+            "tollgate verify trace --limit soon",
+            "tollgate verify trace --limit 5/s --policies p",
+            "tollgate verify trace --limit 5/s --bound 0",
+            "tollgate verify --self-test trace",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 use tonic::transport::{Channel, Endpoint};
 
 use super::plan::Plan;
+use super::record::{Record, Recorder};
 use super::{LoadArgs, LoadError};
-use tollgate::edge::pb::RateLimitRequest;
 use tollgate::edge::pb::rate_limit_response::Code;
 use tollgate::edge::pb::rate_limit_service_client::RateLimitServiceClient;
 
@@ -41,14 +41,20 @@ pub(super) struct Outcome {
 #[derive(Debug)]
 pub(super) struct Drive {
     threads: Vec<(Runtime, Vec<Client>)>,
-    plan: Arc<Plan>,
+    plan: Plan,
     in_flight: usize,
     /// The time between two calls of a connection; `None` for a closed loop.
     gap: Option<Duration>,
+    /// The record of all calls, those of the warm-up included.
+    record: Option<Record>,
 }
 
 impl Drive {
-    pub(super) fn connect(args: &LoadArgs, plan: Plan) -> Result<Self, LoadError> {
+    pub(super) fn connect(
+        args: &LoadArgs,
+        plan: Plan,
+        record: Option<Record>,
+    ) -> Result<Self, LoadError> {
         let bad = |source| LoadError::Url { url: args.url.clone(), source };
         let mut threads: Vec<(Runtime, Vec<Client>)> = Vec::new();
         for _ in 0..args.threads.min(args.connections) {
@@ -65,10 +71,16 @@ impl Drive {
             |rate: u64| Duration::from_secs_f64(args.connections as f64 / rate.max(1) as f64);
         Ok(Self {
             threads,
-            plan: Arc::new(plan),
+            plan,
             in_flight: args.in_flight,
             gap: args.rate.map(per_connection),
+            record,
         })
+    }
+
+    /// The record of all calls.
+    pub(super) fn into_record(self) -> Option<Record> {
+        self.record
     }
 
     pub(super) fn warm_up(&self, duration: Duration) {
@@ -125,10 +137,20 @@ impl Drive {
         end: Instant,
         tally: &Tally,
     ) -> Histogram<u64> {
-        let tasks = clients.iter().map(|client| async move {
-            match self.gap {
-                None => self.closed(client, end, tally).await,
-                Some(gap) => self.open(client, gap, end, tally).await,
+        let recorder = self.record.as_ref().map(Record::recorder);
+        let caller = |client: &Client| Caller {
+            client: client.clone(),
+            plan: &self.plan,
+            tally,
+            recorder: recorder.as_ref(),
+        };
+        let tasks = clients.iter().map(|client| {
+            let caller = caller(client);
+            async move {
+                match self.gap {
+                    None => self.closed(&caller, end).await,
+                    Some(gap) => self.open(&caller, gap, end).await,
+                }
             }
         });
         let mut all = histogram();
@@ -139,13 +161,13 @@ impl Drive {
     }
 
     /// A closed loop: each answer is followed by the next call.
-    async fn closed(&self, client: &Client, end: Instant, tally: &Tally) -> Histogram<u64> {
+    async fn closed(&self, caller: &Caller<'_>, end: Instant) -> Histogram<u64> {
         let callers = (0..self.in_flight).map(|_| async {
-            let (mut client, mut random) = (client.clone(), fastrand::Rng::new());
+            let (mut caller, mut random) = (caller.clone(), fastrand::Rng::new());
             let mut latency = histogram();
             while Instant::now() < end {
                 let due = Instant::now();
-                tally.ask(&mut client, self.plan.request(&mut random)).await;
+                caller.ask(&mut random).await;
                 latency.saturating_record(micros(due.elapsed()));
             }
             latency
@@ -158,13 +180,7 @@ impl Drive {
     }
 
     /// An open loop: a call is due every `gap`, independent of earlier calls.
-    async fn open(
-        &self,
-        client: &Client,
-        gap: Duration,
-        end: Instant,
-        tally: &Tally,
-    ) -> Histogram<u64> {
+    async fn open(&self, caller: &Caller<'_>, gap: Duration, end: Instant) -> Histogram<u64> {
         let permits = Arc::new(Semaphore::new(self.in_flight));
         let (sender, mut latencies) = tokio::sync::mpsc::unbounded_channel();
         let mut random = fastrand::Rng::new();
@@ -182,13 +198,13 @@ impl Drive {
             }
             match Arc::clone(&permits).try_acquire_owned() {
                 Err(_) => {
-                    tally.missed.fetch_add(1, Ordering::Relaxed);
+                    caller.tally.missed.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(permit) => {
-                    let (mut client, request) = (client.clone(), self.plan.request(&mut random));
+                    let (mut caller, mut random) = (caller.clone(), random.fork());
                     let sender = sender.clone();
                     calls.push(async move {
-                        tally.ask(&mut client, request).await;
+                        caller.ask(&mut random).await;
                         drop(permit);
                         let _ = sender.send(micros(due.elapsed()));
                     });
@@ -215,21 +231,41 @@ struct Tally {
     missed: AtomicU64,
 }
 
-impl Tally {
-    async fn ask(&self, client: &mut Client, request: RateLimitRequest) {
-        match client.should_rate_limit(request).await {
+/// One connection, and what calls over it need and leave.
+#[derive(Clone)]
+struct Caller<'a> {
+    client: Client,
+    plan: &'a Plan,
+    tally: &'a Tally,
+    recorder: Option<&'a Recorder<'a>>,
+}
+
+impl Caller<'_> {
+    /// Sends one request and counts its answer. A call without an answer is not recorded: its hits
+    /// may be charged, but nothing was admitted.
+    async fn ask(&mut self, random: &mut fastrand::Rng) {
+        let values = self.plan.draw(random);
+        let request = self.plan.request(&values);
+        let sent = self.recorder.map(Recorder::now);
+        match self.client.should_rate_limit(request).await {
             Ok(answer) => {
-                self.answered.fetch_add(1, Ordering::Relaxed);
-                if answer.into_inner().overall_code() == Code::OverLimit {
-                    self.over_limit.fetch_add(1, Ordering::Relaxed);
+                let answer = answer.into_inner();
+                if let (Some(recorder), Some(sent)) = (self.recorder, sent) {
+                    recorder.add(&values, sent, &answer);
+                }
+                self.tally.answered.fetch_add(1, Ordering::Relaxed);
+                if answer.overall_code() == Code::OverLimit {
+                    self.tally.over_limit.fetch_add(1, Ordering::Relaxed);
                 }
             }
             Err(_) => {
-                self.errors.fetch_add(1, Ordering::Relaxed);
+                self.tally.errors.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
+}
 
+impl Tally {
     fn show(&self, begin: Instant, duration: Duration) {
         let mut before = 0;
         for second in 1..=duration.as_secs() {

@@ -8,17 +8,21 @@
 mod cpu;
 mod drive;
 mod plan;
+mod record;
 mod report;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use self::cpu::CpuClock;
-use self::report::Report;
+use tollgate::verify::Traces;
 
+use self::cpu::CpuClock;
 use self::drive::Drive;
 use self::plan::Plan;
+use self::record::Record;
+pub(crate) use self::report::Report;
 
 /// `tollgate load`.
 #[derive(Args, Clone, Debug)]
@@ -59,6 +63,10 @@ pub(crate) struct LoadArgs {
     /// Process whose CPU time to report; may be repeated
     #[arg(long, value_name = "PID")]
     pub(crate) pid: Vec<u32>,
+    /// File for the record of all answered calls, the warm-up included, to check with
+    /// `tollgate verify`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
     /// Print the result as one line of JSON, and no progress
     #[arg(long)]
     pub(crate) json: bool,
@@ -87,16 +95,28 @@ pub(crate) enum LoadError {
     /// A number must be at least one.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
+    /// The record cannot be written.
+    #[error("{} cannot be written: {source}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// The system refuses a thread or a runtime.
     #[error("the system refuses a thread")]
     System(#[from] std::io::Error),
 }
 
-/// Runs the load generator.
+/// Runs the load generator. Adds all answered calls to `traces`.
 ///
 /// # Errors
-/// Fails on invalid arguments, or if the service cannot be reached.
-pub(crate) fn run(args: &LoadArgs) -> Result<Report, LoadError> {
+/// Fails on invalid arguments, if the service cannot be reached, or if the record cannot be
+/// written.
+pub(crate) fn run(
+    args: &LoadArgs,
+    traces: Option<Traces>,
+) -> Result<(Report, Option<Traces>), LoadError> {
     for (name, value) in [
         ("--connections", args.connections),
         ("--in-flight", args.in_flight),
@@ -108,13 +128,22 @@ pub(crate) fn run(args: &LoadArgs) -> Result<Report, LoadError> {
             return Err(LoadError::Zero(name));
         }
     }
+    let cannot =
+        |source| LoadError::Record { path: args.record.clone().unwrap_or_default(), source };
     let plan = Plan::new(args);
-    let drive = Drive::connect(args, plan)?;
+    let record = match (&args.record, traces) {
+        (None, None) => None,
+        (path, traces) => {
+            Some(Record::create(plan.keys(), path.as_deref(), traces).map_err(cannot)?)
+        }
+    };
+    let drive = Drive::connect(args, plan, record)?;
     drive.warm_up(args.duration / 10);
     let clocks: Vec<CpuClock> = args.pid.iter().map(|pid| CpuClock::start(*pid)).collect();
     let outcome = drive.measure(args.duration, !args.json);
     let cpu = clocks.iter().map(CpuClock::elapsed).collect();
-    Ok(Report::new(args, outcome, cpu))
+    let traces = drive.into_record().map(Record::finish).transpose().map_err(cannot)?.flatten();
+    Ok((Report::new(args, outcome, cpu), traces))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::{LoadArgs, Spread};
 use tollgate::edge::pb::rate_limit_descriptor::Entry;
 use tollgate::edge::pb::{RateLimitDescriptor, RateLimitRequest};
+use tollgate::verify::key_of;
 
 /// A generator of requests.
 #[derive(Clone, Debug)]
@@ -32,18 +33,29 @@ impl Plan {
         }
     }
 
-    /// Draws the next request.
-    pub(super) fn request(&self, random: &mut fastrand::Rng) -> RateLimitRequest {
-        let descriptor = |_| {
-            let value = self.values.get(self.pick(random)).cloned().unwrap_or_default();
+    /// Draws the positions of the values of the next request, one per descriptor.
+    pub(super) fn draw(&self, random: &mut fastrand::Rng) -> Vec<usize> {
+        (0..self.descriptors).map(|_| self.pick(random)).collect()
+    }
+
+    /// The request of these values.
+    pub(super) fn request(&self, values: &[usize]) -> RateLimitRequest {
+        let descriptor = |value: &usize| {
+            let value = self.values.get(*value).cloned().unwrap_or_default();
             let entries = vec![Entry { key: self.key.clone(), value }];
             RateLimitDescriptor { entries, ..RateLimitDescriptor::default() }
         };
         RateLimitRequest {
             domain: self.domain.clone(),
-            descriptors: (0..self.descriptors).map(descriptor).collect(),
+            descriptors: values.iter().map(descriptor).collect(),
             hits_addend: 0,
         }
+    }
+
+    /// The key of each value in a record of calls.
+    pub(super) fn keys(&self) -> Vec<String> {
+        let key = |value: &Bytes| key_of(&self.domain, [(&self.key[..], &value[..])]);
+        self.values.iter().map(key).collect()
     }
 
     fn pick(&self, random: &mut fastrand::Rng) -> usize {

@@ -20,7 +20,6 @@ mod admission;
 mod answers;
 mod audit;
 mod bounds;
-mod checker;
 mod cli;
 mod clients;
 mod conformance;
@@ -43,6 +42,7 @@ mod snippets;
 mod stale;
 mod turns;
 mod unwritable;
+mod verify;
 mod versions;
 
 #[path = "../store/random.rs"]

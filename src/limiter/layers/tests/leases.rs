@@ -1,6 +1,7 @@
 //! Every admission of replicas with leases is held against the bucket's promise.
 
 use super::*;
+use crate::verify::{Promise, Trace};
 
 /// Four seconds of a replica that idles, trickles, or takes whatever it can; one in 200 times it
 /// crashes.
@@ -35,38 +36,24 @@ async fn life(remote: Remote, metrics: Arc<Metrics>) {
     }
 }
 
-/// By how many hits the worst interval exceeds burst + rate * t, and how many were admitted.
-fn excess(mut admitted: Vec<(u64, u64)>, limit: &Limit) -> (i128, u64) {
-    admitted.sort_unstable();
-    let (rate, period) = (i128::from(limit.requests()), i128::from(limit.period_micros()));
-    let (mut sum, mut lowest, mut worst) = (0_i128, i128::MAX, i128::MIN);
-    for (at, hits) in &admitted {
-        // In hits times period: what had been admitted before, less what had been refilled.
-        let refilled = rate * i128::from(*at);
-        lowest = lowest.min(sum * period - refilled);
-        sum += i128::from(*hits);
-        worst = worst.max(sum * period - refilled - lowest);
-    }
-    let most = i128::from(limit.capacity()) * period;
-    (
-        (worst - most).div_euclid(period) + i128::from((worst - most).rem_euclid(period) > 0),
-        sum as u64,
-    )
-}
-
 /// The worst excess of `replicas` over a few lives, and the hits admitted, leased and stranded.
-async fn worst(replicas: usize, slowest: Duration, plain: bool) -> (i128, u64, u64, u64) {
+async fn worst(replicas: usize, slowest: Duration, plain: bool) -> (f64, u64, u64, u64) {
     let metrics = Arc::new(Metrics::new(0));
-    let (mut worst, mut total) = (i128::MIN, 0);
+    let (mut worst, mut total) = (f64::MIN, 0);
     for seed in 0..8 {
         let remote = Remote::new(seed, slowest, plain);
         let lives = (0..replicas).map(|_| tokio::spawn(life(remote.clone(), Arc::clone(&metrics))));
         for life in lives.collect::<Vec<_>>() {
             life.await.unwrap();
         }
-        let (excess, admitted) = excess(std::mem::take(&mut *remote.admitted.lock()), &bucket());
-        worst = worst.max(excess);
-        total += admitted;
+        let mut trace = Trace::default();
+        for (at, hits) in std::mem::take(&mut *remote.admitted.lock()) {
+            let at = Timestamp::from_micros(at);
+            trace.admit(at, at, hits);
+            total += hits;
+        }
+        let found = Promise::new(bucket()).worst(&trace);
+        worst = worst.max(found.map_or(f64::MIN, |found| found.excess()));
     }
     (worst, total, metrics.leased_hits.get(), metrics.stranded_hits.get())
 }
@@ -79,7 +66,7 @@ async fn leases_keep_the_promise_of_the_bucket() {
             println!(
                 "{replicas} x {slowest:?}: {admitted} admitted, {leased} leased, {stranded} stranded"
             );
-            assert!(excess <= 0, "{excess} hits too many: {replicas} replicas, {slowest:?}");
+            assert!(excess <= 0.0, "{excess} hits too many: {replicas} replicas, {slowest:?}");
             assert!(leased * 10 > admitted, "{leased} of {admitted} leased");
         }
     }
@@ -88,7 +75,7 @@ async fn leases_keep_the_promise_of_the_bucket() {
 #[tokio::test(start_paused = true)]
 async fn debit_without_a_floor_is_convicted() {
     let (excess, ..) = worst(4, Duration::from_micros(300), true).await;
-    assert!(excess > 0, "{excess}");
+    assert!(excess > 0.0, "{excess}");
 }
 
 #[tokio::test(start_paused = true)]
