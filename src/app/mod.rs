@@ -96,7 +96,7 @@ fn policies(
     let example = || Files::of(vec![Source::new("the built-in example", EXAMPLE)]);
     let files = feed.map_or_else(example, FileFeed::read);
     let mut layered = Layered::new(settings.policies.clone());
-    let since = Since { version: 1, at: WallClock.now().as_micros() };
+    let since = Since { version: 1, at: WallClock.now() };
     let Replaced { set, warnings, .. } = layered.replace(Origin::Files, &files, since)?;
     for warning in &warnings {
         tracing::warn!("{warning}");

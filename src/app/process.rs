@@ -34,6 +34,7 @@ use crate::limiter::layers::leases::Leases;
 use crate::limiter::mode::KillSwitch;
 use crate::limiter::resolve::{Clients, Resolver};
 use crate::limiter::snapshot::Policies;
+use crate::limiter::top::TopCallers;
 use crate::limiter::{Limiter, Shared};
 use crate::policy::PolicySet;
 use crate::store::redis::{MAX_WAITING, Notices, RedisStore};
@@ -117,6 +118,7 @@ impl Process {
                 clients: Clients::new(Arc::default(), calendar.clone()),
             },
             metrics: Arc::clone(&metrics),
+            top: TopCallers::new(settings.admin.top_callers, SystemClock::start()),
         };
         let responder = Responder { settings: settings.response.clone(), hasher };
         let shared = Arc::new(shared);

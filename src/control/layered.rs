@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 pub use self::origin::Origin;
 pub use self::outcome::{Difference, Refusal, Replaced, Standing};
+use crate::domain::Timestamp;
 use crate::policy::{Compiled, Fault, Faults, Files, Options, PolicySet, Source, Warning, compile};
 
 /// The point from which on a feed has had a policy as it is.
@@ -20,8 +21,8 @@ use crate::policy::{Compiled, Fault, Faults, Files, Options, PolicySet, Source, 
 pub struct Since {
     /// The revision of the registry, or the version of the policy set that first had it.
     pub version: u64,
-    /// The time, in microseconds since 1970.
-    pub at: u64,
+    /// The time.
+    pub at: Timestamp,
 }
 
 /// The policy of one domain, as one feed has it.

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::Timestamp;
 use crate::limiter::mode::Mode;
-use crate::limits::ClientName;
+use crate::limits::{ClientName, micros};
 
 const POLICY: &[u8] = b"policy/";
 const MODE: &[u8] = b"mode/";
@@ -84,8 +85,9 @@ pub struct BadRecord(#[from] serde_json::Error);
 pub struct StoredPolicy {
     /// Its text.
     pub yaml: String,
-    /// The time at which it was applied, in microseconds since 1970.
-    pub updated_at: u64,
+    /// The time at which it was applied.
+    #[serde(with = "micros")]
+    pub updated_at: Timestamp,
 }
 
 impl StoredPolicy {
@@ -106,8 +108,9 @@ pub struct StoredMode {
     /// The mode, by name.
     #[serde(with = "mode_name")]
     pub mode: Mode,
-    /// The time at which it was set, in microseconds since 1970.
-    pub updated_at: u64,
+    /// The time at which it was set.
+    #[serde(with = "micros")]
+    pub updated_at: Timestamp,
 }
 
 impl StoredMode {
@@ -161,10 +164,12 @@ mod tests {
         for key in [&b"other/x"[..], b"", b"policy/\xff", b"client/x"] {
             assert_eq!(Name::from_key(key), None, "{key:?}");
         }
-        let policy = StoredPolicy { yaml: "domain: d\n".to_owned(), updated_at: 7 };
+        let updated_at = Timestamp::from_micros(7);
+        let policy = StoredPolicy { yaml: "domain: d\n".to_owned(), updated_at };
+        assert_eq!(policy.write().unwrap(), r#"{"yaml":"domain: d\n","updated_at":7}"#);
         assert_eq!(StoredPolicy::read(&policy.write().unwrap()).unwrap(), policy);
         for mode in [Mode::Enforce, Mode::Shadow, Mode::Off] {
-            let stored = StoredMode { mode, updated_at: 7 };
+            let stored = StoredMode { mode, updated_at };
             assert_eq!(StoredMode::read(&stored.write().unwrap()).unwrap(), stored);
         }
         assert!(StoredMode::read(br#"{"mode":"loud","updated_at":1}"#).is_err());

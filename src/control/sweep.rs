@@ -58,7 +58,7 @@ pub async fn run<R: Registry>(
 pub async fn sweep<R: Registry>(control: &Control<R>) -> Result<usize, RegistryError> {
     let clients = &control.shared().resolver.clients;
     // Not the calendar of this process: it may not have been corrected yet.
-    let now = control.registry().now().await?.as_micros();
+    let now = control.registry().now().await?;
     let (mut after, mut deleted): (Option<ClientName>, usize) = (None, 0);
     loop {
         // By pages, so that no writer waits for a walk through all clients.

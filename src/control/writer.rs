@@ -178,7 +178,7 @@ impl Writer {
     fn note_reload(&self, successful: bool) {
         let metrics = &self.shared.metrics;
         metrics.last_reload_successful.set(successful.into());
-        let now = Duration::from_micros(self.shared.resolver.clients.now()).as_secs();
+        let now = Duration::from_micros(self.shared.resolver.clients.now().as_micros()).as_secs();
         metrics.last_reload_timestamp.set(i64::try_from(now).unwrap_or(i64::MAX));
     }
 

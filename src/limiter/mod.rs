@@ -17,6 +17,7 @@
 //! * in domains with clients, the directory's shard of the descriptor, and the client's own
 //!   reference count;
 //! * with Redis, the set of the deny cache or of the leases that the counter belongs to;
+//! * of a denial, the set of [`top`] that its caller belongs to;
 //! * of a rule with `detailed_metric` or `value_to_metric`, the shard of its label.
 
 pub mod ask;
@@ -32,6 +33,7 @@ pub mod resolve;
 pub mod snapshot;
 pub mod status;
 mod tally;
+pub mod top;
 mod unknown;
 
 use std::sync::Arc;
@@ -47,6 +49,7 @@ use self::resolve::{Resolution, Resolver};
 use self::snapshot::{Policies, SnapshotRef};
 use self::status::{Decision, Outcome, Status, statuses};
 use self::tally::tally;
+use self::top::TopCallers;
 use crate::domain::{Commit, Key, Verdict};
 use crate::store::{LimitStore, StoreError};
 use crate::telemetry::metrics::Metrics;
@@ -64,6 +67,8 @@ pub struct Shared {
     pub resolver: Resolver,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// The callers that are denied most.
+    pub top: TopCallers,
 }
 
 impl Shared {
@@ -105,9 +110,12 @@ impl<S: LimitStore> Limiter<S> {
     /// A dropped call is charged as a whole or not at all.
     pub async fn decide(&self, request: &Request, deadline: Instant) -> Decision {
         let decision = self.decide_uncounted(request, deadline).await;
-        let Shared { metrics, resolver, policies, .. } = &*self.shared;
-        tally(metrics, resolver.keys.hasher(), request, &decision);
-        log_denial(metrics, resolver.keys.hasher(), request, &decision);
+        let Shared { metrics, resolver, policies, top, .. } = &*self.shared;
+        let hasher = resolver.keys.hasher();
+        if tally(metrics, hasher, request, &decision) {
+            top.note(hasher, request, &decision);
+        }
+        log_denial(metrics, hasher, request, &decision);
         if decision.is_of_unknown_domain() {
             policies.unknown.warn(&request.domain, &decision.snapshot.policies);
         }

@@ -92,7 +92,16 @@ pub(crate) struct ShownEntry<'a> {
 }
 
 impl ShownEntry<'_> {
-    fn value(&self) -> String {
+    pub(super) fn key(&self) -> String {
+        escape(&self.entry.key).to_string()
+    }
+
+    /// True if the value is hidden by its hash.
+    pub(super) const fn is_hashed(&self) -> bool {
+        self.hasher.is_some()
+    }
+
+    pub(super) fn value(&self) -> String {
         let value = &self.entry.value;
         self.hasher.map_or_else(|| escape(value).to_string(), |hasher| hasher.hash(value))
     }

@@ -20,6 +20,15 @@ pub struct Report {
     pub name: Option<LimitName>,
 }
 
+impl Report {
+    /// A copy that holds no policies, for those who keep it.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let name = self.name.as_deref().map(|name| LimitName::Own(name.into()));
+        Self { name, ..*self }
+    }
+}
+
 /// The name of the limit, otherwise its numbers, such as `10 per minute`.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,8 +47,9 @@ impl fmt::Display for Report {
 pub enum LimitName {
     /// The limit of a rule at this position, which has a name.
     Rule(RuleRef, usize),
-    /// Of a client: its count of references is written by decisions about that client alone.
-    Client(Arc<str>),
+    /// By itself: of a client, whose count of references is written by decisions about that client
+    /// alone, or a copy.
+    Own(Arc<str>),
 }
 
 impl Deref for LimitName {
@@ -51,7 +61,7 @@ impl Deref for LimitName {
             Self::Rule(rule, limit) => {
                 rule.limits[*limit].name.as_deref().expect("the limit has a name")
             }
-            Self::Client(name) => name,
+            Self::Own(name) => name,
         }
     }
 }

@@ -19,7 +19,7 @@ use super::redact::Sensitivity;
 use super::report::{LimitName, Report};
 use super::request::{Entry, Override, Request};
 use super::snapshot::{RuleRef, Snapshot, SnapshotRef};
-use crate::domain::{Algorithm, Charge, Clock, Key, Limit, LimitError, Part};
+use crate::domain::{Algorithm, Charge, Clock, Key, Limit, LimitError, Part, Timestamp};
 use crate::limits::directory::Directory;
 use crate::limits::name::Value;
 use crate::limits::{Client, ClientName, Entries, Model};
@@ -103,9 +103,9 @@ impl Clients {
         &self.directory
     }
 
-    /// The present, in microseconds since 1970.
-    pub fn now(&self) -> u64 {
-        self.clock.now().as_micros()
+    /// The present.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Returns true if `domain` has clients.
@@ -267,7 +267,7 @@ impl Resolver {
                 requests_per_unit: rate.requests_per_unit,
                 unit: rate.unit,
                 unit_multiplier: rate.unit_multiplier,
-                name: limit.name.clone().map(LimitName::Client),
+                name: limit.name.clone().map(LimitName::Own),
             };
             let on_store_failure =
                 rate.on_store_failure.or_else(|| model.and_then(|(_, failure)| failure));

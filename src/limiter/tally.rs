@@ -7,13 +7,14 @@ use super::status::{Decision, Outcome, Status};
 use crate::domain::Verdict;
 use crate::telemetry::metrics::{Metrics, RuleMetrics, Unruled};
 
-/// Counts `decision`, the answer to `request`.
+/// Counts `decision`, the answer to `request`. Returns true if a descriptor is over a limit,
+/// shadowed or not.
 pub(super) fn tally(
     metrics: &Metrics,
     hasher: &SensitiveHasher,
     request: &Request,
     decision: &Decision,
-) {
+) -> bool {
     match decision.verdict {
         Verdict::Admit => metrics.requests_ok.inc(),
         Verdict::Deny => metrics.requests_over_limit.inc(),
@@ -23,6 +24,7 @@ pub(super) fn tally(
         Some(Outcome::OutOfBounds) => metrics.out_of_bounds.inc(),
         _ => {}
     }
+    let mut over_limit = false;
     for (descriptor, status) in request.descriptors.iter().zip(&decision.statuses) {
         match status.outcome {
             Outcome::NoLimit | Outcome::OutOfBounds => continue,
@@ -36,6 +38,7 @@ pub(super) fn tally(
             }
             Outcome::Unlimited | Outcome::Limited(_) | Outcome::InvalidOverride => {}
         }
+        over_limit |= status.failed();
         let count = |counters: &RuleMetrics| count(counters, status);
         let Some(rule) = status.rule.as_deref() else {
             let client = status.client.is_some();
@@ -49,6 +52,7 @@ pub(super) fn tally(
             count(decision.snapshot.metrics(rule));
         }
     }
+    over_limit
 }
 
 fn count(metrics: &RuleMetrics, status: &Status) {

@@ -36,6 +36,7 @@ fn limiter() -> Limiter<MemoryStore<SystemClock>> {
             clients: Clients::new(Arc::default(), Arc::new(ManualClock::default())),
         },
         metrics: Arc::clone(&metrics),
+        top: TopCallers::new(100, ManualClock::default()),
     };
     let store = MemoryStore::new(100, SystemClock::start());
     let failover = Failover::new(store, OnStoreFailure::Allow, metrics);

@@ -7,10 +7,10 @@
 
 pub mod directory;
 pub mod limit;
+pub(crate) mod micros;
 pub mod name;
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 
 pub use self::limit::{ClientLimit, Limits, Model, Rate};
 pub use self::name::{ClientName, Entries};
+use crate::domain::Timestamp;
 
 /// A client and its override.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -40,11 +41,12 @@ pub struct Client {
     /// Labels for the operator, without effect on decisions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Box<BTreeMap<String, String>>>,
-    /// The time from which the client counts as deleted, in microseconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<NonZeroU64>,
-    /// The time of the last change, in microseconds since 1970.
-    pub updated_at: u64,
+    /// The time from which the client counts as deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "micros::option")]
+    pub expires_at: Option<Timestamp>,
+    /// The time of the last change.
+    #[serde(with = "micros")]
+    pub updated_at: Timestamp,
     /// The revision of the last change, used as the etag. A property of the record; not part of its
     /// JSON.
     #[serde(skip)]
@@ -86,8 +88,8 @@ impl Client {
             && *expires_at == other.expires_at
     }
 
-    /// True if the client counts as deleted at `now`, in microseconds since 1970.
-    pub fn is_expired(&self, now: u64) -> bool {
-        self.expires_at.is_some_and(|at| at.get() <= now)
+    /// True if the client counts as deleted at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
     }
 }

@@ -23,6 +23,7 @@ mod policies;
 mod replica;
 mod reset;
 mod sensitive;
+mod top;
 
 #[path = "../store/random.rs"]
 mod random;

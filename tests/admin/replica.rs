@@ -30,6 +30,7 @@ use tollgate::limiter::request::{Bounds, Descriptor, Entry, Request};
 use tollgate::limiter::resolve::{Clients, Resolver};
 use tollgate::limiter::snapshot::Policies;
 use tollgate::limiter::status::Decision;
+use tollgate::limiter::top::TopCallers;
 use tollgate::limiter::{Limiter, Shared};
 use tollgate::limits::directory::Directory;
 use tollgate::policy::{AlgorithmName, Files, OnStoreFailure, Options, Source};
@@ -57,6 +58,8 @@ pub struct World<R = MapRegistry> {
     pub store: Store,
     /// That of the counters, and of the machine that every replica runs on.
     pub clock: Arc<ManualClock>,
+    /// The size of the rank of each replica.
+    pub top_callers: usize,
 }
 
 impl World {
@@ -70,7 +73,7 @@ impl World {
 impl<R: Registry> World<R> {
     pub fn on(registry: Arc<R>, clock: Arc<ManualClock>) -> Self {
         let store = Arc::new(MemoryStore::new(100_000, Arc::clone(&clock)));
-        Self { registry, store, clock }
+        Self { registry, store, clock, top_callers: 1_000 }
     }
 
     pub fn advance(&self, seconds: u64) {
@@ -110,6 +113,7 @@ impl<R: Registry> World<R> {
                 clients: Clients::new(Arc::new(Directory::default()), calendar.clone()),
             },
             metrics: Arc::clone(&metrics),
+            top: TopCallers::new(self.top_callers, Arc::clone(&self.clock)),
         });
         let writer = Arc::new(Writer::new(Arc::clone(&shared), layered));
         let limiter = || {

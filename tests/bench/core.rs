@@ -22,6 +22,7 @@ use tollgate::limiter::mode::{KillSwitch, ModeLayer};
 use tollgate::limiter::request::{Bounds, Descriptor, Entry, Request};
 use tollgate::limiter::resolve::{Clients, Resolver};
 use tollgate::limiter::snapshot::Policies;
+use tollgate::limiter::top::TopCallers;
 use tollgate::limiter::{Limiter, Shared};
 use tollgate::policy::{AlgorithmName, OnStoreFailure, Options, Source, compile};
 use tollgate::store::MemoryStore;
@@ -93,7 +94,7 @@ descriptors:
 ";
 
 /// Decides `count` requests of `client` by `limiter`.
-fn decide(limiter: &Limiter<Arc<MemoryStore<SystemClock>>>, client: &'static str, count: u64) {
+fn decide(limiter: &Limiter<Store>, client: &'static str, count: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let entry =
         Entry { key: Bytes::from_static(b"client"), value: Bytes::from_static(client.as_bytes()) };
@@ -107,11 +108,12 @@ fn decide(limiter: &Limiter<Arc<MemoryStore<SystemClock>>>, client: &'static str
     });
 }
 
-/// The time per decision of each thread: the same for two as for one, unless they write what they
-/// share. The clients differ, so their counters do, too.
-fn decisions(c: &mut Criterion) {
+type Store = Arc<MemoryStore<SystemClock>>;
+
+/// Makes limiters that share a store and what limiters share. `top` denied callers are ranked.
+fn limiters(policy: &str, top: usize) -> impl Fn() -> Limiter<Store> {
     let metrics = Arc::new(Metrics::new(0));
-    let set = compile(&[Source::new("bench", DECIDED)], &Options::default()).unwrap().set;
+    let set = compile(&[Source::new("bench", policy)], &Options::default()).unwrap().set;
     let shared = Arc::new(Shared {
         policies: Policies::new(set, Arc::clone(&metrics)),
         modes: KillSwitch::new(ModeLayer::default()),
@@ -122,13 +124,20 @@ fn decisions(c: &mut Criterion) {
             clients: Clients::new(Arc::default(), Arc::new(ManualClock::default())),
         },
         metrics: Arc::clone(&metrics),
+        top: TopCallers::new(top, SystemClock::start()),
     });
     let store = Arc::new(MemoryStore::new(1_000_000, SystemClock::start()));
-    let limiter = || {
+    move || {
         let failover =
             Failover::new(Arc::clone(&store), OnStoreFailure::Allow, Arc::clone(&metrics));
         Limiter::new(Arc::clone(&shared), Layers::bare(failover))
-    };
+    }
+}
+
+/// The time per decision of each thread: the same for two as for one, unless they write what they
+/// share. The clients differ, so their counters do, too.
+fn decisions(c: &mut Criterion) {
+    let limiter = limiters(DECIDED, 4_096);
     let mut group = c.benchmark_group("decide");
     for (name, clients) in [("1 thread", &["a"][..]), ("2 threads", &["a", "b"])] {
         group.bench_function(name, |b| {
@@ -147,5 +156,27 @@ fn decisions(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, algorithms, matching, keys, decisions);
+const DENIED: &str = "
+domain: d
+descriptors:
+  - {key: client, rate_limit: {name: a-name, unit: day, requests_per_unit: 1}}
+";
+
+/// The share of the rank of denied callers in a denial.
+fn denials(c: &mut Criterion) {
+    let mut group = c.benchmark_group("deny");
+    for (name, top) in [("not ranked", 0), ("ranked", 4_096)] {
+        let limiter = limiters(DENIED, top)();
+        group.bench_function(name, |b| {
+            b.iter_custom(|count| {
+                let start = Instant::now();
+                decide(&limiter, "a", count);
+                start.elapsed()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, algorithms, matching, keys, decisions, denials);
 criterion_main!(benches);

@@ -25,6 +25,7 @@ use tollgate::limiter::request::Bounds;
 use tollgate::limiter::resolve::{Clients, Resolver};
 use tollgate::limiter::snapshot::Policies;
 use tollgate::limiter::status::Decision;
+use tollgate::limiter::top::TopCallers;
 use tollgate::limiter::{Limiter, Shared};
 use tollgate::limits::directory::Directory;
 use tollgate::policy::{AlgorithmName, OnStoreFailure, Options, Source, compile};
@@ -159,6 +160,7 @@ fn limiter(policy: String, metrics: &Arc<Metrics>) -> Limiter<MemoryStore<Virtua
             clients: Clients::new(Arc::new(Directory::default()), Arc::new(ManualClock::default())),
         },
         metrics: metrics(),
+        top: TopCallers::new(0, ManualClock::default()),
     });
     let store = MemoryStore::new(10_000, Virtual(Instant::now()));
     let layers = Layers {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tollgate::control::registry::{Delta, Mark, Record, Registry, RegistryError};
 use super::map::{SOON, follow, key, put, scanned};
 
 const FILE: &str = "REGISTRY_TEST_FILE";
+const PROBED: &str = "REGISTRY_TEST_PROBED";
 /// The records that every write of the child changes together.
 const GROUP: u64 = 7;
 
@@ -188,6 +190,26 @@ async fn place_that_cannot_be_written_fails_writes_alone() {
     // It leaves nothing behind where it may write.
     open(&directory.path().join("absent/registry.redb")).probe().await.unwrap();
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+/// The child of the test below.
+#[tokio::test]
+async fn child_that_probes() {
+    let Some(path) = std::env::var_os(PROBED) else { return };
+    drop(open(Path::new(&path)).probe().await);
+}
+
+#[test]
+fn probe_that_is_killed_while_it_writes_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    // The first byte of a file ends the process with SIGXFSZ.
+    let mut child = Command::new("bash");
+    child.args(["-c", r#"ulimit -f 0; exec "$0" "$@""#]).arg(std::env::current_exe().unwrap());
+    child.args(["--exact", "file::child_that_probes"]);
+    child.env(PROBED, directory.path().join("registry.redb")).stdout(Stdio::null());
+    let status = child.status().unwrap();
+    assert!(status.signal().is_some(), "not killed: {status}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[tokio::test]

@@ -23,23 +23,23 @@ descriptors:
 
 /// The output of a command, and its exit code.
 #[derive(Debug)]
-struct Printed {
+pub struct Printed {
     code: Option<i32>,
-    out: String,
+    pub out: String,
     err: String,
 }
 
 impl Printed {
     /// Standard output of a command that succeeded without a warning.
     #[track_caller]
-    fn ok(&self) -> &str {
+    pub fn ok(&self) -> &str {
         assert_eq!((self.code, &*self.err), (Some(0), ""), "{self:#?}");
         &self.out
     }
 
     /// Standard error of a command that ended with `code` and printed nothing.
     #[track_caller]
-    fn failed(&self, code: i32) -> &str {
+    pub fn failed(&self, code: i32) -> &str {
         assert_eq!((self.code, &*self.out), (Some(code), ""), "{self:#?}");
         &self.err
     }
@@ -70,7 +70,7 @@ fn admin_at(address: &str, token: Option<&str>, args: &[&str], input: &str) -> P
 }
 
 /// A line of words against `tollgate`.
-fn admin(tollgate: &Tollgate, line: &str) -> Printed {
+pub fn admin(tollgate: &Tollgate, line: &str) -> Printed {
     let args: Vec<_> = line.split_whitespace().collect();
     admin_at(&format!("http://{}", tollgate.at.admin), None, &args, "")
 }

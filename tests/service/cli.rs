@@ -34,15 +34,14 @@ fn run_with(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String
     (status.code(), text(stdout), text(stderr))
 }
 
-/// Listeners on free ports.
-const ANYWHERE: [&str; 6] = [
-    "--set",
-    "grpc.listen=127.0.0.1:0",
-    "--set",
-    "admin.listen=127.0.0.1:0",
-    "--set",
-    "http.listen=127.0.0.1:0",
-];
+/// Serves on free ports, with a data directory of its own, until it ends by itself.
+fn serve(args: &[&str]) -> (Option<i32>, String, String) {
+    let data = tempfile::tempdir().unwrap();
+    let data = format!("data_dir={}", data.path().display());
+    let anywhere =
+        ["grpc.listen=127.0.0.1:0", "admin.listen=127.0.0.1:0", "http.listen=127.0.0.1:0", &data];
+    run(&[&anywhere.map(|setting| ["--set", setting]).concat()[..], args].concat())
+}
 
 fn path(dir: &tempfile::TempDir, name: &str, text: &str) -> String {
     let path = dir.path().join(name);
@@ -310,7 +309,7 @@ fn busy_port_is_told_with_the_setting_that_names_it() {
     let address = taken.local_addr().unwrap();
     for setting in ["grpc.listen", "admin.listen", "http.listen"] {
         let set = format!("{setting}={address}");
-        let (code, _, err) = run(&[&ANYWHERE[..], &["--set", &set]].concat());
+        let (code, _, err) = serve(&["--set", &set]);
         assert_eq!(code, Some(1), "{err}");
         let told = err.lines().find(|line| line.starts_with("tollgate: ")).expect("a last word");
         assert!(told.contains(&address.to_string()) && told.contains(setting), "{told}");
@@ -322,15 +321,13 @@ fn bad_policies_stop_the_start_and_are_told() {
     let dir = tempfile::tempdir().unwrap();
     let bad = path(&dir, "bad.yaml", BAD);
     let ready = dir.path().join("ready.json").display().to_string();
-    let args = [&ANYWHERE[..], &["--policies", &bad, "--ready-file", &ready]].concat();
-    let (code, _, err) = run(&args);
+    let (code, _, err) = serve(&["--policies", &bad, "--ready-file", &ready]);
     assert_eq!(code, Some(1));
     for part in ["bad.yaml:3:5: ", "bad.yaml:3:6: ", "bad.yaml:4:33: ", "hint: "] {
         assert!(err.contains(part), "no {part:?} in\n{err}");
     }
     assert!(!fs::exists(&ready).unwrap(), "not ready, yet it says so");
-    let missing = [&ANYWHERE[..], &["--policies", "/nonexistent"]].concat();
-    let (code, _, err) = run(&missing);
+    let (code, _, err) = serve(&["--policies", "/nonexistent"]);
     assert_eq!(code, Some(1));
     assert!(err.contains("/nonexistent"), "{err}");
 }
@@ -361,8 +358,7 @@ async fn ready_file_has_the_addresses_that_serve_and_no_half_written_twin() {
     let files: Vec<_> =
         fs::read_dir(tollgate.dir()).unwrap().map(|f| f.unwrap().file_name()).collect();
     assert_eq!(files, ["ready.json"]);
-    let nowhere = [&ANYWHERE[..], &["--ready-file", "/nonexistent/ready.json"]].concat();
-    let (code, _, err) = run(&nowhere);
+    let (code, _, err) = serve(&["--ready-file", "/nonexistent/ready.json"]);
     assert_eq!(code, Some(1));
     assert!(err.contains("cannot write the ready file /nonexistent/ready.json"), "{err}");
 }

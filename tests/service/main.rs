@@ -40,6 +40,7 @@ mod sensitive;
 mod silence;
 mod snippets;
 mod stale;
+mod top;
 mod turns;
 mod unwritable;
 mod verify;

@@ -148,6 +148,16 @@ impl Connection {
         answer.map_err(|status| self.failure(&status))
     }
 
+    /// The callers that are denied most.
+    pub(super) async fn top_callers(
+        &self,
+        message: pb::ListTopCallersRequest,
+    ) -> Result<pb::ListTopCallersResponse, Failure> {
+        let mut service = self.policy_service();
+        let answer = self.within(service.list_top_callers(self.request(message))).await?;
+        answer.map_err(|status| self.failure(&status))
+    }
+
     fn policy_service(&self) -> PolicyServiceClient<Channel> {
         PolicyServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
@@ -181,7 +191,9 @@ impl Connection {
         let (address, message) = (&self.address, status.message());
         match status.code() {
             Code::InvalidArgument => Failure::Failed(format!("refused: {}", violations(status))),
-            Code::NotFound | Code::Aborted => Failure::Failed(message.to_owned()),
+            Code::NotFound | Code::Aborted | Code::FailedPrecondition => {
+                Failure::Failed(message.to_owned())
+            }
             Code::Unauthenticated | Code::PermissionDenied => Failure::Failed(format!(
                 "{address} refuses the token, or asks for one: {message}\n  hint: write the token to a file \
                  and name it with --token-file, or set {TOKEN}"

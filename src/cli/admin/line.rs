@@ -49,7 +49,7 @@ pub(super) struct Client {
 
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+pub(super) struct Entry {
     key: String,
     #[serde(default)]
     value: String,

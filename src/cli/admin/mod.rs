@@ -10,6 +10,7 @@ mod list;
 mod mode;
 mod show;
 mod time;
+mod top;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,6 +33,7 @@ Examples:
   tollgate admin mode shadow --domain edge             decide and report, deny nothing
   tollgate admin mode settings --domain edge           back to the settings
   tollgate admin explain edge user=alice --hits 3      charges nothing
+  tollgate admin top edge                              who is denied most
   tollgate admin list edge
   tollgate admin export > clients.jsonl
   tollgate admin import --dry-run < clients.jsonl
@@ -102,6 +104,8 @@ enum AdminCommand {
     Mode(mode::ModeArgs),
     /// Show how a request would be decided; charges nothing
     Explain(explain::ExplainArgs),
+    /// Show the callers that are denied most now, on this replica
+    Top(top::TopArgs),
     /// List the descriptors that have limits of their own
     List(list::ListArgs),
     /// Write every client and policy to standard output, a line of JSON each
@@ -124,6 +128,7 @@ pub(crate) fn run(AdminArgs { server, command }: AdminArgs) -> Outcome {
             AdminCommand::Reset(target) => limit::reset(&server, target).await,
             AdminCommand::Mode(args) => mode::run(&server, args).await,
             AdminCommand::Explain(args) => explain::run(&server, args).await,
+            AdminCommand::Top(args) => top::run(&server, args).await,
             AdminCommand::List(args) => list::run(&server, args).await,
             AdminCommand::Export(args) => export::run(&server, args).await,
             AdminCommand::Import(args) => import::run(&server, &args).await,

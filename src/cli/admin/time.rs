@@ -3,20 +3,21 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost_types::Timestamp;
-use tollgate::domain::clock::{Clock as _, WallClock};
+use tollgate::domain::clock::{self, Clock as _, WallClock};
 
 /// The present of this machine.
 pub(super) fn now() -> Timestamp {
-    from_micros(WallClock.now().as_micros())
+    to_pb(WallClock.now())
 }
 
 /// So long after the present.
 pub(super) fn after(duration: Duration) -> Timestamp {
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    from_micros(WallClock.now().as_micros().saturating_add(micros))
+    to_pb(WallClock.now().plus_micros(micros))
 }
 
-fn from_micros(micros: u64) -> Timestamp {
+fn to_pb(at: clock::Timestamp) -> Timestamp {
+    let micros = at.as_micros();
     Timestamp {
         seconds: i64::try_from(micros / 1_000_000).unwrap_or(i64::MAX),
         nanos: (micros % 1_000_000 * 1_000) as i32,
@@ -44,7 +45,8 @@ pub(super) fn parse(text: &str) -> Result<Timestamp, String> {
     let at: SystemTime = humantime::parse_rfc3339(text)
         .map_err(|error| format!("{text:?}: {error}; write a time such as 2030-01-01T00:00:00Z"))?;
     let since = at.duration_since(UNIX_EPOCH).map_err(|_| format!("{text:?} is before 1970"))?;
-    Ok(from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX)))
+    let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+    Ok(to_pb(clock::Timestamp::from_micros(micros)))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ fn yaml(domain: &str, requests: u32) -> String {
 }
 
 const fn since(version: u64) -> Since {
-    Since { version, at: 10 * version }
+    Since { version, at: Timestamp::from_micros(10 * version) }
 }
 
 fn files(sources: &[(&str, &str)]) -> Files {

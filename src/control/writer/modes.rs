@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Writer;
 use crate::control::record::{self, StoredMode};
 use crate::control::registry::Record;
+use crate::domain::Timestamp;
 use crate::limiter::mode::ModeLayer;
 use crate::settings::Word as _;
 use crate::telemetry::escape::escape;
@@ -28,8 +29,8 @@ pub(super) struct OperatorModes {
 struct Unsaved {
     /// None: the settings decide.
     mode: Option<StoredMode>,
-    /// The time at which it was set, in microseconds since 1970.
-    at: u64,
+    /// The time at which it was set.
+    at: Timestamp,
 }
 
 impl OperatorModes {
@@ -58,7 +59,7 @@ impl Writer {
         &self,
         domain: &[u8],
         mode: Option<StoredMode>,
-        at: u64,
+        at: Timestamp,
     ) -> Option<StoredMode> {
         let mut modes = self.modes.lock();
         let before = modes.of(domain);

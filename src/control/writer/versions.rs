@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Writer;
 use crate::control::record::{self, StoredPolicy};
 use crate::control::registry::Record;
+use crate::domain::Timestamp;
 
 /// The versions of every domain, by revision.
 pub(super) type Versions = BTreeMap<Arc<str>, BTreeMap<u64, Version>>;
@@ -14,8 +15,8 @@ pub(super) type Versions = BTreeMap<Arc<str>, BTreeMap<u64, Version>>;
 /// A version of a policy, without its text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Version {
-    /// The time at which it was applied, in microseconds since 1970.
-    pub updated_at: u64,
+    /// The time at which it was applied.
+    pub updated_at: Timestamp,
     /// The length of its text.
     pub bytes: usize,
 }

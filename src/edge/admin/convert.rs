@@ -3,43 +3,41 @@
 use std::num::NonZeroU32;
 
 use prost_types::value::Kind;
-use prost_types::{ListValue, Struct, Timestamp, Value};
+use prost_types::{ListValue, Struct, Value};
 use serde_json::{Map, Number, Value as Json};
 
-use crate::domain::{Algorithm, Charge, Limit, Unit};
+use crate::domain::{Algorithm, Charge, Limit, Timestamp, Unit};
 use crate::edge::pb::tollgate::v1 as pb;
 use crate::limiter::explain::CounterState;
 use crate::limiter::mode::Mode;
-use crate::limits::{self, Client, ClientLimit, Rate};
+use crate::limiter::report::Report;
+use crate::limits::{self, Client, ClientLimit, Entries, Rate};
 use crate::policy::{AlgorithmName, OnStoreFailure};
 
 /// The latest time that a timestamp may hold: the end of the year 9999.
 const LATEST_SECONDS: i64 = 253_402_300_799;
 
-/// Microseconds since 1970 as a timestamp.
-pub(super) fn timestamp(micros: u64) -> Timestamp {
+/// A point in time as the protocol has it.
+pub(super) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+    let micros = at.as_micros();
     let seconds = i64::try_from(micros / 1_000_000).unwrap_or(LATEST_SECONDS);
-    Timestamp { seconds, nanos: (micros % 1_000_000 * 1_000) as i32 }
+    prost_types::Timestamp { seconds, nanos: (micros % 1_000_000 * 1_000) as i32 }
 }
 
-/// A timestamp as microseconds since 1970, rounded down; none: before that, after 9999, or
+/// A timestamp of the protocol, rounded down to microseconds; none: before 1970, after 9999, or
 /// malformed.
-pub(super) fn micros(at: &Timestamp) -> Option<u64> {
+pub(super) fn timestamp_from_pb(at: &prost_types::Timestamp) -> Option<Timestamp> {
     let nanos = u64::try_from(at.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
     let seconds = u64::try_from(at.seconds).ok()?;
-    (at.seconds <= LATEST_SECONDS).then(|| seconds * 1_000_000 + nanos / 1_000)
+    let micros = || seconds * 1_000_000 + nanos / 1_000;
+    (at.seconds <= LATEST_SECONDS).then(|| Timestamp::from_micros(micros()))
 }
 
 /// A client as answers show it.
 pub(super) fn client(client: &Client) -> pb::Client {
-    let entry = |(key, value): (&str, limits::name::Value<'_>)| pb::Entry {
-        key: key.to_owned(),
-        value: value.text().to_owned(),
-        hashed: value.hashed,
-    };
     pb::Client {
         domain: client.name.domain.to_string(),
-        entries: client.name.entries.texts().map(entry).collect(),
+        entries: entries(&client.name.entries),
         limits: client.limits.iter().map(client_limit).collect(),
         shadow_mode: client.shadow,
         quota_mode: client.quota,
@@ -47,10 +45,20 @@ pub(super) fn client(client: &Client) -> pb::Client {
             fields: map.iter().map(|(key, value)| (key.clone(), from_json(value))).collect(),
         }),
         labels: client.labels.as_deref().cloned().unwrap_or_default(),
-        expires_at: client.expires_at.map(|at| timestamp(at.get())),
+        expires_at: client.expires_at.map(timestamp),
         etag: etag(client.revision),
         updated_at: Some(timestamp(client.updated_at)),
     }
+}
+
+/// The entries of a descriptor, hashes marked.
+pub(super) fn entries(entries: &Entries) -> Vec<pb::Entry> {
+    let entry = |(key, value): (&str, limits::name::Value<'_>)| pb::Entry {
+        key: key.to_owned(),
+        value: value.text().to_owned(),
+        hashed: value.hashed,
+    };
+    entries.texts().map(entry).collect()
 }
 
 /// The etag of what was changed last at `revision`; empty for what was never stored.
@@ -78,16 +86,22 @@ fn client_limit(limit: &ClientLimit) -> pb::Limit {
     }
 }
 
-/// The limit of a counter with everything that was left open filled in.
-pub(super) fn counter_limit(counter: &CounterState) -> pb::Limit {
-    let report = &counter.report;
-    let mut shown = pb::Limit {
+/// The numbers and the name of a limit.
+pub(super) fn reported_limit(report: &Report) -> pb::Limit {
+    pb::Limit {
         requests_per_unit: Some(report.requests_per_unit),
         unit: unit(report.unit).into(),
         unit_multiplier: multiplier(report.unit_multiplier),
         name: report.name.as_deref().unwrap_or_default().to_owned(),
-        on_store_failure: on_store_failure(counter.traits.on_store_failure).into(),
         ..pb::Limit::default()
+    }
+}
+
+/// The limit of a counter with everything that was left open filled in.
+pub(super) fn counter_limit(counter: &CounterState) -> pb::Limit {
+    let mut shown = pb::Limit {
+        on_store_failure: on_store_failure(counter.traits.on_store_failure).into(),
+        ..reported_limit(&counter.report)
     };
     let name = match Limit::algorithm(&counter.limit) {
         Algorithm::TokenBucket { burst } => {
@@ -254,12 +268,14 @@ mod tests {
     #[test]
     fn times_are_read_back_and_bad_ones_refused() {
         for at in [0, 1, 999_999, 1_700_000_000_123_456] {
-            assert_eq!(micros(&timestamp(at)), Some(at));
+            let at = Timestamp::from_micros(at);
+            assert_eq!(timestamp_from_pb(&timestamp(at)), Some(at));
         }
         for (seconds, nanos) in
             [(-1, 0), (0, -1), (0, 1_000_000_000), (LATEST_SECONDS + 1, 0), (i64::MAX, 0)]
         {
-            assert_eq!(micros(&Timestamp { seconds, nanos }), None, "{seconds} {nanos}");
+            let bad = prost_types::Timestamp { seconds, nanos };
+            assert_eq!(timestamp_from_pb(&bad), None, "{seconds} {nanos}");
         }
     }
 

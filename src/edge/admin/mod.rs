@@ -2,7 +2,7 @@
 //! listener.
 //!
 //! ```text
-//!  grpcurl -> auth -> clients | policies | mode | explain      (protobuf ends here)
+//!  grpcurl -> auth -> clients | policies | mode | explain | top   (protobuf ends here)
 //!                         |           |        |
 //!                     registry    registry   limiter: resolve, layers, store; charging nothing
 //! ```
@@ -21,6 +21,7 @@ mod policies;
 mod service;
 mod settings;
 mod tokens;
+mod top;
 mod validate;
 mod violations;
 

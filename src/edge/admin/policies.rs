@@ -1,5 +1,5 @@
-//! `tollgate.v1.PolicyService`: whole domains at run time; the kill switch and explanations are
-//! beside it.
+//! `tollgate.v1.PolicyService`: whole domains at run time; the kill switch, explanations and the
+//! rank of callers are beside it.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::clients::stale;
 use super::service::Admin;
 use super::validate::Validator;
 use super::violations::{Violations, violation};
-use super::{convert, explain, mode};
+use super::{convert, explain, mode, top};
 use crate::control::layered::{Checked, Offer, Origin};
 use crate::control::record::{StoredPolicy, policy_key};
 use crate::control::registry::{Expect, Registry};
@@ -133,6 +133,13 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         request: Request<pb::ExplainRequest>,
     ) -> Result<Response<pb::ExplainResponse>, Status> {
         Ok(Response::new(explain::explain(&self.0, request.into_inner()).await?))
+    }
+
+    async fn list_top_callers(
+        &self,
+        request: Request<pb::ListTopCallersRequest>,
+    ) -> Result<Response<pb::ListTopCallersResponse>, Status> {
+        Ok(Response::new(top::list(&self.0, request.get_ref())?))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::control::follower::Freshness;
 use crate::control::layered::Layered;
 use crate::control::registry::{Change, Record, Registry, RegistryError, Written};
 use crate::control::{Control, FOLLOW_PATIENCE};
+use crate::domain::Timestamp;
 use crate::limiter::{Limiter, Shared};
 use crate::store::LimitStore;
 
@@ -52,8 +53,8 @@ impl<R: Registry, S: LimitStore> Admin<R, S> {
         self.control.shared()
     }
 
-    /// The present, in microseconds since 1970.
-    pub(super) fn now(&self) -> u64 {
+    /// The present.
+    pub(super) fn now(&self) -> Timestamp {
         self.shared().resolver.clients.now()
     }
 
@@ -81,7 +82,7 @@ impl<R: Registry, S: LimitStore> Admin<R, S> {
             Freshness::Fresh => Ok(None),
             Freshness::Stale { age, reason } => {
                 let age = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
-                let since = convert::timestamp(self.now().saturating_sub(age));
+                let since = convert::timestamp(self.now().minus_micros(age));
                 Ok(Some(format!("as of {since}; the registry has not answered since: {reason}")))
             }
             Freshness::Unread { reason } => Err(Status::unavailable(format!(

@@ -22,6 +22,9 @@ section! {
         tokens: BTreeMap<String, Secret> = "",
         /// YAML file with such a mapping. An alternative to `tokens`. Read again on SIGHUP.
         tokens_file: Option<PathBuf> = "",
+        /// Approximate number of denied callers that `tollgate admin top` ranks; 0 = off. Each
+        /// takes at most 3 KiB.
+        top_callers: usize = "4096" in 0..=1_000_000,
     }
 }
 

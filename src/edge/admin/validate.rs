@@ -1,15 +1,15 @@
 //! Validates what operators write about clients: every fault with the path of its field.
 
 use std::collections::BTreeMap;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::convert::{algorithm_from_pb, is_below, micros, to_json, unit_from_pb};
+use super::convert::{algorithm_from_pb, is_below, timestamp_from_pb, to_json, unit_from_pb};
 use super::violations::Violations;
 use crate::control::registry::Expect;
-use crate::domain::{LimitError, Unit};
+use crate::domain::{LimitError, Timestamp, Unit};
 use crate::edge::pb::tollgate::v1 as pb;
 use crate::limiter::request::Bounds;
 use crate::limits::name::HASH_DIGITS;
@@ -36,8 +36,8 @@ struct Wrong;
 pub(super) struct Validator<'a> {
     /// No request beyond these is looked at, so neither is a client.
     pub(super) bounds: &'a Bounds,
-    /// In microseconds since 1970.
-    pub(super) now: u64,
+    /// The present.
+    pub(super) now: Timestamp,
     pub(super) violations: Violations,
 }
 
@@ -150,8 +150,8 @@ impl Validator<'_> {
         revision.map(Expect::Revision)
     }
 
-    fn expiry(&mut self, time: &prost_types::Timestamp, at: &str) -> Option<NonZeroU64> {
-        let Some(expires_at) = micros(time) else {
+    fn expiry(&mut self, time: &prost_types::Timestamp, at: &str) -> Option<Timestamp> {
+        let Some(expires_at) = timestamp_from_pb(time) else {
             self.violations.add(at, "must be between 1970 and 9999, with nanos below 10^9");
             return None;
         };
@@ -159,7 +159,7 @@ impl Validator<'_> {
             self.violations.add(at, "must be in the future; to end a client now, delete it");
             return None;
         }
-        NonZeroU64::new(expires_at)
+        Some(expires_at)
     }
 
     fn labels(

@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::Timestamp;
 use crate::limits::Limits;
 
 fn name(domain: &str, value: &str) -> ClientName {
@@ -14,7 +15,7 @@ fn client(domain: &str, value: &str, revision: u64) -> Client {
         metadata: None,
         labels: None,
         expires_at: None,
-        updated_at: 0,
+        updated_at: Timestamp::EPOCH,
         revision,
     }
 }

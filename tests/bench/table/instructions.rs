@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::runtime::Builder;
-use tollgate::domain::{SystemClock, Unit};
+use tollgate::domain::{SystemClock, Timestamp, Unit};
 use tollgate::edge::grpc::response::Responder;
 use tollgate::edge::grpc::rls::Rls;
 use tollgate::edge::grpc::settings::ResponseSettings;
@@ -24,6 +24,7 @@ use tollgate::limiter::mode::{KillSwitch, Mode, ModeLayer};
 use tollgate::limiter::request::Bounds;
 use tollgate::limiter::resolve::{Clients, Resolver};
 use tollgate::limiter::snapshot::Policies;
+use tollgate::limiter::top::TopCallers;
 use tollgate::limiter::{Limiter, Shared};
 use tollgate::limits::directory::Directory;
 use tollgate::limits::{Client, ClientLimit, ClientName, Rate};
@@ -156,6 +157,7 @@ fn service(args: &DecideArgs) -> Rls<MemoryStore<SystemClock>> {
             clients: Clients::new(directory(args), Arc::new(SystemClock::start())),
         },
         metrics: Arc::clone(&metrics),
+        top: TopCallers::new(4_096, SystemClock::start()),
     });
     let store = MemoryStore::new(1_000_000, SystemClock::start());
     let failover = Failover::new(store, OnStoreFailure::Allow, Arc::clone(&metrics));
@@ -212,7 +214,7 @@ fn client(number: usize) -> Client {
         metadata: None,
         labels: None,
         expires_at: None,
-        updated_at: 0,
+        updated_at: Timestamp::EPOCH,
         revision: 1,
     }
 }

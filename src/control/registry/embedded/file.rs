@@ -141,7 +141,8 @@ impl File {
         Ok(Arc::clone(database.insert(Arc::new(made.map_err(|error| self.fault(error))?))))
     }
 
-    /// Checks that a file can be made where the registry will be. Leaves nothing behind.
+    /// Checks that a file can be made where the registry will be. Leaves nothing behind, also when
+    /// the process ends meanwhile: the file loses its name before it is written.
     pub(super) fn probe_directory(&self) -> Result<(), RegistryError> {
         let is_there = |path: &&Path| fs::symlink_metadata(path).is_ok();
         let mut places = self.path.ancestors().skip(1).filter(|path| *path != Path::new(""));
@@ -149,10 +150,10 @@ impl File {
         let probe = place.join(format!(".tollgate-{:016x}", RandomState::new().hash_one(0)));
         let made = OpenOptions::new().write(true).create_new(true).open(&probe);
         let written = made.and_then(|mut file| {
+            fs::remove_file(&probe)?;
             file.write_all(&vec![0; PROBE_BYTES])?;
             file.sync_all()
         });
-        drop(fs::remove_file(&probe));
         written.map_err(|error| self.fault(error.into()))
     }
 
