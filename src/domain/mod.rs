@@ -60,6 +60,8 @@
 //! * [`group`]: the claims of one request, decided together.
 //! * [`key`]: the name of a counter.
 //! * [`amend`]: changes of a counter outside of decisions: hits given back, hits told afterwards.
+//! * [`share`]: the share of a limit by which one process decides while the store is away.
+//! * [`untold`]: the hits of a share that the store does not know yet.
 //! * [`clock`]: time as an input.
 
 pub mod amend;
@@ -71,8 +73,10 @@ pub mod key;
 pub mod lease;
 pub mod limit;
 pub mod reading;
+pub mod share;
 pub mod sliding_window;
 pub mod token_bucket;
+pub mod untold;
 
 pub use amend::{Amendment, Change, Told};
 pub use clock::{CalendarClock, Clock, ManualClock, SystemClock, Timestamp, WallClock};
@@ -82,6 +86,7 @@ pub use key::Key;
 pub use lease::{Lease, LeaseAsk};
 pub use limit::{Algorithm, Charge, Limit, LimitError, Unit};
 pub use reading::{Hits, Reading};
+pub use untold::Untold;
 
 /// The value at which hits and sums of hits saturate: 2^52. A Lua double counts exactly to 2^53.
 pub const SATURATION: u64 = 1 << 52;

@@ -9,6 +9,7 @@
 #[path = "../store/random.rs"]
 mod random;
 
+mod failover;
 mod group;
 mod oracle;
 mod receipts;
