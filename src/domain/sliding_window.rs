@@ -167,7 +167,7 @@ pub fn reading(
 /// run's newest hit only moves on. Told hits go to the oldest run that leaves the window no earlier
 /// than they do.
 pub(super) fn amend(state: &mut WindowLog, limit: &Limit, change: &Change, now: Timestamp) -> u64 {
-    let is_live = |at: Timestamp| at <= now && at.plus_micros(limit.period_micros()) > now;
+    let is_live = |at: Timestamp| at.plus_micros(limit.period_micros()) > now;
     match *change {
         Change::GiveBack { hits, charged_at } if hits > 0 && is_live(charged_at) => {
             if !state.live(limit, now).iter().any(|run| run.newest >= charged_at) {
