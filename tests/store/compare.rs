@@ -145,6 +145,9 @@ impl Model {
         if reply.unreadable > 0 {
             return Err("it could not read its own state".into());
         }
+        if reply.decided_at != step.now {
+            return Err(format!("it says {:?}", reply.decided_at));
+        }
         for (group, commit) in &step.groups {
             let expected = self.decide(group, *commit, step.now);
             let integers = reply.next_group(Encoded::new(group, *commit).unwrap().integers());

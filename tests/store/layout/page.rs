@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use tollgate::store::redis::script::layout::{
     ALGORITHMS, AmendmentAnswer, Answer, BOUNDS, BucketAnswer, CHANGES, COMMITS, Constant,
-    FixedAnswer, Format, KINDS, LeaseAnswer, MARKS, ROLES, SlidingAnswer, VERSIONS,
+    FixedAnswer, Format, KINDS, LeaseAnswer, MARKS, ROLES, ReplyHead, SlidingAnswer, VERSIONS,
 };
 
 use super::{AMENDMENTS, CLAIMS, HEADS, LIMITS, STATES, SUFFIXES, fields, size};
@@ -29,6 +29,7 @@ pub fn tables() -> String {
     formats(&mut page, "Amendments", AMENDMENTS);
     formats(&mut page, "Limits: ARGV[2]", LIMITS);
     page.push_str("\n## Reply\n");
+    answer::<ReplyHead>(&mut page, "Begin of the reply");
     answer::<BucketAnswer>(&mut page, "Token bucket");
     answer::<LeaseAnswer>(&mut page, "Lease");
     answer::<SlidingAnswer>(&mut page, "Sliding window");

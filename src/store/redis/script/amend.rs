@@ -167,9 +167,17 @@ mod tests {
         let mut frame = AmendFrame::default();
         frame.push(&amendment("a", 9));
         frame.push(&amendment("b", 9));
-        assert_eq!(frame.amounts(vec![0, 3, 4]), Ok(vec![3, 4]));
-        for wrong in [vec![], vec![0], vec![0, 3], vec![0, 3, -4], vec![0, 3, 4, 5], vec![-1, 3, 4]]
-        {
+        assert_eq!(frame.amounts(vec![0, 5, 3, 4]), Ok(vec![3, 4]));
+        for wrong in [
+            vec![],
+            vec![0],
+            vec![0, 5],
+            vec![0, 5, 3],
+            vec![0, 5, 3, -4],
+            vec![0, 5, 3, 4, 5],
+            vec![-1, 5, 3, 4],
+            vec![0, -5, 3, 4],
+        ] {
             let amounts = frame.amounts(wrong.clone());
             assert!(matches!(amounts, Err(StoreError::Protocol(_))), "{wrong:?}: {amounts:?}");
         }

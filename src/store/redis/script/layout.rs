@@ -186,6 +186,11 @@ records! {
 }
 
 answers! {
+    /// Begins the reply.
+    ReplyHead {
+        unreadable, "count", "states that could not be read and count as empty";
+        now, "us", "time of the decision on the clock of this Redis, since 1970";
+    }
     /// The answer to a claim on a token bucket.
     BucketAnswer {
         lag, "us", "time until the bucket is full";
