@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::amend::Change;
 use super::lease::LeaseAsk;
 use super::limit::{Algorithm, Limit};
 use super::reading::{Hits, Reading};
@@ -60,31 +61,69 @@ impl Counter {
         if limit.is_blocked() {
             return blocked(hits);
         }
-        let reading;
-        *self = match (limit.algorithm(), std::mem::take(self)) {
-            (Algorithm::TokenBucket { .. }, before) => {
-                let mut state =
-                    if let Self::TokenBucket(state) = before { Some(state) } else { None };
-                reading = token_bucket::step(&mut state, limit, hits, ask, now);
-                state.map_or(Self::Empty, Self::TokenBucket)
+        match limit.algorithm() {
+            Algorithm::TokenBucket { .. } => {
+                self.with_bucket(|state| token_bucket::step(state, limit, hits, ask, now))
             }
-            (Algorithm::SlidingWindow { .. }, before) => {
-                let mut state = if let Self::SlidingWindow(state) = before {
-                    state
-                } else {
-                    sliding_window::WindowLog::default()
-                };
-                reading = sliding_window::step(&mut state, limit, hits, now);
-                if state.runs.is_empty() { Self::Empty } else { Self::SlidingWindow(state) }
+            Algorithm::SlidingWindow { .. } => {
+                self.with_log(|state| sliding_window::step(state, limit, hits, now))
             }
-            (Algorithm::FixedWindow, before) => {
-                let mut state =
-                    if let Self::FixedWindow(state) = before { Some(state) } else { None };
-                reading = fixed_window::step(&mut state, limit, hits, now);
-                state.map_or(Self::Empty, Self::FixedWindow)
+            Algorithm::FixedWindow => {
+                self.with_count(|state| fixed_window::step(state, limit, hits, now))
             }
+        }
+    }
+
+    /// Applies `change` at `now`. Returns the amount that was given back or charged: microseconds of
+    /// a bucket, hits of a window. If that is 0, the [clamped](Self::clamp_to_clock) state stays
+    /// unchanged, to the bit.
+    pub fn amend(&mut self, limit: &Limit, change: &Change, now: Timestamp) -> u64 {
+        if limit.is_blocked() {
+            return 0;
+        }
+        self.clamp_to_clock(limit, now);
+        match limit.algorithm() {
+            Algorithm::TokenBucket { .. } => {
+                self.with_bucket(|state| token_bucket::amend(state, limit, change, now))
+            }
+            Algorithm::SlidingWindow { .. } => {
+                self.with_log(|state| sliding_window::amend(state, limit, change, now))
+            }
+            Algorithm::FixedWindow => {
+                self.with_count(|state| fixed_window::amend(state, limit, change, now))
+            }
+        }
+    }
+
+    fn with_bucket<T>(&mut self, work: impl FnOnce(&mut Option<token_bucket::Bucket>) -> T) -> T {
+        let before = std::mem::take(self);
+        let mut state = if let Self::TokenBucket(state) = before { Some(state) } else { None };
+        let result = work(&mut state);
+        *self = state.map_or(Self::Empty, Self::TokenBucket);
+        result
+    }
+
+    fn with_log<T>(&mut self, work: impl FnOnce(&mut sliding_window::WindowLog) -> T) -> T {
+        let before = std::mem::take(self);
+        let mut state = if let Self::SlidingWindow(state) = before {
+            state
+        } else {
+            sliding_window::WindowLog::default()
         };
-        reading
+        let result = work(&mut state);
+        *self = if state.runs.is_empty() { Self::Empty } else { Self::SlidingWindow(state) };
+        result
+    }
+
+    fn with_count<T>(
+        &mut self,
+        work: impl FnOnce(&mut Option<fixed_window::WindowCount>) -> T,
+    ) -> T {
+        let before = std::mem::take(self);
+        let mut state = if let Self::FixedWindow(state) = before { Some(state) } else { None };
+        let result = work(&mut state);
+        *self = state.map_or(Self::Empty, Self::FixedWindow);
+        result
     }
 
     /// The time at which the counter is empty and may be dropped, if the clock does not step back.

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::amend::{Change, Told};
 use super::limit::Limit;
 use super::reading::{Hits, Reading};
 use super::{SATURATION, Timestamp};
@@ -58,6 +59,39 @@ pub(super) fn step(
     };
     let ends_in = window.empty_at(limit).micros_since(now);
     reading(limit, hits, passed, window.count, ends_in)
+}
+
+/// Applies an amendment. Returns the hits that were given back or charged.
+///
+/// Only the window that `now` is in changes: another one counts other hits.
+pub(super) fn amend(
+    state: &mut Option<WindowCount>,
+    limit: &Limit,
+    change: &Change,
+    now: Timestamp,
+) -> u64 {
+    let period = limit.period_micros();
+    let start = now.floor(period);
+    // A window ahead dates from before the clock stepped back.
+    if state.is_some_and(|state| state.start > start) {
+        return 0;
+    }
+    let before = state.filter(|state| state.start == start).map_or(0, |state| state.count);
+    let count = match *change {
+        Change::GiveBack { hits, charged_at }
+            if charged_at <= now && charged_at.floor(period) == start =>
+        {
+            before.saturating_sub(hits)
+        }
+        Change::Tell(Told::Fixed { hits, ends_at }) if ends_at == start.plus_micros(period) => {
+            before.saturating_add(hits).min(limit.capacity()).max(before)
+        }
+        Change::GiveBack { .. } | Change::Tell(_) => return 0,
+    };
+    if count != before {
+        *state = (count > 0).then_some(WindowCount { start, count });
+    }
+    count.abs_diff(before)
 }
 
 /// The reading of a window that holds `count` hits and ends in `ends_in` microseconds.

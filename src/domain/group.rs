@@ -14,36 +14,14 @@
 //!
 //! The memory store runs [`Group::decide`]. The Redis script computes the same function.
 
-use std::fmt;
 use std::ops::Range;
 
 use super::Timestamp;
 use super::counter::{Counter, blocked};
+use super::key::Key;
 use super::lease::LeaseAsk;
 use super::limit::Limit;
 use super::reading::{Hits, Reading};
-
-/// The name of a counter, the same in every store: bytes, usually readable text.
-#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Key(Box<[u8]>);
-
-impl Key {
-    /// Makes a key of these bytes.
-    pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
-        Self(bytes.into())
-    }
-
-    /// The bytes of the key, as a store writes them.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({})", self.0.escape_ascii())
-    }
-}
 
 /// One limit of one descriptor, and the hits that the request asks of it.
 #[derive(Clone, Debug, Eq, PartialEq)]

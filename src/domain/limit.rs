@@ -187,8 +187,10 @@ pub struct Limit {
     full: Span,
     /// The maximum lag of a bucket under this limit: `full` plus the permitted debt.
     ceiling: Span,
-    /// The ceiling in hits.
+    /// The ceiling in hits; of a share, in hits of all replicas.
     reach: Reach,
+    /// The period; of a share, that of the limit that it is a share of.
+    whole_period: u64,
 }
 
 /// The maximum lag, in hits, under the limit that wrote the state of a bucket: burst plus debt.
@@ -230,24 +232,44 @@ impl Limit {
         algorithm: Algorithm,
         charge: Charge,
     ) -> Result<Self, LimitError> {
-        let period = u64::try_from(period.as_micros()).map_err(|_| LimitError::Period)?;
-        if period == 0 || period > MAX_SPAN_US {
+        Self::for_each(1, requests, period, algorithm, charge)
+    }
+
+    /// The limit by which each of `replicas` replicas decides. The algorithm and the charge have
+    /// its own numbers. The rate is that of all replicas, and a bucket divides it.
+    ///
+    /// A state of a bucket means the same to the limits of any number of replicas: its rate is that
+    /// of all, and its reach counts hits of all.
+    pub(super) fn for_each(
+        replicas: u32,
+        requests: u32,
+        period: Duration,
+        algorithm: Algorithm,
+        charge: Charge,
+    ) -> Result<Self, LimitError> {
+        let whole_period = u64::try_from(period.as_micros()).map_err(|_| LimitError::Period)?;
+        if whole_period == 0 || whole_period > MAX_SPAN_US {
             return Err(LimitError::Period);
         }
-        let (blank, reach) = (Span::default(), Reach::of_hits(0));
-        let mut limit =
-            Self { requests, period, algorithm, charge, full: blank, ceiling: blank, reach };
-        match algorithm {
-            Algorithm::TokenBucket { burst } => limit.fill_bucket(burst)?,
+        let period = match algorithm {
+            Algorithm::TokenBucket { .. } => {
+                whole_period.saturating_mul(replicas.into()).min(MAX_SPAN_US)
+            }
             Algorithm::SlidingWindow { slots } if slots == 0 || slots > Self::MAX_SLOTS => {
                 return Err(LimitError::Slots);
             }
-            Algorithm::SlidingWindow { .. } | Algorithm::FixedWindow => {}
+            Algorithm::SlidingWindow { .. } | Algorithm::FixedWindow => whole_period,
+        };
+        let (full, ceiling, reach) = (Span::default(), Span::default(), Reach::of_hits(0));
+        let mut limit =
+            Self { requests, period, algorithm, charge, full, ceiling, reach, whole_period };
+        if let Algorithm::TokenBucket { burst } = algorithm {
+            limit.fill_bucket(burst, replicas)?;
         }
         Ok(limit)
     }
 
-    fn fill_bucket(&mut self, burst: u32) -> Result<(), LimitError> {
+    fn fill_bucket(&mut self, burst: u32, replicas: u32) -> Result<(), LimitError> {
         if (burst == 0) != (self.requests == 0) {
             return Err(LimitError::Burst);
         }
@@ -255,12 +277,13 @@ impl Limit {
         if self.full.micros > MAX_SPAN_US {
             return Err(LimitError::Fill);
         }
+        let reach = |hits: u64| Reach::of_hits(hits.saturating_mul(replicas.into()));
         (self.ceiling, self.reach) = match self.charge {
-            Charge::Admitted => (self.full, Reach::of_hits(burst.into())),
+            Charge::Admitted => (self.full, reach(burst.into())),
             Charge::Always { max_debt: None } => (Span::SATURATED, Reach::UNBOUNDED),
             Charge::Always { max_debt: Some(debt) } => {
                 let hits = u64::from(burst).saturating_add(debt);
-                (self.cost(hits), Reach::of_hits(hits))
+                (self.cost(hits), reach(hits))
             }
         };
         Ok(())
@@ -345,7 +368,7 @@ impl Limit {
         if reach == self.reach && written == self.requests {
             return self.ceiling;
         }
-        let micros = f64::from(reach.0) * self.period as f64 / f64::from(written);
+        let micros = f64::from(reach.0) * self.whole_period as f64 / f64::from(written);
         let micros = (micros * (1.0 + f64::EPSILON * 4.0)).floor() as u64;
         Span { micros: micros.saturating_add(1).min(SATURATION), remainder: 0 }
     }

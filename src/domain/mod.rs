@@ -58,24 +58,35 @@
 //! * [`reading`]: the hits of a claim and the reading of its counter.
 //! * [`counter`]: the state of one counter under any algorithm.
 //! * [`group`]: the claims of one request, decided together.
+//! * [`key`]: the name of a counter.
+//! * [`amend`]: changes of a counter outside of decisions: hits given back, hits told afterwards.
+//! * [`share`]: the share of a limit by which one process decides while the store is away.
+//! * [`untold`]: the hits of a share that the store does not know yet.
 //! * [`clock`]: time as an input.
 
+pub mod amend;
 pub mod clock;
 pub mod counter;
 pub mod fixed_window;
 pub mod group;
+pub mod key;
 pub mod lease;
 pub mod limit;
 pub mod reading;
+pub mod share;
 pub mod sliding_window;
 pub mod token_bucket;
+pub mod untold;
 
+pub use amend::{Amendment, Change, Told};
 pub use clock::{CalendarClock, Clock, ManualClock, SystemClock, Timestamp, WallClock};
 pub use counter::Counter;
-pub use group::{Claim, Commit, Group, Key, Part, Verdict};
+pub use group::{Claim, Commit, Group, Part, Verdict};
+pub use key::Key;
 pub use lease::{Lease, LeaseAsk};
 pub use limit::{Algorithm, Charge, Limit, LimitError, Unit};
 pub use reading::{Hits, Reading};
+pub use untold::Untold;
 
 /// The value at which hits and sums of hits saturate: 2^52. A Lua double counts exactly to 2^53.
 pub const SATURATION: u64 = 1 << 52;

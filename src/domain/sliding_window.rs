@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use super::amend::{Change, Told};
 use super::limit::{Algorithm, Limit};
 use super::reading::{Hits, Reading};
 use super::{SATURATION, Timestamp};
@@ -61,27 +62,36 @@ impl WindowLog {
         self.runs.drain(..self.gone(limit, now));
     }
 
-    fn charge(&mut self, limit: &Limit, hits: u64, now: Timestamp) {
+    /// Charges `hits` at a time that is not before the newest run.
+    fn charge(&mut self, limit: &Limit, hits: u64, at: Timestamp) {
         let width = limit.run_width();
         let full = self.runs.len() > slots(limit);
         match self.runs.last_mut() {
-            Some(run) if full || run.newest.floor(width) == now.floor(width) => {
-                run.newest = now;
+            Some(run) if full || run.newest.floor(width) == at.floor(width) => {
+                run.newest = at;
                 run.hits += hits;
             }
-            _ => self.runs.push(Run { newest: now, hits }),
+            _ => self.runs.push(Run { newest: at, hits }),
         }
     }
 
     /// Refunds the oldest runs first. Refunding the newest would empty the window sooner and
     /// over-admit.
-    fn refund(&mut self, mut hits: u64) {
-        for run in &mut self.runs {
-            let given = run.hits.min(hits);
+    fn refund(&mut self, hits: u64) {
+        self.refund_from(Timestamp::EPOCH, hits);
+    }
+
+    /// Refunds the runs whose newest hit is not before `since`, the oldest first. Returns the hits
+    /// that were refunded.
+    fn refund_from(&mut self, since: Timestamp, hits: u64) -> u64 {
+        let mut left = hits;
+        for run in self.runs.iter_mut().skip_while(|run| run.newest < since) {
+            let given = run.hits.min(left);
             run.hits -= given;
-            hits -= given;
+            left -= given;
         }
         self.runs.retain(|run| run.hits > 0);
+        hits - left
     }
 }
 
@@ -148,6 +158,37 @@ pub fn reading(
         },
         reset_after: Duration::from_micros(empty_in),
         leased_until: None,
+    }
+}
+
+/// Applies an amendment. Returns the hits that were given back or charged.
+///
+/// Given back are hits of the oldest run that can hold those of the charge, then of newer runs: a
+/// run's newest hit only moves on. Told hits go to the oldest run that leaves the window no earlier
+/// than they do.
+pub(super) fn amend(state: &mut WindowLog, limit: &Limit, change: &Change, now: Timestamp) -> u64 {
+    let is_live = |at: Timestamp| at.plus_micros(limit.period_micros()) > now;
+    match *change {
+        Change::GiveBack { hits, charged_at } if hits > 0 && is_live(charged_at) => {
+            if !state.live(limit, now).iter().any(|run| run.newest >= charged_at) {
+                return 0;
+            }
+            state.slide(limit, now);
+            state.refund_from(charged_at, hits)
+        }
+        Change::Tell(Told::Sliding { hits, age }) if is_live(now.minus_micros(age)) => {
+            let at = now.minus_micros(age);
+            let hits = hits.min(limit.capacity().saturating_sub(total(state.live(limit, now))));
+            if hits > 0 {
+                state.slide(limit, now);
+                match state.runs.iter_mut().find(|run| run.newest >= at) {
+                    Some(run) => run.hits += hits,
+                    None => state.charge(limit, hits, at),
+                }
+            }
+            hits
+        }
+        Change::GiveBack { .. } | Change::Tell(_) => 0,
     }
 }
 

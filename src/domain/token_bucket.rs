@@ -19,6 +19,7 @@
 
 use std::time::Duration;
 
+use super::amend::{Change, Told};
 use super::lease::{LeaseAsk, Outstanding};
 use super::limit::{Limit, Reach, Span};
 use super::reading::{Hits, Reading};
@@ -179,6 +180,46 @@ fn lease(
     }
     *lag = charged;
     Some(leased.add(tokens, ask.ttl, rate, now))
+}
+
+/// Applies an amendment. Returns the microseconds that were given back or charged, as far as `limit`
+/// can hold them.
+///
+/// Given back is at most what cannot have refilled since the charge. The bucket may have been full
+/// meanwhile, and then what has refilled was of other hits. Nothing is given back at another rate,
+/// or where replicas hold tokens.
+pub(super) fn amend(
+    state: &mut Option<Bucket>,
+    limit: &Limit,
+    change: &Change,
+    now: Timestamp,
+) -> u64 {
+    let (before, leased) =
+        state.as_ref().map_or_else(Default::default, |state| state.view(limit, now));
+    let reach = state.as_ref().map_or_else(|| limit.reach(), |state| state.reach);
+    let rate = limit.requests();
+    let after = match *change {
+        Change::GiveBack { hits, charged_at } => {
+            let plain = |state: &Bucket| state.rate == rate && state.outstanding.is_none();
+            let Some(age) = now.checked_micros_since(charged_at) else { return 0 };
+            if !state.as_ref().is_some_and(plain) {
+                return 0;
+            }
+            let refilled = Span { micros: age, remainder: 0 };
+            before.minus(limit.cost(hits).minus(refilled, rate), rate)
+        }
+        Change::Tell(Told::Bucket { micros }) if before < limit.ceiling() => {
+            let told = Span { micros: micros.min(SATURATION), remainder: 0 };
+            before.plus(told, rate).min(limit.ceiling())
+        }
+        Change::Tell(_) => return 0,
+    };
+    if after == before {
+        return 0;
+    }
+    *state = Bucket::full_in(after, leased, reach, limit, now);
+    let (before, after) = (before.min(limit.ceiling()), after.min(limit.ceiling()));
+    before.minus(after, rate).micros.max(after.minus(before, rate).micros)
 }
 
 /// The reading of a bucket that will be full in `lag`, after `hits` passed or failed.

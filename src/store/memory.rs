@@ -18,7 +18,9 @@ use tokio::time::Instant;
 use self::fingerprint::{Fingerprint, Fingerprints};
 use self::shard::{CounterRef, Shard};
 use super::{Answer, LimitStore, StoreError};
-use crate::domain::{Claim, Clock, Commit, Group, Key, Reading};
+use crate::domain::{
+    Amendment, Claim, Clock, Commit, Counter, Group, Hits, Key, Limit, Reading, Timestamp,
+};
 
 /// Maximum number of shards. More than cores, to keep lock contention low.
 const MAX_SHARDS: usize = 64;
@@ -57,6 +59,45 @@ impl<C: Clock> MemoryStore<C> {
     /// True if no counter is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Applies `amendments` in their order, each in an atomic step of its own. Returns the
+    /// [amount](Counter::amend) of each; 0 if its counter found no room.
+    pub fn amend(&self, amendments: &[Amendment]) -> Vec<u64> {
+        let amend = |Amendment { key, limit, change }: &Amendment| {
+            self.update(key, limit, |counter, now| counter.amend(limit, change, now))
+        };
+        amendments.iter().map(|amendment| amend(amendment).unwrap_or(0)).collect()
+    }
+
+    /// Gives a counter that is empty the state `first`. Returns false if it is not empty, or found
+    /// no room.
+    pub fn set_if_empty(&self, key: &Key, limit: &Limit, first: Counter) -> bool {
+        let set = |counter: &mut Counter, now| {
+            let empty = counter.empty_at(limit) <= now;
+            if empty {
+                *counter = first;
+            }
+            empty
+        };
+        self.update(key, limit, set).unwrap_or(false)
+    }
+
+    /// Changes one counter outside of a decision. Returns `None` if it found no room.
+    fn update<T>(
+        &self,
+        key: &Key,
+        limit: &Limit,
+        change: impl FnOnce(&mut Counter, Timestamp) -> T,
+    ) -> Option<T> {
+        let claim = Claim { key: key.clone(), limit: *limit, hits: Hits::Peek, lease: None };
+        let print = self.prints.of(key);
+        let mut shard = self.shard(print);
+        let now = self.clock.now();
+        let at = shard.locate(print, &claim, now);
+        let mut counter = shard.take(&at, &claim);
+        let result = change(&mut counter, now);
+        shard.put(&at, &claim, counter, now).then_some(result)
     }
 
     fn decide_now(&self, group: &Group, commit: Commit) -> Answer {

@@ -6,8 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 #![allow(unreachable_pub, missing_docs, reason = "nothing is public in a test")]
 
+#[path = "../store/random.rs"]
+mod random;
+
+mod failover;
 mod group;
 mod oracle;
+mod receipts;
 mod remembered;
 
 use std::time::Duration;

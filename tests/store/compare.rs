@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use redis::{Connection, Value};
-use tollgate::domain::{Claim, Commit, Counter, Group, Key, Limit, Reading, Timestamp};
+use redis::{Connection, Pipeline, Value};
+use tollgate::domain::{Amendment, Claim, Commit, Counter, Group, Key, Limit, Reading, Timestamp};
 use tollgate::store::redis::script::layout::EXPIRY_STEP_US;
 use tollgate::store::redis::script::{Encoded, Frame, Reply, Script, readings};
 
@@ -13,12 +13,12 @@ use super::state::decode;
 use super::traces::{Step, Trace};
 
 /// By how much keys outlive their state while a trace plays: its clock is not the server's.
-const KEEP_MS: u64 = 3_600_000;
+pub const KEEP_MS: u64 = 3_600_000;
 
 #[test]
 fn script_and_core_agree_on_ten_thousand_traces() {
     let Some(server) = RedisServer::start() else { return };
-    let script = Script::with_manual_time(Script::BODY);
+    let script = Script::with_manual_time(Script::DECIDE.text);
     let mut connection = server.connection();
     load(&mut connection, &script);
     for seed in 0..10_000 {
@@ -55,14 +55,9 @@ pub fn compare_trace(
     let mut pipeline = redis::pipe();
     for step in &trace.steps {
         pipeline.add_command(call(script, step));
-        pipeline.cmd("MGET").arg(names(trace));
-        for key in &trace.keys {
-            pipeline.cmd("PTTL").arg(key.as_bytes());
-            // So that a later expiry shows that the key got another one.
-            pipeline.cmd("PERSIST").arg(key.as_bytes()).ignore();
-        }
+        ask_states(&mut pipeline, &trace.keys);
     }
-    pipeline.cmd("DEL").arg(names(trace)).ignore();
+    pipeline.cmd("DEL").arg(names(&trace.keys)).ignore();
     let sent = Instant::now();
     let replies: Vec<Value> =
         pipeline.query(connection).map_err(|error| Difference::Failed(error.to_string()))?;
@@ -79,11 +74,21 @@ pub fn compare_trace(
     Ok(())
 }
 
-fn names(trace: &Trace) -> Vec<&[u8]> {
-    trace.keys.iter().map(Key::as_bytes).collect()
+/// The states and the expiries of `keys`, as [`Model::compare_states`] takes them.
+pub fn ask_states(pipeline: &mut Pipeline, keys: &[Key]) {
+    pipeline.cmd("MGET").arg(names(keys));
+    for key in keys {
+        pipeline.cmd("PTTL").arg(key.as_bytes());
+        // So that a later expiry shows that the key got another one.
+        pipeline.cmd("PERSIST").arg(key.as_bytes()).ignore();
+    }
 }
 
-fn call(script: &Script, step: &Step) -> redis::Cmd {
+pub fn names(keys: &[Key]) -> Vec<&[u8]> {
+    keys.iter().map(Key::as_bytes).collect()
+}
+
+pub fn call(script: &Script, step: &Step) -> redis::Cmd {
     let mut frame = Frame::default();
     for (group, commit) in &step.groups {
         frame.push(&Encoded::new(group, *commit).unwrap()).unwrap();
@@ -95,16 +100,24 @@ fn call(script: &Script, step: &Step) -> redis::Cmd {
 
 /// Runs the script on `frame`; the time, as further arguments, is to be added.
 pub fn command(script: &Script, frame: &Frame) -> redis::Cmd {
+    command_of(script, frame.keys(), frame.args())
+}
+
+pub fn command_of<'a>(
+    script: &Script,
+    keys: impl ExactSizeIterator<Item = &'a [u8]>,
+    args: [&[u8]; 2],
+) -> redis::Cmd {
     let mut command = redis::cmd("EVALSHA");
-    command.arg(script.hash()).arg(frame.keys().len());
-    for key in frame.keys() {
+    command.arg(script.hash()).arg(keys.len());
+    for key in keys {
         command.arg(key);
     }
-    command.arg(&frame.args());
+    command.arg(&args);
     command
 }
 
-fn limits_of(step: &Step) -> HashMap<&Key, &Limit> {
+pub fn limits_of(step: &Step) -> HashMap<&Key, &Limit> {
     let claims = step.groups.iter().flat_map(|(group, _)| &group.claims);
     claims.map(|claim| (&claim.key, &claim.limit)).collect()
 }
@@ -113,9 +126,9 @@ fn limits_of(step: &Step) -> HashMap<&Key, &Limit> {
 #[derive(Default)]
 pub struct Model {
     /// How much of an expiry may have passed before it was looked at.
-    slack_ms: u64,
-    counters: HashMap<Key, Counter>,
-    raw: HashMap<Key, Option<Vec<u8>>>,
+    pub slack_ms: u64,
+    pub counters: HashMap<Key, Counter>,
+    pub raw: HashMap<Key, Option<Vec<u8>>>,
 }
 
 impl Model {
@@ -132,6 +145,9 @@ impl Model {
         if reply.unreadable > 0 {
             return Err("it could not read its own state".into());
         }
+        if reply.decided_at != step.now {
+            return Err(format!("it says {:?}", reply.decided_at));
+        }
         for (group, commit) in &step.groups {
             let expected = self.decide(group, *commit, step.now);
             let integers = reply.next_group(Encoded::new(group, *commit).unwrap().integers());
@@ -143,8 +159,22 @@ impl Model {
         if !reply.next_group(1).is_empty() {
             return Err("the reply is too long".into());
         }
-        let stored: Vec<Option<Vec<u8>>> = redis::from_redis_value(replies[1].clone()).unwrap();
-        for ((key, raw), expiry) in trace.keys.iter().zip(stored).zip(&replies[2..]) {
+        self.compare_states(&trace.keys, step.now, &before, &replies[1..], limits, false)
+    }
+
+    /// Compares what Redis holds, and when it expires, with the counters; `before` are those before the step. A counter
+    /// that is as before may have been written if the step `rewrites` some.
+    pub fn compare_states(
+        &mut self,
+        keys: &[Key],
+        now: Timestamp,
+        before: &HashMap<Key, Counter>,
+        replies: &[Value],
+        limits: &HashMap<&Key, &Limit>,
+        rewrites: bool,
+    ) -> Result<(), String> {
+        let stored: Vec<Option<Vec<u8>>> = redis::from_redis_value(replies[0].clone()).unwrap();
+        for ((key, raw), expiry) in keys.iter().zip(stored).zip(&replies[1..]) {
             let empty = Counter::Empty;
             let counter = self.counters.get(key).unwrap_or(&empty);
             if decode(raw.as_deref())? != *counter {
@@ -153,7 +183,7 @@ impl Model {
                     decode(raw.as_deref())
                 ));
             }
-            let unchanged = before.get(key).unwrap_or(&empty) == counter;
+            let unchanged = !rewrites && before.get(key).unwrap_or(&empty) == counter;
             if unchanged && self.raw.get(key).is_some_and(|before| *before != raw) {
                 return Err(format!("{key:?}: other bytes for the same state"));
             }
@@ -164,11 +194,17 @@ impl Model {
                 Some(limit) if !unchanged => Expiry::of(before, counter, limit),
                 _ => Expiry::Untouched,
             };
-            due.check(expiry, step.now, self.slack_ms)
-                .map_err(|text| format!("{key:?}: {text}"))?;
+            due.check(expiry, now, self.slack_ms).map_err(|text| format!("{key:?}: {text}"))?;
             self.raw.insert(key.clone(), raw);
         }
         Ok(())
+    }
+
+    pub fn amend(&mut self, amendments: &[Amendment], now: Timestamp) -> Vec<u64> {
+        let mut amend = |Amendment { key, limit, change }: &Amendment| {
+            self.counters.entry(key.clone()).or_default().amend(limit, change, now)
+        };
+        amendments.iter().map(&mut amend).collect()
     }
 
     pub fn decide(&mut self, group: &Group, commit: Commit, now: Timestamp) -> Vec<Reading> {

@@ -2,14 +2,15 @@
 //!
 //! `UPDATE_DOCS=1 cargo test --test store layout` writes both.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use tollgate::store::redis::script::Script;
 use tollgate::store::redis::script::layout::{
-    ALGORITHMS, BOUNDS, CLAIMS, COMMITS, Constant, Field, Format, HEADS, KINDS, LIMITS, MARKS,
-    ROLES, Record, STATES, SUFFIXES, StateHead, VERSIONS,
+    ALGORITHMS, AMENDMENTS, BOUNDS, CHANGES, CLAIMS, COMMITS, Constant, Field, Format, HEADS,
+    KINDS, LIMITS, MARKS, ROLES, Record, STATES, SUFFIXES, StateHead, VERSIONS,
 };
+use tollgate::store::redis::script::{Parts, Script};
 
 use super::redis_server::RedisServer;
 
@@ -18,6 +19,8 @@ mod page;
 
 /// The part that is rendered; the others are written by hand.
 const LAYOUT: &str = "10_layout.lua";
+/// Both have the same layout.
+const SCRIPTS: [Parts; 2] = [Script::DECIDE, Script::AMEND];
 const HEADER: &str = "\
 -- Constants, formats of struct.pack, lengths in bytes and positions of the layout.
 --
@@ -32,15 +35,21 @@ fn layout_part_is_rendered_from_the_declarations() {
 }
 
 #[test]
-fn parts_of_the_script_are_the_files_of_its_directory_in_order() {
+fn parts_of_the_scripts_are_the_files_of_their_directory_in_order() {
     let files = fs::read_dir(root().join("src/store/redis/script/lua")).unwrap();
     let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
     let mut files: Vec<_> =
         files.filter(|name| name.starts_with(|c: char| c.is_ascii_digit())).collect();
     files.sort();
-    // The linter joins them by a pattern.
-    assert_eq!(files, Script::PARTS.iter().map(|(name, _)| *name).collect::<Vec<_>>());
-    assert_eq!(Script::BODY, Script::PARTS.iter().map(|(_, text)| *text).collect::<String>());
+    let mut parts = BTreeSet::new();
+    for script in SCRIPTS {
+        let names: Vec<_> = script.files.iter().map(|(name, _)| *name).collect();
+        // The linter joins them by a pattern.
+        assert!(names.is_sorted(), "{names:?}");
+        assert_eq!(script.text, script.files.iter().map(|(_, text)| *text).collect::<String>());
+        parts.extend(names);
+    }
+    assert_eq!(files, parts.into_iter().collect::<Vec<_>>());
 }
 
 #[test]
@@ -79,7 +88,7 @@ fn root() -> PathBuf {
 /// The constants of the layout that the other parts name.
 fn layout_part() -> String {
     let mut lines: Vec<(String, String)> = Vec::new();
-    let constants = [COMMITS, ROLES, ALGORITHMS, MARKS, KINDS, VERSIONS, BOUNDS];
+    let constants = [COMMITS, ROLES, ALGORITHMS, MARKS, KINDS, CHANGES, VERSIONS, BOUNDS];
     for Constant { name, value, .. } in constants.into_iter().flatten() {
         lines.push(((*name).into(), value.to_string()));
     }
@@ -89,6 +98,9 @@ fn layout_part() -> String {
     lines.push(("CLAIM_HEAD".into(), quoted(&fields(&CLAIMS[0]))));
     lines.push(("CLAIM".into(), list(CLAIMS, 0, |claim| quoted(&fields(claim)[1..]))));
     lines.push(("CLAIM_SIZE".into(), list(CLAIMS, 0, |claim| size(&fields(claim)).to_string())));
+    for amendment in AMENDMENTS {
+        lines.push((amendment.lua.into(), quoted(&fields(amendment))));
+    }
     lines.push(("LIMIT".into(), list(LIMITS, 1, |limit| quoted(&fields(limit)[1..]))));
     lines.push(("ALWAYS".into(), "1".into()));
     for limit in LIMITS {
@@ -113,7 +125,8 @@ fn layout_part() -> String {
 
 /// Words of the code, comments left out.
 fn names_of_other_parts() -> Vec<&'static str> {
-    let parts = Script::PARTS.iter().filter(|(name, _)| *name != LAYOUT);
+    let parts = SCRIPTS.iter().flat_map(|script| script.files);
+    let parts = parts.filter(|(name, _)| *name != LAYOUT);
     let lines = parts.flat_map(|(_, text)| text.lines());
     let code = lines.map(|line| line.split_once("--").map_or(line, |(code, _)| code));
     code.flat_map(|code| code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')).collect()

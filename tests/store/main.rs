@@ -10,6 +10,7 @@
 #[path = "../support/redis.rs"]
 mod redis_server;
 
+mod amend;
 mod compare;
 mod layout;
 mod live;
@@ -18,6 +19,7 @@ mod mutants;
 mod outage;
 mod parts;
 mod random;
+mod slots;
 mod state;
 mod traces;
 mod turns;

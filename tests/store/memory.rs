@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
-use tollgate::domain::{Commit, Group, ManualClock, Reading, Timestamp};
+use tollgate::domain::{Amendment, Commit, Group, ManualClock, Reading, Timestamp};
 use tollgate::store::{LimitStore, MemoryStore};
 
 use super::compare::Model;
 use super::traces::Trace;
 use super::vectors::{group, vectors};
 
-struct Memory {
+pub struct Memory {
     clock: Arc<ManualClock>,
     store: MemoryStore<Arc<ManualClock>>,
 }
 
 impl Memory {
     /// Room for so few that each counter is looked at, and dropped if it is empty, whenever another one comes.
-    fn small() -> Self {
+    pub fn small() -> Self {
         let clock = Arc::new(ManualClock::default());
         Self { store: MemoryStore::new(64, Arc::clone(&clock)), clock }
     }
@@ -28,11 +28,18 @@ impl Memory {
         Self { store: MemoryStore::new(1_000_000, Arc::clone(&clock)), clock }
     }
 
-    fn decide(&self, group: &Group, commit: Commit, now: Timestamp) -> Vec<Reading> {
+    pub fn decide(&self, group: &Group, commit: Commit, now: Timestamp) -> Vec<Reading> {
         self.clock.set(now);
         // It needs no runtime, for it never waits.
         let answer = self.store.decide(group, commit, Instant::now()).now_or_never().unwrap();
         answer.readings.into_iter().map(Option::unwrap).collect()
+    }
+}
+
+impl Memory {
+    pub fn amend(&self, amendments: &[Amendment], now: Timestamp) -> Vec<u64> {
+        self.clock.set(now);
+        self.store.amend(amendments)
     }
 }
 

@@ -15,7 +15,7 @@ use super::redis_server::RedisServer;
 const TRACES: u64 = 10_000;
 
 /// The fault, the mark of a line of the script, and the line that takes its place.
-type Mutant = (&'static str, &'static str, &'static str);
+pub type Mutant = (&'static str, &'static str, &'static str);
 
 /// Faults of the algorithms.
 const MUTANTS: &[Mutant] = &[
@@ -179,8 +179,8 @@ fn parse(line: &str) -> (&str, Option<&str>) {
 }
 
 /// The script with another line at `mark`.
-fn mutated(&(fault, mark, instead): &Mutant) -> String {
-    let lines = Script::BODY.lines().map(|line| match parse(line) {
+pub fn mutated(text: &str, &(fault, mark, instead): &Mutant) -> String {
+    let lines = text.lines().map(|line| match parse(line) {
         (code, Some(found)) if found == mark => {
             assert_ne!(code.trim(), instead, "{fault}: the line as it is");
             instead
@@ -192,14 +192,19 @@ fn mutated(&(fault, mark, instead): &Mutant) -> String {
 
 #[test]
 fn every_mark_is_unique_and_named_by_a_mutant() {
+    assert_marks(Script::DECIDE.text, mutants());
+}
+
+/// Every mark of `text` is of one line, and has a mutant.
+pub fn assert_marks<'a>(text: &str, mutants: impl Iterator<Item = &'a Mutant>) {
     let mut marks = BTreeSet::new();
-    for mark in Script::BODY.lines().filter_map(|line| parse(line).1) {
+    for mark in text.lines().filter_map(|line| parse(line).1) {
         assert!(marks.insert(mark), "{mark} marks several lines");
     }
-    let named: BTreeSet<&str> = mutants().map(|(_, mark, _)| *mark).collect();
+    let named: BTreeSet<&str> = mutants.map(|(_, mark, _)| *mark).collect();
     let difference: Vec<_> = marks.symmetric_difference(&named).collect();
     assert!(difference.is_empty(), "without a mutant, or without a line: {difference:?}");
-    assert_eq!(Script::BODY.matches("--@").count(), marks.len(), "a mark is the end of its line");
+    assert_eq!(text.matches("--@").count(), marks.len(), "a mark is the end of its line");
 }
 
 #[test]
@@ -208,7 +213,7 @@ fn every_mutant_is_convicted() {
     let mut connection = server.connection();
     let mut survivors = Vec::new();
     for mutant @ (fault, ..) in mutants() {
-        let script = Script::with_manual_time(&mutated(mutant));
+        let script = Script::with_manual_time(&mutated(Script::DECIDE.text, mutant));
         match convicted_at(&mut connection, &script) {
             Some(seed) => println!("{fault}: seed {seed}"),
             None => survivors.push(fault),

@@ -11,8 +11,8 @@ const NOW: u64 = 10_000_000;
 
 /// The values of `expression` after the parts up to `last`.
 fn eval(connection: &mut Connection, last: &str, expression: &str) -> Vec<String> {
-    let end = Script::PARTS.iter().position(|(name, _)| *name == last).expect("a part") + 1;
-    let parts: String = Script::PARTS[..end].iter().map(|(_, text)| *text).collect();
+    let end = Script::DECIDE.files.iter().position(|(name, _)| *name == last).expect("a part") + 1;
+    let parts: String = Script::DECIDE.files[..end].iter().map(|(_, text)| *text).collect();
     let text = format!(
         "local now, keep_ms = {NOW}, 0\n{parts}\n\
          local results = {{ {expression} }}\n\

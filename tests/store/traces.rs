@@ -26,7 +26,7 @@ pub struct Trace {
 
 /// Where in time a trace plays.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Era {
+pub enum Era {
     /// Today; debts may be without bound.
     Present,
     /// In the first periods after 1970.
@@ -35,12 +35,26 @@ enum Era {
     End,
 }
 
+impl Era {
+    pub fn random(random: &mut Random) -> Self {
+        random.pick(&[Self::Present, Self::Present, Self::Beginning, Self::End])
+    }
+
+    pub fn start(self, random: &mut Random) -> u64 {
+        match self {
+            Self::Present => 1_795_000_000_000_000 + random.up_to(1_000_000_000),
+            Self::Beginning => random.up_to(1_000),
+            Self::End => (1 << 53) - (1 << 40),
+        }
+    }
+}
+
 /// A counter: what its key fixes, and the limit it is held to at present.
-struct Subject {
-    key: Key,
+pub struct Subject {
+    pub key: Key,
     algorithm: Kind,
     slots: u32,
-    period: u64,
+    pub period: u64,
     /// Of its leases, now and then another.
     ttl: u64,
     limit: Limit,
@@ -72,15 +86,11 @@ const RATES: [u32; 12] = [1, 2, 3, 5, 7, 10, 11, 100, 999, 700_000, u32::MAX - 1
 impl Trace {
     pub fn of_seed(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let era = random.pick(&[Era::Present, Era::Present, Era::Beginning, Era::End]);
+        let era = Era::random(&mut random);
         let count = 1 + random.up_to(3);
         let mut subjects: Vec<_> =
             (0..count).map(|i| subject(&mut random, era, format!("{seed}:{i}"))).collect();
-        let mut now = match era {
-            Era::Present => 1_795_000_000_000_000 + random.up_to(1_000_000_000),
-            Era::Beginning => random.up_to(1_000),
-            Era::End => (1 << 53) - (1 << 40),
-        };
+        let mut now = era.start(&mut random);
         let steps = (0..4 + random.up_to(8)).map(|_| {
             now = moved(&mut random, now, &subjects, era);
             for subject in &mut subjects {
@@ -98,7 +108,7 @@ impl Trace {
     }
 }
 
-fn subject(random: &mut Random, era: Era, key: String) -> Subject {
+pub fn subject(random: &mut Random, era: Era, key: String) -> Subject {
     let periods = if era == Era::End { &PERIODS[..5] } else { &PERIODS[..] };
     let period = random.pick(periods);
     let any = Limit::new(1, Duration::from_secs(1), Algorithm::FixedWindow, Charge::Admitted);
@@ -121,7 +131,7 @@ fn subject(random: &mut Random, era: Era, key: String) -> Subject {
 
 impl Subject {
     /// The limit whose turn it is.
-    fn turn(&self, random: &mut Random) -> Limit {
+    pub fn turn(&self, random: &mut Random) -> Limit {
         let turn = random.up_to(self.others.len() as u64) as usize;
         self.others.get(turn).copied().unwrap_or(self.limit)
     }
@@ -156,7 +166,7 @@ fn limit(random: &mut Random, era: Era, subject: &Subject) -> Limit {
 }
 
 /// The next time: the same, a little later, up to three periods later, or back.
-fn moved(random: &mut Random, now: u64, subjects: &[Subject], era: Era) -> u64 {
+pub fn moved(random: &mut Random, now: u64, subjects: &[Subject], era: Era) -> u64 {
     // Leaves room below 2^53 for the furthest state: 2^52 us ahead, or what the last era allows.
     let latest = if era == Era::End { (1 << 53) - (1 << 39) } else { (1 << 52) - 1 };
     let subject = &subjects[random.up_to(subjects.len() as u64 - 1) as usize];
@@ -174,7 +184,7 @@ fn moved(random: &mut Random, now: u64, subjects: &[Subject], era: Era) -> u64 {
     later.min(latest)
 }
 
-fn group(random: &mut Random, now: u64, subjects: &[Subject]) -> (Group, Commit) {
+pub fn group(random: &mut Random, now: u64, subjects: &[Subject]) -> (Group, Commit) {
     let mut group = Group::default();
     for _ in 0..random.pick(&[1, 1, 1, 2, 2, 3, 4, 0]) {
         let first = group.claims.len();
@@ -216,7 +226,7 @@ fn lease(random: &mut Random, now: u64, subject: &Subject, limit: &Limit) -> Opt
     Some(Box::new(LeaseAsk { tokens, most, ttl, finished }))
 }
 
-fn hits(random: &mut Random, limit: &Limit) -> Hits {
+pub fn hits(random: &mut Random, limit: &Limit) -> Hits {
     let capacity = limit.capacity();
     let few = 1 + random.up_to(3);
     let most = 1 + random.up_to(capacity);

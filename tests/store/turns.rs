@@ -202,7 +202,7 @@ fn memory_store_decides_the_same() {
 #[test]
 fn script_decides_the_same() {
     let Some(server) = RedisServer::start() else { return };
-    let script = Script::with_manual_time(Script::BODY);
+    let script = Script::with_manual_time(Script::DECIDE.text);
     let mut connection = server.connection();
     load(&mut connection, &script);
     for seed in 0..INTERLEAVINGS {

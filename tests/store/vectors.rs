@@ -115,7 +115,7 @@ fn core_gives_the_exact_answers() {
 #[test]
 fn script_gives_the_exact_answers() {
     let Some(server) = RedisServer::start() else { return };
-    let script = Script::with_manual_time(Script::BODY);
+    let script = Script::with_manual_time(Script::DECIDE.text);
     let mut connection = server.connection();
     load(&mut connection, &script);
     let mut beyond = Vec::new();

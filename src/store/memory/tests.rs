@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::domain::{Algorithm, Charge, Hits, Key, Limit, ManualClock, Part, Timestamp};
+use crate::domain::share::seed;
+use crate::domain::{
+    Algorithm, Change, Charge, Hits, Key, Limit, ManualClock, Part, Timestamp, Told,
+};
 
 const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
@@ -128,4 +131,36 @@ fn overflowing_with_too_many_different_limits_is_no_reading_rather_than_a_free_p
     }
     assert!(unknown > 0);
     assert!(store.len() <= 1 + 64 * 4_096);
+}
+
+#[test]
+fn counters_that_are_used_are_not_set() {
+    let (store, clock) = store(10);
+    let (key, limit) = (Key::new(&b"a"[..]), per_minute(5));
+    let until = START.plus_micros(60_000_000);
+    assert!(store.set_if_empty(&key, &limit, seed(&limit, until, START)));
+    assert!(!ask(&store, &["a"], limit, Hits::Take(1))[0].passed);
+    assert!(!store.set_if_empty(&key, &limit, Counter::Empty));
+    clock.advance(Duration::from_secs(60));
+    assert!(store.set_if_empty(&key, &limit, Counter::Empty));
+    assert!(ask(&store, &["a"], limit, Hits::Take(1))[0].passed);
+}
+
+#[test]
+fn amendment_without_room_changes_nothing() {
+    let (store, _) = store(1);
+    ask(&store, &["first"], per_minute(5), Hits::Take(1));
+    let tell = |period| Amendment {
+        key: Key::new(&b"new"[..]),
+        limit: Limit::new(5, Duration::from_secs(period), Algorithm::FixedWindow, Charge::Admitted)
+            .unwrap(),
+        change: Change::Tell(Told::Fixed {
+            hits: 3,
+            ends_at: START.floor(period * 1_000_000).plus_micros(period * 1_000_000),
+        }),
+    };
+    let amended: Vec<u64> = (1..400_000).flat_map(|period| store.amend(&[tell(period)])).collect();
+    assert!(amended.contains(&3) && amended.contains(&0));
+    let first = Amendment { key: Key::new(&b"first"[..]), ..tell(60) };
+    assert_eq!(store.amend(&[first.clone(), first]), [3, 2]);
 }

@@ -253,7 +253,7 @@ mod tests {
         let script = Script::with_server_time();
         let due = Instant::now() + Duration::from_secs(1);
         let replies: [(&[i64], bool); 4] =
-            [(&[0, 1, 7], true), (&[0, 1], false), (&[0, 1, 7, 8], false), (&[], false)];
+            [(&[0, 5, 1, 7], true), (&[0, 5, 1], false), (&[0, 5, 1, 7, 8], false), (&[], false)];
         for (integers, fits) in replies {
             let mut pipeline = Pipeline::new(&script);
             let (mut out, (call, mut answer)) = (Vec::new(), call());

@@ -1,10 +1,13 @@
-//! The arguments and the reply of the script as typed values. Nothing here talks to Redis.
+//! The arguments and the reply of the scripts as typed values. Nothing here talks to Redis.
 //!
-//! [`layout`] declares both, and the states; `lua/` is the script in parts. A group is encoded once
+//! [`layout`] declares both, and the states; `lua/` has the scripts in parts. A group is encoded once
 //! by its caller ([`Encoded::new`]), joined with others to a [`Frame`], and its share of the reply
-//! becomes readings again in [`readings`]. Products that need 128 bits are worked out here: the
+//! becomes readings again in [`readings`]. An [`AmendFrame`] has amendments for the second script,
+//! which decides nothing. Products that need 128 bits are worked out here: the
 //! script only adds, compares and carries.
 
+mod amend;
+mod arguments;
 mod distinct;
 mod encoded;
 mod frame;
@@ -14,6 +17,7 @@ mod reply;
 
 use redis::Cmd;
 
+pub use self::amend::{AmendFrame, MAX_AMENDMENTS};
 pub use self::encoded::Encoded;
 pub use self::frame::Frame;
 pub use self::reply::{Integers, Reply, readings};
@@ -23,19 +27,26 @@ const SERVER_TIME: &str = include_str!("script/lua/server_time.lua");
 /// Takes the time and `keep_ms` from two further arguments.
 const MANUAL_TIME: &str = include_str!("script/lua/manual_time.lua");
 
-/// Lists the parts of the script, and joins them to one chunk.
+/// The text of a script without a head, as it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts {
+    /// File name and text of each part, in the order in which they are joined.
+    pub files: &'static [(&'static str, &'static str)],
+    /// The parts joined to one chunk.
+    pub text: &'static str,
+}
+
+/// Lists the parts of a script, and joins them.
 macro_rules! parts {
     ($($name:literal),+ $(,)?) => {
-        /// The parts: file name and text, in the order in which [`BODY`](Self::BODY) joins them.
-        pub const PARTS: &[(&str, &str)] =
-            &[$(($name, include_str!(concat!("script/lua/", $name)))),+];
-
-        /// The script without a head, as it is written.
-        pub const BODY: &str = concat!($(include_str!(concat!("script/lua/", $name))),+);
+        Parts {
+            files: &[$(($name, include_str!(concat!("script/lua/", $name)))),+],
+            text: concat!($(include_str!(concat!("script/lua/", $name))),+),
+        }
     };
 }
 
-/// The script: a head that sets the time, and the parts.
+/// A script: a head that sets the time, and its parts.
 #[derive(Debug)]
 pub struct Script {
     text: String,
@@ -44,7 +55,8 @@ pub struct Script {
 }
 
 impl Script {
-    parts!(
+    /// The script that decides groups.
+    pub const DECIDE: Parts = parts!(
         "10_layout.lua",
         "20_read.lua",
         "30_span.lua",
@@ -56,14 +68,33 @@ impl Script {
         "70_write.lua",
     );
 
-    /// The script as the store runs it: the time is the server's.
+    /// The script that applies amendments. A script of its own, because its functions would cost
+    /// every decision.
+    pub const AMEND: Parts = parts!(
+        "10_layout.lua",
+        "20_read.lua",
+        "30_span.lua",
+        "40_lease.lua",
+        "50_token_bucket.lua",
+        "51_sliding_window.lua",
+        "52_fixed_window.lua",
+        "61_amend.lua",
+        "70_write.lua",
+    );
+
+    /// The script that decides, as the store runs it: the time is the server's.
     pub fn with_server_time() -> Self {
-        Self::new(SERVER_TIME, Self::BODY)
+        Self::new(SERVER_TIME, Self::DECIDE.text)
     }
 
-    /// The script with the time as an argument, to replay traces. A call needs two further
+    /// The script that amends, as the store runs it: the time is the server's.
+    pub fn amend_with_server_time() -> Self {
+        Self::new(SERVER_TIME, Self::AMEND.text)
+    }
+
+    /// A script with the time as an argument, to replay traces. A call needs two further
     /// arguments: the time in microseconds since 1970, and by how many milliseconds keys outlive
-    /// their state, because they expire by the server's clock. `body` is [`Script::BODY`], or a
+    /// their state, because they expire by the server's clock. `body` is the text of parts, or a
     /// changed one whose faults a test must find.
     pub fn with_manual_time(body: &str) -> Self {
         Self::new(MANUAL_TIME, body)

@@ -35,7 +35,7 @@ fn group() -> Group {
 }
 
 pub fn render(connection: &mut Connection) -> String {
-    let script = Script::with_manual_time(Script::BODY);
+    let script = Script::with_manual_time(Script::DECIDE.text);
     load(connection, &script);
     let mut frame = Frame::default();
     frame.push(&Encoded::new(&group(), Commit::Together).unwrap()).unwrap();

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use tollgate::store::redis::script::layout::{
-    ALGORITHMS, Answer, BOUNDS, BucketAnswer, COMMITS, Constant, FixedAnswer, Format, KINDS,
-    LeaseAnswer, MARKS, ROLES, SlidingAnswer, VERSIONS,
+    ALGORITHMS, AmendmentAnswer, Answer, BOUNDS, BucketAnswer, CHANGES, COMMITS, Constant,
+    FixedAnswer, Format, KINDS, LeaseAnswer, MARKS, ROLES, ReplyHead, SlidingAnswer, VERSIONS,
 };
 
-use super::{CLAIMS, HEADS, LIMITS, STATES, SUFFIXES, fields, size};
+use super::{AMENDMENTS, CLAIMS, HEADS, LIMITS, STATES, SUFFIXES, fields, size};
 
 pub fn tables() -> String {
     let mut page = String::from("## Constants\n");
@@ -17,6 +17,7 @@ pub fn tables() -> String {
         ("Algorithm", ALGORITHMS),
         ("Added to the algorithm", MARKS),
         ("Kind of a claim", KINDS),
+        ("Change of an amendment", CHANGES),
         ("Version of a state", VERSIONS),
         ("Bounds", BOUNDS),
     ];
@@ -25,12 +26,15 @@ pub fn tables() -> String {
     }
     formats(&mut page, "Frame: ARGV[1]", HEADS);
     formats(&mut page, "Claims", CLAIMS);
+    formats(&mut page, "Amendments", AMENDMENTS);
     formats(&mut page, "Limits: ARGV[2]", LIMITS);
     page.push_str("\n## Reply\n");
+    answer::<ReplyHead>(&mut page, "Begin of the reply");
     answer::<BucketAnswer>(&mut page, "Token bucket");
     answer::<LeaseAnswer>(&mut page, "Lease");
     answer::<SlidingAnswer>(&mut page, "Sliding window");
     answer::<FixedAnswer>(&mut page, "Fixed window");
+    answer::<AmendmentAnswer>(&mut page, "Amendment");
     formats(&mut page, "States", STATES);
     for suffix in SUFFIXES {
         format(&mut page, suffix);

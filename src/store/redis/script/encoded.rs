@@ -136,7 +136,7 @@ impl EncodedLimit {
     /// The length of the limit of a token bucket, the longest.
     const MAX_BYTES: usize = layout::LimitHead::SIZE + layout::BucketLimit::SIZE;
 
-    fn new(limit: &Limit) -> Self {
+    pub(super) fn new(limit: &Limit) -> Self {
         let mut encoded = Self { bytes: [0; Self::MAX_BYTES], len: 0 };
         let algorithm = number(limit.algorithm());
         layout::LimitHead { algorithm, always: limit.always_charges().into() }.write(&mut encoded);
@@ -185,7 +185,8 @@ const fn algorithm(claim: &Claim) -> u8 {
     }
 }
 
-const fn number(algorithm: Algorithm) -> u8 {
+/// The number of an algorithm.
+pub(super) const fn number(algorithm: Algorithm) -> u8 {
     match algorithm {
         Algorithm::TokenBucket { .. } => layout::TOKEN_BUCKET,
         Algorithm::SlidingWindow { .. } => layout::SLIDING_WINDOW,

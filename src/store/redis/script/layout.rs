@@ -45,6 +45,11 @@ constants! {
         PEEK = 1, "Asks for one hit and charges nothing.";
         REFUND = 2, "Gives hits back.";
     }
+    /// The change of an amendment.
+    CHANGES: u8 {
+        GIVE_BACK = 0, "Gives back what was charged for a request that was then denied.";
+        TELL = 1, "Charges what was admitted while the store was away.";
+    }
     /// The version of a state.
     VERSIONS: u8 {
         OLD_BUCKET_VERSION = 1, "A token bucket without a reach, which counts as `UNBOUNDED`; only read.";
@@ -93,6 +98,23 @@ records! {
     /// Continues a claim on a window.
     WindowHits {
         hits: u64, "hits", "hits that must fit (`PEEK`: 1), or those given back";
+    }
+    /// Begins an amendment of any algorithm.
+    AmendmentHead {
+        algorithm: u8, "", "algorithm; `BLOCKED` changes nothing, and nothing follows";
+        slot: u16, "index", "key of the counter in KEYS; 0: none";
+        limit: u16, "index", "limit in `ARGV[2]`; 0: none";
+        change: u8, "", "change of the amendment";
+    }
+    /// Continues the amendment of a token bucket.
+    BucketAmendment {
+        cost: Span, "us", "time in which the hits refill";
+        at: u64, "us", "time of the charge, since 1970 (`GIVE_BACK`)";
+    }
+    /// Continues the amendment of a window.
+    WindowAmendment {
+        hits: u64, "hits", "hits to give back, or to charge";
+        at: u64, "us", "time of the charge, since 1970 (`GIVE_BACK`); age of the newest hit, or end of the fixed window (`TELL`)";
     }
     /// Begins a limit of any algorithm.
     LimitHead {
@@ -164,6 +186,11 @@ records! {
 }
 
 answers! {
+    /// Begins the reply.
+    ReplyHead {
+        unreadable, "count", "states that could not be read and count as empty";
+        now, "us", "time of the decision on the clock of this Redis, since 1970";
+    }
     /// The answer to a claim on a token bucket.
     BucketAnswer {
         lag, "us", "time until the bucket is full";
@@ -183,6 +210,10 @@ answers! {
     FixedAnswer {
         count, "hits", "hits in the window";
         ends_in, "us", "time until the window ends";
+    }
+    /// The answer to an amendment.
+    AmendmentAnswer {
+        amount, "us or hits", "what was given back or charged: microseconds of a bucket, hits of a window";
     }
 }
 
@@ -218,6 +249,13 @@ pub const CLAIMS: &[Format] = formats!(
     CLAIM "Sliding window" = ClaimHead WindowHits,
     CLAIM "Fixed window" = ClaimHead WindowHits,
     CLAIM "Token bucket and a lease" = ClaimHead Cost Ask,
+);
+
+/// The amendments: a head, and what follows by algorithm.
+pub const AMENDMENTS: &[Format] = formats!(
+    AMENDMENT "Amendment" = AmendmentHead,
+    AMENDED_BUCKET "Of a token bucket" = BucketAmendment,
+    AMENDED_WINDOW "Of a window" = WindowAmendment,
 );
 
 /// The limits of `ARGV[2]` by the number of their algorithm, from 1.

@@ -11,11 +11,16 @@ use crate::domain::{
 };
 use crate::store::StoreError;
 
+/// The number of integers before those of the groups.
+const HEAD: usize = layout::ReplyHead::INTEGERS.len();
+
 /// The reply of the script to a frame.
 #[derive(Debug)]
 pub struct Reply {
     /// The number of states that could not be read and counted as empty.
     pub unreadable: u64,
+    /// The time of the decision on the clock of the store.
+    pub decided_at: Timestamp,
     integers: Arc<[i64]>,
     /// The place at which the next group begins.
     at: usize,
@@ -25,30 +30,35 @@ impl Reply {
     /// The list of integers of which the script's answer consists.
     ///
     /// # Errors
-    /// [`StoreError::Protocol`] for an empty list, or one that begins with a negative number.
+    /// [`StoreError::Protocol`] for a list that does not begin with two numbers, or with negative
+    /// ones.
     pub fn new(integers: Vec<i64>) -> Result<Self, StoreError> {
-        let unreadable = integers.first().and_then(|count| u64::try_from(*count).ok());
-        let unreadable = unreadable
-            .ok_or_else(|| StoreError::Protocol("the reply has no count of states".into()))?;
-        Ok(Self { unreadable, integers: integers.into(), at: 1 })
+        let mut first = integers.iter().map_while(|integer| u64::try_from(*integer).ok());
+        let layout::ReplyHead { unreadable, now } = Answer::read(&mut first)
+            .ok_or_else(|| StoreError::Protocol("the reply has no head".into()))?;
+        let decided_at = Timestamp::from_micros(now);
+        Ok(Self { unreadable, decided_at, integers: integers.into(), at: HEAD })
     }
 
     /// True if the reply has as many integers as groups of these counts have together.
     pub fn is_of(&self, counts: &[usize]) -> bool {
-        self.integers.len() == 1 + counts.iter().sum::<usize>()
+        self.integers.len() == HEAD + counts.iter().sum::<usize>()
     }
 
     /// The integers of the next group, which has `count` of them; fewer if the reply is short.
     pub fn next_group(&mut self, count: usize) -> Integers {
         let start = self.at.min(self.integers.len());
         self.at = (start + count).min(self.integers.len());
-        Integers { all: Arc::clone(&self.integers), own: start..self.at }
+        let (all, decided_at) = (Arc::clone(&self.integers), self.decided_at);
+        Integers { all, own: start..self.at, decided_at }
     }
 }
 
 /// One group's share of a reply.
 #[derive(Debug)]
 pub struct Integers {
+    /// The time of the decision on the clock of the store.
+    pub decided_at: Timestamp,
     all: Arc<[i64]>,
     own: Range<usize>,
 }

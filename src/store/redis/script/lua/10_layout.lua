@@ -7,12 +7,16 @@ local EACH = 1
 local NEVER = 2
 local QUOTA = 1
 local SHADOW = 2
+local BLOCKED = 0
 local TOKEN_BUCKET = 1
 local SLIDING_WINDOW = 2
 local FIXED_WINDOW = 3
 local SINGLE = 16
 local TAKE = 0
+local PEEK = 1
 local REFUND = 2
+local GIVE_BACK = 0
+local TELL = 1
 local OLD_BUCKET_VERSION = 1
 local BUCKET_VERSION = 2
 local WINDOW_VERSION = 1
@@ -25,6 +29,9 @@ local PART = '<BH'
 local CLAIM_HEAD = '<BHHB'
 local CLAIM = { [0] = '<HHB', '<HHBdI4', '<HHBd', '<HHBd', '<HHBdI4dI4dI4dI4dd' }
 local CLAIM_SIZE = { [0] = 6, 18, 14, 14, 70 }
+local AMENDMENT = '<BHHB'
+local AMENDED_BUCKET = '<dI4d'
+local AMENDED_WINDOW = '<dd'
 local LIMIT = { '<BI4dI4dI4I4d', '<BI4ddI4', '<BI4d' }
 local ALWAYS = 1
 local BUCKET_RATE = 2

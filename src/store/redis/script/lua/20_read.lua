@@ -119,5 +119,5 @@ while limit_at <= #limit_args do
   limits[#limits + 1], limit_at = limit, limit[#limit]
 end
 
-local reply = { 0 }
-local replied = 1
+local reply = { 0, now }
+local replied = 2

@@ -142,16 +142,3 @@ local function token_bucket(slot, limit_number, kind, cost, cost_rest, _, ask)
   end
   return settled, passed
 end
-
--- One table for all claims of the frame: token_bucket keeps none of it.
-local ask
-
-local function leased_token_bucket(
-  slot, limit_number, kind, cost, cost_rest,
-  tokens, tokens_rest, most, most_rest, finished, finished_rest, finished_until, ttl
-)
-  ask = ask or { tokens = 0, tokens_rest = 0, most = 0, most_rest = 0, finished = 0, finished_rest = 0 }
-  ask.tokens, ask.tokens_rest, ask.most, ask.most_rest = tokens, tokens_rest, most, most_rest
-  ask.finished, ask.finished_rest, ask.finished_until, ask.ttl = finished, finished_rest, finished_until, ttl
-  return token_bucket(slot, limit_number, kind, cost, cost_rest, nil, ask)
-end

@@ -8,10 +8,24 @@
 --   states       states after the frame
 --   reply        integers of all claims, in order
 --
---   function       returns
---   decide_claim   settled state, passed
---   decide_part    position after the part, true if it passed, its roles
---   decide_group   position after the group
+--   function              returns
+--   leased_token_bucket   settled state, passed: a claim on a token bucket that asks for a lease
+--   decide_claim          settled state, passed
+--   decide_part           position after the part, true if it passed, its roles
+--   decide_group          position after the group
+
+-- One table for all claims of the frame: token_bucket keeps none of it.
+local ask
+
+local function leased_token_bucket(
+  slot, limit_number, kind, cost, cost_rest,
+  tokens, tokens_rest, most, most_rest, finished, finished_rest, finished_until, ttl
+)
+  ask = ask or { tokens = 0, tokens_rest = 0, most = 0, most_rest = 0, finished = 0, finished_rest = 0 }
+  ask.tokens, ask.tokens_rest, ask.most, ask.most_rest = tokens, tokens_rest, most, most_rest
+  ask.finished, ask.finished_rest, ask.finished_until, ask.ttl = finished, finished_rest, finished_until, ttl
+  return token_bucket(slot, limit_number, kind, cost, cost_rest, nil, ask)
+end
 
 local function blocked(_, _, kind)
   return EMPTY, kind == REFUND

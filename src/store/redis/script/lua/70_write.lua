@@ -5,7 +5,7 @@
 --   states      slot          state after it
 --   tails       slot   us     time that a state counts after its first number
 --   renewed     slot          true: the key needs a new expiry
---   unreadable         count  first integer of the reply
+--   unreadable         count  first integer of the reply; the second is now
 --
 -- Atomicity: each key is written at most once, after every decision. PSETEX comes before DEL, so that a server without
 -- memory refuses the frame before anything of it is written.
