@@ -5,6 +5,7 @@
 //! reloading, on the control runtime that calls [`run`].
 
 mod administer;
+mod checks;
 mod cores;
 mod drain;
 mod error;
@@ -61,8 +62,8 @@ pub async fn run(
         cores.senders(),
         accepting.clone(),
     ));
-    administer::spawn(&tasks, &process, listeners.admin)?;
-    tasks.spawn(http(listeners.http, ops(&process)?, Arc::clone(&process)));
+    administer::spawn(&tasks, &process, listeners.admin);
+    tasks.spawn(http(listeners.http, ops(&process), Arc::clone(&process)));
     reload::spawn(&tasks, Arc::clone(&process), feed, logs, reread)?;
 
     process.wait_for_stores().await;
@@ -104,14 +105,15 @@ fn policies(
     Ok((layered, set))
 }
 
-fn ops(process: &Arc<Process>) -> Result<Ops<process::Store>, AppError> {
-    let refreshed = Arc::clone(process);
-    Ok(Ops {
-        rls: process.rls()?,
+fn ops(process: &Arc<Process>) -> Ops<process::Store> {
+    let (refreshed, checked) = (Arc::clone(process), Arc::clone(process));
+    Ops {
+        rls: process.rls(),
         metrics: Arc::clone(&process.metrics),
         ready: Arc::clone(&process.ready),
         refresh: Box::new(move || refreshed.refresh()),
-    })
+        checks: Box::new(move || checks::all(&checked)),
+    }
 }
 
 async fn http(listener: TcpListener, ops: Ops<process::Store>, process: Arc<Process>) {

@@ -1,21 +1,37 @@
 //! The section `redis` of the settings, used by the store and the registry.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::BadUrl;
+use super::SetupError;
 use super::connect::Connector;
+use super::credentials::Credentials;
+use super::locate::Locate;
+use super::login::Login;
+use super::tls::{Tls, TlsFault, TlsSettings};
 use super::url::RedisUrl;
-use crate::settings::{Reader, SOME_TIME, section};
+use super::watch;
+use crate::settings::{Reader, SOME_TIME, Secret, section};
 
 section! {
     /// Redis, which shares counters between replicas.
     pub struct RedisSettings in "redis" {
-        /// `redis://[user][:password@]host[:port][/database]`; unset = counters in the memory of
-        /// this process.
+        /// `redis://[user][:password@]host[:port][/database]`, with `rediss://` over TLS; unset =
+        /// counters in the memory of this process.
         url: Option<RedisUrl> = "",
         /// File that holds `url`. An alternative to it.
         url_file: Option<PathBuf> = "",
+        /// ACL user. An alternative to the user in `url`.
+        username: Option<String> = "",
+        /// File that holds `username`. Read again when it changes.
+        username_file: Option<PathBuf> = "",
+        /// Password. An alternative to the password in `url`.
+        password: Option<Secret> = "",
+        /// File that holds `password`. Read again when it changes.
+        password_file: Option<PathBuf> = "",
+        /// Number of the database. An alternative to the one in `url`.
+        database: Option<u32> = "",
         /// Prefix of every key.
         key_prefix: String = "tollgate:",
         /// Maximum of batches in flight to Redis, per thread; 1 to 64.
@@ -28,6 +44,10 @@ section! {
         /// Silence of Redis after which the connection counts as broken.
         response_timeout: Duration = "500ms" in SOME_TIME..,
     }
+    with {
+        /// TLS.
+        tls: TlsSettings,
+    }
 }
 
 impl RedisSettings {
@@ -35,28 +55,102 @@ impl RedisSettings {
     ///
     /// # Errors
     /// Fails if the URL cannot be used.
-    pub fn new(url: impl AsRef<str>) -> Result<Self, BadUrl> {
-        let url = RedisUrl::new(url.as_ref()).map_err(BadUrl)?;
+    pub fn new(url: impl AsRef<str>) -> Result<Self, SetupError> {
+        let url = RedisUrl::new(url.as_ref()).map_err(SetupError::Url)?;
         Ok(Self { url: Some(url), ..Self::default() })
     }
 
-    /// Makes a connector for this Redis.
-    ///
-    /// # Errors
-    /// Fails if there is no URL, or it cannot be used.
-    pub(crate) fn connector(&self) -> Result<Connector, BadUrl> {
-        let url = self.url.as_ref().ok_or_else(|| BadUrl("it is unset".to_owned()))?;
-        Connector::new(url.expose(), self.connect_timeout)
+    /// True if counters are in Redis.
+    pub fn is_set(&self) -> bool {
+        self.url.is_some()
     }
 
-    /// The URL comes from its file; the prefix leaves the hash tags alone.
+    /// Makes a connector for this Redis. On a tokio runtime it watches files in the background
+    /// until the last clone is dropped.
+    ///
+    /// # Errors
+    /// Fails if the settings do not name a Redis, or their files cannot be used.
+    pub fn connector(&self) -> Result<Connector, SetupError> {
+        let url = self.url.as_ref().map(RedisUrl::target).transpose();
+        let target = url.map_err(SetupError::Url)?.unwrap_or_default();
+        let tls = self.is_tls().then(|| Tls::new(&self.tls)).transpose();
+        let fault =
+            |fault: TlsFault| SetupError::Setting { setting: fault.setting, reason: fault.reason };
+        let tls = tls.map_err(fault)?.map(Arc::new);
+        let address = target.address.ok_or_else(|| SetupError::Url("it is unset".to_owned()))?;
+        let secret = |secret: &Secret| secret.expose().to_owned();
+        let login = Login {
+            user: self.username.clone().or(target.user),
+            password: self.password.as_ref().map(secret).or(target.password),
+            database: self.database.map_or(target.database, i64::from),
+        };
+        let (username_file, password_file) =
+            (self.username_file.clone(), self.password_file.clone());
+        let credentials = Credentials::new(login, username_file, password_file);
+        let connector =
+            Connector::new(Locate::Fixed(address), credentials, tls, self.connect_timeout);
+        watch::start(&connector);
+        Ok(connector)
+    }
+
+    /// True if connections are made over TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.tls.enabled
+            || self.url.as_ref().is_some_and(|url| url.target().is_ok_and(|target| target.tls))
+    }
+
+    /// The URL and the passwords come from their files; the prefix leaves the hash tags alone.
     pub(crate) fn resolve(&mut self, reader: &mut Reader) {
         reader.file("redis.url", &mut self.url, self.url_file.as_deref());
+        reader.file("redis.username", &mut self.username, self.username_file.as_deref());
+        reader.file("redis.password", &mut self.password, self.password_file.as_deref());
         let prefix = &self.key_prefix;
         // Braces would move the hash tag, and with it the slot, of every key in a Redis Cluster.
         if prefix.chars().any(|c| c.is_control() || matches!(c, '{' | '}')) {
             let expected = "expected text without braces and control characters";
             reader.refuse("redis.key_prefix", format!("found {prefix:?}, {expected}"));
+        }
+        self.check_login(reader);
+        self.check_tls(reader);
+    }
+
+    /// User, password and database are given once.
+    fn check_login(&self, reader: &mut Reader) {
+        let target = self.url.as_ref().and_then(|url| url.target().ok()).unwrap_or_default();
+        for (key, given, in_url) in [
+            ("redis.username", self.username.is_some(), target.user.is_some()),
+            ("redis.password", self.password.is_some(), target.password.is_some()),
+            ("redis.database", self.database.is_some(), target.database != 0),
+        ] {
+            if given && in_url {
+                reader.refuse(key, "redis.url has one too; set one of them");
+            }
+        }
+        let password = self.password.is_some() || target.password.is_some();
+        if self.username.is_some() && !password && reader.is_sound("redis.username") {
+            reader.refuse("redis.username", "has no password; set one, or a password_file");
+        }
+    }
+
+    fn check_tls(&self, reader: &mut Reader) {
+        if self.is_tls() {
+            if let Err(fault) = Tls::new(&self.tls) {
+                reader.refuse(fault.setting, fault.reason);
+            }
+            return;
+        }
+        for (key, given) in [
+            ("redis.tls.ca_file", self.tls.ca_file.is_some()),
+            ("redis.tls.cert_file", self.tls.cert_file.is_some()),
+            ("redis.tls.key_file", self.tls.key_file.is_some()),
+            ("redis.tls.server_name", self.tls.server_name.is_some()),
+            ("redis.tls.skip_hostname", self.tls.skip_hostname),
+        ] {
+            if given {
+                let message = "has no effect without TLS; write rediss:// in redis.url, or set \
+                               redis.tls.enabled: true";
+                reader.refuse(key, message);
+            }
         }
     }
 }

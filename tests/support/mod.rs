@@ -5,6 +5,7 @@
 
 pub mod backend;
 pub mod caller;
+pub mod certs;
 pub mod envoy;
 pub mod grpc;
 pub mod http;
