@@ -53,6 +53,7 @@ pub async fn run(
     let listeners = Listeners::bind(&settings).await?;
     let signals = drain::Signals::install()?;
     let process = Arc::new(Process::new(settings, set, layered)?);
+    process.check_redis().await?;
     drain::set_starting(&process).await;
     let (tasks, accepting) = (TaskTracker::new(), CancellationToken::new());
 

@@ -128,7 +128,7 @@ impl Process {
         let shared = Arc::new(shared);
         let writer = Arc::new(Writer::new(Arc::clone(&shared), layered));
         let shares = settings.redis.is_set();
-        // One for the process: it watches files on this runtime.
+        // One for the process: it watches files and sentinels on this runtime.
         let connector = shares.then(|| settings.redis.connector()).transpose()?;
         let registry = Arc::new(registry(&settings, connector.clone()));
         Ok(Self {
@@ -191,6 +191,14 @@ impl Process {
         (redis.len(), redis.iter().filter(|store| store.is_connected()).count())
     }
 
+    /// Checks that the sentinels, if they answer, know the primary by its name.
+    pub(super) async fn check_redis(&self) -> Result<(), AppError> {
+        match &self.connector {
+            Some(connector) => Ok(connector.check_name().await?),
+            None => Ok(()),
+        }
+    }
+
     /// Looks for faults of the server until it is dropped.
     pub(super) async fn inspect(&self) {
         if let Some(connector) = &self.connector {
@@ -222,6 +230,11 @@ impl Process {
         self.metrics.store_up.set(redis.iter().all(RedisStore::is_connected).into());
         let unreadable: u64 = redis.iter().map(RedisStore::unreadable_states).sum();
         self.metrics.unreadable_states.inner().store(unreadable, Ordering::Relaxed);
+        if let Some(connector) = &self.connector {
+            let switches = self.metrics.redis_switches.inner();
+            switches.store(connector.switches(), Ordering::Relaxed);
+            self.metrics.set_redis_primary(connector.primary());
+        }
         let counters = i64::try_from(self.memory.len()).unwrap_or(i64::MAX);
         self.metrics.memory_counters.set(counters);
         let progress = self.control.follower().progress();

@@ -184,10 +184,14 @@ impl Layer {
         };
         let table = matches!(value.kind, ValueKind::Table(_));
         let list = matches!(value.kind, ValueKind::Array(_));
+        let value = match Key::find(dotted) {
+            Some(key) if key.list => joined(value),
+            _ => value,
+        };
         match (Key::find(dotted), in_mapping()) {
             // A mapping whose entries are all commented out.
             (Some(key), _) if key.mapping && value.kind == ValueKind::Nil => {}
-            (Some(key), _) if table == key.mapping && !list => {
+            (Some(key), _) if table == key.mapping && (!list || key.list) => {
                 self.values.insert(dotted.to_owned(), value);
             }
             (Some(key), _) | (None, Some(key)) => {
@@ -217,8 +221,10 @@ impl At<'_> {
         let kind = match &self.node.data {
             Data::Scalar { .. } if self.node.is_null() => ValueKind::Nil,
             Data::Scalar { text, .. } => ValueKind::String(text.to_string()),
-            // No setting is a list, so its items do not matter.
-            Data::List(_) => ValueKind::Array(Vec::new()),
+            Data::List(items) => {
+                let inside = |node| At { node, ..*self }.value();
+                ValueKind::Array(items.iter().map(inside).collect())
+            }
             Data::Map(entries) => {
                 let inside = |node| At { node, ..*self }.value();
                 let pairs = entries.iter().map(|at| (at.key.to_string(), inside(&at.value)));
@@ -226,6 +232,19 @@ impl At<'_> {
             }
         };
         Value::new(Some(&self.origin()), kind)
+    }
+}
+
+/// A list as its items by commas, the form that it has in variables and flags. An item that is no
+/// scalar becomes one that no list of settings takes.
+fn joined(value: Value) -> Value {
+    let origin = value.origin().map(ToOwned::to_owned);
+    match value.kind {
+        ValueKind::Array(items) => {
+            let items = items.iter().map(|item| item.kind.to_string()).collect::<Vec<_>>();
+            Value::new(origin.as_ref(), items.join(","))
+        }
+        kind => Value::new(origin.as_ref(), kind),
     }
 }
 

@@ -47,6 +47,16 @@ const REPLACED: &[Replaced] = &[
         setting: "redis.tls.skip_hostname",
         value: "true",
     },
+    Replaced {
+        variables: &["REDIS_TYPE"],
+        setting: "redis.topology",
+        value: "standalone or sentinel",
+    },
+    Replaced {
+        variables: &["REDIS_SENTINEL_AUTH"],
+        setting: "redis.sentinel.password",
+        value: "PASSWORD",
+    },
     Replaced { variables: &["REDIS_TIMEOUT"], setting: "redis.connect_timeout", value: "DURATION" },
     Replaced { variables: &["CACHE_KEY_PREFIX"], setting: "redis.key_prefix", value: "PREFIX" },
     Replaced { variables: &["GRPC_HOST", "GRPC_PORT"], setting: "grpc.listen", value: "IP:PORT" },
@@ -100,8 +110,6 @@ const WITHOUT: &[&str] = &[
     "QUOTA_MODE",
     "REDIS_PERSECOND",
     "REDIS_PERSECOND_URL",
-    "REDIS_SENTINEL_AUTH",
-    "REDIS_TYPE",
     "USE_DOG_STATSD",
     "USE_STATSD",
 ];

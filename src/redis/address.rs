@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::settings::HostPort;
+
 /// The address of one server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Address {
@@ -10,6 +12,12 @@ pub(crate) enum Address {
     Tcp(String, u16),
     /// The path of a Unix domain socket.
     Unix(PathBuf),
+}
+
+impl From<&HostPort> for Address {
+    fn from(at: &HostPort) -> Self {
+        Self::Tcp(at.host.clone(), at.port)
+    }
 }
 
 impl fmt::Display for Address {

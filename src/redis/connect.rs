@@ -12,6 +12,7 @@ use std::time::Duration;
 use redis::aio::{MultiplexedConnection, PubSub};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::SetupError;
 use super::credentials::Credentials;
 use super::handshake;
 use super::line::{Line, Lines, Renewal};
@@ -20,6 +21,7 @@ use super::login::Login;
 use super::multiplex::{Driver, multiplex, reason};
 use super::open::open;
 use super::refusal::Refusals;
+use super::role;
 use super::socket::Socket;
 use super::tls::Tls;
 use super::wire::Wire;
@@ -40,7 +42,7 @@ struct Inner {
     locate: Locate,
     credentials: Credentials,
     tls: Option<Arc<Tls>>,
-    lines: Lines,
+    lines: Arc<Lines>,
     refusals: Arc<Refusals>,
     timeout: Duration,
     /// Ends the background tasks with the last clone.
@@ -58,20 +60,45 @@ impl WeakConnector {
 }
 
 impl Connector {
-    /// A connector whose attempts fail after `timeout`.
+    /// A connector whose attempts fail after `timeout`. `lines` and `refusals` are those of
+    /// `locate`.
     pub(super) fn new(
         locate: Locate,
         credentials: Credentials,
         tls: Option<Arc<Tls>>,
+        (lines, refusals): (Arc<Lines>, Arc<Refusals>),
         timeout: Duration,
     ) -> Self {
         let tasks = CancellationToken::new().drop_guard();
-        let (lines, refusals) = (Lines::default(), Arc::default());
         Self(Arc::new(Inner { locate, credentials, tls, lines, refusals, timeout, tasks }))
     }
 
     pub(super) fn downgrade(&self) -> WeakConnector {
         WeakConnector(Arc::downgrade(&self.0))
+    }
+
+    pub(super) fn locate(&self) -> &Locate {
+        &self.0.locate
+    }
+
+    /// Checks what the sentinels say about the settings, as far as they answer.
+    ///
+    /// # Errors
+    /// Fails if they do not know the name of the primary.
+    pub(crate) async fn check_name(&self) -> Result<(), SetupError> {
+        let Some(sentinels) = self.0.locate.sentinels() else { return Ok(()) };
+        let setting = "redis.sentinel.master";
+        sentinels.check_name().await.map_err(|reason| SetupError::Setting { setting, reason })
+    }
+
+    /// The address of the primary as far as it is known.
+    pub(crate) fn primary(&self) -> Option<String> {
+        self.0.locate.known().map(|address| address.to_string())
+    }
+
+    /// The number of times that the primary has moved.
+    pub(crate) fn switches(&self) -> u64 {
+        self.0.locate.sentinels().map_or(0, |sentinels| sentinels.switches())
     }
 
     pub(super) fn refusals(&self) -> &Refusals {
@@ -112,6 +139,9 @@ impl Connector {
             let logged_in = handshake::log_in(&login, &mut wire, script).await;
             self.settle(&login, logged_in.as_ref().copied());
             logged_in?;
+            if self.0.locate.sentinels().is_some() {
+                handshake::check_role(&mut wire).await?;
+            }
             wire.set_logged_in();
             Ok(wire)
         };
@@ -150,13 +180,27 @@ impl Connector {
         let (socket, line) = self.open(Renewal::LogIn).await?;
         let linked = multiplex(login, socket).await;
         self.settle(login, linked.as_ref().map(|_| ()));
-        let (connection, driver) = linked?;
+        let (connection, mut driver) = linked?;
+        if self.0.locate.sentinels().is_some() {
+            let mut connection = connection.clone();
+            let command = redis::cmd("ROLE");
+            let reply = tokio::select! {
+                reply = command.query_async(&mut connection) => reply.map_err(|error| reason(&error))?,
+                () = &mut driver => return Err("Redis closed the connection".to_owned()),
+            };
+            role::check(&reply)?;
+        }
         Ok(Link { connection, driver, line })
     }
 
     async fn open(&self, renewal: Renewal) -> Result<(Box<dyn Socket>, Arc<Line>), String> {
-        let address = self.0.locate.primary().clone();
+        let address = self.0.locate.primary().await?;
         let line = self.0.lines.add(address, renewal, Arc::clone(&self.0.refusals));
+        // After the line was added: the primary moves before, and is seen here, or it moves later,
+        // and ends the line.
+        if !self.0.locate.is_current(line.address()) {
+            return Err("the primary has moved meanwhile".to_owned());
+        }
         let socket = open(&line, self.0.tls.as_deref()).await?;
         Ok((socket, line))
     }

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 
 use super::login::Login;
 use super::resp::{self, Message};
+use super::role;
 use super::wire::Wire;
 
 /// The name that `CLIENT LIST` shows.
@@ -36,6 +37,20 @@ pub(super) async fn log_in(login: &Login, wire: &mut Wire, script: &str) -> Resu
         answered = answered.and_then(|()| step.check(reply));
     }
     answered
+}
+
+/// Checks that the server is a primary. A replica would decide by stale state, without an error.
+///
+/// # Errors
+/// Fails with a reason for the operator.
+pub(super) async fn check_role(wire: &mut Wire) -> Result<(), String> {
+    resp::put_command(&mut wire.output, &[b"ROLE"]);
+    loop {
+        wire.exchange().await.map_err(|error| error.to_string())?;
+        if let Some(value) = wire.replies.take_all(|bytes| redis::parse_redis_value(bytes).ok()) {
+            return role::check(&value);
+        }
+    }
 }
 
 /// Writes the commands, and returns the steps in the order of their replies.

@@ -1,5 +1,5 @@
-//! The open connections of a connector, and what must reach them: that they are to log in again,
-//! because user or password have changed.
+//! The open connections of a connector, and what must reach them: that they are to end, because
+//! the primary has moved, or are to log in again, because user or password have changed.
 //!
 //! A connection reads its own flags only, so no decision touches what other connections write.
 
@@ -109,6 +109,15 @@ impl Lines {
         line
     }
 
+    /// Ends every connection to another server than `primary`.
+    pub(super) fn end_all_but(&self, primary: &Address, reason: &str) {
+        self.for_each(|line| {
+            if line.address != *primary {
+                line.end(reason);
+            }
+        });
+    }
+
     /// Lets every connection log in again.
     pub(super) fn renew(&self, login: &Arc<Login>) {
         self.for_each(|line| line.renew(login));
@@ -175,6 +184,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tracked<S> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use tokio::io::AsyncReadExt as _;
 
     use super::*;
@@ -188,6 +198,18 @@ mod tests {
             std::future::pending::<()>().await;
         });
         Tracked::new(stream, line)
+    }
+
+    #[tokio::test]
+    async fn connections_to_the_old_primary_end_while_they_wait() {
+        let lines = Lines::default();
+        let mut old = tracked(&lines, 1, Renewal::LogIn);
+        let mut new = tracked(&lines, 2, Renewal::LogIn);
+        let waiting = tokio::spawn(async move { old.read_u8().await });
+        tokio::task::yield_now().await;
+        lines.end_all_but(&Address::Tcp("h".to_owned(), 2), "it has moved");
+        assert_eq!(waiting.await.unwrap().unwrap_err().to_string(), "it has moved");
+        assert!(new.read_u8().now_or_never().is_none());
     }
 
     #[tokio::test]

@@ -1,10 +1,10 @@
 //! Access to Redis for counters and the registry: addresses, connections, log-in and the protocol.
 //!
-//! * `locate`: the address of the primary. `address`: that of one server.
+//! * `locate`: the address of the primary, fixed or by `sentinel`. `address`: that of one server.
 //! * [`Connector`] (`connect`): opens one connection. `open`: the byte stream, a `socket`; `tls`:
-//!   certificates. `handshake`: the log-in.
+//!   certificates. `handshake`: the log-in; `role`: the check that the server is a primary.
 //! * `credentials`: user and password, read again from files. `line`: the open connections, which
-//!   log in again. `watch`: the task behind that. `backoff`: waits between attempts.
+//!   log in again or end. `watch`: the tasks behind that. `backoff`: waits between attempts.
 //! * `inspect`: faults of the server that no decision shows. `refusal`: refused commands.
 //! * [`RedisSettings`]: the section `redis` of the settings. [`RedisUrl`]: a URL displayed without
 //!   its password.
@@ -24,6 +24,8 @@ pub(crate) mod multiplex;
 mod open;
 mod refusal;
 pub(crate) mod resp;
+mod role;
+mod sentinel;
 mod settings;
 mod socket;
 mod tls;
@@ -32,7 +34,7 @@ mod watch;
 pub(crate) mod wire;
 
 pub use self::connect::Connector;
-pub use self::settings::RedisSettings;
+pub use self::settings::{RedisSettings, SentinelSettings, Topology};
 pub use self::tls::TlsSettings;
 pub use self::url::RedisUrl;
 

@@ -1,7 +1,8 @@
-//! The task behind a connector: it looks after files that change.
+//! The tasks behind a connector: they look after files that change, and ask sentinels.
 //!
-//! It runs on the runtime that makes the connector, and ends with its last clone.
+//! They run on the runtime that makes the connector, and end with its last clone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -12,11 +13,14 @@ use super::connect::{Connector, WeakConnector};
 /// by a symbolic link, as those of Kubernetes secrets are.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
-/// Starts the task, if `connector` has files. Outside a runtime there is none.
+/// Starts the tasks that `connector` needs. Outside a runtime there are none.
 pub(super) fn start(connector: &Connector) {
     let Ok(runtime) = Handle::try_current() else { return };
+    let dropped = connector.dropped();
+    if let Some(sentinels) = connector.locate().sentinels().map(Arc::clone) {
+        runtime.spawn(dropped.clone().run_until_cancelled_owned(sentinels.run()));
+    }
     if connector.has_files() {
-        let dropped = connector.dropped();
         let connector = connector.downgrade();
         runtime.spawn(dropped.run_until_cancelled_owned(refresh(connector)));
     }

@@ -31,6 +31,8 @@ pub(crate) trait Setting: Sized {
     const SECRET: bool = false;
     /// True if it is a mapping rather than a scalar.
     const MAPPING: bool = false;
+    /// True if it is a list of scalars.
+    const LIST: bool = false;
 
     /// The value that `text` means.
     fn parse(text: &str) -> Option<Self>;

@@ -16,6 +16,8 @@ pub struct Key {
     pub expected: &'static str,
     /// True if it is a mapping, which only a file can hold.
     pub mapping: bool,
+    /// True if it is a list: one in a file, items separated by commas elsewhere.
+    pub list: bool,
 }
 
 /// Settings that belong together.
@@ -88,6 +90,7 @@ macro_rules! section {
                     default: $default,
                     expected: <$type as $crate::settings::Setting>::EXPECTED,
                     mapping: <$type as $crate::settings::Setting>::MAPPING,
+                    list: <$type as $crate::settings::Setting>::LIST,
                 }),+],
                 inner: &[$($(<$inner_type>::SECTION),+)?],
             };

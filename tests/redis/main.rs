@@ -1,4 +1,5 @@
-//! How tollgate reaches Redis: over TLS, and with users and passwords that change. The real binary and the real Redis.
+//! How tollgate reaches Redis: over TLS, with users and passwords that change, and through Sentinel. The real binary
+//! and the real Redis.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +20,7 @@ mod ask;
 mod files;
 mod inspection;
 mod rotation;
+mod sentinel;
 mod tls;
 
 #[path = "../support/mod.rs"]

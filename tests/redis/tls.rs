@@ -183,17 +183,27 @@ fn settings_that_do_not_fit_together_are_faults() {
         ("redis.url=redis://u:p@h redis.password=p", "redis.password: redis.url has one too"),
         ("redis.url=redis://h redis.username=u", "redis.username: has no password"),
         ("redis.url=redis://h/2 redis.database=1", "redis.database: redis.url has one too"),
+        ("redis.nodes=h:1", "redis.nodes: is for sentinels"),
+        ("redis.topology=cluster", "expected standalone or sentinel"),
+        ("redis.topology=sentinel redis.nodes=h", "redis.nodes: found \"h\", expected a list"),
+        ("redis.topology=sentinel redis.nodes=h:1", "redis.sentinel.master: is needed"),
+        ("redis.topology=sentinel redis.sentinel.master=m", "redis.nodes: is needed"),
+        (
+            "redis.topology=sentinel redis.sentinel.master=m redis.nodes=h:1 redis.url=redis://h",
+            "redis.url: is the address of a single server",
+        ),
     ] {
         let set = set.split(' ').map(Secret::new).collect();
         let faults = config::load(&Sources { set, ..Sources::default() }).unwrap_err().to_string();
         assert!(faults.contains(fault), "{fault:?} in {faults}");
     }
-    let text = "redis:\n  url: rediss://h\n  tls: {server_name: cache, skip_hostname: true}\n";
+    let text = "redis:\n  topology: sentinel\n  nodes: [a:1, 'b:2']\n  sentinel: {master: m}\n";
     let dir = tempfile::tempdir().unwrap();
     let file = write(&dir.path().join("tollgate.yaml"), text);
     let load = |file| config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap();
     let loaded = load(file);
-    assert_eq!(loaded.settings.redis.tls.server_name.as_deref(), Some("cache"));
+    let nodes = loaded.settings.redis.nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(nodes, ["a:1", "b:2"]);
     // What print-config prints loads again.
     let printed = write(&dir.path().join("printed.yaml"), &loaded.to_yaml());
     assert_eq!(load(printed).settings.changed(&loaded.settings), Vec::<String>::new());

@@ -11,6 +11,7 @@ pub mod grpc;
 pub mod http;
 pub mod operator;
 pub mod redis;
+pub mod sentinel;
 pub mod tollgate;
 pub mod tools;
 pub mod wait;

@@ -1,4 +1,4 @@
-//! TLS to Redis: certificates from files, which may change while tollgate runs.
+//! TLS to Redis and to sentinels: certificates from files, which may change while tollgate runs.
 //!
 //! * `config`: the files as a configuration of rustls. `name`: a verifier that leaves out the name.
 //! * `settings`: the section `redis.tls`. `fault`: errors of TLS with a hint for the operator.

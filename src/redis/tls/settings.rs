@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::settings::section;
 
 section! {
-    /// TLS to Redis. Files are read again when they change.
+    /// TLS to Redis and to sentinels. Files are read again when they change.
     pub struct TlsSettings in "redis.tls" {
         /// Connect over TLS. `rediss://` in `redis.url` does the same.
         enabled: bool = "false",
