@@ -1,13 +1,14 @@
 //! Sentinel: the primary freezes and comes back, dies, or the sentinels do; nothing counts in two places.
 
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use tollgate::redis::RedisSettings;
 
 use super::ask::{POLICIES, tollgate, until_decided, works};
-use crate::support::redis::RedisServer;
-use crate::support::sentinel::{MASTER, SentinelSet};
+use super::files::TlsRedis;
+use crate::support::redis::{RedisServer, free_port};
+use crate::support::sentinel::{MASTER, SentinelSet, spawn};
 use crate::support::tollgate::{Options, Tollgate, command};
 
 /// What a connection may take to be closed after the switch was seen.
@@ -128,4 +129,43 @@ async fn wrong_name_of_the_primary_is_a_fault_at_the_start() {
     );
     assert!(text.contains(&fault), "{text}");
     assert!(RedisSettings::default().connector().is_err(), "there is no Redis by default");
+}
+
+/// A process of the test's own; killed when dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn sentinel_is_asked_over_tls_and_with_its_own_password() {
+    let Some(redis) = TlsRedis::start(&["127.0.0.1"], false) else { return };
+    let own = free_port();
+    let text = format!(
+        "port 0\ntls-port {own}\ntls-cert-file {cert}\ntls-key-file {key}\n\
+         tls-ca-cert-file {ca}\ntls-auth-clients no\ntls-replication yes\n\
+         requirepass sesame\nsentinel monitor {MASTER} 127.0.0.1 {port} 1\n",
+        cert = redis.path("redis.crt"),
+        key = redis.path("redis.key"),
+        ca = redis.path("ca.crt"),
+        port = redis.port,
+    );
+    let _sentinel = Killed(spawn(redis.dir.path(), "sentinel", &text));
+    let start = |password: &str| {
+        tollgate()
+            .set("redis.topology=sentinel")
+            .set(format!("redis.nodes=127.0.0.1:{own}"))
+            .set(format!("redis.sentinel.master={MASTER}"))
+            .set("redis.tls.enabled=true")
+            .set(format!("redis.tls.ca_file={}", redis.path("ca.crt")))
+            .env("TOLLGATE__REDIS__SENTINEL__PASSWORD", password)
+            .start()
+    };
+    works(&start("sesame"), "sentinel-over-tls").await;
+    let line = start("hunter2").wait_for_log("no sentinel answers");
+    assert!(line.contains("authentication failed") && !line.contains("hunter2"), "{line}");
 }

@@ -1,6 +1,7 @@
 //! A primary, a replica and three sentinels on loopback. The primary counts as down after a second.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,17 +34,12 @@ impl SentinelSet {
         let sentinels = (0..3).map(|index| {
             let own = free_port();
             let text = format!(
-                "port {own}\nbind 127.0.0.1\ndir {dir}\nlogfile {index}.log\n\
+                "port {own}\n\
                  sentinel monitor {MASTER} 127.0.0.1 {port} 2\n\
                  sentinel down-after-milliseconds {MASTER} 1000\n\
-                 sentinel failover-timeout {MASTER} 4000\n",
-                dir = dir.path().display(),
+                 sentinel failover-timeout {MASTER} 4000\n"
             );
-            let path = dir.path().join(format!("{index}.conf"));
-            fs::write(&path, text).unwrap();
-            let mut command = Command::new("redis-server");
-            let command = command.arg(&path).arg("--sentinel").stdout(Stdio::null());
-            (own, command.spawn().expect("a sentinel"))
+            (own, spawn(dir.path(), &index.to_string(), &text))
         });
         let set = Self { servers: [primary, replica], sentinels: sentinels.collect(), _dir: dir };
         let late = Instant::now() + READY_WITHIN;
@@ -89,6 +85,16 @@ impl SentinelSet {
             let _ = sentinel.wait();
         }
     }
+}
+
+/// Starts a sentinel with this configuration, which it keeps in `dir`.
+pub fn spawn(dir: &Path, name: &str, text: &str) -> Child {
+    let path = dir.join(format!("{name}.conf"));
+    let own = format!("bind 127.0.0.1\ndir {}\nlogfile {name}.log\n", dir.display());
+    fs::write(&path, own + text).unwrap();
+    let mut command = Command::new("redis-server");
+    let command = command.arg(&path).arg("--sentinel").stdout(Stdio::null());
+    command.spawn().expect("a sentinel")
 }
 
 impl Drop for SentinelSet {
