@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
-use super::error::AppError;
 use super::process::Process;
 use crate::control::{calendar, probe, sweep};
 use crate::edge::admin::{self, Admin, SERVICE_NAMES};
@@ -22,18 +21,16 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 const START_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Starts the tasks that follow the registry and serve operators until the process stops.
-pub(super) fn spawn(
-    tasks: &TaskTracker,
-    process: &Arc<Process>,
-    listener: TcpListener,
-) -> Result<(), AppError> {
+pub(super) fn spawn(tasks: &TaskTracker, process: &Arc<Process>, listener: TcpListener) {
     let following = Arc::clone(process);
     tasks.spawn(async move { following.stop.run_until_cancelled(follow(&following)).await });
+    let inspecting = Arc::clone(process);
+    tasks.spawn(async move { inspecting.stop.run_until_cancelled(inspecting.inspect()).await });
     let stopped = process.stop.clone().cancelled_owned();
     tasks.spawn(sweep::run(Arc::clone(&process.control), SWEEP_EVERY, stopped));
     let stopped = process.stop.clone().cancelled_owned();
     tasks.spawn(probe::run(Arc::clone(&process.control), stopped));
-    let admin = Admin::new(Arc::clone(&process.control), process.limiter()?, STORE_DEADLINE);
+    let admin = Admin::new(Arc::clone(&process.control), process.limiter(), STORE_DEADLINE);
     let routes = admin::routes(Arc::new(admin), process.guard.clone());
     let process = Arc::clone(process);
     tasks.spawn(async move {
@@ -45,7 +42,6 @@ pub(super) fn spawn(
             tracing::error!(%error, "the admin listener stopped");
         }
     });
-    Ok(())
 }
 
 /// Keeps the calendar clock and the operators' changes in step with the registry.

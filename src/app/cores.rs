@@ -68,7 +68,7 @@ fn spawn(
     // the thread starts, so that the caller gets the error.
     let rls = {
         let _inside = runtime.enter();
-        process.rls()?
+        process.rls()
     };
     std::thread::Builder::new()
         .name(format!("tollgate-core-{core}"))

@@ -2,7 +2,7 @@
 
 use crate::control::layered::Refusal;
 use crate::edge::grpc::server::ServeError;
-use crate::redis::BadUrl;
+use crate::redis::SetupError;
 
 /// Failure to start or to serve.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +25,9 @@ pub enum AppError {
         /// The error of the system.
         source: std::io::Error,
     },
-    /// The URL of Redis cannot be used.
+    /// The settings lead to no Redis.
     #[error(transparent)]
-    Redis(#[from] BadUrl),
+    Redis(#[from] SetupError),
     /// The ready file cannot be written.
     #[error("cannot write the ready file {path}: {source}")]
     ReadyFile {

@@ -5,6 +5,7 @@
 //! reloading, on the control runtime that calls [`run`].
 
 mod administer;
+mod checks;
 mod cores;
 mod drain;
 mod error;
@@ -52,6 +53,7 @@ pub async fn run(
     let listeners = Listeners::bind(&settings).await?;
     let signals = drain::Signals::install()?;
     let process = Arc::new(Process::new(settings, set, layered)?);
+    process.check_redis().await?;
     drain::set_starting(&process).await;
     let (tasks, accepting) = (TaskTracker::new(), CancellationToken::new());
 
@@ -61,8 +63,8 @@ pub async fn run(
         cores.senders(),
         accepting.clone(),
     ));
-    administer::spawn(&tasks, &process, listeners.admin)?;
-    tasks.spawn(http(listeners.http, ops(&process)?, Arc::clone(&process)));
+    administer::spawn(&tasks, &process, listeners.admin);
+    tasks.spawn(http(listeners.http, ops(&process), Arc::clone(&process)));
     reload::spawn(&tasks, Arc::clone(&process), feed, logs, reread)?;
 
     process.wait_for_stores().await;
@@ -104,14 +106,15 @@ fn policies(
     Ok((layered, set))
 }
 
-fn ops(process: &Arc<Process>) -> Result<Ops<process::Store>, AppError> {
-    let refreshed = Arc::clone(process);
-    Ok(Ops {
-        rls: process.rls()?,
+fn ops(process: &Arc<Process>) -> Ops<process::Store> {
+    let (refreshed, checked) = (Arc::clone(process), Arc::clone(process));
+    Ops {
+        rls: process.rls(),
         metrics: Arc::clone(&process.metrics),
         ready: Arc::clone(&process.ready),
         refresh: Box::new(move || refreshed.refresh()),
-    })
+        checks: Box::new(move || checks::all(&checked)),
+    }
 }
 
 async fn http(listener: TcpListener, ops: Ops<process::Store>, process: Arc<Process>) {

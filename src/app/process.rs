@@ -37,6 +37,8 @@ use crate::limiter::snapshot::Policies;
 use crate::limiter::top::TopCallers;
 use crate::limiter::{Limiter, Shared};
 use crate::policy::PolicySet;
+use crate::redis::Connector;
+use crate::redis::inspect::Inspection;
 use crate::store::redis::{MAX_WAITING, Notices, RedisStore};
 use crate::store::{Answer, LimitStore, MemoryStore, StoreError};
 use crate::telemetry::metrics::Metrics;
@@ -70,6 +72,10 @@ pub(super) struct Process {
     redis: Mutex<Vec<RedisStore>>,
     /// The log lines that they have in common.
     notices: Notices,
+    /// The way to Redis; none in memory mode.
+    pub(super) connector: Option<Connector>,
+    /// What was found at the server.
+    pub(super) inspection: Inspection,
 }
 
 /// The store that the settings name.
@@ -123,8 +129,10 @@ impl Process {
         let responder = Responder { settings: settings.response.clone(), hasher };
         let shared = Arc::new(shared);
         let writer = Arc::new(Writer::new(Arc::clone(&shared), layered));
-        let registry = Arc::new(registry(&settings)?);
-        let shares = settings.redis.url.is_some();
+        let shares = settings.redis.is_set();
+        // One for the process: it watches files and sentinels on this runtime.
+        let connector = shares.then(|| settings.redis.connector()).transpose()?;
+        let registry = Arc::new(registry(&settings, connector.clone()));
         Ok(Self {
             control: Arc::new(Control::new(registry, writer, DEFAULT_POLL)),
             calendar,
@@ -140,6 +148,8 @@ impl Process {
             )),
             redis: Mutex::default(),
             notices: Notices::default(),
+            connector,
+            inspection: Inspection::default(),
             denials: shares
                 .then(|| DenyCache::new(settings.deny_cache.max_keys, Arc::clone(&metrics)))
                 .filter(|_| settings.deny_cache.max_keys > 0)
@@ -151,30 +161,51 @@ impl Process {
     }
 
     /// A limiter with a store connection of its own, on the runtime that calls this.
-    pub(super) fn limiter(&self) -> Result<Limiter<Store>, AppError> {
-        let store = self.store()?;
+    pub(super) fn limiter(&self) -> Limiter<Store> {
+        let store = self.store();
         let on_failure = self.settings.store.on_failure;
         let failover = Failover::new(store, on_failure, Arc::clone(&self.metrics));
         let layers =
             Layers { denials: self.denials.clone(), leases: self.leases.clone(), failover };
-        Ok(Limiter::new(Arc::clone(&self.shared), layers))
+        Limiter::new(Arc::clone(&self.shared), layers)
     }
 
     /// A service with a store connection of its own, on the runtime that calls this.
-    pub(super) fn rls(&self) -> Result<Rls<Store>, AppError> {
-        let limiter = self.limiter()?;
+    pub(super) fn rls(&self) -> Rls<Store> {
+        let limiter = self.limiter();
         let deadline = self.settings.store.deadline;
-        Ok(Rls::new(limiter, Arc::clone(&self.responder), Arc::clone(&self.metrics), deadline))
+        Rls::new(limiter, Arc::clone(&self.responder), Arc::clone(&self.metrics), deadline)
     }
 
-    fn store(&self) -> Result<Store, AppError> {
-        let redis = &self.settings.redis;
-        if redis.url.is_none() {
-            return Ok(Store::Memory(Arc::clone(&self.memory)));
-        }
-        let store = RedisStore::connect_with(redis, MAX_WAITING, self.notices.clone())?;
+    fn store(&self) -> Store {
+        let Some(connector) = self.connector.clone() else {
+            return Store::Memory(Arc::clone(&self.memory));
+        };
+        let (settings, notices) = (&self.settings.redis, self.notices.clone());
+        let store = RedisStore::connect_with(settings, connector, MAX_WAITING, notices);
         self.redis.lock().push(store.clone());
-        Ok(Store::Redis(store))
+        Store::Redis(store)
+    }
+
+    /// The number of store connections, and of those that are up.
+    pub(super) fn connections(&self) -> (usize, usize) {
+        let redis = self.redis.lock();
+        (redis.len(), redis.iter().filter(|store| store.is_connected()).count())
+    }
+
+    /// Checks that the sentinels, if they answer, know the primary by its name.
+    pub(super) async fn check_redis(&self) -> Result<(), AppError> {
+        match &self.connector {
+            Some(connector) => Ok(connector.check_name().await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Looks for faults of the server until it is dropped.
+    pub(super) async fn inspect(&self) {
+        if let Some(connector) = &self.connector {
+            self.inspection.run(connector, &self.settings.redis.key_prefix).await;
+        }
     }
 
     /// The bounds of a listener on the `index`-th runtime.
@@ -201,6 +232,11 @@ impl Process {
         self.metrics.store_up.set(redis.iter().all(RedisStore::is_connected).into());
         let unreadable: u64 = redis.iter().map(RedisStore::unreadable_states).sum();
         self.metrics.unreadable_states.inner().store(unreadable, Ordering::Relaxed);
+        if let Some(connector) = &self.connector {
+            let switches = self.metrics.redis_switches.inner();
+            switches.store(connector.switches(), Ordering::Relaxed);
+            self.metrics.set_redis_primary(connector.primary());
+        }
         let counters = i64::try_from(self.memory.len()).unwrap_or(i64::MAX);
         self.metrics.memory_counters.set(counters);
         let progress = self.control.follower().progress();
@@ -213,10 +249,11 @@ impl Process {
 }
 
 /// The storage of operators' changes: Redis if it has the counters, otherwise a file.
-fn registry(settings: &Settings) -> Result<AnyRegistry, AppError> {
-    if settings.redis.url.is_none() {
+fn registry(settings: &Settings, connector: Option<Connector>) -> AnyRegistry {
+    let Some(connector) = connector else {
         let path = settings.general.data_dir.join(REGISTRY_FILE);
-        return Ok(AnyRegistry::Embedded(EmbeddedRegistry::new(path, DEFAULT_LOG_CHANGES)));
-    }
-    Ok(AnyRegistry::Redis(Box::new(RedisRegistry::connect(&settings.redis)?)))
+        return AnyRegistry::Embedded(EmbeddedRegistry::new(path, DEFAULT_LOG_CHANGES));
+    };
+    let registry = RedisRegistry::connect_with(&settings.redis, connector, DEFAULT_LOG_CHANGES);
+    AnyRegistry::Redis(Box::new(registry))
 }

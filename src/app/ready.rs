@@ -27,7 +27,7 @@ impl ReadyFile {
 /// Logs the addresses, and an example request if no policy is configured.
 pub(super) fn announce(process: &Process, at: &Addresses) {
     let snapshot = process.shared.policies.current();
-    let store = if process.settings.redis.url.is_some() { "redis" } else { "memory" };
+    let store = if process.settings.redis.is_set() { "redis" } else { "memory" };
     tracing::info!(
         grpc = %at.grpc,
         admin = %at.admin,

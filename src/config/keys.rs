@@ -1,20 +1,26 @@
 //! Settings by name: which keys there are, and which one was probably meant.
 
+use std::iter;
+
 use super::Settings;
 use crate::settings::{Faults, Key, Section};
 
 impl Section {
-    /// The section of that name; none for the keys at the top.
+    /// Every section and the sections inside it, as `print-config` orders them.
+    pub fn all() -> impl Iterator<Item = &'static Self> {
+        Settings::SECTIONS.iter().flat_map(|section| iter::once(section).chain(section.inner))
+    }
+
+    /// The section of that name, such as `redis` or `redis.tls`; none for the keys at the top.
     pub fn find(name: &str) -> Option<&'static Self> {
-        let mut named = Settings::SECTIONS.iter().filter(|section| !section.name.is_empty());
-        named.find(|section| section.name == name)
+        Self::all().find(|section| !section.name.is_empty() && section.name == name)
     }
 }
 
 impl Key {
     /// Every setting with its section, as `print-config` orders them.
     pub fn all() -> impl Iterator<Item = (&'static Section, &'static Self)> {
-        Settings::SECTIONS.iter().flat_map(|section| section.keys.iter().map(move |k| (section, k)))
+        Section::all().flat_map(|section| section.keys.iter().map(move |key| (section, key)))
     }
 
     /// The setting of that dotted key.
@@ -25,7 +31,7 @@ impl Key {
 
 /// Notes a key that no setting has, with the one that was probably meant.
 pub(super) fn unknown(faults: &mut Faults, origin: &str, key: &str) {
-    let section = key.split_once('.').and_then(|(section, _)| Section::find(section));
+    let section = key.rsplit_once('.').and_then(|(section, _)| Section::find(section));
     let message = match (closest(key), section) {
         (Some(known), _) => format!("unknown setting, did you mean {known}?"),
         (None, Some(section)) => {

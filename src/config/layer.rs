@@ -10,7 +10,7 @@ use config::{Map, Source, Value, ValueKind};
 
 use super::keys;
 use super::sources::Sources;
-use crate::settings::{Faults, Key, Section};
+use crate::settings::{Faults, Key, Section, dotted};
 use crate::yaml::{self, Data, Entry, Node, Notes};
 
 /// The beginning of the environment variables that are settings.
@@ -88,25 +88,35 @@ impl Layer {
 
     /// Takes a section of a file, or a key outside of any.
     fn top(&mut self, name: &str, at: &At<'_>, faults: &mut Faults) {
-        match (Section::find(name), &at.node.data, name.split_once('.')) {
-            (Some(_), Data::Map(entries), _) => {
-                for Entry { key, value, .. } in entries {
-                    let inside = At { node: value, ..*at };
-                    self.take(&format!("{name}.{key}"), inside.value(), faults);
-                }
-            }
-            // A section whose keys are all commented out.
-            (Some(_), ..) if at.node.is_null() => {}
-            (Some(section), ..) => {
-                let message = format!("expected a section with the keys {}", section.key_names());
-                faults.add(&at.origin(), name, message);
-            }
+        match (Section::find(name), name.split_once('.')) {
+            (Some(section), None) => self.section(section, at, faults),
             // It could contradict its section without either being last.
-            (None, _, Some((section, key))) if Key::find(name).is_some() => {
+            (found, Some((section, key))) if found.is_some() || Key::find(name).is_some() => {
                 let message = format!("write section and key apart: {section}: {{{key}: ...}}");
                 faults.add(&at.origin(), name, message);
             }
-            (None, ..) => self.take(name, at.value(), faults),
+            _ => self.take(name, at.value(), faults),
+        }
+    }
+
+    /// Takes the keys of a section of a file, and those of the sections inside it.
+    fn section(&mut self, section: &Section, at: &At<'_>, faults: &mut Faults) {
+        match &at.node.data {
+            Data::Map(entries) => {
+                for Entry { key, value, .. } in entries {
+                    let (dotted, inside) = (dotted(section.name, key), At { node: value, ..*at });
+                    match Section::find(&dotted) {
+                        Some(inner) => self.section(inner, &inside, faults),
+                        None => self.take(&dotted, inside.value(), faults),
+                    }
+                }
+            }
+            // A section whose keys are all commented out.
+            _ if at.node.is_null() => {}
+            _ => {
+                let message = format!("expected a section with the keys {}", section.key_names());
+                faults.add(&at.origin(), section.name, message);
+            }
         }
     }
 
@@ -174,10 +184,14 @@ impl Layer {
         };
         let table = matches!(value.kind, ValueKind::Table(_));
         let list = matches!(value.kind, ValueKind::Array(_));
+        let value = match Key::find(dotted) {
+            Some(key) if key.list => joined(value),
+            _ => value,
+        };
         match (Key::find(dotted), in_mapping()) {
             // A mapping whose entries are all commented out.
             (Some(key), _) if key.mapping && value.kind == ValueKind::Nil => {}
-            (Some(key), _) if table == key.mapping && !list => {
+            (Some(key), _) if table == key.mapping && (!list || key.list) => {
                 self.values.insert(dotted.to_owned(), value);
             }
             (Some(key), _) | (None, Some(key)) => {
@@ -207,8 +221,10 @@ impl At<'_> {
         let kind = match &self.node.data {
             Data::Scalar { .. } if self.node.is_null() => ValueKind::Nil,
             Data::Scalar { text, .. } => ValueKind::String(text.to_string()),
-            // No setting is a list, so its items do not matter.
-            Data::List(_) => ValueKind::Array(Vec::new()),
+            Data::List(items) => {
+                let inside = |node| At { node, ..*self }.value();
+                ValueKind::Array(items.iter().map(inside).collect())
+            }
             Data::Map(entries) => {
                 let inside = |node| At { node, ..*self }.value();
                 let pairs = entries.iter().map(|at| (at.key.to_string(), inside(&at.value)));
@@ -216,6 +232,19 @@ impl At<'_> {
             }
         };
         Value::new(Some(&self.origin()), kind)
+    }
+}
+
+/// A list as its items by commas, the form that it has in variables and flags. An item that is no
+/// scalar becomes one that no list of settings takes.
+fn joined(value: Value) -> Value {
+    let origin = value.origin().map(ToOwned::to_owned);
+    match value.kind {
+        ValueKind::Array(items) => {
+            let items = items.iter().map(|item| item.kind.to_string()).collect::<Vec<_>>();
+            Value::new(origin.as_ref(), items.join(","))
+        }
+        kind => Value::new(origin.as_ref(), kind),
     }
 }
 

@@ -25,7 +25,7 @@ use bytes::Bytes;
 
 pub use self::load::{Loaded, load};
 pub use self::sources::Sources;
-pub use crate::settings::{Fault, Faults, Key, Secret, Section};
+pub use crate::settings::{Fault, Faults, HostPort, Key, Secret, Section};
 
 use crate::edge::admin::AdminSettings;
 use crate::edge::grpc::settings::{GrpcSettings, ResponseSettings};

@@ -7,22 +7,23 @@ use crate::settings::{Key, Resolved, Section};
 
 /// Every setting in the order of declaration, with its meaning above and its origin behind it.
 pub(super) fn yaml(resolved: &BTreeMap<String, Resolved>) -> String {
-    let sections = Settings::SECTIONS.iter().map(|section| section_yaml(section, resolved));
+    let sections = Settings::SECTIONS.iter().map(|section| section_yaml("", section, resolved));
     sections.collect::<Vec<_>>().join("\n")
 }
 
-fn section_yaml(section: &Section, resolved: &BTreeMap<String, Resolved>) -> String {
-    let mut text = comment("", section.about);
-    let indent = if section.name.is_empty() {
-        ""
-    } else {
-        text.push_str(section.name);
-        text.push_str(":\n");
-        "  "
-    };
+fn section_yaml(outer: &str, section: &Section, resolved: &BTreeMap<String, Resolved>) -> String {
+    let mut text = comment(outer, section.about);
+    let mut indent = outer.to_owned();
+    if !section.name.is_empty() {
+        text.extend([outer, section.last_name(), ":\n"]);
+        indent.push_str("  ");
+    }
     let keys = section.keys.iter();
     let keys = keys.filter_map(|key| Some((key, resolved.get(&key.dotted(section))?)));
-    keys.for_each(|(key, resolved)| text.push_str(&key_yaml(indent, key, resolved)));
+    keys.for_each(|(key, resolved)| text.push_str(&key_yaml(&indent, key, resolved)));
+    for inner in section.inner {
+        text.push_str(&section_yaml(&indent, inner, resolved));
+    }
     text
 }
 

@@ -1,77 +1,62 @@
 //! The address of the primary.
 
 use std::fmt;
-use std::io;
-use std::path::PathBuf;
+use std::sync::Arc;
 
-use redis::ConnectionAddr;
-use tokio::net::{TcpStream, UnixStream};
-
-use super::socket::Socket;
+use super::address::Address;
+use super::sentinel::Sentinels;
 
 /// The method to find the primary before each attempt to connect.
 #[derive(Clone, Debug)]
-pub(crate) enum Locate {
+pub(super) enum Locate {
     /// A fixed address. It may be a name that resolves to another server after a failover.
     Fixed(Address),
+    /// The answer of sentinels.
+    Sentinel(Arc<Sentinels>),
 }
 
 impl Locate {
     /// The current address of the primary.
-    pub(crate) const fn primary(&self) -> &Address {
+    ///
+    /// # Errors
+    /// Fails with a reason for the operator if nobody knows it.
+    pub(super) async fn primary(&self) -> Result<Address, String> {
         match self {
-            Self::Fixed(address) => address,
+            Self::Fixed(address) => Ok(address.clone()),
+            Self::Sentinel(sentinels) => sentinels.primary().await,
+        }
+    }
+
+    /// The address of the primary as far as it is known.
+    pub(super) fn known(&self) -> Option<Address> {
+        match self {
+            Self::Fixed(address) => Some(address.clone()),
+            Self::Sentinel(sentinels) => sentinels.known(),
+        }
+    }
+
+    /// True if `address` is still that of the primary.
+    pub(super) fn is_current(&self, address: &Address) -> bool {
+        match self {
+            Self::Fixed(fixed) => fixed == address,
+            Self::Sentinel(sentinels) => sentinels.known().as_ref() == Some(address),
+        }
+    }
+
+    /// The sentinels, if there are any.
+    pub(super) const fn sentinels(&self) -> Option<&Arc<Sentinels>> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Sentinel(sentinels) => Some(sentinels),
         }
     }
 }
 
 impl fmt::Display for Locate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.primary().fmt(f)
-    }
-}
-
-/// The address of one server.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Address {
-    /// Host name or IP address, and port.
-    Tcp(String, u16),
-    /// The path of a Unix domain socket.
-    Unix(PathBuf),
-}
-
-impl Address {
-    /// The address in a URL; `None` if its kind is not supported.
-    pub(crate) fn of_url(address: &ConnectionAddr) -> Option<Self> {
-        match address {
-            ConnectionAddr::Tcp(host, port) => Some(Self::Tcp(host.clone(), *port)),
-            ConnectionAddr::Unix(path) => Some(Self::Unix(path.clone())),
-            _ => None,
-        }
-    }
-
-    /// Opens a connection.
-    ///
-    /// # Errors
-    /// Fails if the server does not accept the connection.
-    pub(crate) async fn open(&self) -> io::Result<Box<dyn Socket>> {
         match self {
-            Self::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                // With Nagle's algorithm small frames would wait for acknowledgements.
-                stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
-            }
-            Self::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Fixed(address) => address.fmt(f),
+            Self::Sentinel(sentinels) => sentinels.fmt(f),
         }
     }
 }

@@ -1,23 +1,17 @@
-//! The log-in on a new connection: AUTH, SELECT, CLIENT SETNAME, SCRIPT LOAD.
-//!
-//! All commands are pipelined; Redis answers in order. RESP2 only, so HELLO is not needed.
+//! User, password and database of a connection.
 
 use std::fmt;
 
-use redis::RedisConnectionInfo;
+use redis::{Cmd, RedisConnectionInfo};
 
-use super::resp::{self, Message};
-use super::wire::Wire;
-
-/// The name that `CLIENT LIST` shows.
-const CLIENT_NAME: &[u8] = b"tollgate";
+use super::resp;
 
 /// User, password and database. `Debug` shows the database only.
-#[derive(Clone)]
+#[derive(Clone, Default, Eq, PartialEq)]
 pub(crate) struct Login {
-    user: Option<String>,
-    password: Option<String>,
-    database: i64,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) database: i64,
 }
 
 impl fmt::Debug for Login {
@@ -26,88 +20,44 @@ impl fmt::Debug for Login {
     }
 }
 
-/// A step of the log-in, used in error texts.
-#[derive(Clone, Copy)]
-enum Step {
-    Authenticate,
-    Select,
-    Name,
-    Load,
-}
-
 impl Login {
-    /// The log-in from a parsed URL.
-    pub(crate) fn of_url(info: &RedisConnectionInfo) -> Self {
-        Self {
-            user: info.username().map(str::to_owned),
-            password: info.password().map(str::to_owned),
-            database: info.db(),
+    /// Writes the command AUTH. Returns false if there is no password.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) -> bool {
+        let words = self.words();
+        let bytes = words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>();
+        if !words.is_empty() {
+            resp::put_command(out, &bytes);
         }
+        !words.is_empty()
     }
 
-    /// Logs in on `wire` and loads `script`.
-    ///
-    /// # Errors
-    /// Fails with a reason for the operator, which never contains the password.
-    pub(crate) async fn log_in(&self, wire: &mut Wire, script: &str) -> Result<(), String> {
-        let mut answered = Ok(());
-        for step in self.send(&mut wire.output, script) {
-            let reply = next(wire).await?;
-            // Reports the first failure, because it causes the later ones. Reads all replies,
-            // because they are on the wire.
-            answered = answered.and_then(|()| step.check(reply));
-        }
-        answered
+    /// The command AUTH; `None` if there is no password.
+    pub(crate) fn command(&self) -> Option<Cmd> {
+        let words = self.words();
+        let (name, rest) = words.split_first()?;
+        let mut command = redis::cmd(name);
+        command.arg(rest);
+        Some(command)
     }
 
-    /// Writes the commands, and returns the steps in the order of their replies.
-    fn send(&self, out: &mut Vec<u8>, script: &str) -> Vec<Step> {
-        let mut steps = Vec::with_capacity(4);
-        let mut put = |step, strings: &[&[u8]]| {
-            resp::put_command(out, strings);
-            steps.push(step);
-        };
+    fn words(&self) -> Vec<&str> {
         match (&self.user, &self.password) {
-            (Some(user), Some(password)) => {
-                put(Step::Authenticate, &[b"AUTH", user.as_bytes(), password.as_bytes()]);
-            }
-            (None, Some(password)) => put(Step::Authenticate, &[b"AUTH", password.as_bytes()]),
-            (_, None) => {}
-        }
-        if self.database != 0 {
-            put(Step::Select, &[b"SELECT", self.database.to_string().as_bytes()]);
-        }
-        put(Step::Name, &[b"CLIENT", b"SETNAME", CLIENT_NAME]);
-        put(Step::Load, &[b"SCRIPT", b"LOAD", script.as_bytes()]);
-        steps
-    }
-}
-
-impl Step {
-    fn check(self, reply: Message) -> Result<(), String> {
-        match (self, reply) {
-            (Self::Authenticate | Self::Select | Self::Load, Message::Text(_))
-            // An ACL may deny CLIENT to the user. The name is a convenience, so ignore the error.
-            | (Self::Name, Message::Text(_) | Message::Error(_)) => Ok(()),
-            (Self::Authenticate, Message::Error(text)) => {
-                Err(format!("authentication failed: {text}"))
-            }
-            (Self::Select, Message::Error(text)) => {
-                Err(format!("the database cannot be selected: {text}"))
-            }
-            (Self::Load, Message::Error(text)) => {
-                Err(format!("the script cannot be loaded: {text}"))
-            }
-            (_, reply) => Err(format!("Redis answered a log-in with {reply:?}")),
+            (Some(user), Some(password)) => vec!["AUTH", user, password],
+            (None, Some(password)) => vec!["AUTH", password],
+            (_, None) => vec![],
         }
     }
-}
 
-async fn next(wire: &mut Wire) -> Result<Message, String> {
-    loop {
-        if let Some(message) = wire.replies.next().map_err(|error| error.to_string())? {
-            return Ok(message);
+    /// The login as the `redis` crate takes it.
+    pub(super) fn info(&self) -> RedisConnectionInfo {
+        let mut info = RedisConnectionInfo::default().set_db(self.database);
+        info = info.set_skip_set_lib_name();
+        if let Some(user) = &self.user {
+            info = info.set_username(user);
         }
-        wire.exchange().await.map_err(|error| error.to_string())?;
+        if let Some(password) = &self.password {
+            info = info.set_password(password);
+        }
+        info
     }
 }

@@ -140,6 +140,15 @@ impl Decoder {
         Ok(None)
     }
 
+    /// Takes all input that has arrived, if `read` makes something of it. For a reply of another
+    /// kind, while no other is due.
+    pub(super) fn take_all<T>(&mut self, read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+        let found = read(self.input.get(self.at..)?)?;
+        self.input.clear();
+        self.at = 0;
+        Some(found)
+    }
+
     /// Appends bytes read from the socket.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);

@@ -1,14 +1,71 @@
-//! The URL of a Redis, displayed without its password.
+//! The URL of a Redis: its parts, and the form displayed without its password.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use redis::IntoConnectionInfo;
+use redis::{ConnectionAddr, IntoConnectionInfo as _};
 
+use super::address::Address;
 use crate::settings::{NOT_A_SECRET, REDACTED, Secret, Setting, quoted};
 
 /// The parameter of a Unix socket's URL that holds the password.
 const PASSWORD: &str = "pass";
+
+/// The schemes of URLs over TLS, each with the one without.
+const TLS_SCHEMES: [(&str, &str); 2] = [("rediss", "redis"), ("valkeys", "valkey")];
+
+/// The parts of a URL.
+#[derive(Default)]
+pub(super) struct Target {
+    /// `None` in the default alone.
+    pub(super) address: Option<Address>,
+    pub(super) tls: bool,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) database: i64,
+}
+
+impl Target {
+    /// Reads a URL. The client library reads URLs over TLS only with a TLS of its own, so the
+    /// scheme is read here.
+    fn of(text: &str) -> Result<Self, String> {
+        let Some(mut url) = redis::parse_redis_url(text) else {
+            return Err("it is no URL of Redis".to_owned());
+        };
+        let plain = TLS_SCHEMES.into_iter().find(|(scheme, _)| *scheme == url.scheme());
+        if let Some((_, plain)) = plain
+            && url.set_scheme(plain).is_err()
+        {
+            return Err("its scheme cannot be read".to_owned());
+        }
+        if url.fragment().is_some() {
+            let hint = "write no `#...`; redis.tls.skip_hostname: true leaves out the name";
+            return Err(hint.to_owned());
+        }
+        let info = url.into_connection_info().map_err(|error| {
+            // The detail gives the reason without quoting the URL.
+            error.detail().map_or_else(|| reason(&error.to_string()), ToOwned::to_owned)
+        })?;
+        let address = match info.addr() {
+            ConnectionAddr::Tcp(host, port) => Address::Tcp(host.clone(), *port),
+            ConnectionAddr::Unix(path) => Address::Unix(path.clone()),
+            _ => return Err("this kind of address is not supported".to_owned()),
+        };
+        let login = info.redis_settings();
+        Ok(Self {
+            address: Some(address),
+            tls: plain.is_some(),
+            user: login.username().map(ToOwned::to_owned),
+            password: login.password().map(ToOwned::to_owned),
+            database: login.db(),
+        })
+    }
+}
+
+/// The reason in an error of the client library; the rest is its name for the kind of error.
+fn reason(error: &str) -> String {
+    error.split_once(" - ").map_or(error, |(reason, _)| reason).to_owned()
+}
 
 /// The URL of a Redis server. `Debug` and `Display` show host, user and database, but no password.
 #[derive(Clone, Eq, PartialEq)]
@@ -21,16 +78,16 @@ impl RedisUrl {
     /// Fails with the reason of the Redis client, without any part of the URL, or if the password
     /// is redacted.
     pub fn new(url: &str) -> Result<Self, String> {
-        match url.into_connection_info() {
-            Ok(_) if is_redacted(url) => Err(NOT_A_SECRET.to_owned()),
-            Ok(_) => Ok(Self(Secret::new(url))),
-            Err(error) => {
-                let error = error.to_string();
-                // The rest is the client's name for the kind of error.
-                let reason = error.split_once(" - ").map_or(error.as_str(), |(reason, _)| reason);
-                Err(reason.to_owned())
-            }
+        Target::of(url)?;
+        if is_redacted(url) {
+            return Err(NOT_A_SECRET.to_owned());
         }
+        Ok(Self(Secret::new(url)))
+    }
+
+    /// The parts of the URL.
+    pub(super) fn target(&self) -> Result<Target, String> {
+        Target::of(self.expose())
     }
 
     /// The whole URL, password included.
@@ -101,6 +158,7 @@ mod tests {
             ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
             ("redis://ann:pa%20ss@cache:6380/3", "redis://ann:***@cache:6380/3"),
             ("redis://:hunter2@cache", "redis://:***@cache"),
+            ("rediss://:hunter2@cache:6380", "rediss://:***@cache:6380"),
             ("unix:///run/redis.sock?db=2&pass=hunter2", "unix:///run/redis.sock?db=2&pass=***"),
         ] {
             let parsed = RedisUrl::new(url).unwrap();
@@ -121,9 +179,32 @@ mod tests {
 
     #[test]
     fn url_that_is_not_of_redis_is_refused_without_repeating_it() {
-        for url in ["http://hunter2@cache", "hunter2", "redis://:hunter2@cache/x", "redis://"] {
+        for url in [
+            "",
+            "http://hunter2@cache",
+            "hunter2",
+            "redis//x",
+            "redis://:hunter2@cache/x",
+            "redis://",
+            "rediss://:hunter2@cache/#insecure",
+        ] {
             let reason = RedisUrl::new(url).unwrap_err();
             assert!(!reason.contains("hunter2"), "{reason}");
         }
+    }
+
+    #[test]
+    fn parts_of_a_url_are_read_with_and_without_tls() {
+        let target = |url: &str| RedisUrl::new(url).unwrap().target().unwrap();
+        let tls = target("rediss://ann:pa%20ss@cache/3");
+        assert_eq!(tls.address, Some(Address::Tcp("cache".to_owned(), 6379)));
+        assert_eq!((tls.tls, tls.database), (true, 3));
+        assert_eq!((tls.user.as_deref(), tls.password.as_deref()), (Some("ann"), Some("pa ss")));
+        let plain = target("redis://[::1]:7");
+        assert_eq!((plain.tls, plain.user, plain.password), (false, None, None));
+        assert_eq!(plain.address, Some(Address::Tcp("::1".to_owned(), 7)));
+        let unix = target("unix:///run/redis.sock?db=2&user=ann&pass=x");
+        assert_eq!(unix.address, Some(Address::Unix("/run/redis.sock".into())));
+        assert_eq!((unix.user.as_deref(), unix.database), (Some("ann"), 2));
     }
 }

@@ -4,11 +4,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::resp::Decoder;
+use super::line::Line;
+use super::login::Login;
+use super::resp::{Decoder, Malformed, Message};
 use super::socket::Socket;
 
 /// Size of the read buffer. The reply to a full frame has about 2 kB.
@@ -23,20 +26,50 @@ pub(crate) struct Wire {
     pub(crate) replies: Decoder,
     /// The read buffer.
     read: Box<[u8]>,
+    line: Arc<Line>,
+    /// True once `exchange` may return for changed credentials.
+    is_logged_in: bool,
+    pub(super) is_tls: bool,
 }
 
 impl Wire {
-    pub(crate) fn new(socket: Box<dyn Socket>) -> Self {
+    pub(super) fn new(socket: Box<dyn Socket>, line: Arc<Line>, is_tls: bool) -> Self {
         Self {
             socket: Box::into_pin(socket),
             output: Vec::new(),
             written: 0,
             replies: Decoder::default(),
             read: vec![0; READ_BYTES].into(),
+            line,
+            is_logged_in: false,
+            is_tls,
         }
     }
 
-    /// Writes the pending commands. Returns when bytes have been read into `replies`.
+    /// Notes that the log-in is done.
+    pub(super) const fn set_logged_in(&mut self) {
+        self.is_logged_in = true;
+    }
+
+    /// The login to send again, after user or password have changed.
+    pub(crate) fn new_login(&self) -> Option<Arc<Login>> {
+        self.line.new_login()
+    }
+
+    /// Returns the next complete reply; `None` if more bytes are needed.
+    ///
+    /// # Errors
+    /// Fails on anything but a supported reply. The bytes after it cannot be decoded.
+    pub(crate) fn next_reply(&mut self) -> Result<Option<Message>, Malformed> {
+        let reply = self.replies.next()?;
+        if let Some(Message::Error(error)) = &reply {
+            self.line.note_refusal(error);
+        }
+        Ok(reply)
+    }
+
+    /// Writes the pending commands. Returns when bytes have been read into `replies`, or when the
+    /// connection must log in again: see `new_login`.
     ///
     /// # Cancel safety
     /// Cancel safe: no byte is lost.
@@ -46,7 +79,10 @@ impl Wire {
             if let Poll::Ready(Err(error)) = self.poll_write(cx) {
                 return Poll::Ready(Err(error));
             }
-            self.poll_read(cx)
+            match self.poll_read(cx) {
+                Poll::Pending if self.is_logged_in && self.line.is_due() => Poll::Ready(Ok(())),
+                read => read,
+            }
         })
         .await
     }
@@ -75,5 +111,29 @@ impl Wire {
         self.output.clear();
         self.written = 0;
         AsyncWrite::poll_flush(self.socket.as_mut(), cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::redis::address::Address;
+    use crate::redis::line::{Lines, Renewal};
+
+    #[tokio::test]
+    async fn exchange_returns_for_a_new_login_once_it_is_logged_in() {
+        let lines = Lines::default();
+        let line = lines.add(Address::Unix("/s".into()), Renewal::LogIn, Arc::default());
+        let (stream, _other) = tokio::io::duplex(64);
+        let mut wire = Wire::new(Box::new(stream), line, false);
+        let login = Arc::new(Login { password: Some("new".to_owned()), ..Login::default() });
+        lines.renew(&login);
+        assert!(wire.exchange().now_or_never().is_none(), "the log-in waits for its reply");
+        wire.set_logged_in();
+        wire.exchange().await.unwrap();
+        assert_eq!(wire.new_login(), Some(login));
+        assert!(wire.exchange().now_or_never().is_none());
     }
 }

@@ -31,6 +31,8 @@ pub(crate) trait Setting: Sized {
     const SECRET: bool = false;
     /// True if it is a mapping rather than a scalar.
     const MAPPING: bool = false;
+    /// True if it is a list of scalars.
+    const LIST: bool = false;
 
     /// The value that `text` means.
     fn parse(text: &str) -> Option<Self>;
@@ -183,10 +185,13 @@ impl Reader {
     }
 
     fn value(&mut self, section: &str, name: &str) -> (String, Value) {
-        let keys = match self.merged.get_mut(section).map(|section| &mut section.kind) {
-            Some(ValueKind::Table(keys)) => Some(keys),
-            _ => section.is_empty().then_some(&mut self.merged),
-        };
+        let mut parts = section.split('.').filter(|part| !part.is_empty());
+        let keys = parts.try_fold(&mut self.merged, |keys, part| {
+            match keys.get_mut(part).map(|section| &mut section.kind) {
+                Some(ValueKind::Table(keys)) => Some(keys),
+                _ => None,
+            }
+        });
         let value = keys.and_then(|keys| keys.remove(name)).unwrap_or_default();
         (dotted(section, name), value)
     }

@@ -16,6 +16,8 @@ pub struct Key {
     pub expected: &'static str,
     /// True if it is a mapping, which only a file can hold.
     pub mapping: bool,
+    /// True if it is a list: one in a file, items separated by commas elsewhere.
+    pub list: bool,
 }
 
 /// Settings that belong together.
@@ -27,12 +29,20 @@ pub struct Section {
     pub about: &'static [&'static str],
     /// Its settings.
     pub keys: &'static [Key],
+    /// The sections inside it, such as `redis.tls`; they hold no sections.
+    pub inner: &'static [Self],
 }
 
 impl Section {
-    /// The names of its keys, by commas.
+    /// The names of its keys and of the sections inside it, by commas.
     pub(crate) fn key_names(&self) -> String {
-        self.keys.iter().map(|key| key.name).collect::<Vec<_>>().join(", ")
+        let inner = self.inner.iter().map(Self::last_name);
+        self.keys.iter().map(|key| key.name).chain(inner).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The last part of its name, such as `tls` of `redis.tls`.
+    pub(crate) fn last_name(&self) -> &'static str {
+        self.name.rsplit('.').next().unwrap_or(self.name)
     }
 }
 
@@ -49,8 +59,8 @@ pub(crate) fn dotted(section: &str, name: &str) -> String {
 }
 
 /// Declares the type of a section. A field reads `/// doc`, `name: Type = "default" in RANGE`; the
-/// range may be left out, and an empty default is unset. `print-config` and the docs show the doc
-/// lines and defaults.
+/// range may be left out, and an empty default is unset. `with { field: Section, }` adds sections
+/// inside it. `print-config` and the docs show the doc lines and defaults.
 macro_rules! section {
     (
         $(#[doc = $about:literal])+
@@ -60,11 +70,13 @@ macro_rules! section {
                 $field:ident: $type:ty = $default:literal $(in $range:expr)?,
             )+
         }
+        $(with { $($(#[doc = $inner_doc:literal])+ $inner:ident: $inner_type:ty,)+ })?
     ) => {
         $(#[doc = $about])+
         #[derive(Clone, Debug, PartialEq)]
         pub struct $section {
             $($(#[doc = $doc])+ pub $field: $type,)+
+            $($($(#[doc = $inner_doc])+ pub $inner: $inner_type,)+)?
         }
 
         impl $section {
@@ -78,7 +90,9 @@ macro_rules! section {
                     default: $default,
                     expected: <$type as $crate::settings::Setting>::EXPECTED,
                     mapping: <$type as $crate::settings::Setting>::MAPPING,
+                    list: <$type as $crate::settings::Setting>::LIST,
                 }),+],
+                inner: &[$($(<$inner_type>::SECTION),+)?],
             };
 
             /// Reads every field before it gives up, so that all faults are known.
@@ -89,7 +103,8 @@ macro_rules! section {
                     );
                     $(reader.bound($prefix, stringify!($field), $field.as_ref(), $range);)?
                 )+
-                Some(Self { $($field: $field?),+ })
+                $($(let $inner = <$inner_type>::read(reader);)+)?
+                Some(Self { $($field: $field?,)+ $($($inner: $inner?,)+)? })
             }
 
             /// Adds the dotted keys whose values differ in `other`.
@@ -99,12 +114,16 @@ macro_rules! section {
                         keys.push($crate::settings::dotted($prefix, stringify!($field)));
                     }
                 )+
+                $($(self.$inner.changed(&other.$inner, keys);)+)?
             }
         }
 
         impl Default for $section {
             fn default() -> Self {
-                Self { $($field: $crate::settings::declared::<$type>($default)),+ }
+                Self {
+                    $($field: $crate::settings::declared::<$type>($default),)+
+                    $($($inner: <$inner_type>::default(),)+)?
+                }
             }
         }
     };

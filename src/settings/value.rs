@@ -3,6 +3,7 @@
 //! Every source gives text in the end (a YAML scalar, a variable, a flag), so a value means the
 //! same wherever it was written.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -158,6 +159,60 @@ impl Setting for SocketAddr {
         }
         let port = text.parse::<u16>().ok()?;
         Some(format!("write 0.0.0.0:{port}, or 127.0.0.1:{port} for this machine only"))
+    }
+}
+
+/// A host name or an IP address, and a port.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HostPort {
+    /// The name or address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl HostPort {
+    fn parse(text: &str) -> Option<Self> {
+        let (host, port) = text.trim().rsplit_once(':')?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = bare.unwrap_or(host);
+        // The colons of an IPv6 address would be taken for the one before the port.
+        let ambiguous = host.contains(':') != bare.is_some();
+        let clean =
+            |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '/' | '@' | ',');
+        let sound = !host.is_empty() && !ambiguous && host.chars().all(clean);
+        let port = port.parse().ok().filter(|port| *port != 0 && sound)?;
+        Some(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+impl Setting for Vec<HostPort> {
+    const EXPECTED: &'static str = "a list such as [redis-1:26379, redis-2:26379]";
+    const LIST: bool = true;
+
+    fn parse(text: &str) -> Option<Self> {
+        text.split(',').map(HostPort::parse).collect()
+    }
+
+    fn show(&self) -> String {
+        let items = self.iter().map(|item| format!("\"{item}\"")).collect::<Vec<_>>();
+        format!("[{}]", items.join(", "))
+    }
+
+    fn hint(text: &str) -> Option<String> {
+        let scheme = text.contains("://");
+        scheme.then(|| "write host:port without redis://; redis.tls.enabled sets TLS".to_owned())
+    }
+
+    fn unset() -> Option<Self> {
+        Some(Self::new())
     }
 }
 

@@ -22,7 +22,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub use self::by_label::RuleMetrics;
 use self::by_label::{ByDomain, Detailed};
 use self::labels::{
-    AnswerLabel, Code, DecisionLabels, Kind, ModeLabels, ResultLabel, UnmatchedLabels,
+    AddressLabel, AnswerLabel, Code, DecisionLabels, Kind, ModeLabels, ResultLabel, UnmatchedLabels,
 };
 use super::sharded::{DurationHistogram, ShardedCounter};
 use crate::settings::section;
@@ -131,6 +131,9 @@ pub struct Metrics {
     pub rules: Gauge,
     /// 1 while the store can be reached.
     pub store_up: Gauge,
+    /// The number of times that the primary of Redis has moved.
+    pub redis_switches: Counter<u64, AtomicU64>,
+    redis_primary: Family<AddressLabel, Gauge>,
     /// Counters held in memory.
     pub memory_counters: Gauge,
     /// Stored states in a format that this version cannot read. They count as empty.
@@ -190,6 +193,8 @@ impl Metrics {
             domains: Gauge::default(),
             rules: Gauge::default(),
             store_up: Gauge::default(),
+            redis_switches: Counter::default(),
+            redis_primary: Family::default(),
             memory_counters: Gauge::default(),
             unreadable_states: Counter::default(),
             connections: Counter::default(),
@@ -205,6 +210,7 @@ impl Metrics {
         };
         made.register_decisions();
         made.register_store();
+        made.register_redis();
         made.register_process();
         made.register_registry();
         made
@@ -305,6 +311,20 @@ impl Metrics {
             "unreadable_states",
             "Stored counters in a format that this version cannot read; they count as empty",
             self.unreadable_states.clone(),
+        );
+    }
+
+    fn register_redis(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "redis_switches",
+            "Times that the primary of Redis has moved, by the word of the sentinels",
+            self.redis_switches.clone(),
+        );
+        registry.register(
+            "redis_primary",
+            "1 for the address of the primary of Redis",
+            self.redis_primary.clone(),
         );
     }
 
@@ -442,6 +462,16 @@ impl Metrics {
             self.modes.remove(labels);
         }
         *shown = wanted;
+    }
+
+    /// Shows this address of the primary of Redis, and no other.
+    pub fn set_redis_primary(&self, address: Option<String>) {
+        let Some(address) = address else { return };
+        let labels = AddressLabel { address };
+        if self.redis_primary.get(&labels).is_none() {
+            self.redis_primary.clear();
+            self.redis_primary.get_or_create(&labels).set(1);
+        }
     }
 
     /// Renders all instruments in the OpenMetrics text format; see [`CONTENT_TYPE`].

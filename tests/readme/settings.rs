@@ -6,7 +6,7 @@ use std::env;
 use std::fmt::Write as _;
 use std::fs;
 
-use tollgate::config::{self, Key, Section, Settings, Sources};
+use tollgate::config::{self, Key, Section, Sources};
 
 use crate::markdown::{page, root};
 
@@ -19,7 +19,7 @@ fn tables_of_the_settings_are_those_of_the_code() {
     let text = page(PAGE).text;
     let (before, rest) = text.split_once(BEGIN).expect(BEGIN);
     let (written, after) = rest.split_once(END).expect(END);
-    let rendered = Settings::SECTIONS.iter().map(render).collect::<Vec<_>>().join("\n");
+    let rendered = Section::all().map(render).collect::<Vec<_>>().join("\n");
     let rendered = format!("\n{rendered}\n");
     if env::var_os("UPDATE_DOCS").is_some() {
         let text = format!("{before}{BEGIN}{rendered}{END}{after}");

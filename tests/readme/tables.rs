@@ -15,8 +15,8 @@ fn settings_in_the_prose_exist() {
     let word = |c: char| c.is_ascii_lowercase() || c == '_';
     let mut found = 0;
     for span in code_spans() {
-        let Some((section, key)) = span.split_once('.') else { continue };
-        let key = key.split([':', '=', ' ']).next().unwrap();
+        let name = span.split([':', '=', ' ']).next().unwrap();
+        let Some((section, key)) = name.rsplit_once('.') else { continue };
         // A file of that name.
         if key == "yaml" {
             continue;

@@ -115,7 +115,8 @@ pub async fn scanned(registry: &impl Registry) -> (Records, u64) {
 pub fn redis_registry(server: &RedisServer, log_changes: usize) -> Arc<RedisRegistry> {
     let settings =
         RedisSettings { key_prefix: "test:".into(), ..RedisSettings::new(server.url()).unwrap() };
-    Arc::new(RedisRegistry::connect_with(&settings, log_changes).unwrap())
+    let connector = settings.connector().unwrap();
+    Arc::new(RedisRegistry::connect_with(&settings, connector, log_changes))
 }
 
 /// Waits for `condition`, and says how long it took.

@@ -169,7 +169,8 @@ async fn full_queue_refuses_at_once() {
     let Some(server) = RedisServer::start() else { return };
     let settings =
         RedisSettings { frames_in_flight: 1, ..RedisSettings::new(server.url()).unwrap() };
-    let store = RedisStore::connect_with(&settings, 4, Notices::default()).unwrap();
+    let connector = settings.connector().unwrap();
+    let store = RedisStore::connect_with(&settings, connector, 4, Notices::default());
     until("connected", || store.is_connected()).await;
     let store = Arc::new(store);
     server.pause();

@@ -5,11 +5,13 @@
 
 pub mod backend;
 pub mod caller;
+pub mod certs;
 pub mod envoy;
 pub mod grpc;
 pub mod http;
 pub mod operator;
 pub mod redis;
+pub mod sentinel;
 pub mod tollgate;
 pub mod tools;
 pub mod wait;

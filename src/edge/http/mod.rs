@@ -3,7 +3,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `POST /json` | 200; 429 with `Retry-After`; 429 for a body above the bound; 400 |
-//! | `GET /healthcheck`, `GET /readyz` | 200 while ready for traffic, otherwise 503 |
+//! | `GET /healthcheck`, `GET /readyz` | 200 while ready for traffic, otherwise 503; with `?verbose`, a line per check |
 //! | `GET /livez` | 200 while the process runs |
 //! | `GET /metrics` | OpenMetrics text |
 
@@ -18,7 +18,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{Request, StatusCode, header};
+use axum::http::{Request, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{any, get};
@@ -56,6 +56,27 @@ pub struct Ops<S> {
     pub ready: Arc<AtomicBool>,
     /// Updates gauges before they are rendered.
     pub refresh: Box<dyn Fn() + Send + Sync>,
+    /// The checks that `?verbose` lists.
+    pub checks: Box<dyn Fn() -> Vec<Check> + Send + Sync>,
+}
+
+/// One check of `/readyz?verbose`. A fault does not make this instance unready.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Check {
+    /// The name, such as `redis permissions`.
+    pub name: String,
+    /// The state or, of a fault, the next step.
+    pub state: Result<String, String>,
+}
+
+impl std::fmt::Display for Check {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (mark, text) = match &self.state {
+            Ok(text) => ('+', text),
+            Err(text) => ('-', text),
+        };
+        write!(f, "[{mark}] {}: {}", self.name, text.replace(char::is_control, "?"))
+    }
 }
 
 impl<S> std::fmt::Debug for Ops<S> {
@@ -115,12 +136,17 @@ async fn in_time(body_timeout: Duration, request: Request<Body>, next: Next) -> 
     })
 }
 
-async fn ready<S: LimitStore>(State(ops): State<Arc<Ops<S>>>) -> Response {
-    if ops.ready.load(Ordering::Relaxed) {
-        "OK\n".into_response()
+async fn ready<S: LimitStore>(State(ops): State<Arc<Ops<S>>>, uri: Uri) -> Response {
+    let (status, mut text) = if ops.ready.load(Ordering::Relaxed) {
+        (StatusCode::OK, "OK\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned())
+    };
+    let names = uri.query().into_iter().flat_map(|query| query.split('&'));
+    if names.filter_map(|pair| pair.split('=').next()).any(|name| name == "verbose") {
+        text.extend((ops.checks)().iter().map(|check| format!("{check}\n")));
     }
+    (status, text).into_response()
 }
 
 async fn metrics<S: LimitStore>(State(ops): State<Arc<Ops<S>>>) -> Response {

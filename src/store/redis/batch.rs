@@ -19,8 +19,8 @@ use super::notices::Notices;
 use super::pipeline::{Forget, Pipeline};
 use super::queue::Queue;
 use super::script::Script;
+use crate::redis::Connector;
 use crate::redis::backoff::Backoff;
-use crate::redis::connect::Connector;
 use crate::redis::wire::Wire;
 use crate::store::StoreError;
 
@@ -124,6 +124,7 @@ impl Batcher {
         let sleep = sleep_until(alarm.unwrap_or_else(Instant::now));
         tokio::pin!(sleep);
         let reason = loop {
+            self.log_in_again(&mut pipeline, &mut wire);
             self.send_waiting(&mut pipeline, &mut wire);
             let room = pipeline.frames() < self.frames_in_flight;
             tokio::select! {
@@ -149,6 +150,13 @@ impl Batcher {
         };
         pipeline.fail(&StoreError::Unavailable(reason.clone()));
         ServeEnd::Lost(reason)
+    }
+
+    /// Sends user and password again if they have changed.
+    fn log_in_again(&self, pipeline: &mut Pipeline<'_>, wire: &mut Wire) {
+        if let Some(login) = wire.new_login() {
+            pipeline.log_in(&login, &mut wire.output, self.due());
+        }
     }
 
     /// Sends waiting calls until `frames_in_flight` is reached.
@@ -178,7 +186,7 @@ impl Batcher {
 
     /// Distributes the replies that have arrived.
     fn receive(&self, pipeline: &mut Pipeline<'_>, wire: &mut Wire) -> Result<(), String> {
-        while let Some(message) = wire.replies.next().map_err(|error| error.to_string())? {
+        while let Some(message) = wire.next_reply().map_err(|error| error.to_string())? {
             let unreadable = pipeline.complete(message, &mut wire.output)?;
             self.health.unreadable.fetch_add(unreadable, Ordering::Relaxed);
         }

@@ -33,7 +33,7 @@ use self::queue::{Call, PushError, Queue, Waiter};
 use self::script::{Encoded, readings};
 use super::{Answer, LimitStore, StoreError};
 use crate::domain::{Commit, Group, Key, Reading};
-use crate::redis::{BadUrl, RedisSettings};
+use crate::redis::{Connector, RedisSettings, SetupError};
 
 /// Maximum number of queued resets of counters. Operators reset counters, requests do not.
 const MAX_QUEUED_FORGETS: usize = 64;
@@ -58,32 +58,31 @@ impl RedisStore {
     /// need not be up yet. The task ends when the last clone is dropped.
     ///
     /// # Errors
-    /// Fails if the URL cannot be used.
+    /// Fails if the settings lead to no Redis.
     ///
     /// # Panics
     /// Panics outside a tokio runtime.
-    pub fn connect(settings: &RedisSettings) -> Result<Self, BadUrl> {
-        Self::connect_with(settings, MAX_WAITING, Notices::default())
+    pub fn connect(settings: &RedisSettings) -> Result<Self, SetupError> {
+        let connector = settings.connector()?;
+        Ok(Self::connect_with(settings, connector, MAX_WAITING, Notices::default()))
     }
 
-    /// [`connect`](Self::connect) with at most `max_waiting` requests that wait to be sent. Stores
-    /// that share `notices` log each event of their connections once.
-    ///
-    /// # Errors
-    /// Fails if the URL cannot be used.
+    /// [`connect`](Self::connect) behind `connector`, with at most `max_waiting` requests that wait
+    /// to be sent. Stores that share `notices` log each event of their connections once.
     ///
     /// # Panics
     /// Panics outside a tokio runtime.
     pub fn connect_with(
         settings: &RedisSettings,
+        connector: Connector,
         max_waiting: usize,
         notices: Notices,
-    ) -> Result<Self, BadUrl> {
+    ) -> Self {
         let calls = Arc::new(Queue::new(max_waiting.max(1)));
         let (forgets, to_forget) = mpsc::channel(MAX_QUEUED_FORGETS);
         let health = Arc::new(Health::new());
         let batcher = Batcher {
-            connector: settings.connector()?,
+            connector,
             calls: Arc::clone(&calls),
             forgets: to_forget,
             health: Arc::clone(&health),
@@ -93,7 +92,7 @@ impl RedisStore {
             notices,
         };
         tokio::spawn(batcher.run());
-        Ok(Self { calls, forgets, health })
+        Self { calls, forgets, health }
     }
 
     /// True once the first attempt to connect has succeeded or failed.

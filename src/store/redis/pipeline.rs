@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::queue::{Call, Waiter};
 use super::script::{Frame, Reply, Script};
+use crate::redis::login::Login;
 use crate::redis::resp::{self, Message};
 
 use crate::domain::Key;
@@ -45,6 +46,7 @@ enum Payload {
         with_text: bool,
     },
     Forget(oneshot::Sender<Result<u32, StoreError>>),
+    LogIn,
 }
 
 impl<'a> Pipeline<'a> {
@@ -92,6 +94,13 @@ impl<'a> Pipeline<'a> {
         self.pending.push_back(Pending { payload: Payload::Forget(answer), due });
     }
 
+    /// Writes the command that logs in again to `out`, after user or password have changed.
+    pub(super) fn log_in(&mut self, login: &Login, out: &mut Vec<u8>, due: Instant) {
+        if login.put(out) {
+            self.pending.push_back(Pending { payload: Payload::LogIn, due });
+        }
+    }
+
     /// Distributes the next reply, and returns the number of states that could not be decoded.
     /// After NOSCRIPT, writes the frame to `out` again, with the text of the script.
     ///
@@ -117,6 +126,8 @@ impl<'a> Pipeline<'a> {
                 drop(answer.send(emptied(message)));
                 Ok(0)
             }
+            // The connection keeps its user when Redis refuses the new one, and has logged why.
+            (Payload::LogIn, _) => Ok(0),
         }
     }
 
@@ -171,7 +182,7 @@ impl<'a> Pipeline<'a> {
         let times = self.pending.iter().flat_map(|Pending { payload, due }| {
             let waiters = match payload {
                 Payload::Frame { waiters, .. } => waiters.as_slice(),
-                Payload::Forget(_) => &[],
+                Payload::Forget(_) | Payload::LogIn => &[],
             };
             waiters.iter().filter_map(Waiter::due).chain([*due])
         });
@@ -188,6 +199,7 @@ impl<'a> Pipeline<'a> {
                     }
                 }
                 Payload::Forget(answer) => drop(answer.send(Err(error.clone()))),
+                Payload::LogIn => {}
             }
         }
     }

@@ -40,3 +40,8 @@ pub(super) struct ModeLabels {
     pub(super) domain: String,
     pub(super) mode: &'static str,
 }
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(super) struct AddressLabel {
+    pub(super) address: String,
+}

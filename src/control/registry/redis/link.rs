@@ -3,6 +3,7 @@
 //! It repeats no command, which may have been executed. All its work is on one runtime.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -13,8 +14,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::control::registry::RegistryError;
+use crate::redis::Connector;
 use crate::redis::backoff::Backoff;
-use crate::redis::connect::Connector;
+use crate::redis::line::Line;
 
 /// A connection that comes back.
 pub(super) struct Link {
@@ -34,6 +36,7 @@ struct Attempts {
 struct Open {
     connection: MultiplexedConnection,
     driver: JoinHandle<()>,
+    line: Arc<Line>,
     since: Instant,
 }
 
@@ -111,8 +114,9 @@ impl Link {
         // Also when the server refused: it may have become a replica, and its name lead elsewhere
         // now.
         let mut attempts = self.attempts.lock().await;
-        if attempts.open.as_ref().is_some_and(|open| open.since == since) {
-            attempts.open = None;
+        let of_call = attempts.open.take_if(|open| open.since == since);
+        if let (Some(open), Lost::Refused(RegistryError::Unavailable(error))) = (of_call, &lost) {
+            open.line.note_refusal(error);
         }
         Err(lost)
     }
@@ -120,6 +124,7 @@ impl Link {
     async fn connection(&self) -> Result<(MultiplexedConnection, Instant), RegistryError> {
         let mut attempts = self.attempts.lock().await;
         if let Some(open) = attempts.open.as_ref().filter(|open| !open.driver.is_finished()) {
+            self.log_in_again(open).await;
             return Ok((open.connection.clone(), open.since));
         }
         if let Some((reason, retry)) = &attempts.failed
@@ -142,6 +147,16 @@ impl Link {
         }
     }
 
+    /// Sends user and password again if they have changed. The connection keeps its user when Redis
+    /// refuses the new one.
+    async fn log_in_again(&self, open: &Open) {
+        let command = open.line.new_login().and_then(|login| login.command());
+        let Some(command) = command else { return };
+        let mut connection = open.connection.clone();
+        let answer = command.query_async::<Value>(&mut connection);
+        drop(tokio::time::timeout(self.patience, answer).await);
+    }
+
     /// On its home runtime: a socket belongs to the runtime it was opened on, which must not be one
     /// that ends first.
     async fn connect(&self) -> Result<Open, String> {
@@ -149,7 +164,8 @@ impl Link {
         let attempt = self.home.spawn(async move {
             let link = connector.connect().await?;
             let driver = home.spawn(link.driver);
-            Ok(Open { connection: link.connection, driver, since: Instant::now() })
+            let (connection, line) = (link.connection, link.line);
+            Ok(Open { connection, driver, line, since: Instant::now() })
         });
         attempt.await.unwrap_or_else(|_| Err("the runtime has ended".to_owned()))
     }

@@ -10,9 +10,8 @@
 //! * `link`: the connection.
 //! * `news`: the subscription to notices.
 //!
-//! Needs Redis 5 or later, and from a user with an ACL: `EVAL`, `EVALSHA`, `SCRIPT LOAD`, `HGET`,
-//! `HSET`, `HDEL`, `HSCAN`, `XADD`, `XINFO`, `XRANGE`, `XREVRANGE`, `XTRIM`, `TIME`, `PUBLISH`,
-//! `SUBSCRIBE`, and its keys and channel.
+//! Needs Redis 5 or later. A user with an ACL needs the commands that docs/redis.md lists:
+//! `redis/inspect/permissions.rs` has those of the registry, too.
 
 mod link;
 mod news;
@@ -30,7 +29,7 @@ use super::{
     SCAN_BATCH, Tags, Update, Written,
 };
 use crate::domain::Timestamp;
-use crate::redis::{BadUrl, RedisSettings};
+use crate::redis::{Connector, RedisSettings, SetupError};
 
 /// Records in Redis.
 ///
@@ -52,35 +51,35 @@ impl RedisRegistry {
     /// present tokio runtime listens for notices until the registry is dropped.
     ///
     /// # Errors
-    /// A URL that cannot be used.
+    /// Settings that lead to no Redis.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn connect(settings: &RedisSettings) -> Result<Self, BadUrl> {
-        Self::connect_with(settings, DEFAULT_LOG_CHANGES)
+    pub fn connect(settings: &RedisSettings) -> Result<Self, SetupError> {
+        Ok(Self::connect_with(settings, settings.connector()?, DEFAULT_LOG_CHANGES))
     }
 
-    /// A registry as of [`connect`](Self::connect) whose log keeps `log_changes` changes, at least
-    /// 1.
-    ///
-    /// # Errors
-    /// A URL that cannot be used.
+    /// A registry as of [`connect`](Self::connect) behind `connector`, whose log keeps
+    /// `log_changes` changes, at least 1.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn connect_with(settings: &RedisSettings, log_changes: usize) -> Result<Self, BadUrl> {
-        let connector = settings.connector()?;
+    pub fn connect_with(
+        settings: &RedisSettings,
+        connector: Connector,
+        log_changes: usize,
+    ) -> Self {
         let names = Names::new(&settings.key_prefix);
         let (sender, news) = watch::channel(());
         tokio::spawn(news::listen(connector.clone(), names.news.clone(), sender));
-        Ok(Self {
+        Self {
             link: Link::new(connector, Handle::current(), settings.response_timeout),
             names,
             writer: Writer::new(),
             log_changes,
             tags: Tags::default(),
             news,
-        })
+        }
     }
 
     /// Up to `count` changes of whole writes since `mark`, and whether there may be more; none: the

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
+use crate::redis::Connector;
 use crate::redis::backoff::Backoff;
-use crate::redis::connect::Connector;
 
 /// After how long without a notice the subscription is made anew: a connection may be dead without
 /// a sign.

@@ -1,0 +1,121 @@
+//! The inspection of the server: faults that make decisions wrong or fail later, named at once.
+//!
+//! * `facts`: version, role and eviction, by INFO. `permissions`: what the ACL of the user lacks.
+//!
+//! It runs apart from decisions, on a connection of its own: after each connect, and each minute.
+
+mod facts;
+mod finding;
+mod permissions;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, Value};
+
+pub(crate) use self::finding::Finding;
+use super::backoff::Backoff;
+use super::connect::Connector;
+use super::multiplex::Driver;
+
+/// The interval of inspections on a connection.
+const INSPECT_EVERY: Duration = Duration::from_mins(1);
+
+/// The longest that an inspection takes.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The findings of the last inspection.
+#[derive(Debug, Default)]
+pub(crate) struct Inspection {
+    found: Mutex<Vec<Finding>>,
+    /// The faults that were logged and are still there.
+    logged: Mutex<BTreeSet<String>>,
+}
+
+impl Inspection {
+    /// What the last inspection has found; empty before the first.
+    pub(crate) fn found(&self) -> Vec<Finding> {
+        self.found.lock().clone()
+    }
+
+    /// Logs each fault once while it lasts.
+    fn report(&self, found: Vec<Finding>) {
+        let faults = found.iter().filter_map(|finding| finding.fault.clone());
+        let faults = faults.collect::<BTreeSet<_>>();
+        let mut logged = self.logged.lock();
+        for fault in faults.difference(&logged) {
+            tracing::warn!("{fault}");
+        }
+        *logged = faults;
+        *self.found.lock() = found;
+    }
+
+    /// Inspects the server behind `connector` until it is dropped. `prefix`: that of all keys.
+    pub(crate) async fn run(&self, connector: &Connector, prefix: &str) {
+        let mut backoff = Backoff::new();
+        loop {
+            if let Ok(link) = connector.connect().await {
+                connector.refusals().forget();
+                let mut driver = link.driver;
+                while let Some(found) = look(connector, prefix, &link.connection, &mut driver).await
+                {
+                    self.report(found);
+                    backoff.reset();
+                    let open = tokio::select! {
+                        () = &mut driver => false,
+                        () = tokio::time::sleep(INSPECT_EVERY) => true,
+                    };
+                    if !open {
+                        break;
+                    }
+                    if let Some(command) = link.line.new_login().and_then(|login| login.command()) {
+                        drop(ask(&command, &link.connection, &mut driver).await);
+                    }
+                }
+            }
+            tokio::time::sleep(backoff.wait()).await;
+        }
+    }
+}
+
+/// One inspection; `None` if the connection is lost.
+async fn look(
+    connector: &Connector,
+    prefix: &str,
+    connection: &MultiplexedConnection,
+    driver: &mut Driver,
+) -> Option<Vec<Finding>> {
+    let mut found = Vec::new();
+    match ask(&redis::cmd("INFO"), connection, driver).await? {
+        Ok(info) => found.extend(facts::findings(&facts::text(&info))),
+        Err(error) => tracing::debug!(%error, "the server is not inspected"),
+    }
+    let mut lacks = permissions::Lacks::default();
+    for probe in permissions::probes(prefix) {
+        match ask(&probe.command(), connection, driver).await? {
+            Ok(_) => {}
+            Err(error) => lacks.note(&probe, &error.to_string()),
+        }
+    }
+    let subscribed = connector.subscribe(&permissions::channel(prefix)).await;
+    if let Err(reason) = subscribed {
+        lacks.note_subscribe(&reason);
+    }
+    found.extend(lacks.findings(prefix));
+    Some(found)
+}
+
+async fn ask(
+    command: &redis::Cmd,
+    connection: &MultiplexedConnection,
+    driver: &mut Driver,
+) -> Option<Result<Value, RedisError>> {
+    let mut connection = connection.clone();
+    tokio::select! {
+        answer = command.query_async(&mut connection) => Some(answer),
+        () = driver => None,
+        () = tokio::time::sleep(PATIENCE) => None,
+    }
+}
