@@ -34,7 +34,7 @@
 //! * `settings`: the building blocks of settings. Each module declares its own section.
 //! * [`config`]: loads the sections.
 //! * [`app`]: wires the parts, starts and stops them.
-//! * [`verify`]: holds recorded calls against the promises of limits. For tests and the command line.
+//! * [`verify`]: holds recorded calls against the promises of limits.
 //!
 //! The binary adds the command line (`cli/`) and the load generator (`load/`).
 

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use super::process::Process;
-use crate::control::{calendar, probe, sweep};
+use crate::control::{calendar, presence, probe, sweep};
 use crate::edge::admin::{self, Admin, SERVICE_NAMES};
 use crate::edge::grpc::server::serve_admin;
 
@@ -30,6 +30,8 @@ pub(super) fn spawn(tasks: &TaskTracker, process: &Arc<Process>, listener: TcpLi
     tasks.spawn(sweep::run(Arc::clone(&process.control), SWEEP_EVERY, stopped));
     let stopped = process.stop.clone().cancelled_owned();
     tasks.spawn(probe::run(Arc::clone(&process.control), stopped));
+    let beating = Arc::clone(process);
+    tasks.spawn(async move { beating.stop.run_until_cancelled(beat(&beating)).await });
     let admin = Admin::new(Arc::clone(&process.control), process.limiter(), STORE_DEADLINE);
     let routes = admin::routes(Arc::new(admin), process.guard.clone());
     let process = Arc::clone(process);
@@ -60,6 +62,23 @@ async fn follow(process: &Process) {
         control.follower().run(),
         calendar::run(registry, calendar, calendar::DEFAULT_EVERY)
     );
+}
+
+/// Keeps the count of the replicas.
+async fn beat(process: &Process) {
+    let registry = &**process.control.registry();
+    let is_up = || process.stores_up();
+    presence::run(registry, &process.replicas, &process.metrics, is_up).await;
+}
+
+/// Takes part in the count of the replicas before the first request.
+pub(super) async fn join_replicas(process: &Process) {
+    presence::beat(&**process.control.registry(), &process.replicas, &process.metrics).await;
+}
+
+/// Leaves the count of the replicas.
+pub(super) async fn leave_replicas(process: &Process) {
+    presence::leave(&**process.control.registry(), &process.replicas).await;
 }
 
 /// Waits for the first full read of the registry, so that operators' changes apply from the first

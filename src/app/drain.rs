@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
 
+use super::administer;
 use super::cores::Cores;
 use super::error::AppError;
 use super::process::Process;
@@ -105,6 +106,7 @@ pub(super) async fn drain(
         tasks.close();
         let joined = tokio::task::spawn_blocking(move || cores.join());
         let _ = tokio::join!(joined, tasks.wait());
+        administer::leave_replicas(process).await;
     };
     let limit = settings.drain_delay + settings.drain_timeout;
     tokio::select! {

@@ -1,12 +1,12 @@
 //! The state that the parts of the process share, and the parts that each core builds from it.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
@@ -30,17 +30,20 @@ use crate::limiter::key::{KeyMaker, SensitiveHasher};
 use crate::limiter::layers::Layers;
 use crate::limiter::layers::deny_cache::DenyCache;
 use crate::limiter::layers::failover::Failover;
+use crate::limiter::layers::failover::replicas::{Place, Replicas};
+use crate::limiter::layers::failover::shares::{Memories, Shares};
 use crate::limiter::layers::leases::Leases;
 use crate::limiter::mode::KillSwitch;
 use crate::limiter::resolve::{Clients, Resolver};
 use crate::limiter::snapshot::Policies;
 use crate::limiter::top::TopCallers;
 use crate::limiter::{Limiter, Shared};
-use crate::policy::PolicySet;
+use crate::policy::{OnStoreFailure, PolicySet};
 use crate::redis::Connector;
 use crate::redis::inspect::Inspection;
-use crate::store::redis::{MAX_WAITING, Notices, RedisStore};
-use crate::store::{Answer, LimitStore, MemoryStore, StoreError};
+use crate::store::recovery::Recovery;
+use crate::store::redis::{BreakerState, Notices, RedisStore, StoreOptions};
+use crate::store::{Answer, Deadline, LimitStore, MemoryStore, StoreError};
 use crate::telemetry::metrics::Metrics;
 
 /// The registry's file in the data directory.
@@ -68,10 +71,15 @@ pub(super) struct Process {
     /// The deny cache, which spares Redis requests; none in memory mode.
     denials: Option<Arc<DenyCache>>,
     leases: Option<Arc<Leases>>,
+    /// The number of replicas that share the store.
+    pub(super) replicas: Arc<Replicas>,
+    /// Decide while the store is away.
+    shares: Arc<Shares>,
     /// The stores that were made, for their health.
     redis: Mutex<Vec<RedisStore>>,
     /// The log lines that they have in common.
     notices: Notices,
+    recovery: Arc<Recovery>,
     /// The way to Redis; none in memory mode.
     pub(super) connector: Option<Connector>,
     /// What was found at the server.
@@ -88,14 +96,14 @@ pub(super) enum Store {
 }
 
 impl LimitStore for Store {
-    async fn decide(&self, group: &Group, commit: Commit, deadline: Instant) -> Answer {
+    async fn decide(&self, group: &Group, commit: Commit, deadline: Deadline) -> Answer {
         match self {
             Self::Memory(store) => store.decide(group, commit, deadline).await,
             Self::Redis(store) => store.decide(group, commit, deadline).await,
         }
     }
 
-    async fn forget(&self, keys: &[Key], deadline: Instant) -> Result<u32, StoreError> {
+    async fn forget(&self, keys: &[Key], deadline: Deadline) -> Result<u32, StoreError> {
         match self {
             Self::Memory(store) => store.forget(keys, deadline).await,
             Self::Redis(store) => store.forget(keys, deadline).await,
@@ -129,10 +137,22 @@ impl Process {
         let responder = Responder { settings: settings.response.clone(), hasher };
         let shared = Arc::new(shared);
         let writer = Arc::new(Writer::new(Arc::clone(&shared), layered));
-        let shares = settings.redis.is_set();
         // One for the process: it watches files and sentinels on this runtime.
-        let connector = shares.then(|| settings.redis.connector()).transpose()?;
+        let shared_store = settings.redis.is_set();
+        let connector = shared_store.then(|| settings.redis.connector()).transpose()?;
         let registry = Arc::new(registry(&settings, connector.clone()));
+        let memories = memories(&settings, &metrics);
+        let Memories { denials, leases } = memories.clone();
+        let replicas = Arc::new(replicas(&settings));
+        let recovery = Arc::<Recovery>::default();
+        let shares = Shares::new(
+            calendar.clone(),
+            settings.failover.max_keys,
+            Arc::clone(&replicas),
+            memories,
+            Arc::clone(&recovery),
+            Arc::clone(&metrics),
+        );
         Ok(Self {
             control: Arc::new(Control::new(registry, writer, DEFAULT_POLL)),
             calendar,
@@ -147,14 +167,14 @@ impl Process {
                 SystemClock::start(),
             )),
             redis: Mutex::default(),
-            notices: Notices::default(),
+            notices: notices(settings.store.on_failure, Arc::clone(&replicas)),
+            recovery,
+            denials,
+            leases,
+            replicas,
+            shares: Arc::new(shares),
             connector,
             inspection: Inspection::default(),
-            denials: shares
-                .then(|| DenyCache::new(settings.deny_cache.max_keys, Arc::clone(&metrics)))
-                .filter(|_| settings.deny_cache.max_keys > 0)
-                .map(Arc::new),
-            leases: shares.then(|| Arc::new(Leases::new(Arc::clone(&metrics)))),
             metrics,
             settings,
         })
@@ -164,7 +184,8 @@ impl Process {
     pub(super) fn limiter(&self) -> Limiter<Store> {
         let store = self.store();
         let on_failure = self.settings.store.on_failure;
-        let failover = Failover::new(store, on_failure, Arc::clone(&self.metrics));
+        let failover = Failover::new(store, on_failure, Arc::clone(&self.metrics))
+            .with_shares(Arc::clone(&self.shares));
         let layers =
             Layers { denials: self.denials.clone(), leases: self.leases.clone(), failover };
         Limiter::new(Arc::clone(&self.shared), layers)
@@ -181,8 +202,14 @@ impl Process {
         let Some(connector) = self.connector.clone() else {
             return Store::Memory(Arc::clone(&self.memory));
         };
-        let (settings, notices) = (&self.settings.redis, self.notices.clone());
-        let store = RedisStore::connect_with(settings, connector, MAX_WAITING, notices);
+        let options = StoreOptions {
+            deadline: self.settings.store.deadline,
+            notices: self.notices.clone(),
+            recovery: Arc::clone(&self.recovery),
+            teller: Some(self.shares.clone()),
+            ..StoreOptions::default()
+        };
+        let store = RedisStore::connect_with(&self.settings.redis, connector, options);
         self.redis.lock().push(store.clone());
         Store::Redis(store)
     }
@@ -190,7 +217,7 @@ impl Process {
     /// The number of store connections, and of those that are up.
     pub(super) fn connections(&self) -> (usize, usize) {
         let redis = self.redis.lock();
-        (redis.len(), redis.iter().filter(|store| store.is_connected()).count())
+        (redis.len(), redis.iter().filter(|store| store.is_up()).count())
     }
 
     /// Checks that the sentinels, if they answer, know the primary by its name.
@@ -226,26 +253,84 @@ impl Process {
         }
     }
 
+    /// True while every connection to the store decides.
+    pub(super) fn stores_up(&self) -> bool {
+        self.redis.lock().iter().all(RedisStore::is_up)
+    }
+
     /// Brings gauges up to date.
     pub(super) fn refresh(&self) {
         let redis = self.redis.lock();
-        self.metrics.store_up.set(redis.iter().all(RedisStore::is_connected).into());
+        self.metrics.store_up.set(redis.iter().all(RedisStore::is_up).into());
+        let outage = &self.metrics.outage;
+        for state in BreakerState::ALL {
+            let of_state = redis.iter().filter(|store| store.breaker() == state).count();
+            outage.show_breakers(state.name(), of_state);
+        }
+        let late: u64 = redis.iter().map(RedisStore::late_answers).sum();
+        outage.late_answers.inner().store(late, Ordering::Relaxed);
+        let extended: u64 = redis.iter().map(RedisStore::extended_calls).sum();
+        outage.own_lateness.inner().store(extended, Ordering::Relaxed);
+        outage.share_keys.set(gauge(self.shares.len()));
+        outage.untold_keys.set(gauge(self.recovery.untold()));
         let unreadable: u64 = redis.iter().map(RedisStore::unreadable_states).sum();
         self.metrics.unreadable_states.inner().store(unreadable, Ordering::Relaxed);
+        self.metrics.memory_counters.set(gauge(self.memory.len()));
         if let Some(connector) = &self.connector {
             let switches = self.metrics.redis_switches.inner();
             switches.store(connector.switches(), Ordering::Relaxed);
             self.metrics.set_redis_primary(connector.primary());
         }
-        let counters = i64::try_from(self.memory.len()).unwrap_or(i64::MAX);
-        self.metrics.memory_counters.set(counters);
         let progress = self.control.follower().progress();
         self.metrics.registry_up.set(progress.reached.into());
         let revision = i64::try_from(progress.revision).unwrap_or(i64::MAX);
         self.metrics.registry_revision.set(revision);
-        let clients = self.shared.resolver.clients.directory().len();
-        self.metrics.clients.set(i64::try_from(clients).unwrap_or(i64::MAX));
+        self.metrics.clients.set(gauge(self.shared.resolver.clients.directory().len()));
     }
+}
+
+/// What this process remembers of a store that replicas share.
+fn memories(settings: &Settings, metrics: &Arc<Metrics>) -> Memories {
+    if !settings.redis.is_set() {
+        return Memories::default();
+    }
+    let max_keys = settings.deny_cache.max_keys;
+    let denials = (max_keys > 0).then(|| DenyCache::new(max_keys, Arc::clone(metrics)));
+    Memories {
+        denials: denials.map(Arc::new),
+        leases: Some(Arc::new(Leases::new(Arc::clone(metrics)))),
+    }
+}
+
+/// The count of the replicas that share the store.
+fn replicas(settings: &Settings) -> Replicas {
+    if settings.redis.is_set() {
+        Replicas::new(random_id(), settings.failover.replicas)
+    } else {
+        Replicas::alone()
+    }
+}
+
+/// A name for this process among the replicas.
+fn random_id() -> u128 {
+    let random = RandomState::new();
+    u128::from(random.hash_one(0)) << 64 | u128::from(random.hash_one(1))
+}
+
+/// The log lines about Redis, which say how requests are decided without it.
+fn notices(on_failure: OnStoreFailure, replicas: Arc<Replicas>) -> Notices {
+    Notices::new(move || match on_failure {
+        OnStoreFailure::Local => {
+            let Place { replicas, source, .. } = replicas.now();
+            format!("each of {replicas} replicas ({source}) decides by its share of a limit")
+        }
+        OnStoreFailure::Allow => "requests pass".to_owned(),
+        OnStoreFailure::Deny => "requests are over their limits".to_owned(),
+    })
+}
+
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// The storage of operators' changes: Redis if it has the counters, otherwise a file.

@@ -65,6 +65,7 @@ fn resolve(mut settings: Settings, reader: &mut Reader) -> Settings {
     settings.grpc.resolve();
     settings.admin.resolve(reader);
     settings.redis.resolve(reader);
+    settings.failover.resolve(reader);
     settings.response.resolve(reader);
     listeners(&settings, reader);
     settings

@@ -32,7 +32,7 @@ use crate::edge::grpc::settings::{GrpcSettings, ResponseSettings};
 use crate::edge::http::HttpSettings;
 use crate::edge::listener::ListenerSettings;
 use crate::limiter::layers::deny_cache::DenyCacheSettings;
-use crate::limiter::layers::failover::StoreSettings;
+use crate::limiter::layers::failover::{FailoverSettings, StoreSettings};
 use crate::limiter::mode::{Mode, ModeLayer};
 use crate::limiter::request::Bounds;
 use crate::policy::Options;
@@ -85,6 +85,8 @@ settings! {
     redis: RedisSettings,
     /// Decisions and the store.
     store: StoreSettings,
+    /// Shares of limits.
+    failover: FailoverSettings,
     /// Remembered denials.
     deny_cache: DenyCacheSettings,
     /// The largest request.

@@ -68,7 +68,7 @@ fn nothing_given_is_the_documented_defaults() {
     assert_eq!(settings.redis.url, None);
     assert_eq!(settings.redis.key_prefix, "tollgate:");
     assert_eq!(settings.store.deadline, Duration::from_millis(10));
-    assert_eq!(settings.store.on_failure, OnStoreFailure::Allow);
+    assert_eq!(settings.store.on_failure, OnStoreFailure::Local);
     assert_eq!(settings.bounds.message_bytes, 65_536);
     assert_eq!(settings.response.headers, HeaderStyle::Off);
     assert_eq!(settings.general.data_dir, PathBuf::from("data"));
@@ -214,7 +214,7 @@ const BAD_FILES: &[(&str, &[&str])] = &[
     ("store: {deadline: 10}", &["store.deadline: found \"10\"", "add a unit: 10ms or 10s"]),
     ("store: {deadline: 0s}", &["store.deadline: found 0s"]),
     ("store: {deadline: 2years}", &["at most 365 days"]),
-    ("store: {on_failure: local}", &["found \"local\", expected allow or deny"]),
+    ("store: {on_failure: sometimes}", &["found \"sometimes\", expected local, allow or deny"]),
     ("store: {memory_max_keys: 0}", &["store.memory_max_keys: found 0, expected at least 1"]),
     (
         "bounds: {descriptors: many}",

@@ -23,6 +23,7 @@ pub mod calendar;
 pub mod feeds;
 pub mod follower;
 pub mod layered;
+pub mod presence;
 pub mod probe;
 pub mod record;
 pub mod registry;

@@ -5,24 +5,67 @@
 //! it, is in its record: [`Ask`] adds and removes both together, and joins them with a store's
 //! answer in one place, [`Ask::join`].
 
+use std::time::Duration;
+
 use super::report::Report;
 use crate::domain::{Claim, Group, Part, Reading, Verdict};
 use crate::policy::{LeaseTerms, OnStoreFailure};
-use crate::store::{Answer, StoreError};
+use crate::store::StoreError;
 
-/// A reading, and whether it is the store's.
+/// A reading, and its source.
 #[derive(Clone, Copy, Debug)]
 pub struct Ruling {
     /// The decision on the claim.
     pub reading: Reading,
-    /// Decided without the store.
-    pub degraded: bool,
+    /// The source of the decision.
+    pub source: Source,
+}
+
+/// The source of a decision on a claim.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// The store, or what is as good as the store.
+    Store,
+    /// The share of this process, one of `replicas`, because the store gave no answer.
+    Share {
+        /// The number of shares.
+        replicas: u32,
+    },
+    /// `allow` or `deny`, because the store gave no answer. Nothing was counted.
+    Mode,
+}
+
+/// The wait that a denial without a counter reports.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Ruling {
+    /// The ruling of a failure mode that counts nothing.
+    pub(super) const fn uncounted(passed: bool) -> Self {
+        let reading = Reading {
+            passed,
+            remaining: 0,
+            retry_after: Some(if passed { Duration::ZERO } else { RETRY_AFTER }),
+            reset_after: RETRY_AFTER,
+            leased_until: None,
+        };
+        Self { reading, source: Source::Mode }
+    }
+
+    /// True if the store did not decide.
+    pub fn degraded(&self) -> bool {
+        self.source != Source::Store
+    }
+
+    /// True if the numbers of the reading are those of a counter.
+    pub fn counted(&self) -> bool {
+        self.source != Source::Mode
+    }
 }
 
 impl From<Reading> for Ruling {
     /// A reading that is the store's, or as good as the store's.
     fn from(reading: Reading) -> Self {
-        Self { reading, degraded: false }
+        Self { reading, source: Source::Store }
     }
 }
 
@@ -61,6 +104,11 @@ impl Asked {
     #[expect(clippy::expect_used, reason = "the layers end in a store with failover, which joins")]
     pub fn ruling(&self) -> &Ruling {
         self.ruling.as_ref().expect("the layers rule on every claim")
+    }
+
+    /// The ruling on the claim, if there is one yet.
+    pub(super) const fn known(&self) -> Option<&Ruling> {
+        self.ruling.as_ref()
     }
 
     fn passed(&self) -> bool {
@@ -125,6 +173,12 @@ impl Ask {
         self.group.claims.iter_mut().zip(self.records.iter().map(|asked| &asked.traits))
     }
 
+    /// Each claim with its traits, to be changed by tests.
+    #[cfg(test)]
+    pub(super) fn traits_mut(&mut self) -> impl Iterator<Item = (&Claim, &mut Traits)> {
+        self.group.claims.iter().zip(self.records.iter_mut().map(|asked| &mut asked.traits))
+    }
+
     /// Writes the rulings of a layer that needs no store.
     ///
     /// # Panics
@@ -136,16 +190,46 @@ impl Ask {
         }
     }
 
-    /// Writes what a store says, and where it says nothing what is [certain](Claim::certain),
-    /// otherwise what `without` says. Returns why readings are missing.
+    /// The `i`-th claim with its record.
+    pub(super) fn claim(&self, i: usize) -> Option<(&Claim, &Asked)> {
+        self.group.claims.get(i).zip(self.records.get(i))
+    }
+
+    /// True if the layers let the `i`-th claim pass.
+    pub(super) fn passed(&self, i: usize) -> bool {
+        self.records.get(i).is_some_and(Asked::passed)
+    }
+
+    /// Writes the ruling on the `i`-th claim.
+    pub(super) fn rule_one(&mut self, i: usize, ruling: Ruling) {
+        if let Some(asked) = self.records.get_mut(i) {
+            asked.ruling = Some(ruling);
+        }
+    }
+
+    /// Writes what `rule` says on the claims that nothing has ruled on; none: they stay open.
+    /// Returns true if some do.
+    pub(super) fn rule_open(&mut self, rule: impl Fn(&Claim, Traits) -> Option<Ruling>) -> bool {
+        let mut open = false;
+        for (claim, asked) in self.group.claims.iter().zip(&mut self.records) {
+            if asked.ruling.is_none() {
+                asked.ruling = rule(claim, asked.traits);
+                open |= asked.ruling.is_none();
+            }
+        }
+        open
+    }
+
+    /// Writes what a store says, and where it says nothing what is [certain](Claim::certain). Other
+    /// claims stay open. Returns why readings are missing.
     ///
     /// # Shape
     /// One reading per claim, same order. An answer of another length cannot be told apart from a
     /// shifted one, so no reading of it is believed. It may have been charged.
     pub fn join(
         &mut self,
-        Answer { readings, failure }: Answer,
-        without: impl Fn(&Claim, Traits) -> Ruling,
+        readings: Vec<Option<Reading>>,
+        failure: Option<StoreError>,
     ) -> Option<StoreError> {
         let (found, wanted) = (readings.len(), self.len());
         let misfit = (found != wanted)
@@ -153,8 +237,7 @@ impl Ask {
         let mut readings = if misfit.is_some() { Vec::new() } else { readings }.into_iter();
         for (claim, asked) in self.group.claims.iter().zip(&mut self.records) {
             let reading = readings.next().flatten().or_else(|| claim.certain());
-            let ruling = reading.map_or_else(|| without(claim, asked.traits), Ruling::from);
-            asked.ruling = Some(ruling);
+            asked.ruling = reading.map(Ruling::from);
         }
         misfit.or(failure)
     }

@@ -38,8 +38,6 @@ mod unknown;
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use self::denied::log_denial;
 use self::explain::{Explanation, explain};
 use self::layers::Layers;
@@ -51,7 +49,7 @@ use self::status::{Decision, Outcome, Status, statuses};
 use self::tally::tally;
 use self::top::TopCallers;
 use crate::domain::{Commit, Key, Verdict};
-use crate::store::{LimitStore, StoreError};
+use crate::store::{Deadline, LimitStore, StoreError};
 use crate::telemetry::metrics::Metrics;
 
 /// The state that every core shares.
@@ -108,7 +106,7 @@ impl<S: LimitStore> Limiter<S> {
     ///
     /// # Cancel safety
     /// A dropped call is charged as a whole or not at all.
-    pub async fn decide(&self, request: &Request, deadline: Instant) -> Decision {
+    pub async fn decide(&self, request: &Request, deadline: Deadline) -> Decision {
         let decision = self.decide_uncounted(request, deadline).await;
         let Shared { metrics, resolver, policies, top, .. } = &*self.shared;
         let hasher = resolver.keys.hasher();
@@ -122,7 +120,7 @@ impl<S: LimitStore> Limiter<S> {
         decision
     }
 
-    async fn decide_uncounted(&self, request: &Request, deadline: Instant) -> Decision {
+    async fn decide_uncounted(&self, request: &Request, deadline: Deadline) -> Decision {
         match self.shared.begin(request) {
             Begun::Decided(decision) => decision,
             Begun::Open(mut open) => {
@@ -134,7 +132,7 @@ impl<S: LimitStore> Limiter<S> {
     }
 
     /// Explains the decision that [`Self::decide`] would make; charges and counts nothing.
-    pub async fn explain(&self, request: &Request, deadline: Instant) -> Explanation {
+    pub async fn explain(&self, request: &Request, deadline: Deadline) -> Explanation {
         let domain_known = self.shared.knows(&request.domain);
         match self.shared.begin(request) {
             Begun::Decided(decision) => {
@@ -150,7 +148,7 @@ impl<S: LimitStore> Limiter<S> {
     }
 
     /// Empties the counters of `keys`; how many held something.
-    pub async fn forget(&self, keys: &[Key], deadline: Instant) -> Result<u32, StoreError> {
+    pub async fn forget(&self, keys: &[Key], deadline: Deadline) -> Result<u32, StoreError> {
         self.layers.forget(keys, deadline).await
     }
 }

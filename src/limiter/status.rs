@@ -4,8 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ask::Ask;
-use super::ask::Ruling;
+use super::ask::{Ask, Ruling, Source};
 use super::mode::Mode;
 use super::report::Report;
 use super::resolve::{Resolution, Resolved, Target};
@@ -43,6 +42,8 @@ pub struct Status {
     pub quota: bool,
     /// Decided without the store.
     pub degraded: bool,
+    /// Decided by the share of one of so many replicas, without the store.
+    pub replicas: Option<u32>,
 }
 
 /// The decision on one descriptor.
@@ -70,8 +71,8 @@ pub enum Outcome {
 pub struct Limited {
     /// True if all limits of the descriptor passed.
     pub passed: bool,
-    /// True if the store decided, or a reading of it that was remembered. False if the failure mode
-    /// did: the remaining hits are unknown then.
+    /// True if a counter decided: that of the store, a reading of it that was remembered, or the
+    /// share of this process. False if `allow` or `deny` did: the remaining hits are unknown then.
     pub counted: bool,
     /// The limit.
     pub limit: Report,
@@ -167,7 +168,11 @@ fn status(Resolved { rule, client, target, .. }: Resolved, ask: &Ask) -> Status 
             outcome: limited(&part, ask),
             shadow: part.shadow,
             quota: part.quota,
-            degraded: ask.claims_of(&part).any(|(_, asked)| asked.ruling().degraded),
+            degraded: ask.claims_of(&part).any(|(_, asked)| asked.ruling().degraded()),
+            replicas: ask.claims_of(&part).find_map(|(_, asked)| match asked.ruling().source {
+                Source::Share { replicas } => Some(replicas),
+                Source::Store | Source::Mode => None,
+            }),
             ..open
         },
     }
@@ -177,11 +182,12 @@ fn limited(part: &Part, ask: &Ask) -> Outcome {
     let all = || ask.claims_of(part).map(|(claim, asked)| (claim, asked, asked.ruling()));
     let failed = || all().filter(|(_, _, ruling)| !ruling.reading.passed);
     let wait = |ruling: &Ruling| ruling.reading.retry_after.unwrap_or(Duration::MAX);
-    let worst = failed().max_by_key(|(_, _, ruling)| (wait(ruling), !ruling.degraded));
-    if let Some((claim, asked, &Ruling { reading, degraded })) = worst {
+    let worst = failed().max_by_key(|(_, _, ruling)| (wait(ruling), ruling.counted()));
+    if let Some((claim, asked, ruling)) = worst {
+        let reading = ruling.reading;
         return Outcome::Limited(Limited {
             passed: false,
-            counted: !degraded,
+            counted: ruling.counted(),
             limit: asked.report.clone(),
             remaining: 0,
             reset_after: reading.retry_after.unwrap_or_else(|| never(&claim.limit)),
@@ -189,13 +195,15 @@ fn limited(part: &Part, ask: &Ask) -> Outcome {
             failed: failed().map(|(_, asked, _)| asked.report.clone()).collect(),
         });
     }
-    let tightest = all().min_by_key(|(_, _, Ruling { reading, degraded })| {
-        (*degraded, reading.remaining, Reverse(reading.reset_after))
+    let tightest = all().min_by_key(|(_, _, ruling)| {
+        let reading = ruling.reading;
+        (!ruling.counted(), reading.remaining, Reverse(reading.reset_after))
     });
-    tightest.map_or(Outcome::NoLimit, |(_, asked, &Ruling { reading, degraded })| {
+    tightest.map_or(Outcome::NoLimit, |(_, asked, ruling)| {
+        let reading = ruling.reading;
         Outcome::Limited(Limited {
             passed: true,
-            counted: !degraded,
+            counted: ruling.counted(),
             limit: asked.report.clone(),
             remaining: reading.remaining,
             reset_after: reading.reset_after,

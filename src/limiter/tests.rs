@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use bytes::Bytes;
 
 use super::key::{KeyMaker, SensitiveHasher};
@@ -63,7 +65,7 @@ async fn decisions_count_no_reference_to_what_cores_share() {
         (Arc::strong_count(domain), Arc::strong_count(rule), counts)
     };
     let before = counts();
-    let deadline = Instant::now() + Duration::from_secs(1);
+    let deadline = Deadline::from(Instant::now() + Duration::from_secs(1));
     let mut decisions = Vec::new();
     for _ in 0..10 {
         decisions.push(limiter.decide(&request(), deadline).await);

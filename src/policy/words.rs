@@ -22,6 +22,8 @@ pub enum AlgorithmName {
 /// The answer of a limit while its store gives none.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum OnStoreFailure {
+    /// Each replica decides by its share of the limit.
+    Local,
     /// Every request passes.
     Allow,
     /// Every request is over the limit.
@@ -53,7 +55,7 @@ words!(AlgorithmName {
     "token_bucket" => TokenBucket,
     "fixed_window" => FixedWindow,
 });
-words!(OnStoreFailure { "allow" => Allow, "deny" => Deny });
+words!(OnStoreFailure { "local" => Local, "allow" => Allow, "deny" => Deny });
 words!(ChargeName { "admitted" => Admitted, "always" => Always });
 
 impl Word for Unit {

@@ -13,11 +13,10 @@ mod shard;
 mod slab;
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::time::Instant;
 
 use self::fingerprint::{Fingerprint, Fingerprints};
 use self::shard::{CounterRef, Shard};
-use super::{Answer, LimitStore, StoreError};
+use super::{Answer, Deadline, LimitStore, StoreError};
 use crate::domain::{
     Amendment, Claim, Clock, Commit, Counter, Group, Hits, Key, Limit, Reading, Timestamp,
 };
@@ -70,17 +69,15 @@ impl<C: Clock> MemoryStore<C> {
         amendments.iter().map(|amendment| amend(amendment).unwrap_or(0)).collect()
     }
 
-    /// Gives a counter that is empty the state `first`. Returns false if it is not empty, or found
-    /// no room.
-    pub fn set_if_empty(&self, key: &Key, limit: &Limit, first: Counter) -> bool {
-        let set = |counter: &mut Counter, now| {
-            let empty = counter.empty_at(limit) <= now;
-            if empty {
-                *counter = first;
+    /// Gives a counter that is empty the state `first`. Returns its state.
+    pub fn begin(&self, key: &Key, limit: &Limit, first: impl FnOnce() -> Counter) -> Counter {
+        let begin = |counter: &mut Counter, now| {
+            if counter.empty_at(limit) <= now {
+                *counter = first();
             }
-            empty
+            counter.clone()
         };
-        self.update(key, limit, set).unwrap_or(false)
+        self.update(key, limit, begin).unwrap_or_default()
     }
 
     /// Changes one counter outside of a decision. Returns `None` if it found no room.
@@ -151,7 +148,7 @@ impl<C: Clock> MemoryStore<C> {
 }
 
 impl<C: Clock> LimitStore for MemoryStore<C> {
-    async fn decide(&self, group: &Group, commit: Commit, _deadline: Instant) -> Answer {
+    async fn decide(&self, group: &Group, commit: Commit, _deadline: Deadline) -> Answer {
         match group.claims.as_slice() {
             [] => Answer::full(Vec::new()),
             [claim] => self.decide_one(claim, group, commit),
@@ -160,7 +157,7 @@ impl<C: Clock> LimitStore for MemoryStore<C> {
     }
 
     /// Resets counters, but no overflow counters: those are shared with other keys.
-    async fn forget(&self, keys: &[Key], _deadline: Instant) -> Result<u32, StoreError> {
+    async fn forget(&self, keys: &[Key], _deadline: Deadline) -> Result<u32, StoreError> {
         let forget = |key: &&Key| {
             let print = self.prints.of(key);
             let mut shard = self.shard(print);
@@ -181,6 +178,7 @@ fn answer(slots: &[usize], readings: Vec<Reading>, lost: &[bool]) -> Answer {
     Answer {
         readings: slots.iter().zip(readings).map(kept).collect(),
         failure: Some(StoreError::Unavailable("the memory store is full".to_owned())),
+        late: None,
     }
 }
 

@@ -3,37 +3,83 @@
 //! A store decides one [`Group`] in one atomic step. Policies, failover and the coordination of
 //! replicas are the layers above it.
 
+mod deadline;
 pub mod memory;
+pub mod recovery;
 pub mod redis;
 
+use std::fmt;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use tokio::time::Instant;
+use crate::domain::{Amendment, Commit, Group, Key, Reading, Timestamp};
 
-use crate::domain::{Commit, Group, Key, Reading};
-
+pub use deadline::Deadline;
 pub use memory::MemoryStore;
 
 /// The answer of a store to a group.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Answer {
     /// One per claim, in the same order. `None` if the store gave no reading for that claim. An
     /// answer of another length is a protocol error: none of its readings is used.
     pub readings: Vec<Option<Reading>>,
     /// The reason for missing readings; `None` if there are none missing.
     pub failure: Option<StoreError>,
+    /// What becomes of a decision that the store was late with.
+    pub late: Option<Late>,
+}
+
+/// Resolves when the store has decided after all; to none if that will never be known.
+pub struct Late(Pin<Box<dyn Future<Output = Option<LateAnswer>> + Send>>);
+
+/// A decision that came too late for its request.
+pub struct LateAnswer {
+    /// One per claim, in the same order.
+    pub readings: Vec<Reading>,
+    /// The time of the decision on the clock of the store.
+    pub at: Timestamp,
+    /// Amends counters where they were charged, if that is still possible.
+    pub amend: Box<dyn FnOnce(Vec<Amendment>) + Send>,
+}
+
+impl Late {
+    /// What `answer` resolves to.
+    pub fn new(answer: impl Future<Output = Option<LateAnswer>> + Send + 'static) -> Self {
+        Self(Box::pin(answer))
+    }
+}
+
+impl Future for Late {
+    type Output = Option<LateAnswer>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Late")
+    }
+}
+
+impl fmt::Debug for LateAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LateAnswer").field("readings", &self.readings).finish_non_exhaustive()
+    }
 }
 
 impl Answer {
     /// An answer with a reading for every claim.
     pub fn full(readings: Vec<Reading>) -> Self {
-        Self { readings: readings.into_iter().map(Some).collect(), failure: None }
+        Self { readings: readings.into_iter().map(Some).collect(), failure: None, late: None }
     }
 
     /// An answer without a reading for any of `claims` claims.
     pub fn none(claims: usize, failure: StoreError) -> Self {
-        Self { readings: vec![None; claims], failure: Some(failure) }
+        Self { readings: vec![None; claims], failure: Some(failure), late: None }
     }
 }
 
@@ -53,7 +99,7 @@ pub trait LimitStore: Send + Sync + 'static {
         &self,
         group: &Group,
         commit: Commit,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> impl Future<Output = Answer> + Send;
 
     /// Resets the counters of `keys`, and returns how many of them were not empty. Answers no later
@@ -64,16 +110,16 @@ pub trait LimitStore: Send + Sync + 'static {
     fn forget(
         &self,
         keys: &[Key],
-        deadline: Instant,
+        deadline: Deadline,
     ) -> impl Future<Output = Result<u32, StoreError>> + Send;
 }
 
 impl<S: LimitStore> LimitStore for Arc<S> {
-    async fn decide(&self, group: &Group, commit: Commit, deadline: Instant) -> Answer {
+    async fn decide(&self, group: &Group, commit: Commit, deadline: Deadline) -> Answer {
         S::decide(self, group, commit, deadline).await
     }
 
-    async fn forget(&self, keys: &[Key], deadline: Instant) -> Result<u32, StoreError> {
+    async fn forget(&self, keys: &[Key], deadline: Deadline) -> Result<u32, StoreError> {
         S::forget(self, keys, deadline).await
     }
 }

@@ -6,6 +6,7 @@
 
 mod by_label;
 mod labels;
+mod outage;
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -22,8 +23,9 @@ use prometheus_client::registry::{Registry, Unit};
 pub use self::by_label::RuleMetrics;
 use self::by_label::{ByDomain, Detailed};
 use self::labels::{
-    AddressLabel, AnswerLabel, Code, DecisionLabels, Kind, ModeLabels, ResultLabel, UnmatchedLabels,
+    AddressLabel, Code, DecisionLabels, Kind, ModeLabels, ResultLabel, UnmatchedLabels,
 };
+pub use self::outage::OutageMetrics;
 use super::sharded::{DurationHistogram, ShardedCounter};
 use crate::settings::section;
 
@@ -101,10 +103,8 @@ pub struct Metrics {
     pub decision_duration: DurationHistogram,
     /// Requests that the store did not decide.
     pub store_errors: StoreErrors,
-    /// Claims allowed because the store failed.
-    pub degraded_allowed: ShardedCounter,
-    /// Claims denied because the store failed.
-    pub degraded_denied: ShardedCounter,
+    /// Outages of the store.
+    pub outage: OutageMetrics,
     /// Requests denied by the deny cache, without the store.
     pub remembered_denials: ShardedCounter,
     /// Hits admitted from leases, without the store.
@@ -178,8 +178,7 @@ impl Metrics {
             requests_invalid: ShardedCounter::default(),
             decision_duration: DurationHistogram::default(),
             store_errors: StoreErrors::default(),
-            degraded_allowed: ShardedCounter::default(),
-            degraded_denied: ShardedCounter::default(),
+            outage: OutageMetrics::default(),
             remembered_denials: ShardedCounter::default(),
             leased_hits: ShardedCounter::default(),
             stranded_hits: ShardedCounter::default(),
@@ -274,14 +273,7 @@ impl Metrics {
             "Requests that the store did not decide, by kind of failure",
             errors,
         );
-        let degraded: Family<AnswerLabel, ShardedCounter> = Family::default();
-        self.degraded_allowed = degraded.get_or_create_owned(&AnswerLabel { answer: "allow" });
-        self.degraded_denied = degraded.get_or_create_owned(&AnswerLabel { answer: "deny" });
-        registry.register(
-            "degraded_claims",
-            "Limits decided without the store, by answer",
-            degraded,
-        );
+        self.outage.register(registry);
         registry.register(
             "remembered_denials",
             "Requests denied by the deny cache, without the store",

@@ -59,9 +59,9 @@ impl Promise {
     ///
     /// # Errors
     /// The worst interval, if one does.
-    pub fn check(&self, trace: &Trace) -> Result<(), Broken> {
+    pub fn check(&self, trace: &Trace) -> Result<(), Box<Broken>> {
         match self.worst(trace) {
-            Some(worst) if worst.is_excess() => Err(Broken { promise: *self, worst }),
+            Some(worst) if worst.is_excess() => Err(Box::new(Broken { promise: *self, worst })),
             _ => Ok(()),
         }
     }

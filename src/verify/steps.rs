@@ -102,10 +102,10 @@ mod tests {
         for length in [0, 1, 31, 32, 33, 64, 200] {
             let steps: Vec<(i64, u32)> = (0..length).map(|i| (2 * i, random.u32(..50))).collect();
             let function = Steps::new(steps.iter().copied());
-            for from in -1..2 * length + 1 {
+            for from in -1..=2 * length {
                 let before = steps.iter().rev().find(|(at, _)| *at <= from);
                 assert_eq!(function.at(from), before.map(|(_, value)| *value));
-                for to in from..2 * length + 1 {
+                for to in from..=2 * length {
                     let within = steps.iter().filter(|(at, _)| (from..=to).contains(at));
                     let highest = within.map(|(_, value)| *value).max();
                     assert_eq!(function.highest(from, to), highest, "{length}: {from}..={to}");

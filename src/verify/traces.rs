@@ -11,7 +11,7 @@ use super::trace::Trace;
 #[derive(Clone, Debug, Default)]
 pub struct Traces {
     index: HashMap<Box<str>, usize>,
-    traces: Vec<(Box<str>, Trace)>,
+    keys: Vec<(Box<str>, Trace)>,
     clock_error: Duration,
     ignores_degraded: bool,
 }
@@ -26,12 +26,12 @@ impl Traces {
     /// Adds a call. Returns true if its key is new.
     pub fn push(&mut self, line: &Line<'_>) -> bool {
         let known = self.index.get(line.key).copied();
-        let position = known.unwrap_or(self.traces.len());
+        let position = known.unwrap_or(self.keys.len());
         if known.is_none() {
             self.index.insert(line.key.into(), position);
-            self.traces.push((line.key.into(), Trace::default()));
+            self.keys.push((line.key.into(), Trace::default()));
         }
-        if let Some((_, trace)) = self.traces.get_mut(position)
+        if let Some((_, trace)) = self.keys.get_mut(position)
             && !(line.degraded && self.ignores_degraded)
         {
             let calls = match line.answer {
@@ -46,6 +46,6 @@ impl Traces {
 
     /// The keys and their traces.
     pub fn into_vec(self) -> Vec<(Box<str>, Trace)> {
-        self.traces
+        self.keys
     }
 }

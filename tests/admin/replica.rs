@@ -199,7 +199,7 @@ impl<R: Registry> Replica<R> {
     }
 
     pub async fn decide(&self, request: &Request) -> Decision {
-        self.limiter.decide(request, Instant::now() + PATIENCE).await
+        self.limiter.decide(request, (Instant::now() + PATIENCE).into()).await
     }
 
     /// How many of `tries` single requests pass, before the first that does not.

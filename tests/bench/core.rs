@@ -103,7 +103,7 @@ fn decide(limiter: &Limiter<Store>, client: &'static str, count: u64) {
     runtime.block_on(async {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
         for _ in 0..count {
-            black_box(limiter.decide(black_box(&request), deadline).await);
+            black_box(limiter.decide(black_box(&request), deadline.into()).await);
         }
     });
 }

@@ -71,7 +71,7 @@ fn redis(criterion: &mut Criterion) {
 
 async fn connected(settings: &RedisSettings) -> RedisStore {
     let store = RedisStore::connect(settings).unwrap();
-    while !store.is_connected() {
+    while !store.is_up() {
         yield_now().await;
     }
     store
@@ -95,7 +95,7 @@ fn run<S: LimitStore>(
             callers.spawn(async move {
                 for group in groups.iter().cycle().take(share as usize) {
                     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-                    let answer = store.decide(group, Commit::Together, deadline).await;
+                    let answer = store.decide(group, Commit::Together, deadline.into()).await;
                     assert_eq!(answer.failure, None);
                 }
             });

@@ -13,8 +13,9 @@ use crate::stack::Stack;
 use crate::support::caller::{Answer, Caller};
 use crate::support::wait::until;
 
-/// Between two requests of a client: at most 40 in a second, of which each address has 50.
-const PACE: Duration = Duration::from_millis(25);
+/// Between two requests of a client: at most 20 in a second. Each address has 50, and half of them at each tollgate while
+/// Redis is away.
+const PACE: Duration = Duration::from_millis(50);
 
 pub const PRICE: &str = "/api/v1/prices/ACME";
 pub const ORDERS: &str = "/api/v1/orders";

@@ -21,6 +21,7 @@ const REMEMBERED_BEATS: usize = 60;
 
 /// What happens in a trace.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent switches of a test")]
 struct Plan {
     losses: u64,
     /// All processes lose the store at once, else some.
@@ -133,7 +134,7 @@ impl World {
         let (count, period) = (self.replicas.len(), self.limit.period_micros());
         let end = START + random.pick(&[4, 10, 25]) * period;
         let mut events = Vec::new();
-        for _ in 0..1 + random.up_to(self.plan.losses - 1) {
+        for _ in 0..=random.up_to(self.plan.losses - 1) {
             let from = START + random.up_to(end - START);
             let until = from + random.pick(&[period / 20, period / 2, 2 * period, 6 * period]);
             for replica in 0..count {
@@ -178,12 +179,11 @@ impl World {
         for (now, event) in self.events(random) {
             match event {
                 Event::Beat(replica) if !self.is_away(replica, now) => self.beat(replica, now),
-                Event::Beat(_) => {}
                 Event::Request(replica, hits) => self.request(replica, hits, now, random),
                 Event::Return(replica) if !self.is_away(replica, now) => {
                     self.tell(replica, now, random);
                 }
-                Event::Return(_) => {}
+                Event::Beat(_) | Event::Return(_) => {}
                 Event::Restart(i) => {
                     let (_, restarts) = self.replicas[i].process;
                     let process = (i, restarts + 1);

@@ -181,8 +181,8 @@ async fn run(nodes: &[Node], steps: &[Step]) -> Result<u64, TestCaseError> {
         advance(Duration::from_micros(step.wait)).await;
         let request = from_pb(asked(step)).unwrap();
         // The oracle: what the store would answer, which charges nothing.
-        let truth = limiter.explain(&request, Instant::now()).await.decision;
-        let said = limiter.decide(&request, Instant::now()).await;
+        let truth = limiter.explain(&request, Instant::now().into()).await.decision;
+        let said = limiter.decide(&request, Instant::now().into()).await;
         let same = responder.respond(&request, &said) == responder.respond(&request, &truth);
         let shown = |decision: &Decision| format!("{:#?}", decision.statuses);
         prop_assert!(same, "{step:?}: {} instead of {}", shown(&said), shown(&truth));

@@ -78,7 +78,7 @@ pub async fn failure(settings: &RedisSettings) -> String {
     match tollgate::store::LimitStore::forget(
         &store,
         &[tollgate::domain::Key::new(&b"k"[..])],
-        tokio::time::Instant::now() + Duration::from_secs(1),
+        (tokio::time::Instant::now() + Duration::from_secs(1)).into(),
     )
     .await
     {

@@ -79,11 +79,12 @@ async fn limit_holds(client: &mut Client, key: &str, value: &str) {
 async fn starts_without_redis_answers_at_once_and_uses_it_when_it_comes() {
     let Some(mut redis) = RedisServer::start() else { return };
     redis.stop();
-    let tollgate = Options::serving(POLICIES).redis(redis.url()).start();
+    let options = Options::serving(POLICIES).redis(redis.url());
+    let tollgate = options.set("store.on_failure=allow").start();
     let mut client = tollgate.client().await;
     for _ in 0..5 {
         let answer = in_time(&mut client, one("few", "before")).await;
-        assert_eq!(answer.overall_code(), Code::Ok, "allow is the default");
+        assert_eq!(answer.overall_code(), Code::Ok, "allow is the setting");
         assert!(is_degraded(&answer));
         let refused = in_time(&mut client, one("refuses", "before")).await;
         assert_eq!(refused.overall_code(), Code::OverLimit, "the rule goes before the setting");
@@ -339,8 +340,8 @@ async fn wrong_password_is_told_once_with_what_to_do_and_never_shown() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let log = tollgate.log();
-    let told: Vec<_> = log.iter().filter(|line| line.contains("no connection to Redis")).collect();
+    let told: Vec<_> = log.iter().filter(|line| line.contains("Redis does not decide")).collect();
     assert_eq!(told.len(), 1, "{told:#?}");
-    assert!(told[0].contains("check that it runs, its address, user and password"), "{told:?}");
+    assert!(told[0].contains("its address, user and password"), "{told:?}");
     assert!(!log.join("\n").contains("wrong-password"));
 }

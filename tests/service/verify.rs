@@ -223,7 +223,7 @@ fn degraded_answers_are_recorded_as_such() {
     let trace = record.display().to_string();
     load(&tollgate, 0, &["--keys", "1", "--rate", "200", "--record", &trace]);
     assert!(counted(&record, ",1,1,1") > 300.0, "degraded");
-    assert_eq!(counted(&record, ",1,1,0"), 0.0);
+    assert!(counted(&record, ",1,1,0") < 1.0);
     let limit = ["--limit", "sliding_window 20/s"];
     run(1, &["verify", &trace, limit[0], limit[1]]);
     run(0, &["verify", &trace, limit[0], limit[1], "--ignore-degraded"]);

@@ -10,7 +10,7 @@ use tollgate::domain::{
 };
 use tollgate::redis::RedisSettings;
 use tollgate::store::redis::RedisStore;
-use tollgate::store::{Answer, LimitStore, StoreError};
+use tollgate::store::{Answer, Deadline, LimitStore, StoreError};
 
 use super::redis_server::RedisServer;
 
@@ -44,7 +44,7 @@ pub fn one(key: &str) -> Group {
 
 /// Decides with all the time in the world.
 pub async fn decide(store: &RedisStore, group: &Group) -> Answer {
-    store.decide(group, Commit::Together, Instant::now() + Duration::from_secs(10)).await
+    store.decide(group, Commit::Together, (Instant::now() + Duration::from_secs(10)).into()).await
 }
 
 pub fn reading(answer: &Answer, claim: usize) -> Reading {
@@ -63,7 +63,7 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 /// A store that is connected.
 pub async fn connected(settings: &RedisSettings) -> RedisStore {
     let store = RedisStore::connect(settings).unwrap();
-    until("connected", || store.is_connected()).await;
+    until("connected", || store.is_up()).await;
     store
 }
 
@@ -380,12 +380,12 @@ async fn forgotten_counters_are_empty_and_others_stay() {
         assert!(reading(&decide(&store, &one(key)).await, 0).passed);
     }
     let keys = ["a", "never"].map(|key| Key::new(key.as_bytes()));
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Deadline::from(Instant::now() + Duration::from_secs(10));
     assert_eq!(store.forget(&keys, deadline).await, Ok(1));
     assert_eq!(store.forget(&[], deadline).await, Ok(0));
     assert_eq!(reading(&decide(&store, &one("a")).await, 0).remaining, 299);
     assert_eq!(reading(&decide(&store, &one("b")).await, 0).remaining, 298);
     drop(server);
-    until("down", || !store.is_connected()).await;
+    until("down", || !store.is_up()).await;
     assert!(matches!(store.forget(&keys, deadline).await, Err(StoreError::Unavailable(_))));
 }

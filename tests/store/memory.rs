@@ -31,7 +31,8 @@ impl Memory {
     pub fn decide(&self, group: &Group, commit: Commit, now: Timestamp) -> Vec<Reading> {
         self.clock.set(now);
         // It needs no runtime, for it never waits.
-        let answer = self.store.decide(group, commit, Instant::now()).now_or_never().unwrap();
+        let answer =
+            self.store.decide(group, commit, Instant::now().into()).now_or_never().unwrap();
         answer.readings.into_iter().map(Option::unwrap).collect()
     }
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tollgate::domain::Commit;
 use tollgate::redis::RedisSettings;
-use tollgate::store::redis::{Notices, RedisStore};
+use tollgate::store::redis::{BreakerState, MAX_WAITING, RedisStore, StoreOptions};
 use tollgate::store::{Answer, LimitStore, StoreError};
 
 use super::live::{connected, decide, one, reading, until};
@@ -23,7 +23,7 @@ const IN_TIME: Duration = Duration::from_millis(250);
 /// Decides within [`DEADLINE`] and checks that it is kept.
 async fn decide_in_time(store: &RedisStore, key: &str) -> Answer {
     let start = Instant::now();
-    let answer = store.decide(&one(key), Commit::Together, start + DEADLINE).await;
+    let answer = store.decide(&one(key), Commit::Together, (start + DEADLINE).into()).await;
     assert!(start.elapsed() < IN_TIME, "{:?}", start.elapsed());
     answer
 }
@@ -33,6 +33,15 @@ async fn reason(store: &RedisStore) -> String {
         Some(StoreError::Unavailable(reason)) => reason,
         other => panic!("{other:?}"),
     }
+}
+
+/// A store for which no frame is ever overdue.
+async fn patiently_connected(settings: &RedisSettings, max_waiting: usize) -> RedisStore {
+    let deadline = Duration::from_secs(20);
+    let options = StoreOptions { max_waiting, deadline, ..StoreOptions::default() };
+    let store = RedisStore::connect_with(settings, settings.connector().unwrap(), options);
+    until("connected", || store.is_up()).await;
+    store
 }
 
 /// Why the first attempt to connect failed.
@@ -58,7 +67,7 @@ async fn starts_without_redis_and_connects_once_it_is_there() {
     drop(probe);
     assert!(first_failure(&store).await.contains("refused"));
     let _server = RedisServer::on_port(port, &[]);
-    until("connected", || store.is_connected()).await;
+    until("connected", || store.is_up()).await;
     assert_eq!(reading(&decide(&store, &one("key")).await, 0).remaining, 299);
 }
 
@@ -79,13 +88,13 @@ async fn restarted_redis_is_noticed_without_a_call_and_found_again() {
     let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     decide(&store, &one("key")).await;
     server.stop();
-    until("disconnected", || !store.is_connected()).await;
+    until("disconnected", || !store.is_up()).await;
     assert!(matches!(
         decide_in_time(&store, "key").await.failure,
         Some(StoreError::Unavailable(_))
     ));
     server.restart();
-    until("connected", || store.is_connected()).await;
+    until("connected", || store.is_up()).await;
     assert_eq!(reading(&decide(&store, &one("key")).await, 0).remaining, 299);
 }
 
@@ -95,12 +104,40 @@ async fn stuck_redis_is_answered_for_in_time_then_given_up() {
     let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
     server.pause();
     assert_eq!(decide_in_time(&store, "key").await.failure, Some(StoreError::Timeout));
-    until("given up", || !store.is_connected()).await;
-    let reason = reason(&store).await;
-    assert!(reason.contains("500ms") || reason.contains("within"), "{reason}");
+    let given_up = |reason: &str| reason.contains("500ms") || reason.contains("within");
+    let late = Instant::now() + Duration::from_secs(10);
+    while !given_up(&reason(&store).await) {
+        assert!(Instant::now() < late, "{}", reason(&store).await);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(store.breaker(), BreakerState::Down);
     server.resume();
-    until("connected", || store.is_connected()).await;
+    until("connected", || store.is_up()).await;
     assert_eq!(decide(&store, &one("other")).await.failure, None);
+}
+
+#[tokio::test]
+async fn late_redis_is_left_alone_and_its_late_answer_brings_it_back() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = connected(&RedisSettings::new(server.url()).unwrap()).await;
+    decide(&store, &one("key")).await;
+    let frames = store.frames();
+    server.pause();
+    let answer = decide_in_time(&store, "key").await;
+    assert_eq!(answer.failure, Some(StoreError::Timeout));
+    until("overdue", || store.breaker() == BreakerState::Overdue).await;
+    let refused = Instant::now();
+    for _ in 0..100 {
+        let answer = decide_in_time(&store, "key").await;
+        assert!(matches!(answer.failure, Some(StoreError::Unavailable(_))), "{answer:?}");
+    }
+    assert!(refused.elapsed() < Duration::from_millis(50), "{:?}", refused.elapsed());
+    server.resume();
+    let late = answer.late.expect("what becomes of it").await.expect("the late answer");
+    assert_eq!(late.readings[0].remaining, 298, "it was charged");
+    until("in use", || store.is_up()).await;
+    assert_eq!((store.frames(), store.late_answers()), (frames + 1, 1));
+    assert_eq!(reading(&decide(&store, &one("key")).await, 0).remaining, 297);
 }
 
 #[tokio::test]
@@ -109,10 +146,11 @@ async fn abandoned_calls_are_never_sent() {
     let patient = Duration::from_secs(20);
     let settings =
         RedisSettings { response_timeout: patient, ..RedisSettings::new(server.url()).unwrap() };
-    let store = connected(&settings).await;
+    let store = patiently_connected(&settings, MAX_WAITING).await;
     server.pause();
-    // The first call of each frame is on its way, the others wait and give up.
-    for _ in 0..20 {
+    // The first call of each frame is on its way, the others wait and give up. They are too few for
+    // the breaker.
+    for _ in 0..8 {
         assert_eq!(decide_in_time(&store, "key").await.failure, Some(StoreError::Timeout));
     }
     server.resume();
@@ -130,7 +168,7 @@ async fn every_call_keeps_its_own_deadline() {
         frames_in_flight: 1,
         ..RedisSettings::new(server.url()).unwrap()
     };
-    let store = Arc::new(connected(&settings).await);
+    let store = Arc::new(patiently_connected(&settings, MAX_WAITING).await);
     server.pause();
     // One is sent, the others wait; the first to come is the last to give up.
     let mut calls = JoinSet::new();
@@ -138,7 +176,8 @@ async fn every_call_keeps_its_own_deadline() {
     for milliseconds in [400, 20, 200] {
         let (store, patience) = (Arc::clone(&store), Duration::from_millis(milliseconds));
         calls.spawn(async move {
-            let answer = store.decide(&one("key"), Commit::Together, start + patience).await;
+            let answer =
+                store.decide(&one("key"), Commit::Together, (start + patience).into()).await;
             assert_eq!(answer.failure, Some(StoreError::Timeout));
             let taken = start.elapsed();
             assert!(patience <= taken && taken < patience + IN_TIME, "{patience:?}: {taken:?}");
@@ -161,7 +200,7 @@ fn store_whose_runtime_has_ended_answers_at_once() {
         panic!("an answer without a connection");
     };
     assert_eq!(reason, "the connection task has ended");
-    assert!(!store.is_connected(), "nothing answers any more");
+    assert!(!store.is_up(), "nothing answers any more");
 }
 
 #[tokio::test]
@@ -169,10 +208,7 @@ async fn full_queue_refuses_at_once() {
     let Some(server) = RedisServer::start() else { return };
     let settings =
         RedisSettings { frames_in_flight: 1, ..RedisSettings::new(server.url()).unwrap() };
-    let connector = settings.connector().unwrap();
-    let store = RedisStore::connect_with(&settings, connector, 4, Notices::default());
-    until("connected", || store.is_connected()).await;
-    let store = Arc::new(store);
+    let store = Arc::new(patiently_connected(&settings, 4).await);
     server.pause();
     let mut calls = JoinSet::new();
     for _ in 0..20 {
@@ -195,7 +231,7 @@ async fn redis_without_memory_rejects_and_keeps_reading() {
         Some(StoreError::Rejected(text)) => assert!(text.starts_with("OOM"), "{text}"),
         other => panic!("{other:?}"),
     }
-    assert!(store.is_connected(), "an error is no outage");
+    assert!(store.is_up(), "an error is no outage");
     redis::cmd("CONFIG").arg(&["SET", "maxmemory", "0"]).exec(&mut server.connection()).unwrap();
     assert_eq!(reading(&decide(&store, &one("key")).await, 0).remaining, 299);
 }
@@ -261,7 +297,7 @@ async fn each_outage_is_logged_once_per_reason_and_without_the_password() {
     let store = connected(&RedisSettings::new(url).unwrap()).await;
     server.stop();
     let late = Instant::now() + Duration::from_secs(10);
-    until("disconnected", || !store.is_connected()).await;
+    until("disconnected", || !store.is_up()).await;
     // Several attempts to connect and many calls.
     let outage = Instant::now();
     while outage.elapsed() < Duration::from_millis(400) || !reason(&store).await.contains("refused")
@@ -271,11 +307,11 @@ async fn each_outage_is_logged_once_per_reason_and_without_the_password() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     server.restart();
-    until("connected", || store.is_connected()).await;
+    until("connected", || store.is_up()).await;
 
     let text = String::from_utf8(log.0.lock().clone()).unwrap();
     let count = |part| text.matches(part).count();
-    assert_eq!(count("connected to Redis"), 2, "{text}");
+    assert_eq!((count("connected to Redis"), count("Redis decides again")), (1, 1), "{text}");
     // The connection that was closed, and the first that was refused.
     assert_eq!((count("WARN"), text.lines().count()), (2, 4), "{text}");
     assert!(text.contains(&format!("127.0.0.1:{}", server.port())) && !text.contains("sesame"));

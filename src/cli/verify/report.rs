@@ -95,15 +95,11 @@ fn row_lines(Row { finding, .. }: &Row) -> Vec<String> {
         let name = if worst.is_excess() { "excess " } else { "closest" };
         lines.push(format!("  {name}   {worst}"));
     }
-    let mut calls =
-        format!("  calls     {} admitted, {} refused", finding.admitted, finding.refused);
-    if let Some(needless) = finding.needless.filter(|_| finding.refused > 0) {
-        calls.push_str(&format!(", {needless} of them needlessly"));
-    }
-    if let Some(efficiency) = finding.efficiency() {
-        calls.push_str(&format!("; efficiency {efficiency:.3}"));
-    }
-    lines.push(calls);
+    let calls = format!("  calls     {} admitted, {} refused", finding.admitted, finding.refused);
+    let needless = finding.needless.filter(|_| finding.refused > 0);
+    let needless = needless.map(|needless| format!(", {needless} of them needlessly"));
+    let efficiency = finding.efficiency().map(|share| format!("; efficiency {share:.3}"));
+    lines.push(calls + &needless.unwrap_or_default() + &efficiency.unwrap_or_default());
     lines
 }
 

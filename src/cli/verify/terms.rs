@@ -16,8 +16,8 @@ use crate::cli::policies::{self, PolicyArgs};
 /// The promises, as typed.
 #[derive(Args, Debug)]
 pub(crate) struct TermsArgs {
-    /// Limit of every key, such as "sliding_window 50/s", "token_bucket 50/s burst 100" or
-    /// "fixed_window 3/day"
+    /// Limit of every key, such as `sliding_window 50/s`, `token_bucket 50/s burst 100` or
+    /// `fixed_window 3/day`
     #[arg(long, value_name = "LIMIT", conflicts_with = "policies")]
     pub(crate) limit: Option<Promise>,
     /// Policy file, or directory of policy files, with the limits of the keys

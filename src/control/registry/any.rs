@@ -68,6 +68,20 @@ impl Registry for AnyRegistry {
         }
     }
 
+    async fn beat(&self, id: u128) -> Result<Vec<u128>, RegistryError> {
+        match self {
+            Self::Redis(registry) => registry.beat(id).await,
+            Self::Embedded(registry) => registry.beat(id).await,
+        }
+    }
+
+    async fn leave(&self, id: u128) -> Result<(), RegistryError> {
+        match self {
+            Self::Redis(registry) => registry.leave(id).await,
+            Self::Embedded(registry) => registry.leave(id).await,
+        }
+    }
+
     /// Counts from the call on, not from the first poll.
     fn news(&self) -> impl Future<Output = ()> + Send {
         match self {

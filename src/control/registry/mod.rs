@@ -171,6 +171,17 @@ pub trait Registry: Send + Sync + 'static {
     /// Checks that the registry takes writes, by one that changes no record and makes no revision.
     fn probe(&self) -> impl Future<Output = Result<(), RegistryError>> + Send;
 
+    /// Notes the process `id` among the replicas for the next seconds, and returns all that are
+    /// there. A registry of one process has nobody else.
+    fn beat(&self, id: u128) -> impl Future<Output = Result<Vec<u128>, RegistryError>> + Send {
+        std::future::ready(Ok(vec![id]))
+    }
+
+    /// Takes the process `id` from the replicas.
+    fn leave(&self, _id: u128) -> impl Future<Output = Result<(), RegistryError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Resolves when there may be something new. It may be late or never, so the caller polls, too.
     ///
     /// # Cancel safety

@@ -186,6 +186,7 @@ const fn charge(rate: &Rate) -> pb::Charge {
 const fn on_store_failure(mode: Option<OnStoreFailure>) -> pb::OnStoreFailure {
     match mode {
         None => pb::OnStoreFailure::Unspecified,
+        Some(OnStoreFailure::Local) => pb::OnStoreFailure::Local,
         Some(OnStoreFailure::Allow) => pb::OnStoreFailure::Allow,
         Some(OnStoreFailure::Deny) => pb::OnStoreFailure::Deny,
     }

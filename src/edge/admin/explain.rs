@@ -82,7 +82,7 @@ fn counter(state: &CounterState) -> pb::explain_response::Counter {
         remaining: Some(reading.remaining),
         retry_after_ms: reading.retry_after.filter(|_| !reading.passed).map(millis),
         reset_after_ms: Some(millis(reading.reset_after)),
-        degraded: Some(state.ruling.degraded),
+        degraded: Some(state.ruling.degraded()),
     }
 }
 

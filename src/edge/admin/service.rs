@@ -15,7 +15,7 @@ use crate::control::registry::{Change, Record, Registry, RegistryError, Written}
 use crate::control::{Control, FOLLOW_PATIENCE};
 use crate::domain::Timestamp;
 use crate::limiter::{Limiter, Shared};
-use crate::store::LimitStore;
+use crate::store::{Deadline, LimitStore};
 
 /// The longest silence of the registry, before its first answer, that a list waits for.
 const FIRST_READ: Duration = Duration::from_secs(1);
@@ -58,8 +58,8 @@ impl<R: Registry, S: LimitStore> Admin<R, S> {
         self.shared().resolver.clients.now()
     }
 
-    pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.store_deadline
+    pub(super) fn deadline(&self) -> Deadline {
+        Deadline::from(Instant::now() + self.store_deadline)
     }
 
     pub(super) async fn read(&self, key: &Bytes) -> Result<Option<Record>, Status> {

@@ -307,6 +307,7 @@ impl Validator<'_> {
             max_debt: limit.max_debt,
             on_store_failure: match failure? {
                 pb::OnStoreFailure::Unspecified => None,
+                pb::OnStoreFailure::Local => Some(OnStoreFailure::Local),
                 pb::OnStoreFailure::Allow => Some(OnStoreFailure::Allow),
                 pb::OnStoreFailure::Deny => Some(OnStoreFailure::Deny),
             },

@@ -4,7 +4,7 @@
 //! { domain: "edge",
 //!   descriptors: [ { entries: ["api_key=acme"], rule: "api_key", client: "api_key=acme",
 //!                    limits_over: ["per-key"], over_limit: true, shadow: true, degraded: true,
-//!                    retry_after_ms: 1250, reason: "no_rule" } ],
+//!                    replicas: 3, retry_after_ms: 1250, reason: "no_rule" } ],
 //!   metadata: { ..of the clients and rules whose descriptors are within their limit, merged.. } }
 //! ```
 //! A field that would be false or empty is absent. Values that are not UTF-8 are percent-escaped,
@@ -70,6 +70,9 @@ fn describe(fields: &mut Fields, shown: ShownDescriptor<'_>, status: &Status) {
     ];
     for (name, _) in flags.iter().filter(|(_, holds)| *holds) {
         fields.field(name, |at| at.bool(true));
+    }
+    if let Some(replicas) = status.replicas {
+        fields.field("replicas", |at| at.number(replicas.into()));
     }
     if let Some(limited) = status.limited().filter(|limited| !limited.passed) {
         fields.field("limits_over", |at| {

@@ -16,7 +16,7 @@ use super::response::{Responder, unread};
 use super::unary::{self, InvalidMessage, Reply};
 use crate::edge::pb;
 use crate::limiter::Limiter;
-use crate::store::LimitStore;
+use crate::store::{Deadline, LimitStore};
 use crate::telemetry::metrics::Metrics;
 
 /// Answers requests of the protocol.
@@ -59,8 +59,7 @@ impl<S: LimitStore> Rls<S> {
         let request = from_pb(request).inspect_err(|_| {
             self.metrics.requests_invalid.inc();
         })?;
-        let deadline =
-            started + patience.map_or(self.store_deadline, |p| self.store_deadline.min(p));
+        let deadline = Deadline::after(started, self.store_deadline, patience);
         let decision = self.limiter.decide(&request, deadline).await;
         self.metrics.decision_duration.observe(started.elapsed());
         let response = self.responder.respond(&request, &decision);

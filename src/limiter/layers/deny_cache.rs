@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::key_table::{Fleeting, KeyTable};
-use crate::domain::{Claim, Group, Hits, Key, Reading, Verdict};
+use crate::domain::{Claim, Group, Hits, Key, Limit, Reading, Verdict};
 use crate::limiter::ask::{Ask, Ruling};
 use crate::settings::section;
 use crate::telemetry::metrics::Metrics;
@@ -46,12 +46,23 @@ pub struct DenyCache {
     metrics: Arc<Metrics>,
 }
 
+/// A denial by the store.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Denial {
+    /// The time at which the same hits fit.
+    pub(super) fits_at: Instant,
+    /// The time at which no hit counts any more.
+    pub(super) empty_at: Instant,
+}
+
 /// The reading of a claim.
 #[derive(Clone, Copy, Debug)]
 struct Remembered {
     hits: u64,
     /// The time at which the same hits fit; none: they did.
     fits_at: Option<Instant>,
+    /// The time at which no hit counts any more.
+    empty_at: Instant,
     /// Until when it is believed.
     until: Instant,
 }
@@ -97,7 +108,7 @@ impl DenyCache {
             let failed = ask.claims_of(part).any(|(_, asked)| !asked.ruling().reading.passed);
             for (claim, asked) in ask.claims_of(part) {
                 let ruling = asked.ruling();
-                let stays = claim.is_conditional() && !ruling.degraded;
+                let stays = claim.is_conditional() && !ruling.degraded();
                 match claim.hits {
                     _ if claim.certain().is_some() => {}
                     // A denial sent before, whenever it comes, says nothing of what there is now.
@@ -117,6 +128,12 @@ impl DenyCache {
         }
     }
 
+    /// The last denial of a counter by `limit`, however old; none: it is not remembered.
+    pub(super) fn last(&self, key: &Key, limit: &Limit) -> Option<Denial> {
+        let known = self.table.with(key, limit, |known| *known)?;
+        Some(Denial { fits_at: known.fits_at?, empty_at: known.empty_at })
+    }
+
     /// Forgets what it knows of `keys`, whose counters were emptied before `now`.
     pub(super) fn forget(&self, keys: &[Key], now: Instant) {
         for key in keys {
@@ -134,11 +151,12 @@ impl DenyCache {
 impl Remembered {
     /// The reading of `hits` that were sent at `sent`; none: they never fit, which needs no memory.
     fn new(hits: u64, reading: &Reading, sent: Instant) -> Option<Self> {
+        let empty_at = sent + reading.reset_after;
         if reading.passed {
-            return Some(Self { hits, fits_at: None, until: sent + MAX_AGE });
+            return Some(Self { hits, fits_at: None, empty_at, until: sent + MAX_AGE });
         }
         let wait = reading.retry_after?;
-        Some(Self { hits, fits_at: Some(sent + wait), until: sent + wait.min(MAX_AGE) })
+        Some(Self { hits, fits_at: Some(sent + wait), empty_at, until: sent + wait.min(MAX_AGE) })
     }
 
     /// The reading as of `now`, without the numbers of a claim that passed: no status reports them.

@@ -1,16 +1,22 @@
 //! The layer that always has an answer: what the store leaves open is decided by the rule's failure
 //! mode.
+//!
+//! * `allow` and `deny` count nothing.
+//! * `local` counts: this process decides by its share of the limit ([`shares`]), one of as many as
+//!   there are replicas ([`replicas`]).
+
+pub mod replicas;
+pub mod shares;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use crate::domain::{Claim, Commit, Hits, Reading};
+use self::shares::Shares;
+use crate::domain::{Claim, Commit, Hits, Key};
 use crate::limiter::ask::{Ask, Ruling, Traits};
 use crate::policy::OnStoreFailure;
-use crate::settings::{SOME_TIME, section};
-use crate::store::{LimitStore, StoreError};
+use crate::settings::{Reader, SOME_TIME, section};
+use crate::store::{Answer, Deadline, LimitStore, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sharded::ShardedCounter;
 
@@ -19,41 +25,76 @@ section! {
     pub struct StoreSettings in "store" {
         /// Time to decide. A caller's shorter deadline takes precedence.
         deadline: Duration = "10ms" in SOME_TIME..,
-        /// Decision while the store does not answer: `allow` or `deny`.
-        on_failure: OnStoreFailure = "allow",
+        /// Decision while the store does not answer: `local` (each replica by its share of the
+        /// limit), `allow` or `deny`.
+        on_failure: OnStoreFailure = "local",
         /// Maximum of counters in memory.
         memory_max_keys: usize = "1000000" in 1..,
     }
 }
 
-/// The wait that a denial without a store reports.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+section! {
+    /// Decisions by a share of each limit, while Redis is away (`local`).
+    pub struct FailoverSettings in "failover" {
+        /// The least number of replicas that decide: that of the deployment, or the maximum of its
+        /// autoscaler. Unset = as many as were seen in Redis, or 8 if it was never reached.
+        replicas: Option<u32> = "",
+        /// Maximum of counters of shares.
+        max_keys: usize = "65536" in 1..=10_000_000,
+    }
+}
+
+impl FailoverSettings {
+    /// There is at least the replica that reads this.
+    pub(crate) fn resolve(&self, reader: &mut Reader) {
+        if self.replicas == Some(0) {
+            reader.refuse("failover.replicas", "found 0, expected at least 1".to_owned());
+        }
+    }
+}
 
 /// A store that cannot fail.
 #[derive(Debug)]
 pub struct Failover<S> {
     store: S,
     on_failure: OnStoreFailure,
+    shares: Arc<Shares>,
     metrics: Arc<Metrics>,
 }
 
 impl<S: LimitStore> Failover<S> {
-    /// Asks `store`; without an answer decides by the rule, otherwise by `on_failure`.
-    pub const fn new(store: S, on_failure: OnStoreFailure, metrics: Arc<Metrics>) -> Self {
-        Self { store, on_failure, metrics }
+    /// Asks `store`; without an answer decides by the rule, otherwise by `on_failure`, and by the
+    /// shares of a process that is alone.
+    pub fn new(store: S, on_failure: OnStoreFailure, metrics: Arc<Metrics>) -> Self {
+        let shares = Arc::new(Shares::alone(Arc::clone(&metrics)));
+        Self { store, on_failure, shares, metrics }
     }
 
-    /// The store beneath.
-    pub const fn store(&self) -> &S {
-        &self.store
+    /// The same with the shares of a process.
+    #[must_use]
+    pub fn with_shares(self, shares: Arc<Shares>) -> Self {
+        Self { shares, ..self }
     }
 
     /// Rules on every claim of `ask`, no later than `deadline`.
-    pub async fn decide(&self, ask: &mut Ask, commit: Commit, deadline: Instant) {
-        let answer = self.store.decide(ask.group(), commit, deadline).await;
-        if let Some(failure) = ask.join(answer, |claim, traits| self.degraded(claim, traits)) {
-            self.failures(&failure).inc();
+    pub async fn decide(&self, ask: &mut Ask, commit: Commit, deadline: Deadline) {
+        let Answer { readings, failure, late } =
+            self.store.decide(ask.group(), commit, deadline).await;
+        let Some(failure) = ask.join(readings, failure) else { return };
+        self.failures(&failure).inc();
+        if ask.rule_open(|claim, traits| self.by_mode(claim, traits)) {
+            self.shares.decide(ask, commit);
         }
+        if let Some(late) = late.filter(|_| commit == Commit::Together) {
+            self.shares.settle_later(ask, late);
+        }
+    }
+
+    /// Resets the counters of `keys`; how many held something.
+    pub async fn forget(&self, keys: &[Key], deadline: Deadline) -> Result<u32, StoreError> {
+        let forgotten = self.store.forget(keys, deadline).await;
+        self.shares.forget(keys);
+        forgotten
     }
 
     /// The counter of failures of this kind.
@@ -67,21 +108,18 @@ impl<S: LimitStore> Failover<S> {
         }
     }
 
-    fn degraded(&self, claim: &Claim, traits: Traits) -> Ruling {
-        let mode = traits.on_store_failure.unwrap_or(self.on_failure);
-        // A refund never fails, even one that is lost.
-        let passed = mode == OnStoreFailure::Allow || matches!(claim.hits, Hits::Refund(_));
-        let counter =
-            if passed { &self.metrics.degraded_allowed } else { &self.metrics.degraded_denied };
-        counter.inc();
-        let retry_after = Some(if passed { Duration::ZERO } else { RETRY_AFTER });
-        let reading = Reading {
-            passed,
-            remaining: 0,
-            retry_after,
-            reset_after: RETRY_AFTER,
-            leased_until: None,
+    /// The ruling of `allow` and `deny`; none for `local`.
+    fn by_mode(&self, claim: &Claim, traits: Traits) -> Option<Ruling> {
+        let (passed, counter) = match traits.on_store_failure.unwrap_or(self.on_failure) {
+            OnStoreFailure::Local => return None,
+            OnStoreFailure::Allow => (true, &self.metrics.outage.allowed),
+            // A refund never fails, even one that is lost.
+            OnStoreFailure::Deny if matches!(claim.hits, Hits::Refund(_)) => {
+                (true, &self.metrics.outage.allowed)
+            }
+            OnStoreFailure::Deny => (false, &self.metrics.outage.denied),
         };
-        Ruling { reading, degraded: true }
+        counter.inc();
+        Some(Ruling::uncounted(passed))
     }
 }

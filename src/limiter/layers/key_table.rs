@@ -74,14 +74,27 @@ impl<T: Fleeting> KeyTable<T> {
         (line.limit == *limit).then(|| act(&mut line.value))
     }
 
-    /// Remembers `value`, which is as of `at`, instead of what there was of `key`; not if the key
-    /// was removed since.
-    pub(super) fn put(&self, key: &Key, limit: &Limit, value: T, at: Instant) {
+    /// Applies `act` to the value of `key`, whatever its limit. Returns true if there is one.
+    pub(super) fn update(&self, key: &Key, limit: &Limit, act: impl FnOnce(&mut T)) -> bool {
         let hash = self.hasher.hash_one(key.as_bytes());
-        let Some(set) = self.set(hash) else { return };
+        let Some(set) = self.set(hash) else { return false };
+        let mut set = set.lock();
+        let Some(line) = set.lines.iter_mut().find(|line| line.is_of(hash, key)) else {
+            return false;
+        };
+        line.limit = *limit;
+        act(&mut line.value);
+        true
+    }
+
+    /// Remembers `value`, which is as of `at`, instead of what there was of `key`; not if the key
+    /// was removed since. Returns true if a value is lost by it: that of another key, or this one.
+    pub(super) fn put(&self, key: &Key, limit: &Limit, value: T, at: Instant) -> bool {
+        let hash = self.hasher.hash_one(key.as_bytes());
+        let Some(set) = self.set(hash) else { return true };
         let mut set = set.lock();
         if set.removed_at.is_some_and(|removed_at| at <= removed_at) {
-            return;
+            return true;
         }
         let lines = &mut set.lines;
         let line = Line { hash, key: key.clone(), limit: *limit, value };
@@ -91,6 +104,34 @@ impl<T: Fleeting> KeyTable<T> {
             Some(other) => *other = line,
             None => lines.push(line),
         }
+        taken.is_some()
+    }
+
+    /// Takes up to `count` values.
+    pub(super) fn take(&self, count: usize) -> Vec<(Key, Limit, T)> {
+        let mut taken = Vec::new();
+        for set in &self.sets {
+            let mut set = set.lock();
+            let room = set.lines.len().min(count - taken.len());
+            taken.extend(set.lines.drain(..room).map(|line| (line.key, line.limit, line.value)));
+            if taken.len() == count {
+                break;
+            }
+        }
+        taken
+    }
+
+    /// Forgets the value of `key` if `gone` holds for it. Returns true if it was forgotten.
+    pub(super) fn remove_if(&self, key: &Key, gone: impl FnOnce(&T) -> bool) -> bool {
+        let hash = self.hasher.hash_one(key.as_bytes());
+        let Some(set) = self.set(hash) else { return false };
+        let mut set = set.lock();
+        let Some(i) = set.lines.iter().position(|line| line.is_of(hash, key)) else { return false };
+        let goes = set.lines.get(i).is_some_and(|line| gone(&line.value));
+        if goes {
+            set.lines.swap_remove(i);
+        }
+        goes
     }
 
     /// Forgets what there is of `key`, and what comes later and is as of `at` or before.
@@ -174,6 +215,24 @@ mod tests {
         assert_eq!(value(), None);
         table.put(&key(1), &limit(1), ("after", at(9)), at(3));
         assert_eq!(value(), Some("after"));
+    }
+
+    #[test]
+    fn no_more_values_are_taken_than_are_wanted() {
+        let (table, now) = (KeyTable::new(100), Instant::now());
+        for i in 0..50 {
+            table.put(&key(i), &limit(1), (i, now), now);
+        }
+        let mut all: Vec<u32> = Vec::new();
+        for wanted in [7, 7, 30] {
+            let taken = table.take(wanted);
+            assert_eq!(taken.len(), wanted);
+            all.extend(taken.into_iter().map(|(_, _, (value, _))| value));
+        }
+        all.extend(table.take(100).into_iter().map(|(_, _, (value, _))| value));
+        all.sort_unstable();
+        assert_eq!(all, (0..50).collect::<Vec<_>>());
+        assert!(table.take(1).is_empty());
     }
 
     #[test]

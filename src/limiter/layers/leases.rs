@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::key_table::{Fleeting, KeyTable};
-use crate::domain::{Claim, Hits, Key, Lease, LeaseAsk, Reading, Timestamp, Verdict};
+use crate::domain::{Claim, Hits, Key, Lease, LeaseAsk, Limit, Reading, Timestamp, Verdict};
 use crate::limiter::ask::{Ask, Ruling};
 use crate::policy::LeaseTerms;
 use crate::telemetry::metrics::Metrics;
@@ -165,6 +165,12 @@ impl Leases {
                 }
             }
         }
+    }
+
+    /// The time at which the bucket of a lease was to be full, as of its last grant; none: nothing
+    /// is known of it.
+    pub(super) fn full_at(&self, key: &Key, limit: &Limit) -> Option<Instant> {
+        self.table.with(key, limit, |held| held.full_at)
     }
 
     /// Forgets what is held of `keys`, whose counters were emptied before `now`.

@@ -15,7 +15,7 @@ use self::failover::Failover;
 use self::leases::Leases;
 use crate::domain::{Commit, Key};
 use crate::limiter::ask::{Ask, Ruling};
-use crate::store::{LimitStore, StoreError};
+use crate::store::{Deadline, LimitStore, StoreError};
 
 /// A store with its layers. One per core; what they remember is the process's.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl<S: LimitStore> Layers<S> {
 
     /// Rules on every claim of `ask`, no later than `deadline`. Claims may be asked to bring leases
     /// back.
-    pub(super) async fn decide(&self, ask: &mut Ask, commit: Commit, deadline: Instant) {
+    pub(super) async fn decide(&self, ask: &mut Ask, commit: Commit, deadline: Deadline) {
         if commit != Commit::Together {
             return self.failover.decide(ask, commit, deadline).await;
         }
@@ -51,7 +51,7 @@ impl<S: LimitStore> Layers<S> {
             return ask.rule(rulings);
         }
         if let Some(leases) = &self.leases {
-            leases.prepare(ask, now, deadline);
+            leases.prepare(ask, now, deadline.due());
         }
         self.failover.decide(ask, commit, deadline).await;
         if let Some(leases) = &self.leases {
@@ -70,8 +70,8 @@ impl<S: LimitStore> Layers<S> {
 
     /// Empties the counters of `keys`, and forgets what was remembered of them; how many held
     /// something.
-    pub(super) async fn forget(&self, keys: &[Key], deadline: Instant) -> Result<u32, StoreError> {
-        let forgotten = self.failover.store().forget(keys, deadline).await;
+    pub(super) async fn forget(&self, keys: &[Key], deadline: Deadline) -> Result<u32, StoreError> {
+        let forgotten = self.failover.forget(keys, deadline).await;
         let now = Instant::now();
         self.denials.iter().for_each(|denials| denials.forget(keys, now));
         self.leases.iter().for_each(|leases| leases.forget(keys, now));

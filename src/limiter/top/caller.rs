@@ -79,10 +79,9 @@ mod tests {
         let hasher = SensitiveHasher::new(b"");
         let shown = ShownDescriptor::new(&pairs, Sensitivity::Nothing, &hasher);
         let (entries, truncated) = entries(shown);
-        (
-            entries.texts().map(|(key, value)| format!("{key}={},", value.text())).collect(),
-            truncated,
-        )
+        let texts: Vec<String> =
+            entries.texts().map(|(key, value)| format!("{key}={},", value.text())).collect();
+        (texts.concat(), truncated)
     }
 
     #[test]

@@ -138,11 +138,12 @@ fn counters_that_are_used_are_not_set() {
     let (store, clock) = store(10);
     let (key, limit) = (Key::new(&b"a"[..]), per_minute(5));
     let until = START.plus_micros(60_000_000);
-    assert!(store.set_if_empty(&key, &limit, seed(&limit, until, START)));
+    let first = seed(&limit, until, START);
+    assert_eq!(store.begin(&key, &limit, || first.clone()), first);
     assert!(!ask(&store, &["a"], limit, Hits::Take(1))[0].passed);
-    assert!(!store.set_if_empty(&key, &limit, Counter::Empty));
-    clock.advance(Duration::from_secs(60));
-    assert!(store.set_if_empty(&key, &limit, Counter::Empty));
+    assert_eq!(store.begin(&key, &limit, || Counter::Empty), first);
+    clock.advance(Duration::from_mins(1));
+    assert_eq!(store.begin(&key, &limit, || Counter::Empty), Counter::Empty);
     assert!(ask(&store, &["a"], limit, Hits::Take(1))[0].passed);
 }
 

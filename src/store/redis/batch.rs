@@ -2,8 +2,9 @@
 //!
 //! One task owns the connection, drives its socket, forms frames and distributes replies. A frame
 //! is never delayed to become fuller. Nothing is sent twice, except after NOSCRIPT, which proves
-//! that the server has not run it. Without a connection every call fails at once.
+//! that the server has not run it. While the breaker is open every call fails at once.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,26 +15,44 @@ use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::breaker::{Breaker, BreakerState};
 use super::health::{Health, TASK_ENDED};
 use super::notices::Notices;
-use super::pipeline::{Forget, Pipeline};
+use super::pipeline::{Command, Pipeline};
 use super::queue::Queue;
 use super::script::Script;
+use crate::domain::Amendment;
 use crate::redis::Connector;
 use crate::redis::backoff::Backoff;
 use crate::redis::wire::Wire;
-use crate::store::StoreError;
+use crate::store::recovery::{Recovery, Teller};
+use crate::store::{Deadline, StoreError};
+
+/// The replicas begin to tell Redis what it does not know within this time.
+const TELL_SPREAD: Duration = Duration::from_millis(100);
+
+/// The amendments of one call.
+const AMENDMENTS: usize = 64;
 
 /// The task behind a store. It ends when the store is dropped.
 pub(super) struct Batcher {
     pub(super) connector: Connector,
     pub(super) calls: Arc<Queue>,
-    pub(super) forgets: mpsc::Receiver<Forget>,
+    pub(super) commands: mpsc::Receiver<Command>,
     pub(super) health: Arc<Health>,
+    pub(super) breaker: Breaker,
+    pub(super) recovery: Arc<Recovery>,
+    pub(super) teller: Option<Arc<dyn Teller>>,
+    /// The time at which Redis is told charges that it does not know.
+    pub(super) tell_at: Option<Instant>,
+    /// This connection tells, and no other.
+    pub(super) tells: bool,
     pub(super) frames_in_flight: usize,
     /// Maximum number of claims in a frame of several groups. Frames of more than 64 are not
     /// cheaper per claim, and block Redis longer.
     pub(super) frame_limits: usize,
+    /// The time after which a frame is overdue.
+    pub(super) deadline: Duration,
     pub(super) response_timeout: Duration,
     pub(super) notices: Notices,
 }
@@ -49,7 +68,12 @@ enum ServeEnd {
 impl Drop for Batcher {
     /// Marks the store as down and rejects further calls.
     fn drop(&mut self) {
+        let state = self.breaker.state();
+        if state != BreakerState::Closed {
+            self.notices.leave();
+        }
         self.health.set_down(TASK_ENDED);
+        self.health.set_breaker(BreakerState::Down);
         self.calls.close();
     }
 }
@@ -66,10 +90,9 @@ impl Batcher {
     /// Serves until the store is dropped. After a panic, which is a bug in tollgate, it continues
     /// with a new connection; the calls in flight fail.
     pub(super) async fn run(mut self) {
-        let health = Arc::clone(&self.health);
         while let Err(fault) = panic_of(self.run_once()).await {
             tracing::error!(fault, "the task of a Redis connection panicked and is started again");
-            health.set_down("the connection task panicked");
+            self.lost("the connection task panicked");
         }
     }
 
@@ -83,8 +106,6 @@ impl Batcher {
             };
             let reason = match attempt {
                 Ok(wire) => {
-                    self.notices.connected(&self.connector);
-                    self.health.set_connected();
                     let since = Instant::now();
                     let ServeEnd::Lost(reason) = self.serve(wire, &script).await else { return };
                     // Reset only after a stable connection: a server that closes each new
@@ -96,111 +117,307 @@ impl Batcher {
                 }
                 Err(reason) => reason,
             };
-            self.health.set_down(&reason);
-            self.notices.down(&self.connector, &reason);
+            self.lost(&reason);
             if self.refusing(tokio::time::sleep(backoff.wait())).await.is_none() {
                 return;
             }
         }
     }
 
+    /// The connection is lost, or could not be made.
+    fn lost(&mut self, reason: &str) {
+        let before = self.breaker.state();
+        if std::mem::take(&mut self.tells) {
+            self.recovery.end_telling();
+        }
+        self.tell_at = None;
+        self.breaker.lost();
+        self.follow(before, reason);
+        // It may have been down before: this is the newest reason.
+        self.health.set_down(reason);
+        self.notices.failed(&self.connector, reason);
+    }
+
+    /// Makes known what the breaker has become since it was `before`, for `reason`.
+    fn follow(&mut self, before: BreakerState, reason: &str) {
+        let state = self.breaker.state();
+        if state == before {
+            return;
+        }
+        self.health.set_breaker(state);
+        if state == BreakerState::Telling {
+            self.tell_soon();
+        }
+        if state == BreakerState::Closed {
+            self.health.set_up();
+            self.notices.closed(&self.connector);
+        } else if before == BreakerState::Closed {
+            self.health.set_down(reason);
+            self.notices.opened(&self.connector, reason);
+            self.calls.refuse(&self.refusal());
+        }
+    }
+
+    /// The error of a call that is refused.
+    fn refusal(&self) -> StoreError {
+        StoreError::Unavailable(self.health.down().unwrap_or_default())
+    }
+
     /// Runs `work` and refuses every call meanwhile. Returns `None` if the store is dropped.
     async fn refusing<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(work);
         loop {
-            let refusal = || StoreError::Unavailable(self.health.down().unwrap_or_default());
+            let refusal = self.refusal();
             tokio::select! {
                 done = &mut work => return Some(done),
-                () = self.calls.changed(true, self.calls.alarm()) => self.calls.refuse(&refusal()),
-                forget = self.forgets.recv() => drop(forget?.answer.send(Err(refusal()))),
+                () = self.calls.changed(true, self.calls.alarm()) => self.calls.refuse(&refusal),
+                command = self.commands.recv() => {
+                    if let Command::Forget(forget) = command? {
+                        drop(forget.answer.send(Err(refusal)));
+                    }
+                }
             }
         }
     }
 
     /// Sends frames until the connection is lost.
-    async fn serve(&mut self, mut wire: Wire, script: &Script) -> ServeEnd {
-        let mut pipeline = Pipeline::new(script);
-        let mut alarm = self.calls.alarm();
-        let sleep = sleep_until(alarm.unwrap_or_else(Instant::now));
+    async fn serve(&mut self, wire: Wire, script: &Script) -> ServeEnd {
+        let amend = Script::amend_with_server_time();
+        let mut pipeline = Pipeline::new(script, &amend);
+        let served = self.serve_pipeline(wire, &mut pipeline).await;
+        if let ServeEnd::Lost(reason) = &served {
+            pipeline.fail(&StoreError::Unavailable(reason.clone()));
+        }
+        if !pipeline.lost().is_empty() {
+            self.told(pipeline.lost(), None);
+        }
+        served
+    }
+
+    async fn serve_pipeline(&mut self, mut wire: Wire, pipeline: &mut Pipeline<'_>) -> ServeEnd {
+        let recovery = Arc::clone(&self.recovery);
+        self.step(pipeline, &mut wire, "", |breaker, _, now| {
+            breaker.connected(now);
+            true
+        });
+        let mut alarm = None;
+        let sleep = sleep_until(Instant::now());
         tokio::pin!(sleep);
-        let reason = loop {
-            self.log_in_again(&mut pipeline, &mut wire);
-            self.send_waiting(&mut pipeline, &mut wire);
-            let room = pipeline.frames() < self.frames_in_flight;
+        loop {
+            self.log_in_again(pipeline, &mut wire);
+            self.send_waiting(pipeline, &mut wire);
+            let wanted = !self.breaker.is_closed() || pipeline.frames() < self.frames_in_flight;
+            let telling = self.breaker.state() == BreakerState::Telling;
             tokio::select! {
                 biased;
+                // Replies go before deadlines: what has arrived is not late.
+                read = wire.exchange() => {
+                    let received = read.map_err(|error| error.to_string());
+                    if let Err(reason) = received.and_then(|()| self.receive(pipeline, &mut wire)) {
+                        return ServeEnd::Lost(reason);
+                    }
+                }
                 () = &mut sleep, if alarm.is_some() => {
-                    if let Err(reason) = self.expire(&mut pipeline) {
-                        break reason;
+                    if let Err(reason) = self.look_late(pipeline, &mut wire).await {
+                        return ServeEnd::Lost(reason);
                     }
                     self.reset(sleep.as_mut(), &mut alarm);
                 }
-                read = wire.exchange() => {
-                    let received = read.map_err(|error| error.to_string());
-                    if let Err(reason) = received.and_then(|()| self.receive(&mut pipeline, &mut wire)) {
-                        break reason;
-                    }
-                }
-                forget = self.forgets.recv() => match forget {
-                    Some(forget) => self.forget(forget, &mut pipeline, &mut wire),
+                command = self.commands.recv() => match command {
+                    Some(command) => self.command(command, pipeline, &mut wire),
                     None => return ServeEnd::Dropped,
                 },
-                () = self.calls.changed(room, alarm) => self.reset(sleep.as_mut(), &mut alarm),
+                () = self.calls.changed(wanted, alarm) => self.reset(sleep.as_mut(), &mut alarm),
+                () = recovery.settled(), if telling => {
+                    self.step(pipeline, &mut wire, "", |breaker, _, now| {
+                        breaker.settled(now);
+                        false
+                    });
+                }
             }
-        };
-        pipeline.fail(&StoreError::Unavailable(reason.clone()));
-        ServeEnd::Lost(reason)
+        }
     }
 
     /// Sends user and password again if they have changed.
     fn log_in_again(&self, pipeline: &mut Pipeline<'_>, wire: &mut Wire) {
         if let Some(login) = wire.new_login() {
-            pipeline.log_in(&login, &mut wire.output, self.due());
+            pipeline.log_in(&login, &mut wire.output, self.due(Instant::now()));
         }
     }
 
-    /// Sends waiting calls until `frames_in_flight` is reached.
+    /// Sends waiting calls until `frames_in_flight` is reached; refuses them while the breaker is
+    /// open.
     fn send_waiting(&self, pipeline: &mut Pipeline<'_>, wire: &mut Wire) {
+        if !self.breaker.is_closed() {
+            self.calls.refuse(&self.refusal());
+            return;
+        }
         while pipeline.frames() < self.frames_in_flight {
             let calls = self.calls.next_frame(self.frame_limits);
             if calls.is_empty() {
                 return;
             }
-            if pipeline.send(calls, &mut wire.output, self.due()) {
+            let now = Instant::now();
+            let expected = Deadline::after(now, self.deadline, None);
+            if pipeline.send(calls, &mut wire.output, expected, now + self.response_timeout) {
+                self.calls.set_alarm(expected.due());
                 self.health.frames.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    fn forget(&self, forget: Forget, pipeline: &mut Pipeline<'_>, wire: &mut Wire) {
-        pipeline.forget(forget, &mut wire.output, self.due());
+    fn command(&self, command: Command, pipeline: &mut Pipeline<'_>, wire: &mut Wire) {
+        let due = self.due(Instant::now());
+        match command {
+            Command::Forget(forget) => pipeline.forget(forget, &mut wire.output, due),
+            Command::Amend(back) => pipeline.amend(back, false, &mut wire.output, due),
+        }
     }
 
-    /// The time by which Redis must answer a command sent now; afterwards the connection is closed.
-    /// Sets the alarm to it.
-    fn due(&self) -> Instant {
-        let due = Instant::now() + self.response_timeout;
+    /// Tells Redis soon what it does not know, not at the same moment as all other replicas.
+    fn tell_soon(&mut self) {
+        if self.recovery.untold() > 0 && self.tell_at.is_none() {
+            let spread = RandomState::new().hash_one(0) % TELL_SPREAD.as_micros() as u64;
+            self.tell_at(Instant::now() + Duration::from_micros(spread));
+        }
+    }
+
+    fn tell_at(&mut self, at: Instant) {
+        self.tell_at = Some(at);
+        self.calls.set_alarm(at);
+    }
+
+    /// Tells Redis some of what it does not know, if it is time.
+    fn tell(&mut self, pipeline: &mut Pipeline<'_>, wire: &mut Wire, now: Instant) {
+        if self.tell_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.tell_at = None;
+        let fit = matches!(self.breaker.state(), BreakerState::Telling | BreakerState::Closed);
+        let Some(teller) = self.teller.as_ref().filter(|_| fit) else { return };
+        if !self.recovery.begin_telling() {
+            // Another connection does it. If that is lost, this one goes on.
+            self.tell_at(now + TELL_SPREAD);
+            return;
+        }
+        let amendments = teller.take(AMENDMENTS);
+        if amendments.is_empty() {
+            self.recovery.end_telling();
+            return;
+        }
+        self.tells = true;
+        pipeline.amend(amendments, true, &mut wire.output, self.due(now));
+    }
+
+    /// Charges were told, or lost on the way.
+    fn told(&mut self, amendments: &[Amendment], applied: Option<&[u64]>) {
+        self.tells = false;
+        self.recovery.end_telling();
+        if let Some(teller) = &self.teller {
+            teller.told(amendments, applied);
+        }
+        if self.recovery.untold() > 0 && applied.is_some() {
+            self.tell_at(Instant::now());
+        }
+    }
+
+    /// The time by which Redis must answer a command sent at `now`; afterwards the connection is
+    /// closed. Sets the alarm to it.
+    fn due(&self, now: Instant) -> Instant {
+        let due = now + self.response_timeout;
         self.calls.set_alarm(due);
         due
     }
 
+    /// Moves the breaker by `event`, which returns true if a probe is wanted, and sends that. The
+    /// breaker may open for `reason`.
+    fn step(
+        &mut self,
+        pipeline: &mut Pipeline<'_>,
+        wire: &mut Wire,
+        reason: &str,
+        event: impl FnOnce(&mut Breaker, usize, Instant) -> bool,
+    ) {
+        let (before, now) = (self.breaker.state(), Instant::now());
+        if event(&mut self.breaker, pipeline.commands(), now) {
+            pipeline.probe(now, &mut wire.output, self.due(now));
+        }
+        if let Some(alarm) = self.breaker.alarm() {
+            self.calls.set_alarm(alarm);
+        }
+        self.follow(before, reason);
+    }
+
     /// Distributes the replies that have arrived.
-    fn receive(&self, pipeline: &mut Pipeline<'_>, wire: &mut Wire) -> Result<(), String> {
+    fn receive(&mut self, pipeline: &mut Pipeline<'_>, wire: &mut Wire) -> Result<(), String> {
         while let Some(message) = wire.next_reply().map_err(|error| error.to_string())? {
-            let unreadable = pipeline.complete(message, &mut wire.output)?;
-            self.health.unreadable.fetch_add(unreadable, Ordering::Relaxed);
+            let completed = pipeline.complete(message, &mut wire.output)?;
+            self.health.unreadable.fetch_add(completed.unreadable, Ordering::Relaxed);
+            self.health.late.fetch_add(completed.late.into(), Ordering::Relaxed);
+            if let Some((amendments, applied)) = completed.told {
+                if let Err(error) = &applied {
+                    self.notices.untold(&self.connector, error);
+                }
+                self.told(&amendments, applied.as_deref().ok());
+            }
+            if completed.decided {
+                self.tell_soon();
+            }
+            if let Some((sent, well)) = completed.probe {
+                self.step(pipeline, wire, "", |breaker, _, now| breaker.probed(sent, well, now));
+            } else if self.breaker.is_closed() {
+                self.breaker.answered(completed.answered, Instant::now());
+            } else {
+                self.step(pipeline, wire, "", Breaker::landed);
+            }
         }
         Ok(())
     }
 
-    /// Answers the calls that are past their deadline. Fails if Redis exceeds the response timeout.
-    fn expire(&self, pipeline: &mut Pipeline<'_>) -> Result<(), String> {
+    /// Gives up what is late, after what has arrived was read.
+    ///
+    /// # Errors
+    /// Fails if Redis exceeds the response timeout, or the connection is lost.
+    async fn look_late(
+        &mut self,
+        pipeline: &mut Pipeline<'_>,
+        wire: &mut Wire,
+    ) -> Result<(), String> {
+        // The runtime looks at its sockets before it goes on. After a stall of this process, the
+        // replies may be there and not yet noticed.
+        tokio::task::yield_now().await;
+        while let Some(read) = wire.exchange().now_or_never() {
+            read.map_err(|error| error.to_string())?;
+            self.receive(pipeline, wire)?;
+        }
         let now = Instant::now();
-        if pipeline.expire(now) {
+        let expired = pipeline.expire(now);
+        if expired.broken {
             pipeline.fail(&StoreError::Timeout);
             return Err(format!("Redis gave no answer for {:?}", self.response_timeout));
         }
-        self.calls.expire(now, pipeline.alarm());
+        let queued = self.calls.expire(now, None);
+        let late = expired.waits.late + queued.late;
+        let extended = expired.waits.extended + queued.extended;
+        self.health.extended.fetch_add(extended.into(), Ordering::Relaxed);
+        if expired.overdue {
+            let reason = format!("Redis gave no answer for {:?}", self.deadline);
+            self.step(pipeline, wire, &reason, |breaker, _, now| {
+                breaker.overdue(now);
+                false
+            });
+        }
+        if late > 0 {
+            let reason = format!("Redis is slow: a fifth of its answers take {:?}", self.deadline);
+            self.step(pipeline, wire, &reason, |breaker, in_flight, now| {
+                breaker.late(late, in_flight, now);
+                false
+            });
+        }
+        self.step(pipeline, wire, "", Breaker::tick);
+        self.tell(pipeline, wire, now);
+        let others = pipeline.alarm(self.breaker.is_closed()).into_iter();
+        self.calls.expire(now, others.chain(self.breaker.alarm()).chain(self.tell_at).min());
         Ok(())
     }
 

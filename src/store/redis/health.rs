@@ -1,9 +1,11 @@
 //! The health of the connection to Redis, shared by the store and its batch task.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
+
+use super::breaker::BreakerState;
 
 /// The error text of calls after the connection task has ended.
 pub(super) const TASK_ENDED: &str = "the connection task has ended";
@@ -11,11 +13,16 @@ pub(super) const TASK_ENDED: &str = "the connection task has ended";
 /// The state of the connection. The batch task writes it, the store reads it.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// The reason why there is no connection; `None` while there is one.
-    pub(super) down: ArcSwapOption<String>,
+    /// The reason why calls are refused; `None` while they are sent.
+    down: ArcSwapOption<String>,
+    breaker: AtomicU8,
     pub(super) tried: AtomicBool,
     pub(super) unreadable: AtomicU64,
     pub(super) frames: AtomicU64,
+    /// Answers that came after their call was decided without them.
+    pub(super) late: AtomicU64,
+    /// Calls that waited longer because this process was late itself.
+    pub(super) extended: AtomicU64,
 }
 
 impl Health {
@@ -24,11 +31,17 @@ impl Health {
         Self { down, ..Self::default() }
     }
 
+    /// The reason why calls are refused.
     pub(super) fn down(&self) -> Option<String> {
         self.down.load().as_deref().cloned()
     }
 
-    pub(super) fn set_connected(&self) {
+    /// True while calls are sent.
+    pub(super) fn is_up(&self) -> bool {
+        self.down.load().is_none()
+    }
+
+    pub(super) fn set_up(&self) {
         self.down.store(None);
         self.tried.store(true, Ordering::Relaxed);
     }
@@ -36,5 +49,15 @@ impl Health {
     pub(super) fn set_down(&self, reason: &str) {
         self.down.store(Some(Arc::new(reason.to_owned())));
         self.tried.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_breaker(&self, state: BreakerState) {
+        self.breaker.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// The state of the breaker.
+    pub(super) fn breaker(&self) -> BreakerState {
+        let state = usize::from(self.breaker.load(Ordering::Relaxed));
+        BreakerState::ALL.get(state).copied().unwrap_or(BreakerState::Down)
     }
 }

@@ -7,13 +7,21 @@ use std::collections::VecDeque;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::queue::{Call, Waiter};
-use super::script::{Frame, Reply, Script};
+use super::queue::{Call, Decided, Waiter, Waits};
+use super::script::{AmendFrame, Frame, Reply, Script};
 use crate::redis::login::Login;
 use crate::redis::resp::{self, Message};
 
-use crate::domain::Key;
-use crate::store::StoreError;
+use crate::domain::{Amendment, Key};
+use crate::store::{Deadline, StoreError};
+
+/// A command that is no decision.
+#[derive(Debug)]
+pub(super) enum Command {
+    Forget(Forget),
+    /// Amendments whose outcome nobody waits for.
+    Amend(Vec<Amendment>),
+}
 
 /// A reset of counters.
 #[derive(Debug)]
@@ -23,11 +31,13 @@ pub(super) struct Forget {
     pub(super) answer: oneshot::Sender<Result<u32, StoreError>>,
 }
 
-/// The commands in pending on one connection.
+/// The commands in flight on one connection.
 pub(super) struct Pipeline<'a> {
     script: &'a Script,
+    amend: &'a Script,
     pending: VecDeque<Pending>,
     frames: usize,
+    lost: Vec<Amendment>,
     /// Cleared frames, kept to reuse their memory.
     spare: Vec<(Box<Frame>, Vec<Waiter>)>,
 }
@@ -42,30 +52,92 @@ enum Payload {
     Frame {
         frame: Box<Frame>,
         waiters: Vec<Waiter>,
+        /// The time after which the frame counts as overdue.
+        expected: Deadline,
         /// True if the frame was sent with the text of the script (EVAL).
+        with_text: bool,
+    },
+    /// The script on an empty frame.
+    Probe {
+        sent: Instant,
         with_text: bool,
     },
     Forget(oneshot::Sender<Result<u32, StoreError>>),
     LogIn,
+    Amend {
+        frame: Box<AmendFrame>,
+        amendments: Vec<Amendment>,
+        /// They are charges that Redis is told of.
+        told: bool,
+    },
+}
+
+/// Amendments that Redis was told, and what it has applied of each.
+pub(super) type Told = (Vec<Amendment>, Result<Vec<u64>, StoreError>);
+
+/// What a reply has brought.
+#[derive(Debug, Default)]
+pub(super) struct Completed {
+    /// Calls that got their answer in time.
+    pub(super) answered: u32,
+    /// Calls whose caller was answered without Redis before.
+    pub(super) late: u32,
+    /// Redis has decided, and not refused.
+    pub(super) decided: bool,
+    /// States that could not be decoded.
+    pub(super) unreadable: u64,
+    /// Of a probe: when it was sent, and if it was answered well.
+    pub(super) probe: Option<(Instant, bool)>,
+    /// Redis was told charges that it did not know.
+    pub(super) told: Option<Told>,
+}
+
+/// What was found past its time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Expired {
+    pub(super) waits: Waits,
+    /// A frame is overdue.
+    pub(super) overdue: bool,
+    /// Redis must have answered by now: the connection must be closed.
+    pub(super) broken: bool,
 }
 
 impl<'a> Pipeline<'a> {
-    pub(super) fn new(script: &'a Script) -> Self {
-        Self { script, pending: VecDeque::new(), frames: 0, spare: Vec::new() }
+    pub(super) fn new(script: &'a Script, amend: &'a Script) -> Self {
+        Self {
+            script,
+            amend,
+            pending: VecDeque::new(),
+            frames: 0,
+            lost: Vec::new(),
+            spare: Vec::new(),
+        }
     }
 
-    /// The number of calls of the script in pending.
+    /// The number of frames in flight.
     pub(super) const fn frames(&self) -> usize {
         self.frames
     }
 
-    /// Writes one frame of `calls` to `out`. Returns false if none of them could be encoded.
-    pub(super) fn send(&mut self, calls: Vec<Call>, out: &mut Vec<u8>, due: Instant) -> bool {
+    /// The number of commands in flight.
+    pub(super) fn commands(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Writes one frame of `calls` to `out`; it is overdue after `expected`. Returns false if none
+    /// of them could be encoded.
+    pub(super) fn send(
+        &mut self,
+        calls: Vec<Call>,
+        out: &mut Vec<u8>,
+        expected: Deadline,
+        due: Instant,
+    ) -> bool {
         let (mut frame, mut waiters) = self.spare.pop().unwrap_or_default();
         for Call { group, mut waiter } in calls {
             match frame.push(&group) {
                 Ok(()) => waiters.push(waiter),
-                Err(error) => waiter.answer(Err(error)),
+                Err(error) => drop(waiter.answer(Err(error))),
             }
         }
         if waiters.is_empty() {
@@ -73,11 +145,37 @@ impl<'a> Pipeline<'a> {
         }
         self.script.call(&frame, out);
         self.frames += 1;
-        self.pending.push_back(Pending {
-            payload: Payload::Frame { frame, waiters, with_text: false },
-            due,
-        });
+        let payload = Payload::Frame { frame, waiters, expected, with_text: false };
+        self.pending.push_back(Pending { payload, due });
         true
+    }
+
+    /// Writes a probe to `out`.
+    pub(super) fn probe(&mut self, sent: Instant, out: &mut Vec<u8>, due: Instant) {
+        self.script.call(&Frame::default(), out);
+        self.pending.push_back(Pending { payload: Payload::Probe { sent, with_text: false }, due });
+    }
+
+    /// Writes the call that amends counters to `out`.
+    pub(super) fn amend(
+        &mut self,
+        amendments: Vec<Amendment>,
+        told: bool,
+        out: &mut Vec<u8>,
+        due: Instant,
+    ) {
+        let mut frame = Box::<AmendFrame>::default();
+        let amendments: Vec<Amendment> =
+            amendments.into_iter().filter(|amendment| frame.push(amendment)).collect();
+        // With the text: it is rare, and Redis keeps the compiled script by its hash all the same.
+        frame.write(b"EVAL", self.amend.text().as_bytes(), out);
+        self.pending
+            .push_back(Pending { payload: Payload::Amend { frame, amendments, told }, due });
+    }
+
+    /// The charges that Redis was told of without an answer, after everything has failed.
+    pub(super) fn lost(&self) -> &[Amendment] {
+        &self.lost
     }
 
     /// Writes the command that resets counters to `out`, unless its caller has given up.
@@ -101,33 +199,48 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Distributes the next reply, and returns the number of states that could not be decoded.
-    /// After NOSCRIPT, writes the frame to `out` again, with the text of the script.
+    /// Distributes the next reply. After NOSCRIPT, writes the command to `out` again, with the text
+    /// of the script.
     ///
     /// # Errors
     /// Fails with the reason if the connection must be closed.
-    pub(super) fn complete(&mut self, message: Message, out: &mut Vec<u8>) -> Result<u64, String> {
+    pub(super) fn complete(
+        &mut self,
+        message: Message,
+        out: &mut Vec<u8>,
+    ) -> Result<Completed, String> {
         let Some(Pending { payload, due }) = self.pending.pop_front() else {
             return Err("Redis answered what was not asked".to_owned());
         };
-        match (payload, message) {
-            (Payload::Frame { frame, waiters, with_text: false }, Message::Error(text))
-                if code(&text) == "NOSCRIPT" =>
-            {
+        let unknown = matches!(&message, Message::Error(text) if code(text) == "NOSCRIPT");
+        match payload {
+            Payload::Frame { frame, waiters, expected, with_text: false } if unknown => {
                 self.script.call_with_text(&frame, out);
-                let payload = Payload::Frame { frame, waiters, with_text: true };
+                let payload = Payload::Frame { frame, waiters, expected, with_text: true };
                 self.pending.push_back(Pending { payload, due });
-                Ok(0)
+                Ok(Completed::default())
             }
-            (Payload::Frame { frame, waiters, .. }, message) => {
-                self.complete_frame(frame, waiters, message)
+            Payload::Probe { sent, with_text: false } if unknown => {
+                self.script.call_with_text(&Frame::default(), out);
+                let payload = Payload::Probe { sent, with_text: true };
+                self.pending.push_back(Pending { payload, due });
+                Ok(Completed::default())
             }
-            (Payload::Forget(answer), message) => {
+            Payload::Frame { frame, waiters, .. } => self.complete_frame(frame, waiters, message),
+            Payload::Probe { sent, .. } => {
+                let well = matches!(message, Message::Integers(_));
+                Ok(Completed { probe: Some((sent, well)), ..Completed::default() })
+            }
+            Payload::Forget(answer) => {
                 drop(answer.send(emptied(message)));
-                Ok(0)
+                Ok(Completed::default())
+            }
+            Payload::Amend { frame, amendments, told } => {
+                let told = told.then(|| (amendments, applied(&frame, message)));
+                Ok(Completed { told, ..Completed::default() })
             }
             // The connection keeps its user when Redis refuses the new one, and has logged why.
-            (Payload::LogIn, _) => Ok(0),
+            Payload::LogIn => Ok(Completed::default()),
         }
     }
 
@@ -136,7 +249,7 @@ impl<'a> Pipeline<'a> {
         mut frame: Box<Frame>,
         mut waiters: Vec<Waiter>,
         message: Message,
-    ) -> Result<u64, String> {
+    ) -> Result<Completed, String> {
         self.frames -= 1;
         let (mut reply, end) = match message {
             Message::Integers(integers) => aligned(Reply::new(integers), frame.integers()),
@@ -149,42 +262,55 @@ impl<'a> Pipeline<'a> {
             Message::Error(text) => (Err(StoreError::Rejected(text)), None),
         };
         let unreadable = reply.as_ref().map_or(0, |reply| reply.unreadable);
+        let mut completed = Completed { unreadable, ..Completed::default() };
         for (waiter, integers) in waiters.iter_mut().zip(frame.integers()) {
             let answer = match &mut reply {
-                Ok(reply) => Ok(reply.next_group(*integers)),
+                Ok(reply) => {
+                    Ok(Decided { integers: reply.next_group(*integers), at: reply.decided_at })
+                }
                 Err(error) => Err(error.clone()),
             };
-            waiter.answer(answer);
+            completed.late += u32::from(waiter.due().is_none());
+            completed.decided |= answer.is_ok();
+            completed.answered += u32::from(waiter.answer(answer));
         }
         frame.clear();
         waiters.clear();
         self.spare.push((frame, waiters));
-        end.map_or(Ok(unreadable), Err)
+        end.map_or(Ok(completed), Err)
     }
 
-    /// Answers the waiters that are past their deadline. Returns true if Redis is late with a
-    /// reply.
-    pub(super) fn expire(&mut self, now: Instant) -> bool {
-        let mut late = false;
+    /// Answers the waiters that are past their deadline.
+    pub(super) fn expire(&mut self, now: Instant) -> Expired {
+        let mut expired = Expired::default();
         for command in &mut self.pending {
-            late |= command.due <= now;
-            if let Payload::Frame { waiters, .. } = &mut command.payload {
+            expired.broken |= command.due <= now;
+            if let Payload::Frame { waiters, expected, .. } = &mut command.payload {
+                match expected.extended(now) {
+                    Some(extended) => *expected = extended,
+                    None => expired.overdue |= expected.due() <= now,
+                }
                 for waiter in waiters {
-                    waiter.is_live(now);
+                    expired.waits.add(waiter.check(now, true));
                 }
             }
         }
-        late
+        expired
     }
 
-    /// The earliest deadline of a waiter or a command.
-    pub(super) fn alarm(&self) -> Option<Instant> {
+    /// The earliest time at which a waiter, a command or, if `overdue` counts, a frame is late.
+    pub(super) fn alarm(&self, overdue: bool) -> Option<Instant> {
         let times = self.pending.iter().flat_map(|Pending { payload, due }| {
-            let waiters = match payload {
-                Payload::Frame { waiters, .. } => waiters.as_slice(),
-                Payload::Forget(_) | Payload::LogIn => &[],
+            let (waiters, expected) = match payload {
+                Payload::Frame { waiters, expected, .. } => {
+                    (waiters.as_slice(), overdue.then_some(expected.due()))
+                }
+                Payload::Probe { .. }
+                | Payload::Forget(_)
+                | Payload::LogIn
+                | Payload::Amend { .. } => (&[][..], None),
             };
-            waiters.iter().filter_map(Waiter::due).chain([*due])
+            waiters.iter().filter_map(Waiter::due).chain(expected).chain([*due])
         });
         times.min()
     }
@@ -198,8 +324,9 @@ impl<'a> Pipeline<'a> {
                         waiter.answer(Err(error.clone()));
                     }
                 }
+                Payload::Amend { amendments, told: true, .. } => self.lost = amendments,
+                Payload::Probe { .. } | Payload::Amend { .. } | Payload::LogIn => {}
                 Payload::Forget(answer) => drop(answer.send(Err(error.clone()))),
-                Payload::LogIn => {}
             }
         }
     }
@@ -229,6 +356,17 @@ fn code(text: &str) -> &str {
     text.split(' ').next().unwrap_or_default()
 }
 
+/// What was applied of amendments.
+fn applied(frame: &AmendFrame, message: Message) -> Result<Vec<u64>, StoreError> {
+    match message {
+        Message::Integers(amounts) => frame.amounts(amounts),
+        Message::Error(text) => Err(StoreError::Rejected(text)),
+        Message::Integer(_) | Message::Text(_) => {
+            Err(StoreError::Protocol("no list of integers".to_owned()))
+        }
+    }
+}
+
 /// The number of counters that were not empty.
 fn emptied(message: Message) -> Result<u32, StoreError> {
     match message {
@@ -245,31 +383,33 @@ fn emptied(message: Message) -> Result<u32, StoreError> {
 mod tests {
     use std::time::Duration;
 
+    use super::super::queue::Undecided;
     use super::*;
     use crate::domain::{Algorithm, Charge, Claim, Commit, Group, Hits, Limit, Part};
     use crate::store::redis::script::Encoded;
 
-    fn call() -> (Call, oneshot::Receiver<Result<super::super::script::Integers, StoreError>>) {
+    fn call() -> (Call, oneshot::Receiver<Result<Decided, Undecided>>) {
         let period = Duration::from_secs(1);
         let limit = Limit::new(9, period, Algorithm::FixedWindow, Charge::Admitted).unwrap();
         let (key, hits) = (Key::new(&b"k"[..]), Hits::Take(1));
         let claims = vec![Claim { key, limit, hits, lease: None }];
         let group =
             Group { parts: vec![Part { quota: false, shadow: false, claims: 0..1 }], claims };
-        let (waiter, answer) = Waiter::new(Instant::now() + period);
+        let (waiter, answer) = Waiter::new((Instant::now() + period).into());
         (Call { group: Encoded::new(&group, Commit::Together).unwrap(), waiter }, answer)
     }
 
     #[test]
     fn reply_of_another_length_ends_the_connection() {
         let script = Script::with_server_time();
+        let amend = Script::amend_with_server_time();
         let due = Instant::now() + Duration::from_secs(1);
         let replies: [(&[i64], bool); 4] =
             [(&[0, 5, 1, 7], true), (&[0, 5, 1], false), (&[0, 5, 1, 7, 8], false), (&[], false)];
         for (integers, fits) in replies {
-            let mut pipeline = Pipeline::new(&script);
+            let mut pipeline = Pipeline::new(&script, &amend);
             let (mut out, (call, mut answer)) = (Vec::new(), call());
-            assert!(pipeline.send(vec![call], &mut out, due));
+            assert!(pipeline.send(vec![call], &mut out, due.into(), due));
             let completed = pipeline.complete(Message::Integers(integers.to_vec()), &mut out);
             assert_eq!(completed.is_ok(), fits, "{integers:?}: {completed:?}");
             let answer = answer.try_recv().unwrap();

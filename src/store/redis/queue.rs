@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::script::{Encoded, Integers};
-use crate::store::StoreError;
+use crate::domain::Timestamp;
+use crate::store::{Deadline, StoreError};
 
 /// A group and the waiter for its answer.
 #[derive(Debug)]
@@ -23,38 +24,124 @@ pub(super) struct Call {
 /// The receiver of a group's answer: the integers that the script returns for it.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    deadline: Instant,
-    /// `None` after the answer was sent.
-    answer: Option<oneshot::Sender<Result<Integers, StoreError>>>,
+    deadline: Deadline,
+    caller: Caller,
+}
+
+/// What Redis has decided for a group.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub(super) integers: Integers,
+    /// The time of the decision on the clock of Redis.
+    pub(super) at: Timestamp,
+}
+
+/// A call that Redis did not decide in time.
+#[derive(Debug)]
+pub(super) struct Undecided {
+    pub(super) error: StoreError,
+    /// What Redis decides after all, if the call was sent.
+    pub(super) late: Option<oneshot::Receiver<Decided>>,
+}
+
+impl From<StoreError> for Undecided {
+    fn from(error: StoreError) -> Self {
+        Self { error, late: None }
+    }
+}
+
+/// The receiver of an answer.
+#[derive(Debug)]
+enum Caller {
+    Waits(oneshot::Sender<Result<Decided, Undecided>>),
+    /// It was answered without Redis, and wants to know what Redis decides.
+    GaveUp(oneshot::Sender<Decided>),
+    /// It was answered.
+    Answered,
+}
+
+/// What has become of a waiter by a given time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Wait {
+    /// The caller waits.
+    On,
+    /// The caller waits longer, because this process was late itself.
+    Extended,
+    /// The deadline has just passed: answered with a timeout.
+    Late,
+    /// Answered before, or nobody waits.
+    Over,
+}
+
+impl Wait {
+    /// True if the caller still waits.
+    pub(super) const fn goes_on(self) -> bool {
+        matches!(self, Self::On | Self::Extended)
+    }
+}
+
+/// The number of waiters that have just been given up or extended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Waits {
+    pub(super) late: u32,
+    pub(super) extended: u32,
+}
+
+impl Waits {
+    /// Counts one waiter.
+    pub(super) fn add(&mut self, wait: Wait) {
+        self.late += u32::from(wait == Wait::Late);
+        self.extended += u32::from(wait == Wait::Extended);
+    }
 }
 
 impl Waiter {
     /// A waiter with a deadline, and the receiver of its answer.
-    pub(super) fn new(
-        deadline: Instant,
-    ) -> (Self, oneshot::Receiver<Result<Integers, StoreError>>) {
+    pub(super) fn new(deadline: Deadline) -> (Self, oneshot::Receiver<Result<Decided, Undecided>>) {
         let (sender, receiver) = oneshot::channel();
-        (Self { deadline, answer: Some(sender) }, receiver)
+        (Self { deadline, caller: Caller::Waits(sender) }, receiver)
     }
 
-    /// Sends the answer, unless one was sent or the caller has given up.
-    pub(super) fn answer(&mut self, answer: Result<Integers, StoreError>) {
-        if let Some(sender) = self.answer.take() {
-            drop(sender.send(answer));
+    /// Sends the answer, unless one was sent. Returns true if the caller still waited for it.
+    pub(super) fn answer(&mut self, answer: Result<Decided, StoreError>) -> bool {
+        match std::mem::replace(&mut self.caller, Caller::Answered) {
+            Caller::Waits(sender) => sender.send(answer.map_err(Undecided::from)).is_ok(),
+            Caller::GaveUp(sender) => {
+                if let Ok(decided) = answer {
+                    drop(sender.send(decided));
+                }
+                false
+            }
+            Caller::Answered => false,
         }
     }
 
-    /// The deadline; `None` after the answer was sent.
+    /// The deadline; `None` after the caller was answered.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.answer.is_some().then_some(self.deadline)
+        matches!(self.caller, Caller::Waits(_)).then_some(self.deadline.due())
     }
 
-    /// Returns true if the caller still waits. Answers with a timeout if the deadline has passed.
-    pub(super) fn is_live(&mut self, now: Instant) -> bool {
-        if self.deadline <= now {
-            self.answer(Err(StoreError::Timeout));
+    /// Answers with a timeout if the deadline has passed through no fault of this process. If the
+    /// call is `sent`, the caller will learn what Redis decides.
+    pub(super) fn check(&mut self, now: Instant, sent: bool) -> Wait {
+        match &self.caller {
+            Caller::Waits(sender) if !sender.is_closed() => {}
+            _ => return Wait::Over,
         }
-        self.answer.as_ref().is_some_and(|answer| !answer.is_closed())
+        if now < self.deadline.due() {
+            return Wait::On;
+        }
+        if let Some(extended) = self.deadline.extended(now) {
+            self.deadline = extended;
+            return Wait::Extended;
+        }
+        let (decided, late) = oneshot::channel();
+        let caller = if sent { Caller::GaveUp(decided) } else { Caller::Answered };
+        if let Caller::Waits(sender) = std::mem::replace(&mut self.caller, caller) {
+            let late = sent.then_some(late);
+            drop(sender.send(Err(Undecided { error: StoreError::Timeout, late })));
+        }
+        Wait::Late
     }
 }
 
@@ -109,7 +196,7 @@ impl Queue {
         if state.calls.len() >= self.max_calls {
             return Err(PushError::Full);
         }
-        let earlier = state.set_alarm(call.waiter.deadline);
+        let earlier = state.set_alarm(call.waiter.deadline.due());
         state.calls.push_back(call);
         let task = if earlier || state.wanted { state.task.take() } else { None };
         drop(state);
@@ -149,7 +236,7 @@ impl Queue {
         let now = Instant::now();
         let mut claims = 0;
         while let Some(mut call) = state.calls.pop_front() {
-            if !call.waiter.is_live(now) {
+            if !call.waiter.check(now, false).goes_on() {
                 continue;
             }
             if claims > 0 && claims + call.group.claims() > max_claims {
@@ -188,12 +275,17 @@ impl Queue {
     }
 
     /// Answers the calls that are past their deadline. Sets the alarm to the earliest deadline of
-    /// the others, or to `in_flight` if that is earlier.
-    pub(super) fn expire(&self, now: Instant, in_flight: Option<Instant>) {
+    /// the others, or to `other` if that is earlier.
+    pub(super) fn expire(&self, now: Instant, other: Option<Instant>) -> Waits {
+        let mut waits = Waits::default();
         let mut state = self.state.lock();
-        state.calls.retain_mut(|call| call.waiter.is_live(now));
-        state.alarm =
-            state.calls.iter().filter_map(|call| call.waiter.due()).chain(in_flight).min();
+        state.calls.retain_mut(|call| {
+            let wait = call.waiter.check(now, false);
+            waits.add(wait);
+            wait.goes_on()
+        });
+        state.alarm = state.calls.iter().filter_map(|call| call.waiter.due()).chain(other).min();
+        waits
     }
 }
 
@@ -206,17 +298,17 @@ mod tests {
     use super::*;
     use crate::domain::{Commit, Group};
 
-    type Answer = oneshot::Receiver<Result<Integers, StoreError>>;
+    type Answer = oneshot::Receiver<Result<Decided, Undecided>>;
 
     fn push(queue: &Queue, deadline: Instant) -> Answer {
         let group = Encoded::new(&Group { parts: vec![], claims: vec![] }, Commit::Together);
-        let (waiter, answer) = Waiter::new(deadline);
+        let (waiter, answer) = Waiter::new(deadline.into());
         queue.push(Call { group: group.unwrap(), waiter }).unwrap();
         answer
     }
 
     fn is_late(answer: &mut Answer) -> bool {
-        matches!(answer.try_recv(), Ok(Err(StoreError::Timeout)))
+        matches!(answer.try_recv(), Ok(Err(Undecided { error: StoreError::Timeout, .. })))
     }
 
     #[test]
@@ -266,7 +358,7 @@ mod tests {
         queue.close();
         assert!(matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
         let group = Encoded::new(&Group { parts: vec![], claims: vec![] }, Commit::Together);
-        let call = Call { group: group.unwrap(), waiter: Waiter::new(now).0 };
+        let call = Call { group: group.unwrap(), waiter: Waiter::new(now.into()).0 };
         assert!(matches!(queue.push(call), Err(PushError::Closed)));
     }
 }

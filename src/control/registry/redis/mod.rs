@@ -174,6 +174,14 @@ impl Registry for RedisRegistry {
         self.link.invoke(&self.writer.probe(&self.names)).await.map(|_| ())
     }
 
+    async fn beat(&self, id: u128) -> Result<Vec<u128>, RegistryError> {
+        wire::replicas(self.link.invoke(&self.writer.beat(&self.names, id)).await?)
+    }
+
+    async fn leave(&self, id: u128) -> Result<(), RegistryError> {
+        self.link.query(&self.names.leave(id)).await.map(|_| ())
+    }
+
     /// Counts from the call on, not from the first poll.
     fn news(&self) -> impl Future<Output = ()> + Send {
         let mut news = self.news.clone();

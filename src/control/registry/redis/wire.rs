@@ -11,6 +11,9 @@ use crate::control::registry::{Change, Expect, Mark, Record, RegistryError, Upda
 use crate::domain::Timestamp;
 
 const SCRIPT: &str = include_str!("write.lua");
+const BEAT: &str = include_str!("beat.lua");
+/// The stay of a process among the replicas without another beat, in microseconds.
+const STAY_US: u64 = 3_000_000;
 /// Writes, and leaves nothing behind.
 const PROBE: &str = "redis.call('HSET', KEYS[1], 'probe', 1) \
                      return redis.call('HDEL', KEYS[1], 'probe')";
@@ -29,6 +32,7 @@ pub(super) struct Names {
     /// The channel of notices.
     pub(super) news: String,
     probe: String,
+    replicas: String,
 }
 
 impl Names {
@@ -39,12 +43,20 @@ impl Names {
             log: name("log"),
             news: name("news"),
             probe: name("probe"),
+            replicas: name("replicas"),
         }
     }
 
     /// The key of the log.
     pub(super) fn log(&self) -> &str {
         &self.log
+    }
+
+    /// Takes a process from the replicas.
+    pub(super) fn leave(&self, id: u128) -> Cmd {
+        let mut command = redis::cmd("ZREM");
+        command.arg(&self.replicas).arg(format!("{id:032x}"));
+        command
     }
 
     pub(super) fn read(&self, key: &[u8]) -> Cmd {
@@ -75,16 +87,32 @@ impl Names {
     }
 }
 
+/// The processes in the reply to a beat.
+pub(super) fn replicas(reply: Value) -> Result<Vec<u128>, RegistryError> {
+    let names: Vec<String> =
+        from_redis_value(reply).map_err(|error| RegistryError::Corrupt(error.to_string()))?;
+    // What is not a name of a process is not one.
+    Ok(names.iter().filter_map(|name| u128::from_str_radix(name, 16).ok()).collect())
+}
+
 /// The scripts and their arguments.
 #[derive(Debug)]
 pub(super) struct Writer {
     write: Script,
     probe: Script,
+    beat: Script,
 }
 
 impl Writer {
     pub(super) fn new() -> Self {
-        Self { write: Script::new(SCRIPT), probe: Script::new(PROBE) }
+        Self { write: Script::new(SCRIPT), probe: Script::new(PROBE), beat: Script::new(BEAT) }
+    }
+
+    /// Notes the process `id` among the replicas.
+    pub(super) fn beat(&self, names: &Names, id: u128) -> ScriptInvocation<'_> {
+        let mut call = self.beat.prepare_invoke();
+        call.key(&names.replicas).arg(format!("{id:032x}")).arg(STAY_US);
+        call
     }
 
     pub(super) fn probe(&self, names: &Names) -> ScriptInvocation<'_> {

@@ -20,7 +20,7 @@ fn any_limit(kind: u64) -> Limit {
 
 /// What the store would say now.
 async fn truth(remote: &Remote, ask: &Ask) -> Vec<Option<Reading>> {
-    remote.store.decide(ask.group(), Commit::Never, Instant::now()).await.readings
+    remote.store.decide(ask.group(), Commit::Never, Instant::now().into()).await.readings
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,7 +113,7 @@ async fn refunds_resets_and_lost_answers_heal() {
     tokio::time::advance(LONGEST).await;
     assert!(take(&there).await, "but within a second");
     assert!(!take(&here).await);
-    assert_eq!(here.forget(&[Key::new(&b"k"[..])], deadline()).await, Ok(1));
+    assert_eq!(here.forget(&[Key::new(&b"k"[..])], deadline().into()).await, Ok(1));
     assert!(take(&here).await, "after a reset");
 
     let slow = Remote { slowest: Duration::from_secs(9), ..remote.clone() };
@@ -127,13 +127,13 @@ async fn refunds_resets_and_lost_answers_heal() {
 struct Late(Remote, Duration);
 
 impl LimitStore for Late {
-    async fn decide(&self, group: &Group, commit: Commit, deadline: Instant) -> Answer {
+    async fn decide(&self, group: &Group, commit: Commit, deadline: Deadline) -> Answer {
         let answer = self.0.decide(group, commit, deadline).await;
         sleep(self.1).await;
         answer
     }
 
-    async fn forget(&self, keys: &[Key], deadline: Instant) -> Result<u32, StoreError> {
+    async fn forget(&self, keys: &[Key], deadline: Deadline) -> Result<u32, StoreError> {
         self.0.forget(keys, deadline).await
     }
 }
@@ -184,7 +184,7 @@ async fn denial_that_was_overtaken_is_not_remembered() {
     overtaken(async |layers, limit| hits(layers, limit, Hits::Refund(1)).await).await;
     overtaken(async |layers, limit| hits(layers, limit, Hits::Take(1)).await).await;
     overtaken(async |layers, _| {
-        layers.forget(&[Key::new(&b"k"[..])], Instant::now()).await.unwrap();
+        layers.forget(&[Key::new(&b"k"[..])], Instant::now().into()).await.unwrap();
     })
     .await;
 }
@@ -198,7 +198,7 @@ async fn what_no_counter_can_change_needs_no_store() {
     let bare = Layers::bare(Failover::new(away.clone(), OnStoreFailure::Allow, metrics.clone()));
     let certain = [("a", blocked, Hits::Take(1)), ("b", any_limit(0), Hits::Take(6))];
     let never = |ruling: &Ruling| {
-        !ruling.degraded && !ruling.reading.passed && ruling.reading.retry_after.is_none()
+        !ruling.degraded() && !ruling.reading.passed && ruling.reading.retry_after.is_none()
     };
     for layers in [&bare, &replica(&away, &metrics)] {
         let now = Instant::now();
@@ -208,12 +208,12 @@ async fn what_no_counter_can_change_needs_no_store() {
         // Beside what does need one, it is as certain.
         let mixed = [certain[0], certain[1], ("c", any_limit(0), Hits::Take(1))];
         let rulings = decided(layers, &mut ask(&mixed, None), now).await;
-        assert!(rulings[..2].iter().all(never) && rulings[2].degraded, "{rulings:?}");
+        assert!(rulings[..2].iter().all(never) && rulings[2].degraded(), "{rulings:?}");
         // Such a cost is charged where costs are charged in any case.
         let algorithm = Algorithm::TokenBucket { burst: 5 };
         let charge = Charge::Always { max_debt: None };
         let always = Limit::new(5, Duration::from_secs(1), algorithm, charge).unwrap();
         let mut ask = one(always, Hits::Take(6));
-        assert!(decided(layers, &mut ask, now).await[0].degraded);
+        assert!(decided(layers, &mut ask, now).await[0].degraded());
     }
 }

@@ -3,6 +3,7 @@
 
 mod denials;
 mod leases;
+mod shares;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,9 +56,9 @@ fn ask(claims: &[(&str, Limit, Hits)], lease: Option<LeaseTerms>) -> Ask {
 async fn decided<S: LimitStore>(
     layers: &Layers<S>,
     ask: &mut Ask,
-    deadline: Instant,
+    deadline: impl Into<Deadline>,
 ) -> Vec<Ruling> {
-    layers.decide(ask, Commit::Together, deadline).await;
+    layers.decide(ask, Commit::Together, deadline.into()).await;
     ask.records().iter().map(|asked| *asked.ruling()).collect()
 }
 
@@ -119,7 +120,7 @@ impl Remote {
     }
 
     /// Debits the hits, then the lease, and knows no floor.
-    async fn debit(&self, group: &Group, deadline: Instant) -> Answer {
+    async fn debit(&self, group: &Group, deadline: Deadline) -> Answer {
         let mut bare = group.clone();
         let lease = bare.claims[0].lease.take();
         let mut answer = self.store.decide(&bare, Commit::Together, deadline).await;
@@ -138,7 +139,7 @@ impl Remote {
 }
 
 impl LimitStore for Remote {
-    async fn decide(&self, group: &Group, commit: Commit, deadline: Instant) -> Answer {
+    async fn decide(&self, group: &Group, commit: Commit, deadline: Deadline) -> Answer {
         self.travel().await;
         let answer = if self.plain && group.claims.len() == 1 {
             self.debit(group, deadline).await
@@ -152,13 +153,13 @@ impl LimitStore for Remote {
             self.admitted.lock().push((self.now().as_micros(), hits.max().unwrap_or(0)));
         }
         self.travel().await;
-        if Instant::now() > deadline {
+        if Instant::now() > deadline.due() {
             return Answer::none(group.claims.len(), StoreError::Timeout);
         }
         answer
     }
 
-    async fn forget(&self, keys: &[Key], deadline: Instant) -> Result<u32, StoreError> {
+    async fn forget(&self, keys: &[Key], deadline: Deadline) -> Result<u32, StoreError> {
         self.store.forget(keys, deadline).await
     }
 }
@@ -177,7 +178,7 @@ fn replica(remote: &Remote, metrics: &Arc<Metrics>) -> Layers<Remote> {
 struct Misfit(isize);
 
 impl LimitStore for Misfit {
-    async fn decide(&self, group: &Group, _commit: Commit, _deadline: Instant) -> Answer {
+    async fn decide(&self, group: &Group, _commit: Commit, _deadline: Deadline) -> Answer {
         let passed = Reading {
             passed: true,
             remaining: 7,
@@ -188,7 +189,7 @@ impl LimitStore for Misfit {
         Answer::full(vec![passed; group.claims.len().saturating_add_signed(self.0)])
     }
 
-    async fn forget(&self, _keys: &[Key], _deadline: Instant) -> Result<u32, StoreError> {
+    async fn forget(&self, _keys: &[Key], _deadline: Deadline) -> Result<u32, StoreError> {
         Ok(0)
     }
 }
@@ -204,9 +205,9 @@ async fn answer_for_another_number_of_claims_is_not_believed() {
         let layers = Layers::bare(Failover::new(Misfit(more), mode, Arc::clone(&metrics)));
         let claims = [("a", bucket(), Hits::Take(1)), ("b", blocked, Hits::Take(1))];
         let ruled = decided(&layers, &mut ask(&claims, None), Instant::now()).await;
-        assert!(ruled[0].degraded && ruled[0].reading.remaining == 0, "{ruled:?}");
+        assert!(ruled[0].degraded() && ruled[0].reading.remaining == 0, "{ruled:?}");
         assert_eq!(ruled[0].reading.passed, mode == OnStoreFailure::Allow);
-        assert!(!ruled[1].degraded && !ruled[1].reading.passed, "blocked whatever a store says");
+        assert!(!ruled[1].degraded() && !ruled[1].reading.passed, "blocked whatever a store says");
         assert_eq!(metrics.store_errors.protocol.get(), 1);
     }
 }

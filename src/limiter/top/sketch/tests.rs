@@ -150,5 +150,5 @@ fn threads_lose_no_count() {
 fn sketch_without_lines_counts_nothing() {
     let sketch = Sketch::new(0);
     sketch.count(1, 1, || panic!("described"));
-    assert!(sketch.is_off() && sketch.estimates(1) == []);
+    assert!(sketch.is_off() && sketch.estimates(1).is_empty());
 }

@@ -1,0 +1,391 @@
+//! Decisions by a share of each limit, while the store is away.
+//!
+//! Promise: however often, for however long and for whichever replicas the store is away, at most
+//! twice the promise of a limit is admitted; docs/promises.md has the exact words. It rests on
+//! three things: a replica decides by its share of the limit ([`Limit::share`]), the state of a
+//! share stays as long as it counts, across losses, and no replica counts fewer replicas than
+//! decide ([`Replicas`]).
+//!
+//! What shares admit is told to the store once, when it is back and before it is used again.
+//! Nothing is told twice: what was under way when the connection ended may have been charged.
+//!
+//! While the store is well, nothing here is touched.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::time::Instant;
+
+use super::replicas::{Place, Replicas};
+use crate::domain::share::{seed, turn};
+use crate::domain::{
+    Algorithm, Amendment, Change, Charge, Claim, Clock, Commit, Counter, Group, Hits, Key, Limit,
+    Part, Reading, SystemClock, Timestamp, Untold, Verdict,
+};
+use crate::limiter::ask::{Ask, Ruling, Source};
+use crate::limiter::layers::deny_cache::DenyCache;
+use crate::limiter::layers::key_table::{Fleeting, KeyTable};
+use crate::limiter::layers::leases::Leases;
+use crate::store::recovery::{Recovery, Teller};
+use crate::store::{Late, LateAnswer, LimitStore as _, MemoryStore};
+use crate::telemetry::metrics::Metrics;
+
+/// Counters of a process that is alone, whose store does not fail but for want of room.
+const ALONE_KEYS: usize = 1_024;
+
+/// What a share starts from: what this process remembers of the store.
+#[derive(Clone, Debug, Default)]
+pub struct Memories {
+    /// Remembered denials.
+    pub denials: Option<Arc<DenyCache>>,
+    /// Tokens that were taken in advance.
+    pub leases: Option<Arc<Leases>>,
+}
+
+/// The shares of a process.
+pub struct Shares {
+    clock: Arc<dyn Clock>,
+    counters: MemoryStore<Arc<dyn Clock>>,
+    untold: KeyTable<Untellable>,
+    replicas: Arc<Replicas>,
+    memories: Memories,
+    recovery: Arc<Recovery>,
+    metrics: Arc<Metrics>,
+}
+
+/// What the store does not know of a counter, and until when it counts.
+#[derive(Clone, Copy, Debug)]
+struct Untellable {
+    untold: Untold,
+    ends: Instant,
+}
+
+impl Fleeting for Untellable {
+    fn ends(&self) -> Instant {
+        self.ends
+    }
+}
+
+impl fmt::Debug for Shares {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shares").field("replicas", &self.replicas).finish_non_exhaustive()
+    }
+}
+
+/// A claim that is decided by a share.
+struct Local {
+    /// Its position in the request.
+    claim: usize,
+    /// Its position in the group of the shares.
+    at: usize,
+}
+
+impl Shares {
+    /// Shares of at most `max_keys` counters, on `clock`, which shows the time of the store.
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        max_keys: usize,
+        replicas: Arc<Replicas>,
+        memories: Memories,
+        recovery: Arc<Recovery>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            counters: MemoryStore::new(max_keys, Arc::clone(&clock)),
+            untold: KeyTable::new(max_keys),
+            clock,
+            replicas,
+            memories,
+            recovery,
+            metrics,
+        }
+    }
+
+    /// The shares of a process that shares its store with no other: whole limits.
+    pub fn alone(metrics: Arc<Metrics>) -> Self {
+        let clock = Arc::new(SystemClock::start());
+        let (replicas, recovery) = (Arc::new(Replicas::alone()), Arc::default());
+        Self::new(clock, ALONE_KEYS, replicas, Memories::default(), recovery, metrics)
+    }
+
+    /// The number of counters of shares.
+    pub fn len(&self) -> usize {
+        self.counters.len()
+    }
+
+    /// True if no share is in use.
+    pub fn is_empty(&self) -> bool {
+        self.counters.is_empty()
+    }
+
+    /// Rules on the claims of `ask` that nothing has ruled on. The whole request is decided at
+    /// once: what passed elsewhere is left out, and what failed elsewhere fails, so nothing is
+    /// charged here if the request is denied.
+    pub(super) fn decide(&self, ask: &mut Ask, commit: Commit) {
+        let place = self.replicas.of_loss();
+        let (group, locals) = Self::group(ask, place);
+        let first = self.begin(ask, &group, &locals);
+        // The memory store answers at once.
+        let answer = self.counters.decide(&group, commit, Instant::now().into()).now_or_never();
+        let readings = answer.map(|answer| answer.readings).unwrap_or_default();
+        for local in &locals {
+            let source = Source::Share { replicas: place.replicas };
+            let ruling = match readings.get(local.at).copied().flatten() {
+                Some(reading) => Ruling { reading, source },
+                None => full(group.claims.get(local.at)),
+            };
+            self.count(ruling.reading.passed);
+            ask.rule_one(local.claim, ruling);
+        }
+        if commit != Commit::Together {
+            return;
+        }
+        let charged = charged(ask.group(), |i| ask.passed(i));
+        for (Local { claim: i, .. }, first) in locals.iter().zip(&first) {
+            if charged.get(*i) == Some(&true)
+                && let Some((claim, asked)) = ask.claim(*i)
+            {
+                self.note(claim, &asked.ruling().reading, place, first);
+            }
+        }
+    }
+
+    /// Gives each share that is not in use its first state. Returns the states before the decision,
+    /// one per local claim.
+    fn begin(&self, ask: &Ask, group: &Group, locals: &[Local]) -> Vec<Counter> {
+        let now = self.clock.now();
+        let begin = |local: &Local| {
+            let (claim, _) = ask.claim(local.claim)?;
+            let share = group.claims.get(local.at)?;
+            Some(
+                self.counters
+                    .begin(&share.key, &share.limit, || self.seed(claim, &share.limit, now)),
+            )
+        };
+        locals.iter().map(|local| begin(local).unwrap_or_default()).collect()
+    }
+
+    /// The claims of `ask` that are open as claims on shares, and what failed elsewhere.
+    fn group(ask: &Ask, place: Place) -> (Group, Vec<Local>) {
+        let (mut group, mut locals) = (Group::default(), Vec::new());
+        for part in &ask.group().parts {
+            let start = group.claims.len();
+            for (i, (claim, asked)) in part.claims.clone().zip(ask.claims_of(part)) {
+                match asked.known() {
+                    None => {
+                        locals.push(Local { claim: i, at: group.claims.len() });
+                        group.claims.push(share(claim, place));
+                    }
+                    Some(ruling) if ruling.reading.passed => {}
+                    Some(_) => group.claims.push(failing(claim)),
+                }
+            }
+            let claims = start..group.claims.len();
+            group.parts.push(Part { claims, ..part.clone() });
+        }
+        (group, locals)
+    }
+
+    /// The first state of the share of `claim`, by what is remembered of its counter.
+    fn seed(&self, claim: &Claim, share: &Limit, now: Timestamp) -> Counter {
+        let Memories { denials, leases } = &self.memories;
+        let denied = denials.as_ref().and_then(|denials| denials.last(&claim.key, &claim.limit));
+        let until = match (claim.limit.algorithm(), denied) {
+            (Algorithm::TokenBucket { .. }, Some(denial)) => Some(denial.empty_at),
+            (Algorithm::TokenBucket { .. }, None) => {
+                leases.as_ref().and_then(|leases| leases.full_at(&claim.key, &claim.limit))
+            }
+            (_, denial) => denial.map(|denial| denial.fits_at),
+        };
+        let left = until.map(|at| at.saturating_duration_since(Instant::now()));
+        left.map_or(Counter::Empty, |left| seed(share, after(now, left), now))
+    }
+
+    /// Notes a claim that its share has charged, or taken back.
+    fn note(&self, claim: &Claim, reading: &Reading, place: Place, first: &Counter) {
+        let now = self.clock.now();
+        let (limit, replicas) = (claim.limit, place.replicas);
+        let ends = Instant::now() + reading.reset_after;
+        let known = self.untold.update(&claim.key, &limit, |entry| {
+            entry.untold.resume(limit, replicas, now);
+            count(&mut entry.untold, claim.hits, now);
+            entry.ends = entry.ends.max(ends);
+        });
+        if known || matches!(claim.hits, Hits::Refund(_)) {
+            return;
+        }
+        let mut untold = Untold::new(limit, replicas, first, now);
+        count(&mut untold, claim.hits, now);
+        self.recovery.add();
+        let entry = Untellable { untold, ends };
+        if self.untold.put(&claim.key, &limit, entry, Instant::now()) {
+            self.metrics.outage.untold_dropped.inc();
+            self.recovery.remove(1);
+        }
+    }
+
+    /// The time until the share of a counter is full.
+    fn reset_after(&self, key: &Key, limit: &Limit) -> Duration {
+        let place = self.replicas.of_loss();
+        let claim = Claim { key: key.clone(), limit: *limit, hits: Hits::Peek, lease: None };
+        let group = Group {
+            parts: vec![Part { quota: false, shadow: false, claims: 0..1 }],
+            claims: vec![share(&claim, place)],
+        };
+        let answer = self.counters.decide(&group, Commit::Never, Instant::now().into());
+        let reading =
+            answer.now_or_never().and_then(|answer| answer.readings.into_iter().next()?);
+        reading.map_or(Duration::ZERO, |reading| reading.reset_after)
+    }
+
+    /// Settles a request that was decided here because the store was late, and that the store has
+    /// decided after all. Returns what the store is to be given back.
+    fn settle(&self, decided: &Decided, late: &LateAnswer) -> Vec<Amendment> {
+        let now = self.clock.now();
+        let there = charged(&decided.group, |i| late.readings.get(i).is_some_and(|r| r.passed));
+        let mut back = Vec::new();
+        for (i, claim) in decided.group.claims.iter().enumerate() {
+            let Hits::Take(hits) = claim.hits else { continue };
+            if claim.limit.is_blocked() || there.get(i) != Some(&true) {
+                continue;
+            }
+            if decided.charged.get(i) != Some(&true) {
+                let charged_at = late.at;
+                let change = Change::GiveBack { hits, charged_at };
+                back.push(Amendment { key: claim.key.clone(), limit: claim.limit, change });
+                continue;
+            }
+            let reset_after = self.reset_after(&claim.key, &claim.limit);
+            let settled = self.untold.update(&claim.key, &claim.limit, |entry| {
+                entry.untold.settle(hits, reset_after, now);
+            });
+            let told = settled
+                && self
+                    .untold
+                    .remove_if(&claim.key, |entry| entry.untold.is_told(reset_after, now));
+            self.recovery.remove(usize::from(told));
+            self.metrics.outage.late_settled.inc();
+        }
+        back
+    }
+
+    /// Waits for what becomes of a request that the store was late with, and settles it.
+    pub(super) fn settle_later(self: &Arc<Self>, ask: &Ask, late: Late) {
+        let group = ask.group().clone();
+        let charged = charged(&group, |i| ask.passed(i));
+        let decided = Decided { group, charged };
+        let shares = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Some(answer) = late.await {
+                let back = shares.settle(&decided, &answer);
+                if !back.is_empty() {
+                    (answer.amend)(back);
+                }
+            }
+        });
+    }
+
+    /// Empties the shares of `keys`, and forgets what is untold of them.
+    pub(super) fn forget(&self, keys: &[Key]) {
+        for key in keys {
+            let known = self.untold.remove_if(key, |_| true);
+            self.recovery.remove(usize::from(known));
+        }
+        drop(self.counters.forget(keys, Instant::now().into()).now_or_never());
+    }
+
+    fn count(&self, passed: bool) {
+        let outage = &self.metrics.outage;
+        if passed { outage.locally_allowed.inc() } else { outage.locally_denied.inc() }
+    }
+}
+
+impl Teller for Shares {
+    fn take(&self, max: usize) -> Vec<Amendment> {
+        let now = self.clock.now();
+        let mut amendments = Vec::new();
+        let mut gone = 0;
+        while amendments.len() < max {
+            let taken = self.untold.take(max - amendments.len());
+            if taken.is_empty() {
+                break;
+            }
+            for (key, limit, mut entry) in taken {
+                let reset_after = self.reset_after(&key, &limit);
+                match entry.untold.take(reset_after, now) {
+                    Some(told) => {
+                        amendments.push(Amendment { key, limit, change: Change::Tell(told) });
+                    }
+                    None => gone += 1,
+                }
+            }
+        }
+        self.recovery.remove(gone);
+        amendments
+    }
+
+    fn told(&self, amendments: &[Amendment], applied: Option<&[u64]>) {
+        let hits = amendments.iter().zip(applied.unwrap_or_default());
+        self.metrics
+            .outage
+            .told_hits
+            .inc_by(hits.map(|(told, amount)| told.hits_in(*amount)).sum());
+        self.recovery.remove(amendments.len());
+    }
+}
+
+/// A request that was decided without the store.
+struct Decided {
+    group: Group,
+    /// The claims that were charged by the decision.
+    charged: Vec<bool>,
+}
+
+/// The claim on the share of `claim`. Nothing passes where there is no share.
+fn share(claim: &Claim, place: Place) -> Claim {
+    let turn = turn(place.rank, claim.key.slot(), place.replicas);
+    let limit = claim.limit.share(place.replicas, turn).unwrap_or_else(|| blocked(&claim.limit));
+    Claim { key: claim.key.clone(), limit, hits: claim.hits, lease: None }
+}
+
+/// A claim that fails as `claim` has failed elsewhere.
+fn failing(claim: &Claim) -> Claim {
+    let limit = blocked(&claim.limit);
+    Claim { key: claim.key.clone(), limit, hits: Hits::Take(1), lease: None }
+}
+
+/// A limit of zero.
+fn blocked(limit: &Limit) -> Limit {
+    // The period is that of a limit, so it is allowed.
+    Limit::new(0, limit.period(), Algorithm::FixedWindow, Charge::Admitted).unwrap_or(*limit)
+}
+
+/// The ruling where there is no room for the counter of a share.
+fn full(claim: Option<&Claim>) -> Ruling {
+    Ruling::uncounted(claim.is_some_and(|claim| matches!(claim.hits, Hits::Refund(_))))
+}
+
+/// By claim: true if the decision of `group` charges it, where `passed` says which claims pass.
+fn charged(group: &Group, passed: impl Fn(usize) -> bool) -> Vec<bool> {
+    let admitted = group.verdict(&passed) == Verdict::Admit;
+    let mut charged = Vec::with_capacity(group.claims.len());
+    for part in &group.parts {
+        let stands = admitted && part.claims.clone().all(&passed);
+        charged.extend(group.claims_of(part).iter().map(|claim| stands || !claim.is_conditional()));
+    }
+    charged
+}
+
+fn count(untold: &mut Untold, hits: Hits, now: Timestamp) {
+    match hits {
+        Hits::Take(hits) => untold.charge(hits, now),
+        Hits::Refund(hits) => untold.refund(hits),
+        Hits::Peek => {}
+    }
+}
+
+fn after(now: Timestamp, wait: Duration) -> Timestamp {
+    now.plus_micros(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,82 @@
+//! What the connections of a process share about charges that the store does not know.
+//!
+//! Charges that were made while the store was away are told to it once, by one connection at a
+//! time. A connection that works again stays out of use until nothing is untold, because the store
+//! would admit once more what was admitted without it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::domain::Amendment;
+
+/// Knows what the store is to be told.
+pub trait Teller: Send + Sync {
+    /// Takes up to `max` amendments. They are never given again: if they are lost they may have
+    /// been charged.
+    fn take(&self, max: usize) -> Vec<Amendment>;
+
+    /// Amendments that were taken are over. `applied`: what the store has charged for each; none:
+    /// it is not known.
+    fn told(&self, amendments: &[Amendment], applied: Option<&[u64]>);
+}
+
+impl fmt::Debug for dyn Teller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Teller")
+    }
+}
+
+/// The recovery of a process. Shared by its connections and its failover layer.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// Counters with charges that the store does not know, or is being told.
+    untold: AtomicUsize,
+    /// A connection is telling.
+    telling: AtomicBool,
+    /// Nothing is untold.
+    settled: Notify,
+}
+
+impl Recovery {
+    /// A counter has charges that the store does not know.
+    pub fn add(&self) {
+        self.untold.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The charges of `counters` counters were told, or are given up.
+    pub fn remove(&self, counters: usize) {
+        if counters > 0 && self.untold.fetch_sub(counters, Ordering::AcqRel) == counters {
+            self.settled.notify_waiters();
+        }
+    }
+
+    /// The number of counters with charges that the store does not know.
+    pub fn untold(&self) -> usize {
+        self.untold.load(Ordering::Acquire)
+    }
+
+    /// Waits until nothing is untold.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn settled(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if self.untold() == 0 {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Returns true if the caller is to tell, until it calls [`end_telling`](Self::end_telling).
+    pub(super) fn begin_telling(&self) -> bool {
+        !self.telling.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn end_telling(&self) {
+        self.telling.store(false, Ordering::Release);
+    }
+}
