@@ -17,6 +17,8 @@ pub const ONE_AN_HOUR: &str = "{algorithm: token_bucket, unit: hour, requests_pe
 /// A bucket that replicas may take tokens from in advance.
 pub const LEASED: &str = "{algorithm: token_bucket, unit: second, requests_per_unit: 1000000, \
                           lease: {max_share: 0.1, ttl: 50ms}}";
+/// A Redis that is not there.
+const AWAY: &[&str] = &["redis.url=redis://127.0.0.1:1", "failover.replicas=1"];
 /// Remembered denials, as many as there may be.
 pub const REMEMBERED: &[&str] = &["deny_cache.max_keys=10000"];
 
@@ -95,6 +97,13 @@ fn beside_bare_tonic() -> Vec<Comparison> {
             &[(Figure::CallsPerServerCpu, Target::AtLeast(0.80))],
             Gate::exact(LEASED),
             ONE_KEY,
+        ),
+        least(
+            "redis-away",
+            "Redis away, breaker open, decided by shares / bare tonic",
+            &[(Figure::CallsPerServerCpu, Target::None)],
+            Gate::memory(TOKEN_BUCKET).set(AWAY),
+            Load::USUAL,
         ),
     ]
 }

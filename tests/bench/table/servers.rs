@@ -136,7 +136,7 @@ impl Running {
     /// How many limits were decided without the store so far.
     pub fn degraded(&self) -> f64 {
         let Self::Tollgate(tollgate) = self else { return 0.0 };
-        let answers = ["allow", "deny"];
+        let answers = ["local_allow", "local_deny", "allow", "deny"];
         let series = answers.map(|a| format!("tollgate_degraded_claims_total{{answer=\"{a}\"}}"));
         series.iter().filter_map(|series| tollgate.metric(series)).sum()
     }
