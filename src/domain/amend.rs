@@ -2,8 +2,8 @@
 //!
 //! * A request that was charged in one place and then denied in another gives its hits back, with
 //!   the time of its charge. No interval may admit more than if it had never been charged, so less
-//!   is given back than was charged: of a bucket, not what may have refilled meanwhile; of a window,
-//!   nothing that may have left it.
+//!   is given back than was charged: of a bucket, not what may have refilled meanwhile; of a
+//!   window, nothing that may have left it.
 //! * A replica that decided by a share of its own tells the store what it admitted. That only ever
 //!   charges, and stops at the capacity or at the debt that is allowed.
 //!

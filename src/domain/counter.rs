@@ -74,8 +74,8 @@ impl Counter {
         }
     }
 
-    /// Applies `change` at `now`. Returns the amount that was given back or charged: microseconds of
-    /// a bucket, hits of a window. If that is 0, the [clamped](Self::clamp_to_clock) state stays
+    /// Applies `change` at `now`. Returns the amount that was given back or charged: microseconds
+    /// of a bucket, hits of a window. If that is 0, the [clamped](Self::clamp_to_clock) state stays
     /// unchanged, to the bit.
     pub fn amend(&mut self, limit: &Limit, change: &Change, now: Timestamp) -> u64 {
         if limit.is_blocked() {

@@ -182,8 +182,8 @@ fn lease(
     Some(leased.add(tokens, ask.ttl, rate, now))
 }
 
-/// Applies an amendment. Returns the microseconds that were given back or charged, as far as `limit`
-/// can hold them.
+/// Applies an amendment. Returns the microseconds that were given back or charged, as far as
+/// `limit` can hold them.
 ///
 /// Given back is at most what cannot have refilled since the charge. The bucket may have been full
 /// meanwhile, and then what has refilled was of other hits. Nothing is given back at another rate,

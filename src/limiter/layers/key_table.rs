@@ -219,7 +219,8 @@ mod tests {
 
     #[test]
     fn no_more_values_are_taken_than_are_wanted() {
-        let (table, now) = (KeyTable::new(100), Instant::now());
+        // So many sets that none is full.
+        let (table, now) = (KeyTable::new(10_000), Instant::now());
         for i in 0..50 {
             table.put(&key(i), &limit(1), (i, now), now);
         }

@@ -1,10 +1,10 @@
 //! The arguments and the reply of the scripts as typed values. Nothing here talks to Redis.
 //!
-//! [`layout`] declares both, and the states; `lua/` has the scripts in parts. A group is encoded once
-//! by its caller ([`Encoded::new`]), joined with others to a [`Frame`], and its share of the reply
-//! becomes readings again in [`readings`]. An [`AmendFrame`] has amendments for the second script,
-//! which decides nothing. Products that need 128 bits are worked out here: the
-//! script only adds, compares and carries.
+//! [`layout`] declares both, and the states; `lua/` has the scripts in parts. A group is encoded
+//! once by its caller ([`Encoded::new`]), joined with others to a [`Frame`], and its share of the
+//! reply becomes readings again in [`readings`]. An [`AmendFrame`] has amendments for the second
+//! script, which decides nothing. Products that need 128 bits are worked out here: the script only
+//! adds, compares and carries.
 
 mod amend;
 mod arguments;
