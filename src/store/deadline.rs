@@ -17,6 +17,8 @@ const MAX_EXTENSION: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Deadline {
     due: Instant,
+    /// The time that the store gets.
+    span: Duration,
     /// The latest time to which the deadline may be extended.
     latest: Instant,
 }
@@ -25,9 +27,16 @@ impl Deadline {
     /// The deadline of a call that began at `start`: `store` later, or `patience` later if the
     /// caller waits no longer. It is never extended beyond `patience`.
     pub fn after(start: Instant, store: Duration, patience: Option<Duration>) -> Self {
-        let due = start + patience.map_or(store, |patience| store.min(patience));
+        let span = patience.map_or(store, |patience| store.min(patience));
+        let due = start + span;
         let latest = patience.map_or(due + MAX_EXTENSION, |patience| start + patience);
-        Self { due, latest }
+        Self { due, span, latest }
+    }
+
+    /// The same for a store that is asked at `now`: what passed before was no time of the store.
+    #[must_use]
+    pub fn asked(self, now: Instant) -> Self {
+        Self { due: self.due.max((now + self.span).min(self.latest)), ..self }
     }
 
     /// The time by which the answer is due.
@@ -50,7 +59,7 @@ impl Deadline {
 /// A deadline that is never extended.
 impl From<Instant> for Deadline {
     fn from(due: Instant) -> Self {
-        Self { due, latest: due }
+        Self { due, span: Duration::ZERO, latest: due }
     }
 }
 
@@ -74,6 +83,16 @@ mod tests {
         let again = extended.extended(start + ms(70)).unwrap();
         assert_eq!(again.due(), start + ms(110), "late again, to the latest time");
         assert_eq!(again.extended(start + ms(120)), None);
+    }
+
+    #[test]
+    fn time_before_the_store_is_asked_is_not_the_stores() {
+        let start = Instant::now();
+        let asked =
+            |patience| Deadline::after(start, ms(10), patience).asked(start + ms(9)).due() - start;
+        assert_eq!(asked(None), ms(19));
+        assert_eq!(asked(Some(ms(16))), ms(16));
+        assert_eq!(Deadline::from(start).asked(start + ms(1)).due(), start);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use self::batch::Batcher;
 use self::breaker::Breaker;
@@ -181,7 +182,7 @@ impl RedisStore {
         if let Some(reason) = self.health.down() {
             return Err(StoreError::Unavailable(reason).into());
         }
-        let (waiter, answer) = Waiter::new(deadline);
+        let (waiter, answer) = Waiter::new(deadline.asked(Instant::now()));
         self.calls
             .push(Call { group: encoded, waiter })
             .map_err(|refusal| not_sent(matches!(refusal, PushError::Full)))?;
