@@ -82,7 +82,7 @@ pub(super) struct Process {
     recovery: Arc<Recovery>,
     /// The way to Redis; none in memory mode.
     pub(super) connector: Option<Connector>,
-    /// What was found at the server.
+    /// The findings at the server.
     pub(super) inspection: Inspection,
 }
 
@@ -289,7 +289,7 @@ impl Process {
     }
 }
 
-/// What this process remembers of a store that replicas share.
+/// The memories of a store that replicas share.
 fn memories(settings: &Settings, metrics: &Arc<Metrics>) -> Memories {
     if !settings.redis.is_set() {
         return Memories::default();

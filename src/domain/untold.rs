@@ -13,7 +13,7 @@ use super::amend::Told;
 use super::counter::Counter;
 use super::limit::{Algorithm, Limit};
 
-/// What is untold of one key.
+/// The untold hits of one key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Untold {
     /// The limit itself, not the share.

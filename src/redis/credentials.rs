@@ -20,7 +20,7 @@ pub(super) struct Credentials {
     username_file: Option<PathBuf>,
     password_file: Option<PathBuf>,
     current: ArcSwap<Login>,
-    /// What the files held when Redis refused it last.
+    /// The content of the files when Redis refused it last.
     refused: ArcSwapOption<Login>,
     /// The faults that were logged since the last change.
     logged: Mutex<BTreeSet<String>>,

@@ -27,7 +27,7 @@ pub struct Answer {
     pub readings: Vec<Option<Reading>>,
     /// The reason for missing readings; `None` if there are none missing.
     pub failure: Option<StoreError>,
-    /// What becomes of a decision that the store was late with.
+    /// The outcome of a decision that the store was late with.
     pub late: Option<Late>,
 }
 
@@ -45,7 +45,7 @@ pub struct LateAnswer {
 }
 
 impl Late {
-    /// What `answer` resolves to.
+    /// Resolves as `answer` does.
     pub fn new(answer: impl Future<Output = Option<LateAnswer>> + Send + 'static) -> Self {
         Self(Box::pin(answer))
     }

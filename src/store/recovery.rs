@@ -1,4 +1,4 @@
-//! What the connections of a process share about charges that the store does not know.
+//! State that the connections of a process share about charges unknown to the store.
 //!
 //! Charges that were made while the store was away are told to it once, by one connection at a
 //! time. A connection that works again stays out of use until nothing is untold, because the store

@@ -88,7 +88,7 @@ impl BucketUse {
     }
 }
 
-/// What refills from one time to another, times `per`.
+/// The refill from one time to another, times `per`.
 fn refill(slope: Slope, from: i64, to: i64) -> i128 {
     i128::from(slope.rate) * (i128::from(to) - i128::from(from))
 }

@@ -13,8 +13,8 @@ use crate::stack::Stack;
 use crate::support::caller::{Answer, Caller};
 use crate::support::wait::until;
 
-/// Between two requests of a client: at most 20 in a second. Each address has 50, and half of them at each tollgate while
-/// Redis is away.
+/// Between two requests of a client: at most 20 in a second. Each address has 50, and half of them
+/// at each tollgate while Redis is away.
 const PACE: Duration = Duration::from_millis(50);
 
 pub const PRICE: &str = "/api/v1/prices/ACME";

@@ -16,7 +16,7 @@ use crate::support::tollgate::request;
 /// The time between two calls: 1000 a second.
 const GAP: Duration = Duration::from_millis(1);
 
-/// Where the clock of a trace stands at its start, so that no time is before 1970.
+/// The clock of a trace at its start, so that no time is before 1970.
 const ORIGIN: Duration = Duration::from_secs(1_000);
 
 /// One call as its caller saw it.
@@ -65,11 +65,6 @@ impl Callers {
         self.start.elapsed()
     }
 
-    /// The time since `at`, a time of this run.
-    pub fn since(&self, at: Duration) -> Duration {
-        self.now().saturating_sub(at)
-    }
-
     /// Waits for so many more calls that are answered without the store.
     pub async fn degraded(&self, more: u64) {
         more_of(&self.degraded, more).await;
@@ -78,6 +73,14 @@ impl Callers {
     /// Waits for so many more calls that are answered by it.
     pub async fn well(&self, more: u64) {
         more_of(&self.well, more).await;
+    }
+
+    /// Waits until the store, which works again from now on, decides again: within two seconds.
+    pub async fn back(&self) {
+        let begun = Instant::now();
+        self.well(500).await;
+        let back = begun.elapsed();
+        assert!(back < Duration::from_secs(2), "back after {back:?}");
     }
 
     /// Goes on for so long.

@@ -1,6 +1,6 @@
-//! Redis frozen, killed, slow, full, cut off: no call fails or waits long, and what is admitted stays
-//! within the published bound. Real binary, real Redis, callers at a fixed rate, and the checker of
-//! admissions over all that they saw.
+//! Redis frozen, killed, slow, full, cut off: no call fails or waits long, and what is admitted
+//! stays within the published bound. Real binary, real Redis, callers at a fixed rate, and the
+//! checker of admissions over all that they saw.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! Several replicas: shares of one limit, heartbeats, replicas that come and go, and a start without
-//! Redis.
+//! Several replicas: shares of one limit, heartbeats, replicas that come and go, and a start
+//! without Redis.
 
 use std::time::Duration;
 

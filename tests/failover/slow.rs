@@ -15,12 +15,9 @@ async fn slow_redis_is_left_alone_until_it_is_fast() {
     proxy.delay(Delay::LogNormal { median: Duration::from_millis(8), sigma: 0.5 });
     callers.run(Duration::from_secs(4)).await;
     proxy.delay(Delay::None);
-    let fast = callers.now();
-    callers.well(500).await;
-    let back = callers.since(fast);
+    callers.back().await;
     let seen = callers.stop().await;
     check(&seen, 2);
-    assert!(back < Duration::from_secs(2), "back after {back:?}");
     let waited = tollgate.metric("tollgate_store_errors_total{kind=\"timeout\"}").unwrap();
     assert!(waited < 800.0, "{waited} calls waited for the whole deadline");
 }
@@ -49,9 +46,6 @@ async fn cut_off_replica_decides_by_its_share() {
     proxy.cut();
     callers.degraded(2_000).await;
     proxy.mend();
-    let mended = callers.now();
-    callers.well(500).await;
-    let back = callers.since(mended);
+    callers.back().await;
     check(&callers.stop().await, 2);
-    assert!(back < Duration::from_secs(2), "back after {back:?}");
 }

@@ -1,8 +1,9 @@
-//! The promise while replicas decide by shares of their own: never more than twice the limit, and one share more for
-//! each replica that starts while the store is away.
+//! The promise while replicas decide by shares of their own: never more than twice the limit, and
+//! one share more for each replica that starts while the store is away.
 //!
-//! One exact store and N processes. Each of them loses the store at random times, alone or together, returns, tells
-//! what it admitted, and restarts; the store loses its data. The oracle knows limits, times and admissions.
+//! One exact store and N processes. Each of them loses the store at random times, alone or
+//! together, returns, tells what it admitted, and restarts; the store loses its data. The oracle
+//! knows limits, times and admissions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,11 +16,11 @@ use crate::random::Random;
 const SECOND: u64 = 1_000_000;
 /// From here on the store is lost now and then; before, all processes have been counted.
 const START: u64 = 1_700_000_005 * SECOND;
-/// How long a beat is believed by the store, and by a process: beats.
+/// The number of beats for which the store, and a process, believe a beat.
 const BEAT_TTL: u64 = 3 * SECOND;
 const REMEMBERED_BEATS: usize = 60;
 
-/// What happens in a trace.
+/// The events of a trace.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "independent switches of a test")]
 struct Plan {
@@ -29,12 +30,12 @@ struct Plan {
     data_is_lost: bool,
     processes_restart: bool,
     lost_tellings_percent: u64,
-    /// What is told arrives at once, else before the next request of its process.
+    /// Tellings arrive at once, else before the next request of its process.
     told_first: bool,
     fault: Fault,
 }
 
-/// What a wrong implementation does.
+/// The fault of a wrong implementation.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Fault {
     #[default]
@@ -71,7 +72,7 @@ struct Local {
     untold: Untold,
 }
 
-/// Where a process has decided without the store.
+/// The span in which a process has decided without the store.
 #[derive(Debug)]
 struct Span {
     /// The largest of its shares.
@@ -293,7 +294,8 @@ impl World {
         self.spans.iter().filter(move |((_, restarts), _)| all || *restarts == 0).map(|(_, s)| s)
     }
 
-    /// The worst excess over the promise of the store and of the processes that decided without it, in hits.
+    /// The worst excess over the promise of the store and of the processes that decided without it,
+    /// in hits.
     fn excess(&self) -> f64 {
         match self.limit.algorithm() {
             Algorithm::TokenBucket { .. } => self.bucket_excess(),
@@ -355,7 +357,8 @@ impl World {
         self.data_losses.iter().filter(|at| (from..=until).contains(at)).count() as f64
     }
 
-    /// By how many hits the shares of the processes together are larger than the limit, or than a hit each.
+    /// By how many hits the shares of the processes together are larger than the limit, or than a
+    /// hit each.
     fn shares_beyond(&self) -> i64 {
         let sum: u64 = self.counted_spans().map(|span| span.capacity).sum();
         let whole = self.limit.capacity().max(self.replicas.len() as u64);
@@ -363,7 +366,7 @@ impl World {
     }
 }
 
-/// What the worst of many traces shows.
+/// The result of the worst of many traces.
 #[derive(Debug)]
 struct Worst {
     excess: f64,

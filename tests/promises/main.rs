@@ -72,7 +72,7 @@ fn admitted(trace: &[(u64, Hits, tollgate::domain::Reading)]) -> Trace {
     admitted
 }
 
-/// Whether what `limit` admits of these steps keeps its promise.
+/// Checks that the admissions of `limit` among these steps keep its promise.
 fn keeps(limit: &Limit, steps: &[Step]) -> Result<(), TestCaseError> {
     let kept = Promise::new(*limit).check(&admitted(&run(limit, steps)));
     kept.map_err(|broken| TestCaseError::fail(broken.to_string()))

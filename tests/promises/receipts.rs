@@ -1,4 +1,5 @@
-//! The promise while charges that were never admitted are given back a little later, and others act in between.
+//! The promise while charges that were never admitted are given back a little later, and others act
+//! in between.
 //!
 //! The oracle knows what was admitted, and nothing of what was charged meanwhile.
 
@@ -14,7 +15,7 @@ use crate::random::Random;
 const START: u64 = 1_700_000_000_000_000;
 const TRACES: u64 = 4_000;
 
-/// How hits are given back.
+/// The rule by which hits are given back.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Rule {
     /// By the receipt: the time of the charge.
@@ -23,7 +24,7 @@ enum Rule {
     Refund,
 }
 
-/// When hits are given back, in microseconds after the charge.
+/// The time at which hits are given back, in microseconds after the charge.
 #[derive(Clone, Copy, Debug)]
 struct Delay(u64);
 
@@ -159,7 +160,8 @@ fn charges_given_back_by_receipt_keep_the_promise() {
     }
 }
 
-/// The oldest hits of a sliding window leave it first, so that giving those back at once is safe: not a period later.
+/// The oldest hits of a sliding window leave it first, so that giving those back at once is safe:
+/// not a period later.
 #[test]
 fn charges_given_back_as_refunds_break_it() {
     for (algorithm, delay) in [(0, SOON), (0, LATE), (1, LATE), (2, SOON), (2, LATE)] {

@@ -1,4 +1,5 @@
-//! A user with exactly the permissions of docs/redis.md serves everything, and a permission less is named.
+//! A user with exactly the permissions of docs/redis.md serves everything, and a permission less is
+//! named.
 
 use super::ask::{tollgate, until_decided, works};
 use crate::support::http;

@@ -65,7 +65,7 @@ impl TlsRedis {
     }
 }
 
-/// Why no connection is made by these settings.
+/// The reason why no connection is made by these settings.
 pub async fn failure(settings: &RedisSettings) -> String {
     use std::time::{Duration, Instant};
     use tollgate::store::StoreError;

@@ -1,5 +1,5 @@
-//! How tollgate reaches Redis: over TLS, with users and passwords that change, and through Sentinel. The real binary
-//! and the real Redis.
+//! Ways to Redis: over TLS, with users and passwords that change, and through Sentinel. The real
+//! binary and the real Redis.
 
 #![allow(
     clippy::unwrap_used,

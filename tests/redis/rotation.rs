@@ -1,4 +1,5 @@
-//! User and password that change in their files, under load: no call is lost or decided without Redis.
+//! User and password that change in their files, under load: no call is lost or decided without
+//! Redis.
 
 use std::collections::BTreeSet;
 use std::path::Path;

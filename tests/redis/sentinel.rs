@@ -1,4 +1,5 @@
-//! Sentinel: the primary freezes and comes back, dies, or the sentinels do; nothing counts in two places.
+//! Sentinel: the primary freezes and comes back, dies, or the sentinels do; nothing counts in two
+//! places.
 
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use crate::support::redis::{RedisServer, free_port};
 use crate::support::sentinel::{MASTER, SentinelSet, spawn};
 use crate::support::tollgate::{Options, Tollgate, command};
 
-/// What a connection may take to be closed after the switch was seen.
+/// The time for a connection to be closed after the switch was seen.
 const AT_ONCE: Duration = Duration::from_millis(300);
 
 fn through(set: &SentinelSet) -> Options {

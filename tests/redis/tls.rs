@@ -1,4 +1,5 @@
-//! TLS: certificates of both sides, their files that change, and what an operator reads when they do not fit.
+//! TLS: certificates of both sides, their files that change, and what an operator reads when they
+//! do not fit.
 
 use std::path::Path;
 use std::process::Command;
@@ -204,7 +205,7 @@ fn settings_that_do_not_fit_together_are_faults() {
     let loaded = load(file);
     let nodes = loaded.settings.redis.nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(nodes, ["a:1", "b:2"]);
-    // What print-config prints loads again.
+    // The output of print-config loads again.
     let printed = write(&dir.path().join("printed.yaml"), &loaded.to_yaml());
     assert_eq!(load(printed).settings.changed(&loaded.settings), Vec::<String>::new());
 }

@@ -162,9 +162,10 @@ async fn asks_until(
     trace
 }
 
-/// 64 callers, as fast as a shared machine lets them, for 20 s on limits of a second: the promise of each
-/// algorithm holds in every interval, by the times at which requests were sent and answered. Hardly a refusal
-/// is needless: the clocks of caller and Redis differ by some microseconds.
+/// 64 callers, as fast as a shared machine lets them, for 20 s on limits of a second: the promise
+/// of each algorithm holds in every interval, by the times at which requests were sent and
+/// answered. Hardly a refusal is needless: the clocks of caller and Redis differ by some
+/// microseconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promises_hold_in_every_interval_while_windows_slide() {
     let Some(redis) = RedisServer::start() else { return };

@@ -1,4 +1,5 @@
-//! `tollgate verify` and `tollgate load --verify`: what is convicted, what is acquitted, and what cannot be judged.
+//! `tollgate verify` and `tollgate load --verify`: what is convicted, what is acquitted, and what
+//! cannot be judged.
 
 use std::path::Path;
 use std::process::Output;

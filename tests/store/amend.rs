@@ -1,5 +1,5 @@
-//! The amending script against the domain core: both scripts in turn on the same keys, and the faults that the
-//! comparison must see.
+//! The amending script against the domain core: both scripts in turn on the same keys, and the
+//! faults that the comparison must see.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -172,7 +172,7 @@ fn frame(amendments: &[Amendment]) -> AmendFrame {
     frame
 }
 
-/// How many amendments of the call changed something.
+/// The number of amendments of the call that changed something.
 fn compare_call(
     model: &mut Model,
     keys: &[Key],

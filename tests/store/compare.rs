@@ -162,8 +162,8 @@ impl Model {
         self.compare_states(&trace.keys, step.now, &before, &replies[1..], limits, false)
     }
 
-    /// Compares what Redis holds, and when it expires, with the counters; `before` are those before the step. A counter
-    /// that is as before may have been written if the step `rewrites` some.
+    /// Compares what Redis holds, and when it expires, with the counters; `before` are those before
+    /// the step. A counter that is as before may have been written if the step `rewrites` some.
     pub fn compare_states(
         &mut self,
         keys: &[Key],

@@ -105,7 +105,7 @@ fn descriptor(caller: &Caller) -> String {
     text
 }
 
-/// What the counts are of.
+/// The subject of the counts.
 fn summary(shadow: bool, answer: &ListTopCallersResponse) -> String {
     let what = if shadow { "let pass by shadow mode" } else { "denied" };
     let at = |at: &Option<prost_types::Timestamp>| at.as_ref().map(time::short).unwrap_or_default();

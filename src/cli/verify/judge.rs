@@ -12,9 +12,9 @@ use super::terms::{Judged, Terms};
 pub(super) struct Row {
     /// The name of the counter.
     pub(super) counter: String,
-    /// What it promises.
+    /// Its promise.
     pub(super) promise: Promise,
-    /// What was found.
+    /// The finding.
     pub(super) finding: Finding,
 }
 

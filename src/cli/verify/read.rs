@@ -11,7 +11,7 @@ use crate::cli::exit::Failure;
 
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// How every header begins. It may stand on any line, so that files can be concatenated.
+/// The beginning of every header. It may stand on any line, so that files can be concatenated.
 const HEADER_START: &str = "key,sent_us,";
 
 /// Adds the calls of all files to `traces`.

@@ -7,6 +7,7 @@
 
 pub mod replicas;
 pub mod shares;
+mod untold;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -35,7 +35,7 @@ pub(crate) struct Inspection {
 }
 
 impl Inspection {
-    /// What the last inspection has found; empty before the first.
+    /// The findings of the last inspection; empty before the first.
     pub(crate) fn found(&self) -> Vec<Finding> {
         self.found.lock().clone()
     }

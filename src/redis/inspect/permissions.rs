@@ -81,7 +81,7 @@ impl Probe {
     }
 }
 
-/// What the ACL lacks, as it would be written.
+/// The rules that the ACL lacks, as they would be written.
 #[derive(Debug, Default)]
 pub(super) struct Lacks {
     commands: BTreeSet<String>,

@@ -4,7 +4,6 @@
 //! is never delayed to become fuller. Nothing is sent twice, except after NOSCRIPT, which proves
 //! that the server has not run it. While the breaker is open every call fails at once.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,19 +19,12 @@ use super::health::{Health, TASK_ENDED};
 use super::notices::Notices;
 use super::pipeline::{Command, Pipeline};
 use super::queue::Queue;
-use super::script::Script;
-use crate::domain::Amendment;
+use super::script::{MAX_AMENDMENTS, Script};
+use super::telling::Telling;
 use crate::redis::Connector;
 use crate::redis::backoff::Backoff;
 use crate::redis::wire::Wire;
-use crate::store::recovery::{Recovery, Teller};
 use crate::store::{Deadline, StoreError};
-
-/// The replicas begin to tell Redis what it does not know within this time.
-const TELL_SPREAD: Duration = Duration::from_millis(100);
-
-/// The amendments of one call.
-const AMENDMENTS: usize = 64;
 
 /// The task behind a store. It ends when the store is dropped.
 pub(super) struct Batcher {
@@ -41,12 +33,7 @@ pub(super) struct Batcher {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) health: Arc<Health>,
     pub(super) breaker: Breaker,
-    pub(super) recovery: Arc<Recovery>,
-    pub(super) teller: Option<Arc<dyn Teller>>,
-    /// The time at which Redis is told charges that it does not know.
-    pub(super) tell_at: Option<Instant>,
-    /// This connection tells, and no other.
-    pub(super) tells: bool,
+    pub(super) telling: Telling,
     pub(super) frames_in_flight: usize,
     /// Maximum number of claims in a frame of several groups. Frames of more than 64 are not
     /// cheaper per claim, and block Redis longer.
@@ -127,10 +114,7 @@ impl Batcher {
     /// The connection is lost, or could not be made.
     fn lost(&mut self, reason: &str) {
         let before = self.breaker.state();
-        if std::mem::take(&mut self.tells) {
-            self.recovery.end_telling();
-        }
-        self.tell_at = None;
+        self.telling.lost();
         self.breaker.lost();
         self.follow(before, reason);
         // It may have been down before: this is the newest reason.
@@ -146,7 +130,7 @@ impl Batcher {
         }
         self.health.set_breaker(state);
         if state == BreakerState::Telling {
-            self.tell_soon();
+            self.plan_telling();
         }
         if state == BreakerState::Closed {
             self.health.set_up();
@@ -188,14 +172,11 @@ impl Batcher {
         if let ServeEnd::Lost(reason) = &served {
             pipeline.fail(&StoreError::Unavailable(reason.clone()));
         }
-        if !pipeline.lost().is_empty() {
-            self.told(pipeline.lost(), None);
-        }
         served
     }
 
     async fn serve_pipeline(&mut self, mut wire: Wire, pipeline: &mut Pipeline<'_>) -> ServeEnd {
-        let recovery = Arc::clone(&self.recovery);
+        let recovery = Arc::clone(self.telling.recovery());
         self.step(pipeline, &mut wire, "", |breaker, _, now| {
             breaker.connected(now);
             true
@@ -270,54 +251,32 @@ impl Batcher {
         let due = self.due(Instant::now());
         match command {
             Command::Forget(forget) => pipeline.forget(forget, &mut wire.output, due),
-            Command::Amend(back) => pipeline.amend(back, false, &mut wire.output, due),
+            Command::Amend(back) => {
+                for back in back.chunks(MAX_AMENDMENTS) {
+                    pipeline.amend(back, false, &mut wire.output, due);
+                }
+            }
         }
     }
 
-    /// Tells Redis soon what it does not know, not at the same moment as all other replicas.
-    fn tell_soon(&mut self) {
-        if self.recovery.untold() > 0 && self.tell_at.is_none() {
-            let spread = RandomState::new().hash_one(0) % TELL_SPREAD.as_micros() as u64;
-            self.tell_at(Instant::now() + Duration::from_micros(spread));
-        }
+    fn plan_telling(&mut self) {
+        self.telling.plan(Instant::now());
+        self.set_alarm(self.telling.alarm());
     }
 
-    fn tell_at(&mut self, at: Instant) {
-        self.tell_at = Some(at);
-        self.calls.set_alarm(at);
+    fn set_alarm(&self, at: Option<Instant>) {
+        if let Some(at) = at {
+            self.calls.set_alarm(at);
+        }
     }
 
     /// Tells Redis some of what it does not know, if it is time.
     fn tell(&mut self, pipeline: &mut Pipeline<'_>, wire: &mut Wire, now: Instant) {
-        if self.tell_at.is_none_or(|at| now < at) {
-            return;
-        }
-        self.tell_at = None;
         let fit = matches!(self.breaker.state(), BreakerState::Telling | BreakerState::Closed);
-        let Some(teller) = self.teller.as_ref().filter(|_| fit) else { return };
-        if !self.recovery.begin_telling() {
-            // Another connection does it. If that is lost, this one goes on.
-            self.tell_at(now + TELL_SPREAD);
-            return;
-        }
-        let amendments = teller.take(AMENDMENTS);
-        if amendments.is_empty() {
-            self.recovery.end_telling();
-            return;
-        }
-        self.tells = true;
-        pipeline.amend(amendments, true, &mut wire.output, self.due(now));
-    }
-
-    /// Charges were told, or lost on the way.
-    fn told(&mut self, amendments: &[Amendment], applied: Option<&[u64]>) {
-        self.tells = false;
-        self.recovery.end_telling();
-        if let Some(teller) = &self.teller {
-            teller.told(amendments, applied);
-        }
-        if self.recovery.untold() > 0 && applied.is_some() {
-            self.tell_at(Instant::now());
+        let due = now + self.response_timeout;
+        let amendments = self.telling.due(now, fit);
+        if !amendments.is_empty() {
+            pipeline.amend(amendments, true, &mut wire.output, due);
         }
     }
 
@@ -340,11 +299,9 @@ impl Batcher {
     ) {
         let (before, now) = (self.breaker.state(), Instant::now());
         if event(&mut self.breaker, pipeline.commands(), now) {
-            pipeline.probe(now, &mut wire.output, self.due(now));
+            pipeline.probe(&mut wire.output, self.due(now));
         }
-        if let Some(alarm) = self.breaker.alarm() {
-            self.calls.set_alarm(alarm);
-        }
+        self.set_alarm(self.breaker.alarm());
         self.follow(before, reason);
     }
 
@@ -354,17 +311,18 @@ impl Batcher {
             let completed = pipeline.complete(message, &mut wire.output)?;
             self.health.unreadable.fetch_add(completed.unreadable, Ordering::Relaxed);
             self.health.late.fetch_add(completed.late.into(), Ordering::Relaxed);
-            if let Some((amendments, applied)) = completed.told {
+            if let Some(applied) = completed.told {
                 if let Err(error) = &applied {
                     self.notices.untold(&self.connector, error);
                 }
-                self.told(&amendments, applied.as_deref().ok());
+                self.telling.answered(applied.as_deref().ok(), Instant::now());
+                self.set_alarm(self.telling.alarm());
             }
             if completed.decided {
-                self.tell_soon();
+                self.plan_telling();
             }
-            if let Some((sent, well)) = completed.probe {
-                self.step(pipeline, wire, "", |breaker, _, now| breaker.probed(sent, well, now));
+            if let Some(well) = completed.probe {
+                self.step(pipeline, wire, "", |breaker, _, now| breaker.probed(well, now));
             } else if self.breaker.is_closed() {
                 self.breaker.answered(completed.answered, Instant::now());
             } else {
@@ -396,7 +354,7 @@ impl Batcher {
             pipeline.fail(&StoreError::Timeout);
             return Err(format!("Redis gave no answer for {:?}", self.response_timeout));
         }
-        let queued = self.calls.expire(now, None);
+        let queued = self.calls.expire(now);
         let late = expired.waits.late + queued.late;
         let extended = expired.waits.extended + queued.extended;
         self.health.extended.fetch_add(extended.into(), Ordering::Relaxed);
@@ -416,8 +374,11 @@ impl Batcher {
         }
         self.step(pipeline, wire, "", Breaker::tick);
         self.tell(pipeline, wire, now);
-        let others = pipeline.alarm(self.breaker.is_closed()).into_iter();
-        self.calls.expire(now, others.chain(self.breaker.alarm()).chain(self.tell_at).min());
+        for alarm in
+            [pipeline.alarm(self.breaker.is_closed()), self.breaker.alarm(), self.telling.alarm()]
+        {
+            self.set_alarm(alarm);
+        }
         Ok(())
     }
 

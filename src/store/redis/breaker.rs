@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::store::Deadline;
+
 /// The span over which late calls are counted.
 const SPAN: Duration = Duration::from_secs(1);
 /// The counts of [`SPAN`] are kept in steps of this length.
@@ -76,7 +78,7 @@ impl BreakerState {
 pub(super) struct Breaker {
     state: BreakerState,
     /// The time at which the state ends by itself: a hold, a probe that is late, the telling.
-    until: Option<Instant>,
+    until: Option<Deadline>,
     /// Half of it is the time of a probe.
     deadline: Duration,
     slow: bool,
@@ -114,8 +116,8 @@ impl Breaker {
     }
 
     /// The time at which [`tick`](Self::tick) has something to do.
-    pub(super) const fn alarm(&self) -> Option<Instant> {
-        self.until
+    pub(super) fn alarm(&self) -> Option<Instant> {
+        self.until.map(Deadline::due)
     }
 
     /// The connection is open and logged in. A probe must be sent.
@@ -165,13 +167,13 @@ impl Breaker {
         self.slow
     }
 
-    /// A probe sent at `sent` was answered, `well` if not by an error. Returns true if another must
-    /// be sent.
-    pub(super) fn probed(&mut self, sent: Instant, well: bool, now: Instant) -> bool {
+    /// The probe was answered, `well` if not by an error. Returns true if another must be sent.
+    pub(super) fn probed(&mut self, well: bool, now: Instant) -> bool {
         if self.state != BreakerState::Probing {
             return false;
         }
-        if !well || now.saturating_duration_since(sent) > self.deadline / 2 {
+        let in_time = |until: Deadline| now <= until.due() || until.extended(now).is_some();
+        if !well || !self.until.is_some_and(in_time) {
             self.hold(now);
             return false;
         }
@@ -192,13 +194,18 @@ impl Breaker {
     /// Ends a state whose time is over; `in_flight` commands are unanswered. Returns true if a
     /// probe must be sent.
     pub(super) fn tick(&mut self, in_flight: usize, now: Instant) -> bool {
-        if self.until.is_none_or(|until| now < until) {
+        let Some(until) = self.until.filter(|until| until.due() <= now) else { return false };
+        // The answer to a probe may be there and not be read yet.
+        if let Some(extended) = until.extended(now) {
+            self.until = Some(extended);
             return false;
         }
         match self.state {
             BreakerState::Probing => self.hold(now),
             // The answer under way shows more than another probe; the connection ends without it.
-            BreakerState::Held if in_flight > 0 => self.until = Some(now + MIN_HOLD),
+            BreakerState::Held if in_flight > 0 => {
+                self.until = Some((now + MIN_HOLD).into());
+            }
             BreakerState::Held => {
                 self.probe(if self.slow { SLOW_PROBES } else { 1 }, now);
                 return true;
@@ -221,16 +228,17 @@ impl Breaker {
         let share = self.random.hash_one(self.holds) % 1_001;
         let hold = self.hold.mul_f64(0.5 + share as f64 / 2_000.0);
         self.hold = (self.hold * 2).min(MAX_HOLD);
-        self.enter(BreakerState::Held, Some(now + hold));
+        self.enter(BreakerState::Held, Some((now + hold).into()));
     }
 
     fn probe(&mut self, probes: u8, now: Instant) {
         self.probes = probes;
-        self.enter(BreakerState::Probing, Some(now + self.deadline / 2));
+        let until = Deadline::after(now, self.deadline / 2, None);
+        self.enter(BreakerState::Probing, Some(until));
     }
 
     fn tell(&mut self, now: Instant) {
-        self.enter(BreakerState::Telling, Some(now + MAX_TELLING));
+        self.enter(BreakerState::Telling, Some((now + MAX_TELLING).into()));
     }
 
     fn close(&mut self, now: Instant) {
@@ -239,7 +247,7 @@ impl Breaker {
         self.enter(BreakerState::Closed, None);
     }
 
-    fn enter(&mut self, state: BreakerState, until: Option<Instant>) {
+    fn enter(&mut self, state: BreakerState, until: Option<Deadline>) {
         self.state = state;
         self.until = until;
     }

@@ -7,6 +7,7 @@
 //! * `script`: the script in parts, its arguments and its reply as typed values.
 //! * `queue`: the requests that wait to be sent.
 //! * `batch`: the task that sends them and owns the connection; `pipeline`: the commands in flight.
+//! * `telling`: the charges that Redis learns after an outage.
 //! * `breaker`: when calls are refused at once, because Redis is late or away.
 //! * `health`: the state of the connection; `notices`: the log lines about it.
 //!
@@ -19,6 +20,7 @@ mod notices;
 mod pipeline;
 mod queue;
 pub mod script;
+mod telling;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -36,6 +38,7 @@ pub use self::notices::Notices;
 use self::pipeline::{Command, Forget};
 use self::queue::{Call, Decided, PushError, Queue, Undecided, Waiter};
 use self::script::{Encoded, readings};
+use self::telling::Telling;
 use super::recovery::{Recovery, Teller};
 use super::{Answer, Deadline, Late, LateAnswer, LimitStore, StoreError};
 use crate::domain::{Commit, Group, Key, Reading};
@@ -48,7 +51,7 @@ const MAX_QUEUED_COMMANDS: usize = 256;
 /// Maximum number of requests that wait to be sent; more are rejected.
 pub const MAX_WAITING: usize = 8_192;
 
-/// What a store is given besides the settings of Redis.
+/// Options of a store besides the settings of Redis.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// Maximum number of requests that wait to be sent; more are rejected.
@@ -57,9 +60,9 @@ pub struct StoreOptions {
     pub deadline: Duration,
     /// Stores that share them log each event of their connections once.
     pub notices: Notices,
-    /// What the stores of a process share about charges that Redis does not know.
+    /// State that the stores of a process share about charges unknown to Redis.
     pub recovery: Arc<Recovery>,
-    /// Knows what Redis is to be told.
+    /// Knows the charges that Redis is to be told.
     pub teller: Option<Arc<dyn Teller>>,
 }
 
@@ -120,10 +123,7 @@ impl RedisStore {
             commands: queued,
             health: Arc::clone(&health),
             breaker: Breaker::new(options.deadline),
-            recovery: options.recovery,
-            teller: options.teller,
-            tell_at: None,
-            tells: false,
+            telling: Telling::new(options.recovery, options.teller),
             frames_in_flight: settings.frames_in_flight.max(1),
             frame_limits: settings.frame_limits.max(1),
             deadline: options.deadline,
@@ -175,13 +175,14 @@ impl RedisStore {
         commit: Commit,
         deadline: Deadline,
     ) -> Result<Vec<Reading>, Undecided> {
-        let encoded = Encoded::new(group, commit)?;
-        if encoded.is_certain() {
+        if group.claims.iter().all(|claim| claim.limit.is_blocked()) {
             return Ok(readings(group, &[])?);
         }
+        // Before the group is encoded, so that a refusal costs nothing.
         if let Some(reason) = self.health.down() {
             return Err(StoreError::Unavailable(reason).into());
         }
+        let encoded = Encoded::new(group, commit)?;
         let (waiter, answer) = Waiter::new(deadline.asked(Instant::now()));
         self.calls
             .push(Call { group: encoded, waiter })
@@ -191,7 +192,7 @@ impl RedisStore {
         Ok(readings(group, &decided.integers)?)
     }
 
-    /// What becomes of `group`, which was sent and not decided in time.
+    /// The outcome of `group`, which was sent and not decided in time.
     fn late(&self, group: &Group, decided: oneshot::Receiver<Decided>) -> Late {
         let (group, commands) = (group.clone(), self.commands.clone());
         Late::new(async move {

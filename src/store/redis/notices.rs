@@ -1,16 +1,21 @@
 //! The log lines about an outage, deduplicated over all connections to the same Redis.
 //!
 //! Every core has its own connection. When Redis goes down all of them fail, and one line for each
-//! reason is enough. The outage is over when every connection is in use again.
+//! reason is enough. The outage is over when every connection is in use again. Outages that follow
+//! within [`QUIET`] of the last line have none unless they last; the next line has their number.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::store::StoreError;
+
+/// The shortest time between the lines of two outages.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// Says how requests are decided without Redis.
 type Describe = dyn Fn() -> String + Send + Sync;
@@ -30,7 +35,12 @@ struct Logged {
     connected: bool,
     /// The begin of the outage.
     since: Option<Instant>,
+    /// The reasons that have a line.
     reasons: BTreeSet<String>,
+    /// The time of the first line of the last outage that has one.
+    reported_at: Option<Instant>,
+    /// Outages since without a line.
+    unreported: u64,
     /// The errors when Redis was told hits, since the start.
     untold: BTreeSet<String>,
 }
@@ -59,14 +69,15 @@ impl Notices {
         if logged.open > 0 {
             return;
         }
-        let away = logged.since.map(|since| since.elapsed());
-        let first = !logged.connected;
-        let untold = std::mem::take(&mut logged.untold);
-        *logged = Logged { connected: true, untold, ..Logged::default() };
+        let first = !std::mem::replace(&mut logged.connected, true);
+        let away = logged.since.take().map(|since| since.elapsed());
+        let reported = !std::mem::take(&mut logged.reasons).is_empty();
+        logged.unreported += u64::from(!first && !reported);
         drop(logged);
         match away {
-            Some(away) if !first => tracing::info!(%redis, ?away, "Redis decides again"),
-            _ => tracing::info!(%redis, "connected to Redis"),
+            _ if first => tracing::info!(%redis, "connected to Redis"),
+            Some(away) if reported => tracing::info!(%redis, ?away, "Redis decides again"),
+            _ => {}
         }
     }
 
@@ -89,11 +100,19 @@ impl Notices {
     /// A connection that is not in use has failed again.
     pub(super) fn failed(&self, redis: &impl Display, reason: &str) {
         let mut logged = self.logged.lock();
-        logged.since.get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        logged.since.get_or_insert(now);
+        if logged.reasons.is_empty() {
+            if logged.reported_at.is_some_and(|at| now < at + QUIET) {
+                return;
+            }
+            logged.reported_at = Some(now);
+        }
         if logged.reasons.insert(reason.to_owned()) {
+            let unreported = std::mem::take(&mut logged.unreported);
             drop(logged);
             tracing::warn!(
-                %redis, reason, without = (self.without)(),
+                %redis, reason, without = (self.without)(), unreported,
                 "Redis does not decide until it is back; check that it runs and is not \
                  overloaded, its address, user and password"
             );
@@ -111,5 +130,36 @@ impl Default for Notices {
 impl fmt::Debug for Notices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.logged.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn flapping_has_a_line_now_and_then() {
+        let notices = Notices::default();
+        let state = || {
+            let logged = notices.logged.lock();
+            (logged.reasons.len(), logged.unreported)
+        };
+        notices.join();
+        notices.closed(&"redis");
+        for flap in 0..50 {
+            notices.opened(&"redis", "late");
+            assert_eq!(state(), if flap == 0 { (1, 0) } else { (0, flap - 1) });
+            notices.closed(&"redis");
+            tokio::time::advance(QUIET / 100).await;
+        }
+        notices.opened(&"redis", "late");
+        notices.failed(&"redis", "refused");
+        assert_eq!(state(), (0, 49), "not yet");
+        tokio::time::advance(QUIET).await;
+        notices.failed(&"redis", "refused");
+        notices.failed(&"redis", "refused");
+        assert_eq!(state(), (1, 0), "an outage that lasts has a line");
+        notices.closed(&"redis");
+        assert_eq!(state(), (0, 0));
     }
 }

@@ -37,7 +37,6 @@ pub(super) struct Pipeline<'a> {
     amend: &'a Script,
     pending: VecDeque<Pending>,
     frames: usize,
-    lost: Vec<Amendment>,
     /// Cleared frames, kept to reuse their memory.
     spare: Vec<(Box<Frame>, Vec<Waiter>)>,
 }
@@ -59,23 +58,18 @@ enum Payload {
     },
     /// The script on an empty frame.
     Probe {
-        sent: Instant,
         with_text: bool,
     },
     Forget(oneshot::Sender<Result<u32, StoreError>>),
     LogIn,
     Amend {
         frame: Box<AmendFrame>,
-        amendments: Vec<Amendment>,
         /// They are charges that Redis is told of.
         told: bool,
     },
 }
 
-/// Amendments that Redis was told, and what it has applied of each.
-pub(super) type Told = (Vec<Amendment>, Result<Vec<u64>, StoreError>);
-
-/// What a reply has brought.
+/// The effect of a reply.
 #[derive(Debug, Default)]
 pub(super) struct Completed {
     /// Calls that got their answer in time.
@@ -86,13 +80,13 @@ pub(super) struct Completed {
     pub(super) decided: bool,
     /// States that could not be decoded.
     pub(super) unreadable: u64,
-    /// Of a probe: when it was sent, and if it was answered well.
-    pub(super) probe: Option<(Instant, bool)>,
-    /// Redis was told charges that it did not know.
-    pub(super) told: Option<Told>,
+    /// Of a probe: true if Redis did not answer with an error.
+    pub(super) probe: Option<bool>,
+    /// Of charges that Redis was told: the amounts that it has charged.
+    pub(super) told: Option<Result<Vec<u64>, StoreError>>,
 }
 
-/// What was found past its time.
+/// Findings past their time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Expired {
     pub(super) waits: Waits,
@@ -104,14 +98,7 @@ pub(super) struct Expired {
 
 impl<'a> Pipeline<'a> {
     pub(super) fn new(script: &'a Script, amend: &'a Script) -> Self {
-        Self {
-            script,
-            amend,
-            pending: VecDeque::new(),
-            frames: 0,
-            lost: Vec::new(),
-            spare: Vec::new(),
-        }
+        Self { script, amend, pending: VecDeque::new(), frames: 0, spare: Vec::new() }
     }
 
     /// The number of frames in flight.
@@ -151,31 +138,27 @@ impl<'a> Pipeline<'a> {
     }
 
     /// Writes a probe to `out`.
-    pub(super) fn probe(&mut self, sent: Instant, out: &mut Vec<u8>, due: Instant) {
+    pub(super) fn probe(&mut self, out: &mut Vec<u8>, due: Instant) {
         self.script.call(&Frame::default(), out);
-        self.pending.push_back(Pending { payload: Payload::Probe { sent, with_text: false }, due });
+        self.pending.push_back(Pending { payload: Payload::Probe { with_text: false }, due });
     }
 
-    /// Writes the call that amends counters to `out`.
+    /// Writes the call that applies up to [`MAX_AMENDMENTS`](super::script::MAX_AMENDMENTS)
+    /// amendments to `out`.
     pub(super) fn amend(
         &mut self,
-        amendments: Vec<Amendment>,
+        amendments: &[Amendment],
         told: bool,
         out: &mut Vec<u8>,
         due: Instant,
     ) {
         let mut frame = Box::<AmendFrame>::default();
-        let amendments: Vec<Amendment> =
-            amendments.into_iter().filter(|amendment| frame.push(amendment)).collect();
+        for amendment in amendments {
+            frame.push(amendment);
+        }
         // With the text: it is rare, and Redis keeps the compiled script by its hash all the same.
         frame.write(b"EVAL", self.amend.text().as_bytes(), out);
-        self.pending
-            .push_back(Pending { payload: Payload::Amend { frame, amendments, told }, due });
-    }
-
-    /// The charges that Redis was told of without an answer, after everything has failed.
-    pub(super) fn lost(&self) -> &[Amendment] {
-        &self.lost
+        self.pending.push_back(Pending { payload: Payload::Amend { frame, told }, due });
     }
 
     /// Writes the command that resets counters to `out`, unless its caller has given up.
@@ -220,23 +203,23 @@ impl<'a> Pipeline<'a> {
                 self.pending.push_back(Pending { payload, due });
                 Ok(Completed::default())
             }
-            Payload::Probe { sent, with_text: false } if unknown => {
+            Payload::Probe { with_text: false } if unknown => {
                 self.script.call_with_text(&Frame::default(), out);
-                let payload = Payload::Probe { sent, with_text: true };
+                let payload = Payload::Probe { with_text: true };
                 self.pending.push_back(Pending { payload, due });
                 Ok(Completed::default())
             }
             Payload::Frame { frame, waiters, .. } => self.complete_frame(frame, waiters, message),
-            Payload::Probe { sent, .. } => {
+            Payload::Probe { .. } => {
                 let well = matches!(message, Message::Integers(_));
-                Ok(Completed { probe: Some((sent, well)), ..Completed::default() })
+                Ok(Completed { probe: Some(well), ..Completed::default() })
             }
             Payload::Forget(answer) => {
                 drop(answer.send(emptied(message)));
                 Ok(Completed::default())
             }
-            Payload::Amend { frame, amendments, told } => {
-                let told = told.then(|| (amendments, applied(&frame, message)));
+            Payload::Amend { frame, told } => {
+                let told = told.then(|| applied(&frame, message));
                 Ok(Completed { told, ..Completed::default() })
             }
             // The connection keeps its user when Redis refuses the new one, and has logged why.
@@ -324,7 +307,6 @@ impl<'a> Pipeline<'a> {
                         waiter.answer(Err(error.clone()));
                     }
                 }
-                Payload::Amend { amendments, told: true, .. } => self.lost = amendments,
                 Payload::Probe { .. } | Payload::Amend { .. } | Payload::LogIn => {}
                 Payload::Forget(answer) => drop(answer.send(Err(error.clone()))),
             }
@@ -356,7 +338,7 @@ fn code(text: &str) -> &str {
     text.split(' ').next().unwrap_or_default()
 }
 
-/// What was applied of amendments.
+/// The amounts that amendments have applied.
 fn applied(frame: &AmendFrame, message: Message) -> Result<Vec<u64>, StoreError> {
     match message {
         Message::Integers(amounts) => frame.amounts(amounts),

@@ -28,7 +28,7 @@ pub(super) struct Waiter {
     caller: Caller,
 }
 
-/// What Redis has decided for a group.
+/// The decision of Redis on a group.
 #[derive(Debug)]
 pub(super) struct Decided {
     pub(super) integers: Integers,
@@ -40,7 +40,7 @@ pub(super) struct Decided {
 #[derive(Debug)]
 pub(super) struct Undecided {
     pub(super) error: StoreError,
-    /// What Redis decides after all, if the call was sent.
+    /// The decision of Redis after all, if the call was sent.
     pub(super) late: Option<oneshot::Receiver<Decided>>,
 }
 
@@ -60,7 +60,7 @@ enum Caller {
     Answered,
 }
 
-/// What has become of a waiter by a given time.
+/// The state of a waiter at a given time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Wait {
     /// The caller waits.
@@ -275,8 +275,8 @@ impl Queue {
     }
 
     /// Answers the calls that are past their deadline. Sets the alarm to the earliest deadline of
-    /// the others, or to `other` if that is earlier.
-    pub(super) fn expire(&self, now: Instant, other: Option<Instant>) -> Waits {
+    /// the others.
+    pub(super) fn expire(&self, now: Instant) -> Waits {
         let mut waits = Waits::default();
         let mut state = self.state.lock();
         state.calls.retain_mut(|call| {
@@ -284,7 +284,7 @@ impl Queue {
             waits.add(wait);
             wait.goes_on()
         });
-        state.alarm = state.calls.iter().filter_map(|call| call.waiter.due()).chain(other).min();
+        state.alarm = state.calls.iter().filter_map(|call| call.waiter.due()).min();
         waits
     }
 }
@@ -330,12 +330,12 @@ mod tests {
         let (queue, now) = (Queue::new(8), Instant::now());
         let [first, second, third] = [1, 2, 3].map(|ms| now + Duration::from_millis(ms));
         let [mut a, mut b, mut c] = [first, third, first].map(|due| push(&queue, due));
-        queue.expire(first, None);
+        queue.expire(first);
         assert_eq!([&mut a, &mut b, &mut c].map(is_late), [true, false, true]);
         assert_eq!(queue.alarm(), Some(third));
-        queue.expire(first, Some(second));
+        queue.set_alarm(second);
         assert_eq!(queue.alarm(), Some(second));
-        queue.expire(third, None);
+        queue.expire(third);
         assert!(is_late(&mut b));
         assert_eq!(queue.alarm(), None);
     }

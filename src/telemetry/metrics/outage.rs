@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 use super::labels::{AnswerLabel, StateLabel};
 use crate::telemetry::sharded::ShardedCounter;
 
-/// What happens while the store is late or away.
+/// Counts of events while the store is late or away.
 #[derive(Debug, Default)]
 pub struct OutageMetrics {
     /// Claims allowed because the store failed.

@@ -7,7 +7,7 @@ use crate::domain::Algorithm;
 /// The times of all traces of these tests lie within.
 const TIMES: std::ops::RangeInclusive<i64> = 0..=40;
 
-/// What a promise says, for small numbers.
+/// A promise, for small numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind {
     algorithm: Algorithm,

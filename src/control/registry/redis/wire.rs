@@ -91,7 +91,7 @@ impl Names {
 pub(super) fn replicas(reply: Value) -> Result<Vec<u128>, RegistryError> {
     let names: Vec<String> =
         from_redis_value(reply).map_err(|error| RegistryError::Corrupt(error.to_string()))?;
-    // What is not a name of a process is not one.
+    // Other members are no processes.
     Ok(names.iter().filter_map(|name| u128::from_str_radix(name, 16).ok()).collect())
 }
 

@@ -8,7 +8,9 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
 /// The number of answered beats whose largest count holds. A beat comes about every second.
@@ -18,7 +20,7 @@ pub const REMEMBERED: usize = 300;
 /// replica when all start without the store.
 pub const UNKNOWN: u32 = 8;
 
-/// Where a process stands among the replicas.
+/// The place of a process among the replicas.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Place {
     /// The number of replicas, at least 1.
@@ -60,21 +62,16 @@ pub struct Replicas {
     /// The least number, from the settings.
     least: Option<u32>,
     alone: bool,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
     /// Count and rank of the last answered beats, oldest first.
-    beats: VecDeque<(u32, u32)>,
-    /// The place that holds for the loss of the store under way.
-    loss: Option<Place>,
+    beats: Mutex<VecDeque<(u32, u32)>>,
+    /// The place that holds for the loss of the store under way. Decisions only read it.
+    loss: ArcSwapOption<Place>,
 }
 
 impl Replicas {
     /// Nothing is known yet of the replicas beside the process `id`; there are at least `least`.
     pub fn new(id: u128, least: Option<u32>) -> Self {
-        Self { id, least, alone: false, state: Mutex::default() }
+        Self { id, least, alone: false, beats: Mutex::default(), loss: ArcSwapOption::empty() }
     }
 
     /// The process shares its store with no other.
@@ -91,7 +88,7 @@ impl Replicas {
     pub fn note(&self, seen: &[u128]) {
         let rank = seen.iter().filter(|other| **other < self.id).count() as u32;
         let others = seen.iter().filter(|other| **other != self.id).count() as u32;
-        let beats = &mut self.state.lock().beats;
+        let mut beats = self.beats.lock();
         if beats.len() >= REMEMBERED {
             beats.pop_front();
         }
@@ -100,19 +97,34 @@ impl Replicas {
 
     /// The place by the beats so far.
     pub fn now(&self) -> Place {
-        self.place(&self.state.lock().beats)
+        self.place(&self.beats.lock())
     }
 
-    /// The place for decisions without the store. It stays the same for the whole of a loss.
+    /// The place for decisions without the store. It stays the same for the whole of a loss, which
+    /// begins with the first of them.
     pub fn of_loss(&self) -> Place {
-        let mut state = self.state.lock();
-        let place = state.loss.unwrap_or_else(|| self.place(&state.beats));
-        *state.loss.insert(place)
+        if let Some(place) = &*self.loss.load() {
+            return **place;
+        }
+        // Under the lock, so that all decisions of a loss have the same place.
+        let beats = self.beats.lock();
+        if let Some(place) = &*self.loss.load() {
+            return **place;
+        }
+        let place = self.place(&beats);
+        self.loss.store(Some(Arc::new(place)));
+        place
+    }
+
+    /// The place of the loss under way, or else by the beats so far. Begins no loss.
+    pub fn current(&self) -> Place {
+        let loss = self.loss.load().as_deref().copied();
+        loss.unwrap_or_else(|| self.now())
     }
 
     /// The loss is over: the next one has the place of that time.
     pub fn end_loss(&self) {
-        self.state.lock().loss = None;
+        self.loss.store(None);
     }
 
     fn place(&self, beats: &VecDeque<(u32, u32)>) -> Place {
@@ -188,10 +200,12 @@ mod tests {
     #[test]
     fn place_stays_for_the_whole_of_a_loss() {
         let replicas = Replicas::new(ME, None);
+        replicas.note(&[10, ME]);
+        assert_eq!(replicas.current().replicas, 2);
         replicas.note(&[10, ME, 90]);
-        assert_eq!(replicas.of_loss().replicas, 3);
+        assert_eq!(replicas.of_loss().replicas, 3, "asking begins no loss");
         replicas.note(&[10, 20, ME, 90]);
-        assert_eq!(replicas.of_loss().replicas, 3);
+        assert_eq!((replicas.of_loss().replicas, replicas.current().replicas), (3, 3));
         replicas.end_loss();
         assert_eq!(replicas.of_loss().replicas, 4);
     }

@@ -6,7 +6,7 @@
 //! share stays as long as it counts, across losses, and no replica counts fewer replicas than
 //! decide ([`Replicas`]).
 //!
-//! What shares admit is told to the store once, when it is back and before it is used again.
+//! Hits that shares admit are told to the store once, when it is back and before it is used again.
 //! Nothing is told twice: what was under way when the connection ended may have been charged.
 //!
 //! While the store is well, nothing here is touched.
@@ -19,14 +19,14 @@ use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use super::replicas::{Place, Replicas};
+use super::untold::UntoldHits;
 use crate::domain::share::{seed, turn};
 use crate::domain::{
     Algorithm, Amendment, Change, Charge, Claim, Clock, Commit, Counter, Group, Hits, Key, Limit,
-    Part, Reading, SystemClock, Timestamp, Untold, Verdict,
+    Part, SystemClock, Timestamp, Verdict,
 };
 use crate::limiter::ask::{Ask, Ruling, Source};
 use crate::limiter::layers::deny_cache::DenyCache;
-use crate::limiter::layers::key_table::{Fleeting, KeyTable};
 use crate::limiter::layers::leases::Leases;
 use crate::store::recovery::{Recovery, Teller};
 use crate::store::{Late, LateAnswer, LimitStore as _, MemoryStore};
@@ -35,7 +35,7 @@ use crate::telemetry::metrics::Metrics;
 /// Counters of a process that is alone, whose store does not fail but for want of room.
 const ALONE_KEYS: usize = 1_024;
 
-/// What a share starts from: what this process remembers of the store.
+/// The memories of the store from which a share starts.
 #[derive(Clone, Debug, Default)]
 pub struct Memories {
     /// Remembered denials.
@@ -48,24 +48,10 @@ pub struct Memories {
 pub struct Shares {
     clock: Arc<dyn Clock>,
     counters: MemoryStore<Arc<dyn Clock>>,
-    untold: KeyTable<Untellable>,
+    untold: UntoldHits,
     replicas: Arc<Replicas>,
     memories: Memories,
-    recovery: Arc<Recovery>,
     metrics: Arc<Metrics>,
-}
-
-/// What the store does not know of a counter, and until when it counts.
-#[derive(Clone, Copy, Debug)]
-struct Untellable {
-    untold: Untold,
-    ends: Instant,
-}
-
-impl Fleeting for Untellable {
-    fn ends(&self) -> Instant {
-        self.ends
-    }
 }
 
 impl fmt::Debug for Shares {
@@ -94,11 +80,10 @@ impl Shares {
     ) -> Self {
         Self {
             counters: MemoryStore::new(max_keys, Arc::clone(&clock)),
-            untold: KeyTable::new(max_keys),
+            untold: UntoldHits::new(max_keys, recovery, Arc::clone(&metrics)),
             clock,
             replicas,
             memories,
-            recovery,
             metrics,
         }
     }
@@ -147,7 +132,8 @@ impl Shares {
             if charged.get(*i) == Some(&true)
                 && let Some((claim, asked)) = ask.claim(*i)
             {
-                self.note(claim, &asked.ruling().reading, place, first);
+                let reset_after = asked.ruling().reading.reset_after;
+                self.untold.add(claim, place.replicas, first, reset_after, self.clock.now());
             }
         }
     }
@@ -203,32 +189,9 @@ impl Shares {
         left.map_or(Counter::Empty, |left| seed(share, after(now, left), now))
     }
 
-    /// Notes a claim that its share has charged, or taken back.
-    fn note(&self, claim: &Claim, reading: &Reading, place: Place, first: &Counter) {
-        let now = self.clock.now();
-        let (limit, replicas) = (claim.limit, place.replicas);
-        let ends = Instant::now() + reading.reset_after;
-        let known = self.untold.update(&claim.key, &limit, |entry| {
-            entry.untold.resume(limit, replicas, now);
-            count(&mut entry.untold, claim.hits, now);
-            entry.ends = entry.ends.max(ends);
-        });
-        if known || matches!(claim.hits, Hits::Refund(_)) {
-            return;
-        }
-        let mut untold = Untold::new(limit, replicas, first, now);
-        count(&mut untold, claim.hits, now);
-        self.recovery.add();
-        let entry = Untellable { untold, ends };
-        if self.untold.put(&claim.key, &limit, entry, Instant::now()) {
-            self.metrics.outage.untold_dropped.inc();
-            self.recovery.remove(1);
-        }
-    }
-
     /// The time until the share of a counter is full.
     fn reset_after(&self, key: &Key, limit: &Limit) -> Duration {
-        let place = self.replicas.of_loss();
+        let place = self.replicas.current();
         let claim = Claim { key: key.clone(), limit: *limit, hits: Hits::Peek, lease: None };
         let group = Group {
             parts: vec![Part { quota: false, shadow: false, claims: 0..1 }],
@@ -257,16 +220,8 @@ impl Shares {
                 back.push(Amendment { key: claim.key.clone(), limit: claim.limit, change });
                 continue;
             }
-            let reset_after = self.reset_after(&claim.key, &claim.limit);
-            let settled = self.untold.update(&claim.key, &claim.limit, |entry| {
-                entry.untold.settle(hits, reset_after, now);
-            });
-            let told = settled
-                && self
-                    .untold
-                    .remove_if(&claim.key, |entry| entry.untold.is_told(reset_after, now));
-            self.recovery.remove(usize::from(told));
-            self.metrics.outage.late_settled.inc();
+            let (key, limit) = (&claim.key, &claim.limit);
+            self.untold.settle(key, limit, hits, self.reset_after(key, limit), now);
         }
         back
     }
@@ -290,8 +245,7 @@ impl Shares {
     /// Empties the shares of `keys`, and forgets what is untold of them.
     pub(super) fn forget(&self, keys: &[Key]) {
         for key in keys {
-            let known = self.untold.remove_if(key, |_| true);
-            self.recovery.remove(usize::from(known));
+            self.untold.forget(key);
         }
         drop(self.counters.forget(keys, Instant::now().into()).now_or_never());
     }
@@ -304,35 +258,12 @@ impl Shares {
 
 impl Teller for Shares {
     fn take(&self, max: usize) -> Vec<Amendment> {
-        let now = self.clock.now();
-        let mut amendments = Vec::new();
-        let mut gone = 0;
-        while amendments.len() < max {
-            let taken = self.untold.take(max - amendments.len());
-            if taken.is_empty() {
-                break;
-            }
-            for (key, limit, mut entry) in taken {
-                let reset_after = self.reset_after(&key, &limit);
-                match entry.untold.take(reset_after, now) {
-                    Some(told) => {
-                        amendments.push(Amendment { key, limit, change: Change::Tell(told) });
-                    }
-                    None => gone += 1,
-                }
-            }
-        }
-        self.recovery.remove(gone);
-        amendments
+        let reset_after = |key: &Key, limit: &Limit| self.reset_after(key, limit);
+        self.untold.take(max, self.clock.now(), reset_after)
     }
 
     fn told(&self, amendments: &[Amendment], applied: Option<&[u64]>) {
-        let hits = amendments.iter().zip(applied.unwrap_or_default());
-        self.metrics
-            .outage
-            .told_hits
-            .inc_by(hits.map(|(told, amount)| told.hits_in(*amount)).sum());
-        self.recovery.remove(amendments.len());
+        self.untold.told(amendments, applied);
     }
 }
 
@@ -376,14 +307,6 @@ fn charged(group: &Group, passed: impl Fn(usize) -> bool) -> Vec<bool> {
         charged.extend(group.claims_of(part).iter().map(|claim| stands || !claim.is_conditional()));
     }
     charged
-}
-
-fn count(untold: &mut Untold, hits: Hits, now: Timestamp) {
-    match hits {
-        Hits::Take(hits) => untold.charge(hits, now),
-        Hits::Refund(hits) => untold.refund(hits),
-        Hits::Peek => {}
-    }
 }
 
 fn after(now: Timestamp, wait: Duration) -> Timestamp {

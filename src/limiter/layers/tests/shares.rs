@@ -57,7 +57,7 @@ impl Replica {
         decided(&self.layers, &mut ask(claims, None), deadline).await
     }
 
-    /// How many of `count` requests of one hit each pass.
+    /// The number of `count` requests of one hit each that pass.
     async fn admitted(&self, limit: Limit, count: usize) -> usize {
         let mut admitted = 0;
         for _ in 0..count {
@@ -174,7 +174,7 @@ async fn share_of_a_hammered_counter_starts_used_up() {
     for limit in limits() {
         let (store, replicas) = replicas(2);
         assert_eq!(replicas[0].admitted(limit, 20).await, 20, "by the store");
-        // What was admitted at the same moment may be newer than a denial.
+        // An admission at the same moment may be newer than a denial.
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(replicas[0].admitted(limit, 5).await, 0, "by the store");
         store.away.store(true, Ordering::Relaxed);

@@ -35,9 +35,8 @@ impl Bench {
 
     /// The probe that was sent now is answered `ms` later.
     fn probed_after(&mut self, ms: u64) -> bool {
-        let sent = self.now;
         self.pass(ms);
-        self.breaker.probed(sent, true, self.now)
+        self.breaker.probed(true, self.now)
     }
 
     /// Lets the time pass until the breaker does something by itself; the milliseconds it took.
@@ -130,9 +129,8 @@ fn probe_that_is_answered_late_or_by_an_error_closes_nothing() {
     for (ms, well) in [(6, true), (1, false)] {
         let mut bench = Bench::new();
         bench.breaker.connected(bench.now);
-        let sent = bench.now;
         bench.pass(ms);
-        assert!(!bench.breaker.probed(sent, well, bench.now));
+        assert!(!bench.breaker.probed(well, bench.now));
         assert_eq!(bench.state(), BreakerState::Held, "{ms} {well}");
     }
 }
@@ -188,4 +186,16 @@ fn holds_are_short_again_after_a_stable_time() {
     };
     assert!(hold_after(2_000) <= 20);
     assert!(hold_after(1_900) >= 500);
+}
+
+#[test]
+fn probe_is_not_late_because_this_process_is() {
+    let mut bench = Bench::new();
+    bench.breaker.connected(bench.now);
+    bench.pass(15);
+    assert!(!bench.breaker.tick(1, bench.now));
+    assert_eq!(bench.state(), BreakerState::Probing, "its answer may wait to be read");
+    bench.pass(1);
+    assert!(!bench.breaker.probed(true, bench.now));
+    assert_eq!(bench.state(), BreakerState::Telling);
 }

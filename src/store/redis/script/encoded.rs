@@ -75,11 +75,6 @@ impl Encoded {
         self.integers
     }
 
-    /// True if no claim needs a counter: the outcome is known without Redis.
-    pub fn is_certain(&self) -> bool {
-        self.open.is_empty()
-    }
-
     fn part(&mut self, part: &Part, claims: &[Claim]) -> Result<(), StoreError> {
         let roles = u8::from(part.quota) * layout::QUOTA + u8::from(part.shadow) * layout::SHADOW;
         layout::PartHead { roles, claims: count(claims.len())? }.write(&mut self.bytes);
