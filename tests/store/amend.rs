@@ -9,7 +9,7 @@ use tollgate::domain::{Algorithm, Amendment, Change, Commit, Group, Key, Limit, 
 use tollgate::store::redis::script::{AmendFrame, Reply, Script};
 
 use super::compare::{
-    Difference, KEEP_MS, Model, ask_states, call, command_of, limits_of, load, names,
+    Difference, KEEP_MS, Model, Way, ask_states, call, command_of, limits_of, load, names,
 };
 use super::memory::Memory;
 use super::mutants::{Mutant, assert_marks, mutated};
@@ -140,7 +140,7 @@ fn compare(connection: &mut Connection, scripts: &Scripts, seed: u64) -> Result<
     let mut pipeline = redis::pipe();
     for each in &trace.calls {
         pipeline.add_command(match each {
-            Call::Decide(step) => call(&scripts.decide, step),
+            Call::Decide(step) => call(&scripts.decide, step, Way::Any),
             Call::Amend(now, amendments) => {
                 let frame = frame(amendments);
                 let mut command = command_of(&scripts.amend, frame.keys(), frame.args());

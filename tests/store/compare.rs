@@ -1,10 +1,13 @@
 //! The script against the domain core on random traces: the same readings, and the same states to the byte.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::{Connection, Pipeline, Value};
-use tollgate::domain::{Amendment, Claim, Commit, Counter, Group, Key, Limit, Reading, Timestamp};
+use tollgate::domain::{
+    Algorithm, Amendment, Charge, Claim, Commit, Counter, Group, Hits, Key, Limit, Part, Reading,
+    Timestamp,
+};
 use tollgate::store::redis::script::layout::EXPIRY_STEP_US;
 use tollgate::store::redis::script::{Encoded, Frame, Reply, Script, readings};
 
@@ -14,6 +17,31 @@ use super::traces::{Step, Trace};
 
 /// By how much keys outlive their state while a trace plays: its clock is not the server's.
 pub const KEEP_MS: u64 = 3_600_000;
+
+/// The way that the script decides a frame.
+#[derive(Clone, Copy, Debug)]
+pub enum Way {
+    /// The short one where it can.
+    Any,
+    /// The long one, because the frame has a claim on another counter.
+    Long,
+}
+
+#[test]
+fn both_ways_agree_with_the_core_on_ten_thousand_traces() {
+    let Some(server) = RedisServer::start() else { return };
+    let script = Script::with_manual_time(Script::DECIDE.text);
+    let mut connection = server.connection();
+    load(&mut connection, &script);
+    for seed in 0..10_000 {
+        let trace = Trace::of_single_claims(seed);
+        for way in [Way::Any, Way::Long] {
+            if let Err(difference) = compare_trace(&mut connection, &script, &trace, way) {
+                panic!("seed {seed}, {way:?}: {difference:?}\n{trace:#?}");
+            }
+        }
+    }
+}
 
 #[test]
 fn script_and_core_agree_on_ten_thousand_traces() {
@@ -41,20 +69,22 @@ pub fn load(connection: &mut Connection, script: &Script) {
     script.load().query::<Value>(connection).expect("a script that compiles");
 }
 
-/// Plays the trace of `seed` in one pipeline and compares every step.
+/// Plays the traces of `seed` and compares every step.
 pub fn compare(connection: &mut Connection, script: &Script, seed: u64) -> Result<(), Difference> {
-    compare_trace(connection, script, &Trace::of_seed(seed))
+    compare_trace(connection, script, &Trace::of_seed(seed), Way::Any)?;
+    compare_trace(connection, script, &Trace::of_single_claims(seed), Way::Any)
 }
 
-/// The same for any trace.
+/// Plays a trace in one pipeline and compares every step.
 pub fn compare_trace(
     connection: &mut Connection,
     script: &Script,
     trace: &Trace,
+    way: Way,
 ) -> Result<(), Difference> {
     let mut pipeline = redis::pipe();
     for step in &trace.steps {
-        pipeline.add_command(call(script, step));
+        pipeline.add_command(call(script, step, way));
         ask_states(&mut pipeline, &trace.keys);
     }
     pipeline.cmd("DEL").arg(names(&trace.keys)).ignore();
@@ -68,7 +98,7 @@ pub fn compare_trace(
     for (step, replies) in trace.steps.iter().zip(replies.chunks(2 + trace.keys.len())) {
         let limits = limits_of(step);
         model
-            .compare_step(trace, step, replies, &limits)
+            .compare_step(trace, step, replies, &limits, way)
             .map_err(|text| Difference::Wrong(format!("at {}: {text}", step.now.as_micros())))?;
     }
     Ok(())
@@ -88,14 +118,33 @@ pub fn names(keys: &[Key]) -> Vec<&[u8]> {
     keys.iter().map(Key::as_bytes).collect()
 }
 
-pub fn call(script: &Script, step: &Step) -> redis::Cmd {
-    let mut frame = Frame::default();
-    for (group, commit) in &step.groups {
-        frame.push(&Encoded::new(group, *commit).unwrap()).unwrap();
-    }
-    let mut command = command(script, &frame);
+pub fn call(script: &Script, step: &Step, way: Way) -> redis::Cmd {
+    let groups = step.groups.iter().map(|(group, commit)| (group, *commit));
+    let mut command = command(script, &frame(groups, way));
     command.arg(step.now.as_micros()).arg(KEEP_MS);
     command
+}
+
+/// The frame of these groups, which the script decides on this way.
+pub fn frame<'a>(groups: impl IntoIterator<Item = (&'a Group, Commit)>, way: Way) -> Frame {
+    let mut frame = Frame::default();
+    for (group, commit) in groups {
+        frame.push(&Encoded::new(group, commit).unwrap()).unwrap();
+    }
+    if let Way::Long = way {
+        frame.push(&elsewhere()).unwrap();
+    }
+    frame
+}
+
+/// A claim that changes nothing, on a counter of its own.
+fn elsewhere() -> Encoded {
+    let period = Duration::from_secs(1);
+    let limit = Limit::new(1, period, Algorithm::FixedWindow, Charge::Admitted).unwrap();
+    let key = Key::new(&b"elsewhere"[..]);
+    let claims = vec![Claim { key, limit, hits: Hits::Peek, lease: None }];
+    let parts = vec![Part { quota: false, shadow: false, claims: 0..1 }];
+    Encoded::new(&Group { parts, claims }, Commit::Together).unwrap()
 }
 
 /// Runs the script on `frame`; the time, as further arguments, is to be added.
@@ -138,6 +187,7 @@ impl Model {
         step: &Step,
         replies: &[Value],
         limits: &HashMap<&Key, &Limit>,
+        way: Way,
     ) -> Result<(), String> {
         let before = self.counters.clone();
         let integers: Vec<i64> = redis::from_redis_value(replies[0].clone()).unwrap();
@@ -155,6 +205,9 @@ impl Model {
             if found != expected {
                 return Err(format!("{found:?} instead of {expected:?}"));
             }
+        }
+        if let Way::Long = way {
+            reply.next_group(elsewhere().integers());
         }
         if !reply.next_group(1).is_empty() {
             return Err("the reply is too long".into());

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use tollgate::store::redis::script::layout::{
-    ALGORITHMS, AMENDMENTS, BOUNDS, CHANGES, CLAIMS, COMMITS, Constant, Field, Format, HEADS,
-    KINDS, LIMITS, MARKS, ROLES, Record, STATES, SUFFIXES, StateHead, VERSIONS,
+    ALGORITHMS, AMENDMENTS, BOUNDS, CHANGES, CLAIMS, COMMITS, ClaimHead, Constant, Cost, Field,
+    Format, HEADS, KINDS, LIMITS, MARKS, ROLES, Record, STATES, SUFFIXES, StateHead, VERSIONS,
+    WindowHits,
 };
 use tollgate::store::redis::script::{Parts, Script};
 
@@ -17,8 +18,9 @@ use super::redis_server::RedisServer;
 mod drawing;
 mod page;
 
-/// The part that is rendered; the others are written by hand.
+/// The parts that are rendered; the others are written by hand.
 const LAYOUT: &str = "10_layout.lua";
+const FORMATS: &str = "12_formats.lua";
 /// Both have the same layout.
 const SCRIPTS: [Parts; 2] = [Script::DECIDE, Script::AMEND];
 const HEADER: &str = "\
@@ -28,10 +30,22 @@ const HEADER: &str = "\
 -- parts name. docs/redis-script.md says what each field means.
 ";
 
+const FORMATS_HEADER: &str = "\
+-- Tables of the layout. They come after the short way, which would pay for them.
+--
+-- Rendered from layout.rs by `UPDATE_DOCS=1 cargo test --test store layout`: change it there.
+";
+
 #[test]
-fn layout_part_is_rendered_from_the_declarations() {
-    let path = root().join("src/store/redis/script/lua").join(LAYOUT);
-    assert_rendered(&path, &fs::read_to_string(&path).unwrap(), &layout_part());
+fn layout_parts_are_rendered_from_the_declarations() {
+    let is_table = |(_, value): &(String, String)| value.starts_with('{');
+    let (tables, constants): (Vec<_>, Vec<_>) = layout_lines().into_iter().partition(is_table);
+    for (file, header, lines) in [(LAYOUT, HEADER, constants), (FORMATS, FORMATS_HEADER, tables)] {
+        let path = root().join("src/store/redis/script/lua").join(file);
+        let lines = lines.iter().map(|(name, value)| format!("local {name} = {value}\n"));
+        let rendered = format!("{header}\n{}", lines.collect::<String>());
+        assert_rendered(&path, &fs::read_to_string(&path).unwrap(), &rendered);
+    }
 }
 
 #[test]
@@ -85,8 +99,8 @@ fn root() -> PathBuf {
     env!("CARGO_MANIFEST_DIR").into()
 }
 
-/// The constants of the layout that the other parts name.
-fn layout_part() -> String {
+/// The constants of the layout that the other parts name, and their values.
+fn layout_lines() -> Vec<(String, String)> {
     let mut lines: Vec<(String, String)> = Vec::new();
     let constants = [COMMITS, ROLES, ALGORITHMS, MARKS, KINDS, CHANGES, VERSIONS, BOUNDS];
     for Constant { name, value, .. } in constants.into_iter().flatten() {
@@ -98,6 +112,15 @@ fn layout_part() -> String {
     lines.push(("CLAIM_HEAD".into(), quoted(&fields(&CLAIMS[0]))));
     lines.push(("CLAIM".into(), list(CLAIMS, 0, |claim| quoted(&fields(claim)[1..]))));
     lines.push(("CLAIM_SIZE".into(), list(CLAIMS, 0, |claim| size(&fields(claim)).to_string())));
+    let [cost, hits] =
+        [Cost::FIELDS, WindowHits::FIELDS].map(|fields| fields.iter().collect::<Vec<_>>());
+    lines.push(("LONGEST_SINGLE".into(), (ClaimHead::SIZE + Cost::SIZE).to_string()));
+    lines.push(("SINGLE_BODY".into(), (ClaimHead::SIZE + 1).to_string()));
+    lines.push(("SINGLE_COST".into(), quoted(&cost)));
+    lines.push(("SINGLE_HITS".into(), quoted(&hits)));
+    for limit in LIMITS {
+        lines.push((format!("{}_LIMIT", limit.lua), quoted(&fields(limit))));
+    }
     for amendment in AMENDMENTS {
         lines.push((amendment.lua.into(), quoted(&fields(amendment))));
     }
@@ -118,15 +141,14 @@ fn layout_part() -> String {
         lines.push((format!("{}_SIZE", suffix.lua), size(&fields(suffix)).to_string()));
     }
     let named = names_of_other_parts();
-    let lines = lines.into_iter().filter(|(name, _)| named.contains(&name.as_str()));
-    let lines = lines.map(|(name, value)| format!("local {name} = {value}\n"));
-    format!("{HEADER}\n{}", lines.collect::<String>())
+    lines.retain(|(name, _)| named.contains(&name.as_str()));
+    lines
 }
 
 /// Words of the code, comments left out.
 fn names_of_other_parts() -> Vec<&'static str> {
     let parts = SCRIPTS.iter().flat_map(|script| script.files);
-    let parts = parts.filter(|(name, _)| *name != LAYOUT);
+    let parts = parts.filter(|(name, _)| ![LAYOUT, FORMATS].contains(name));
     let lines = parts.flat_map(|(_, text)| text.lines());
     let code = lines.map(|line| line.split_once("--").map_or(line, |(code, _)| code));
     code.flat_map(|code| code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')).collect()

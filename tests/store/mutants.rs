@@ -121,19 +121,15 @@ const GROUP_MUTANTS: &[Mutant] = &[
 
 /// Faults of several limits in turn on one bucket.
 const REACH_MUTANTS: &[Mutant] = &[
-    (
-        "a state pulled back by a smaller limit",
-        "furthest",
-        "local furthest_us, furthest_rest = ceiling, ceiling_rest",
-    ),
-    ("a state that no clock pulls back", "pulled-back", "pulled_back = false"),
+    ("a state pulled back by a smaller limit", "furthest", "if false then"),
+    ("a state that no clock pulls back", "pulled-back", "if false then"),
     (
         "a debt cut by a smaller limit",
         "larger-debt",
         "passed, charged = false, kind == TAKE and limit[ALWAYS] == 1",
     ),
     ("a reach lost by a refund", "reach-kept", "reach = limit[BUCKET_REACH]"),
-    ("a reach rounded down", "reach-rounds-up", "return min(floor(lag), SATURATION), 0"),
+    ("a reach rounded down", "reach-rounds-up", "return min(floor(lag), SATURATION)"),
     ("a larger limit's lag reported", "own-ceiling", "if false then"),
 ];
 
@@ -169,8 +165,60 @@ const EXPIRY_MUTANTS: &[Mutant] = &[
     ),
 ];
 
+/// Faults of the short way.
+const SHORT_MUTANTS: &[Mutant] = &[
+    ("a claim behind an empty group taken", "short-first", ""),
+    ("refunds taken", "short-kind", ""),
+    ("limits that always charge taken", "short-always", ""),
+    (
+        "a bucket without carry",
+        "short-carry",
+        "lag_after, rest_after = lag_after, rest_after - rate",
+    ),
+    ("the remainder not compared", "short-fits", "if lag_after < full or lag_after == full then"),
+    (
+        "a bucket of one less",
+        "short-fits",
+        "if lag_after < full or (lag_after == full and rest_after < full_rest) then",
+    ),
+    ("a full bucket forgotten late", "short-full-now", "if full_at > now then"),
+    ("another rate taken for the same", "short-rate", ""),
+    ("another reach taken for the same", "short-reach", ""),
+    ("a state that no clock pulls back", "short-pulled-back", ""),
+    ("a bucket that outlives its expiry", "short-bucket-expiry", "renewed = not raw"),
+    ("runs ahead of the clock", "short-run-ahead", "and newest >= 0"),
+    ("a window kept too long", "short-window-end", "if newest + period < now then"),
+    ("a run kept too long", "short-run-end", "if time + period >= now then"),
+    ("a window of one less", "short-room", "if usual and total + hits < capacity then"),
+    ("one run too many", "short-slots", "local full = #older / RUN_SIZE > slots"),
+    ("runs in one cell kept apart", "short-same-cell", "if total > 0 and not full then"),
+    ("runs that outlive their expiry", "short-runs-expiry", "renewed = false"),
+    ("a wait one run too long", "short-fits-after-run", "if left + hits < capacity then"),
+    ("a window ahead not pulled back", "short-window-ahead", "and written_start >= 0"),
+    ("the last window counted", "short-this-window", "if written_start >= start - period then"),
+    ("a window that outlives its expiry", "short-window-expiry", "renewed = false"),
+    (
+        "a count of one less",
+        "short-count",
+        "if usual and hits > 0 and count + hits < capacity then",
+    ),
+    (
+        "a shorter state written over a longer one",
+        "short-overwrites",
+        "if state and raw and not renewed then",
+    ),
+    (
+        "an expiry rounded down",
+        "short-expiry-rounds-up",
+        "local expiry_us = last_us - last_us % EXPIRY_STEP_US",
+    ),
+    ("an expiry too early", "short-ttl", "local ttl_ms = (expiry_us - now) / 1000 + keep_ms"),
+];
+
 fn mutants() -> impl Iterator<Item = &'static Mutant> {
-    [MUTANTS, LEASE_MUTANTS, GROUP_MUTANTS, REACH_MUTANTS, EXPIRY_MUTANTS].into_iter().flatten()
+    let lists =
+        [MUTANTS, LEASE_MUTANTS, GROUP_MUTANTS, REACH_MUTANTS, EXPIRY_MUTANTS, SHORT_MUTANTS];
+    lists.into_iter().flatten()
 }
 
 /// The code and the mark of a line; no mark in most.
@@ -212,11 +260,11 @@ fn every_mutant_is_convicted() {
     let Some(server) = RedisServer::start() else { return };
     let mut connection = server.connection();
     let mut survivors = Vec::new();
-    for mutant @ (fault, ..) in mutants() {
+    for mutant @ (fault, mark, _) in mutants() {
         let script = Script::with_manual_time(&mutated(Script::DECIDE.text, mutant));
         match convicted_at(&mut connection, &script) {
-            Some(seed) => println!("{fault}: seed {seed}"),
-            None => survivors.push(fault),
+            Some(seed) => println!("{fault} ({mark}): seed {seed}"),
+            None => survivors.push((fault, mark)),
         }
     }
     assert!(survivors.is_empty(), "not convicted: {survivors:?}");

@@ -108,6 +108,49 @@ impl Trace {
     }
 }
 
+impl Trace {
+    /// Frames of one claim, which the script decides on its short way where it can.
+    pub fn of_single_claims(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let era = Era::random(&mut random);
+        let mut subject = subject(&mut random, era, format!("single:{seed}"));
+        if random.chance(50) {
+            subject.others.clear();
+        }
+        if random.chance(20) && era != Era::End {
+            subject.others.extend(akin(&mut random, &subject.limit));
+        }
+        let subjects = [subject];
+        let mut now = era.start(&mut random);
+        // Steps of about a run's width fill a window with runs.
+        let dense = random.chance(30) && era != Era::End;
+        let steps = (0..24).map(|_| {
+            let [subject] = &subjects;
+            let width = random.up_to(subject.period / u64::from(subject.slots));
+            now = match random.up_to(9) {
+                0..=2 => now,
+                3..=6 if dense && now < 1 << 51 => now + width,
+                7 if dense => now.saturating_sub(width),
+                _ => moved(&mut random, now, &subjects, era),
+            };
+            let limit = subject.turn(&mut random);
+            let lease =
+                if random.chance(10) { lease(&mut random, now, subject, &limit) } else { None };
+            let any = hits(&mut random, &limit);
+            let few = Hits::Take(if dense { 1 } else { 1 + random.up_to(2) });
+            let claim =
+                Claim { key: subject.key.clone(), limit, hits: random.pick(&[any, few]), lease };
+            let part = Part { quota: random.chance(10), shadow: random.chance(10), claims: 0..1 };
+            let commit = if random.chance(10) { Commit::Each } else { Commit::Together };
+            let group = Group { parts: vec![part], claims: vec![claim] };
+            Step { now: Timestamp::from_micros(now), groups: vec![(group, commit)] }
+        });
+        let steps = steps.collect();
+        let [subject] = subjects;
+        Self { keys: vec![subject.key], steps }
+    }
+}
+
 pub fn subject(random: &mut Random, era: Era, key: String) -> Subject {
     let periods = if era == Era::End { &PERIODS[..5] } else { &PERIODS[..] };
     let period = random.pick(periods);
@@ -163,6 +206,19 @@ fn limit(random: &mut Random, era: Era, subject: &Subject) -> Limit {
             return limit;
         }
     }
+}
+
+/// A bucket of the same rate and another reach, or a sliding window whose runs are narrower or wider.
+fn akin(random: &mut Random, limit: &Limit) -> Option<Limit> {
+    let (requests, algorithm) = match limit.algorithm() {
+        Algorithm::TokenBucket { .. } => {
+            let burst = 1 + random.up_to(19) as u32;
+            (limit.requests(), Algorithm::TokenBucket { burst })
+        }
+        Algorithm::SlidingWindow { slots } => (slots, limit.algorithm()),
+        Algorithm::FixedWindow => return None,
+    };
+    Limit::new(requests, limit.period(), algorithm, Charge::Admitted).ok()
 }
 
 /// The next time: the same, a little later, up to three periods later, or back.

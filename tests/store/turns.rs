@@ -11,7 +11,7 @@ use tollgate::domain::{
 };
 use tollgate::store::redis::script::Script;
 
-use super::compare::{Model, compare_trace, load};
+use super::compare::{Model, Way, compare_trace, load};
 use super::memory::memory_agrees;
 use super::random::Random;
 use super::redis_server::RedisServer;
@@ -207,8 +207,10 @@ fn script_decides_the_same() {
     load(&mut connection, &script);
     for seed in 0..INTERLEAVINGS {
         let Interleaving { trace, .. } = Interleaving::of_seed(seed);
-        if let Err(difference) = compare_trace(&mut connection, &script, &trace) {
-            panic!("seed {seed}: {difference:?}\n{trace:#?}");
+        for way in [Way::Any, Way::Long] {
+            if let Err(difference) = compare_trace(&mut connection, &script, &trace, way) {
+                panic!("seed {seed}, {way:?}: {difference:?}\n{trace:#?}");
+            }
         }
     }
 }

@@ -6,9 +6,9 @@ use serde::Deserialize;
 use tollgate::domain::{
     Algorithm, Charge, Claim, Commit, Counter, Group, Hits, Key, Limit, Part, Reading, Timestamp,
 };
-use tollgate::store::redis::script::{Encoded, Frame, Reply, Script, readings};
+use tollgate::store::redis::script::{Encoded, Reply, Script, readings};
 
-use super::compare::{command, load};
+use super::compare::{Way, command, frame, load};
 use super::redis_server::RedisServer;
 
 /// The doubles of the script count microseconds exactly to here, which is the year 2255.
@@ -118,31 +118,44 @@ fn script_gives_the_exact_answers() {
     let script = Script::with_manual_time(Script::DECIDE.text);
     let mut connection = server.connection();
     load(&mut connection, &script);
-    let mut beyond = Vec::new();
-    for (i, trace) in vectors().iter().enumerate() {
-        let limit = trace.limit();
-        let count = trace.steps.iter().take_while(|step| !step.is_beyond(&limit)).count();
-        let steps = &trace.steps[..count];
-        if count < trace.steps.len() {
-            beyond.push((i, count));
+    for way in [Way::Any, Way::Long] {
+        let mut beyond = Vec::new();
+        for (i, trace) in vectors().iter().enumerate() {
+            let limit = trace.limit();
+            let count = trace.steps.iter().take_while(|step| !step.is_beyond(&limit)).count();
+            if count < trace.steps.len() {
+                beyond.push((i, count));
+            }
+            replay(&mut connection, &script, i, &limit, &trace.steps[..count], way);
         }
-        let groups: Vec<Group> = steps.iter().map(|step| group(i, limit, step.hits())).collect();
-        let mut pipeline = redis::pipe();
-        for (group, step) in groups.iter().zip(steps) {
-            let mut frame = Frame::default();
-            frame.push(&Encoded::new(group, Commit::Together).unwrap()).unwrap();
-            let mut command = command(&script, &frame);
-            command.arg(step.t_us).arg(3_600_000);
-            pipeline.add_command(command);
-        }
-        let replies: Vec<Vec<i64>> = pipeline.query(&mut connection).unwrap();
-        for (j, ((group, step), integers)) in groups.iter().zip(steps).zip(replies).enumerate() {
-            let mut reply = Reply::new(integers).unwrap();
-            let found = readings(group, &reply.next_group(3)).unwrap();
-            assert_eq!(found, [step.reading()], "trace {i} step {j}");
-        }
+        assert_eq!(beyond, BEYOND);
+        redis::cmd("FLUSHALL").exec(&mut connection).unwrap();
     }
-    assert_eq!(beyond, BEYOND);
+}
+
+/// Plays the steps of a trace in one pipeline.
+fn replay(
+    connection: &mut redis::Connection,
+    script: &Script,
+    trace: usize,
+    limit: &Limit,
+    steps: &[Step],
+    way: Way,
+) {
+    let groups: Vec<Group> = steps.iter().map(|step| group(trace, *limit, step.hits())).collect();
+    let mut pipeline = redis::pipe();
+    for (group, step) in groups.iter().zip(steps) {
+        let mut command = command(script, &frame([(group, Commit::Together)], way));
+        command.arg(step.t_us).arg(3_600_000);
+        pipeline.add_command(command);
+    }
+    let replies: Vec<Vec<i64>> = pipeline.query(connection).unwrap();
+    for (i, ((group, step), integers)) in groups.iter().zip(steps).zip(replies).enumerate() {
+        let mut reply = Reply::new(integers).unwrap();
+        let integers = reply.next_group(Encoded::new(group, Commit::Together).unwrap().integers());
+        let found = readings(group, &integers).unwrap();
+        assert_eq!(found, [step.reading()], "trace {trace} step {i}, {way:?}");
+    }
 }
 
 pub fn group(trace: usize, limit: Limit, hits: Hits) -> Group {

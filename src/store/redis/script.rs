@@ -3,8 +3,8 @@
 //! [`layout`] declares both, and the states; `lua/` has the scripts in parts. A group is encoded
 //! once by its caller ([`Encoded::new`]), joined with others to a [`Frame`], and its share of the
 //! reply becomes readings again in [`readings`]. An [`AmendFrame`] has amendments for the second
-//! script, which decides nothing. Products that need 128 bits are worked out here: the script only
-//! adds, compares and carries.
+//! script, which decides nothing. Products that need 128 bits are worked out here: the scripts only
+//! add, compare and carry.
 
 mod amend;
 mod arguments;
@@ -58,6 +58,8 @@ impl Script {
     /// The script that decides groups.
     pub const DECIDE: Parts = parts!(
         "10_layout.lua",
+        "11_single.lua",
+        "12_formats.lua",
         "20_read.lua",
         "30_span.lua",
         "40_lease.lua",
@@ -72,6 +74,7 @@ impl Script {
     /// every decision.
     pub const AMEND: Parts = parts!(
         "10_layout.lua",
+        "12_formats.lua",
         "20_read.lua",
         "30_span.lua",
         "40_lease.lua",

@@ -62,6 +62,7 @@ constants! {
         UNBOUNDED = Reach::UNBOUNDED.to_bits() as u64, "The reach of debt without a bound in 32 bits.";
         MAX_LEASE_US = lease::MAX_OUTSTANDING_US, "The furthest ahead of now that a lease is outstanding.";
         EXPIRY_STEP_US = 1 << 20, "Keys expire at multiples of this, so that most writes keep the expiry.";
+        MAX_PADDING = 2, "The most runs of padding. In use, one run expires when another begins, or a little earlier.";
     }
 }
 

@@ -15,16 +15,13 @@
 -- Also sets states[slot] and renewed[slot], and appends the integers of the reply. lag is the time until the bucket is
 -- full, a span.
 
--- The furthest ahead of now, at `written_rate`, that a limit of `reach` and of this period writes; rounded up for any
--- limit but this one.
+-- The furthest ahead of now, at `written_rate`, that another limit, of `reach` and of this period, writes; rounded up.
 local function furthest(limit, reach, written_rate)
   if reach == UNBOUNDED then
-    return SATURATION, 0
-  elseif reach == limit[BUCKET_REACH] and written_rate == limit[BUCKET_RATE] then
-    return limit[BUCKET_CEILING], limit[BUCKET_CEILING_REST]
+    return SATURATION
   end
   local lag = reach * limit[BUCKET_PERIOD] / written_rate * (1 + 2 ^ -50)
-  return min(floor(lag) + 1, SATURATION), 0 --@reach-rounds-up
+  return min(floor(lag) + 1, SATURATION) --@reach-rounds-up
 end
 
 local function pack_bucket(lag, rest, rate, reach, leases)
@@ -50,7 +47,7 @@ local function token_bucket(slot, limit_number, kind, cost, cost_rest, _, ask)
     version, algorithm, full_at, written_rest, written_rate, written_reach = unpack_at(BUCKET, state)
   end
   if algorithm ~= TOKEN_BUCKET or version ~= BUCKET_VERSION
-    or not is_sane(full_at) or written_rest >= written_rate
+    or not (full_at >= 0 and full_at <= 2 * SATURATION) or written_rest >= written_rate
   then
     -- No state, one with leases, one of format 1 or of another algorithm, or an unreadable one.
     state, full_at, written_reach = states[slot] or first_state(slot), nil, reach
@@ -59,14 +56,16 @@ local function token_bucket(slot, limit_number, kind, cost, cost_rest, _, ask)
     end
   end
   if full_at then
-    -- Pulled back if it lies further ahead than it could have been written: the clock has stepped back since.
-    local furthest_us, furthest_rest = furthest(limit, written_reach, written_rate) --@furthest
     local pulled_back, beyond
     if full_at >= now then --@full-now
       lag, rest = full_at - now, written_rest
-      pulled_back = lag > furthest_us or (lag == furthest_us and rest > furthest_rest) --@pulled-back
-      if pulled_back then
-        lag, rest = furthest_us, furthest_rest
+      -- Pulled back if it lies further ahead than it could have been written: the clock has stepped back since.
+      local furthest_us, furthest_rest = ceiling, ceiling_rest
+      if written_reach ~= reach or written_rate ~= rate or reach == UNBOUNDED then --@furthest
+        furthest_us, furthest_rest = furthest(limit, written_reach, written_rate), 0
+      end
+      if lag > furthest_us or (lag == furthest_us and rest > furthest_rest) then --@pulled-back
+        pulled_back, lag, rest = true, furthest_us, furthest_rest
       end
     end
     if #state > BUCKET_SIZE then
@@ -118,11 +117,15 @@ local function token_bucket(slot, limit_number, kind, cost, cost_rest, _, ask)
   end
 
   if charged then
-    state = pack_bucket(lag, rest, rate, reach, leases)
+    local full_after = now + lag
+    if leases then
+      state = pack_bucket(lag, rest, rate, reach, leases)
+    else
+      state = pack(BUCKET, BUCKET_VERSION, TOKEN_BUCKET, full_after, rest, rate, reach)
+    end
     if lag == 0 and rest == 0 and #state == BUCKET_SIZE then
       state = EMPTY
     end
-    local full_after = now + lag
     if not full_at or full_at - full_at % EXPIRY_STEP_US ~= full_after - full_after % EXPIRY_STEP_US then --@expiry-step
       renewed[slot] = true
     elseif leases then --@expiry-of-leases

@@ -15,8 +15,6 @@
 
 -- A run that no window reaches back to. Padding of such runs keeps the length of a state, for SETRANGE.
 local NO_RUN = pack(RUN, -2 * SATURATION, 0) --@no-run
--- The most runs of padding. In use, one run expires when another begins, or a little earlier.
-local MAX_PADDING = 2
 local FIRST_RUN = SLIDING_SIZE + 1
 
 -- The runs keep their distances and the newest counts as of now.
@@ -90,10 +88,21 @@ sliding_window = function(slot, limit_number, kind, hits)
   local limit = limits[limit_number]
   local capacity, period = limit[SLIDING_CAPACITY], limit[SLIDING_PERIOD]
   local width, slots = limit[SLIDING_RUN_WIDTH], limit[SLIDING_SLOTS]
-  local state = states[slot] or first_state(slot)
+  local state = states[slot] or stored[slot]
   local newest, newest_hits, total, older = 0, 0, 0, EMPTY
-  if byte(state, 2) == SLIDING_WINDOW then
-    newest, newest_hits, total = unpack_at(SLIDING_BODY, state, BODY)
+  local version, algorithm
+  if state and #state >= SLIDING_SIZE and (#state - SLIDING_SIZE) % RUN_SIZE == 0 then
+    version, algorithm, newest, newest_hits, total = unpack_at(SLIDING, state)
+  end
+  if algorithm ~= SLIDING_WINDOW or version ~= WINDOW_VERSION
+    or not (newest >= 0 and newest <= 2 * SATURATION and newest_hits >= 0 and newest_hits <= 2 * SATURATION
+      and total >= 0 and total <= 2 * SATURATION)
+  then
+    -- No state, one of another algorithm, or an unreadable one.
+    state, algorithm = states[slot] or first_state(slot), nil
+    newest, newest_hits, total = 0, 0, 0
+  end
+  if algorithm then
     if newest > now then
       state, renewed[slot] = pull_runs_back(state, newest, newest_hits, total), true --@pulled-runs-expiry
       newest = now

@@ -16,11 +16,20 @@
 local function fixed_window(slot, limit_number, kind, hits)
   local limit = limits[limit_number]
   local capacity, period = limit[FIXED_CAPACITY], limit[FIXED_PERIOD]
-  local state = states[slot] or first_state(slot)
+  local state = states[slot] or stored[slot]
   local start, count = now - now % period, 0
   local counted = false
-  if byte(state, 2) == FIXED_WINDOW then
-    local written_start, written_count = unpack_at(FIXED_BODY, state, BODY)
+  local version, algorithm, written_start, written_count
+  if state and #state == FIXED_SIZE then
+    version, algorithm, written_start, written_count = unpack_at(FIXED, state)
+  end
+  if algorithm ~= FIXED_WINDOW or version ~= WINDOW_VERSION
+    or not (written_start >= 0 and written_start <= 2 * SATURATION
+      and written_count >= 0 and written_count <= 2 * SATURATION)
+  then
+    -- No state, one of another algorithm, or an unreadable one.
+    state = states[slot] or first_state(slot)
+  else
     if written_start > start + period then --@window-ahead
       written_start = start + period
       state = pack(FIXED, WINDOW_VERSION, FIXED_WINDOW, written_start, written_count)
