@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use prost::Message as _;
 use tokio::time::Instant;
@@ -67,6 +67,21 @@ impl<S: LimitStore> Rls<S> {
     }
 }
 
+/// The parts of a call's head that count.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    /// The longest that the caller waits.
+    patience: Option<Duration>,
+    /// The message is compressed, which is refused.
+    compressed: bool,
+}
+
+impl Head {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        Self { patience: patience(headers), compressed: unary::is_compressed(headers) }
+    }
+}
+
 impl<S: LimitStore> Rls<S> {
     /// The answer to a gRPC call, whose message may have `longest` bytes and take `patient` to
     /// arrive.
@@ -75,12 +90,15 @@ impl<S: LimitStore> Rls<S> {
     /// on an error.
     pub(super) async fn call(
         &self,
-        call: Request<Incoming>,
+        head: Head,
+        body: Incoming,
         longest: usize,
         patient: Duration,
     ) -> Response<Reply> {
-        let patience = patience(call.headers());
-        let message = match unary::message_in_time(call, longest, patient).await {
+        if head.compressed {
+            return unary::refusal(unary::compressed());
+        }
+        let message = match unary::message_in_time(body, longest, patient).await {
             Ok(message) => message,
             Err(InvalidMessage::TooLarge) => return unary::response(&self.unread()),
             Err(InvalidMessage::Refused(status)) => return unary::refusal(status),
@@ -89,7 +107,7 @@ impl<S: LimitStore> Rls<S> {
             Ok(request) => request,
             Err(error) => return unary::refusal(Status::internal(error.to_string())),
         };
-        match self.answer(request, patience).await {
+        match self.answer(request, head.patience).await {
             Ok(answered) => unary::response(&answered.response),
             Err(bad) => unary::refusal(bad.into()),
         }

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming};
 use prost::Message;
@@ -41,13 +41,13 @@ impl From<Status> for InvalidMessage {
     }
 }
 
-/// Reads the message of `request`, of at most `max_bytes`, within `timeout`.
+/// Reads the message of `body`, of at most `max_bytes`, within `timeout`.
 pub(super) async fn message_in_time(
-    request: Request<Incoming>,
+    body: Incoming,
     max_bytes: usize,
     timeout: Duration,
 ) -> Result<Bytes, InvalidMessage> {
-    let mut reading = pin!(message(request, max_bytes));
+    let mut reading = pin!(message(body, max_bytes));
     // Usually the whole message has arrived, so no timer is needed.
     if let Poll::Ready(read) = futures_util::poll!(reading.as_mut()) {
         return read;
@@ -57,10 +57,8 @@ pub(super) async fn message_in_time(
     })
 }
 
-/// Reads the message of `request`, of at most `max_bytes`.
-async fn message(request: Request<Incoming>, max_bytes: usize) -> Result<Bytes, InvalidMessage> {
-    refuse_compression(request.headers())?;
-    let mut body = request.into_body();
+/// Reads the message of `body`, of at most `max_bytes`.
+async fn message(mut body: Incoming, max_bytes: usize) -> Result<Bytes, InvalidMessage> {
     let mut read = next(&mut body).await?.unwrap_or_default();
     // Usually the first frame holds the whole message.
     while framed_length(&read, max_bytes)?.is_none_or(|length| read.len() < length)
@@ -117,19 +115,18 @@ fn missing() -> Status {
     Status::internal("the message is missing")
 }
 
-fn refuse_compression(headers: &HeaderMap) -> Result<(), Status> {
-    match headers.get("grpc-encoding") {
-        Some(encoding) if encoding != "identity" => {
-            let text = "messages cannot be compressed; send grpc-encoding: identity";
-            let mut status = Status::unimplemented(text);
-            status.metadata_mut().insert(
-                "grpc-accept-encoding",
-                tonic::metadata::MetadataValue::from_static("identity"),
-            );
-            Err(status)
-        }
-        _ => Ok(()),
-    }
+/// Whether a call with `headers` sends compressed messages.
+pub(super) fn is_compressed(headers: &HeaderMap) -> bool {
+    headers.get("grpc-encoding").is_some_and(|encoding| encoding != "identity")
+}
+
+/// The refusal of a compressed message.
+pub(super) fn compressed() -> Status {
+    let text = "messages cannot be compressed; send grpc-encoding: identity";
+    let mut status = Status::unimplemented(text);
+    let identity = tonic::metadata::MetadataValue::from_static("identity");
+    status.metadata_mut().insert("grpc-accept-encoding", identity);
+    status
 }
 
 /// Makes the response with `message`.
