@@ -107,16 +107,17 @@ impl<T: Fleeting> KeyTable<T> {
         taken.is_some()
     }
 
-    /// Takes up to `count` values.
-    pub(super) fn take(&self, count: usize) -> Vec<(Key, Limit, T)> {
+    /// Takes up to `count` values of keys for which `wanted` holds, in turn.
+    pub(super) fn take(&self, count: usize, wanted: impl Fn(&Key) -> bool) -> Vec<(Key, Limit, T)> {
         let mut taken = Vec::new();
         for set in &self.sets {
-            let mut set = set.lock();
-            let room = set.lines.len().min(count - taken.len());
-            taken.extend(set.lines.drain(..room).map(|line| (line.key, line.limit, line.value)));
-            if taken.len() == count {
+            let room = count - taken.len();
+            if room == 0 {
                 break;
             }
+            let lines = &mut set.lock().lines;
+            let lines = lines.extract_if(.., |line| wanted(&line.key)).take(room);
+            taken.extend(lines.map(|line| (line.key, line.limit, line.value)));
         }
         taken
     }
@@ -226,14 +227,14 @@ mod tests {
         }
         let mut all: Vec<u32> = Vec::new();
         for wanted in [7, 7, 30] {
-            let taken = table.take(wanted);
+            let taken = table.take(wanted, |_| true);
             assert_eq!(taken.len(), wanted);
             all.extend(taken.into_iter().map(|(_, _, (value, _))| value));
         }
-        all.extend(table.take(100).into_iter().map(|(_, _, (value, _))| value));
+        all.extend(table.take(100, |_| true).into_iter().map(|(_, _, (value, _))| value));
         all.sort_unstable();
         assert_eq!(all, (0..50).collect::<Vec<_>>());
-        assert!(table.take(1).is_empty());
+        assert!(table.take(1, |_| true).is_empty());
     }
 
     #[test]
