@@ -48,7 +48,7 @@ impl ClusterStore {
         Self { rounds: Arc::new(Rounds::new(Arc::clone(&nodes), suspects)), nodes }
     }
 
-    /// True once the first attempt to read the map, and to connect where it was needed, has ended.
+    /// True once the first attempts to read the map and to connect to the primaries have ended.
     pub(super) fn has_tried(&self) -> bool {
         self.nodes.have_tried()
     }

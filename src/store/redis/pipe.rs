@@ -36,7 +36,7 @@ pub(super) struct Pipe {
 
 impl Pipe {
     /// Connects in the background, in a task on `runtime`, to a server or to a node of a cluster.
-    /// The first calls to a node wait for the connection, because it is made when it is needed.
+    /// The first calls to a node wait for the connection: a redirection may have named it just now.
     pub(super) fn start(
         runtime: &Handle,
         settings: &RedisSettings,
@@ -110,7 +110,7 @@ impl Pipe {
     }
 
     /// Resets the counters of `keys`, which are of one slot in a cluster. Waits for the first
-    /// attempt to connect: the connection of operators is made when it is needed.
+    /// attempt to connect, also beyond the patience of decisions.
     pub(super) async fn forget(
         &self,
         keys: Vec<Key>,

@@ -1,6 +1,7 @@
 //! The pipes of one runtime to the primaries of a cluster.
 //!
-//! A pipe is made when it is first needed, and dropped when its node has no slots any more.
+//! A pipe is made as soon as the map has its node, so that no request waits for a connection, and
+//! dropped when the node has no slots any more. A redirection may need one sooner.
 
 use std::sync::{Arc, Weak};
 
@@ -31,7 +32,7 @@ pub(super) struct Nodes {
 }
 
 impl Nodes {
-    /// No pipes yet. Their tasks will be on the current tokio runtime.
+    /// Makes the pipes once the map is known. Their tasks will be on the current tokio runtime.
     ///
     /// # Panics
     /// Panics outside a tokio runtime.
@@ -99,14 +100,21 @@ impl Nodes {
         self.pipes.read().iter().flatten().cloned().collect()
     }
 
-    /// True once the map was read and every pipe has tried to connect.
+    /// True once the map was read and the pipe to every primary has tried to connect.
     pub(super) fn have_tried(&self) -> bool {
-        self.cluster.has_tried() && self.all().iter().all(|pipe| pipe.has_tried())
+        self.cluster.has_tried() && self.to_all(Pipe::has_tried)
     }
 
-    /// True while every slot has a node and every pipe is in use.
+    /// True while every slot has a node and the pipe to every primary is in use.
     pub(super) fn are_up(&self) -> bool {
-        self.cluster.uncovered() == 0 && self.all().iter().all(|pipe| pipe.is_up())
+        self.cluster.uncovered() == 0 && self.to_all(Pipe::is_up)
+    }
+
+    /// True if every primary has a pipe for which `holds`.
+    fn to_all(&self, holds: impl Fn(&Pipe) -> bool) -> bool {
+        let pipes = self.pipes.read();
+        let pipe = |node: &NodeId| pipes.get(node.index()).and_then(Option::as_ref);
+        self.cluster.primaries().iter().all(|node| pipe(node).is_some_and(|pipe| holds(pipe)))
     }
 
     /// The states of the breakers.
@@ -115,16 +123,23 @@ impl Nodes {
     }
 }
 
-/// Drops the pipes to nodes that have no slots any more, until there are no nodes to keep.
+/// Makes the pipes to nodes that have slots and drops those to nodes that have none any more, until
+/// there are no nodes to keep.
 async fn keep_primaries(nodes: Weak<Nodes>, mut changes: watch::Receiver<u64>) {
-    while changes.changed().await.is_ok() {
-        let Some(nodes) = nodes.upgrade() else { return };
-        let primaries = nodes.cluster.primaries();
-        let mut pipes = nodes.pipes.write();
-        for (i, pipe) in pipes.iter_mut().enumerate() {
+    loop {
+        let Some(kept) = nodes.upgrade() else { return };
+        let primaries = kept.cluster.primaries();
+        for primary in &primaries {
+            kept.pipe(*primary);
+        }
+        for (i, pipe) in kept.pipes.write().iter_mut().enumerate() {
             if !primaries.iter().any(|primary| primary.index() == i) {
                 *pipe = None;
             }
+        }
+        drop(kept);
+        if changes.changed().await.is_err() {
+            return;
         }
     }
 }
