@@ -1,10 +1,10 @@
 //! Short ways to ask a store.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use tollgate::domain::{
-    Algorithm, Charge, Claim, Commit, Group, Hits, Key, Limit, Part, Reading, Verdict,
+    Algorithm, Charge, Claim, Commit, Group, Hits, Key, Limit, Part, Reading, Timestamp, Verdict,
 };
 use tollgate::redis::RedisSettings;
 use tollgate::store::redis::{RedisStore, StoreOptions};
@@ -19,6 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub fn limit(requests: u32, algorithm: Algorithm) -> Limit {
     let decade = Duration::from_hours(10 * 365 * 24);
     Limit::new(requests, decade, algorithm, Charge::Admitted).unwrap()
+}
+
+/// The time, also that of the nodes: they are on this machine.
+pub fn now() -> Timestamp {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap())
 }
 
 pub fn claim(key: &str, limit: Limit, hits: Hits) -> Claim {

@@ -106,9 +106,9 @@ impl DenyCache {
         Some(rulings)
     }
 
-    /// Remembers what failed of `ask`, which was sent at `sent`, and forgets what was charged or
-    /// given back. The failures of a request that was `split` are no answers: each may come from
-    /// hits of another request that are given back.
+    /// Remembers what failed of `ask`, which was sent at `sent`. Denials of what was charged are no
+    /// answers any more. Those of what was given back are forgotten. The failures of a request that
+    /// was `split` are no answers: each may come from hits of another request that are given back.
     pub(super) fn remember(&self, ask: &Ask, sent: Instant, split: bool) {
         let group = ask.group();
         let admitted = ask.verdict() == Verdict::Admit;
@@ -131,8 +131,11 @@ impl DenyCache {
                             self.table.put(&claim.key, &claim.limit, known, sent);
                         }
                     }
-                    // What was sent later was decided later.
-                    Hits::Take(_) if admitted || !stays => self.table.remove(&claim.key, sent),
+                    // Hits that were sent later were decided later. The counter was used up a
+                    // moment ago, so it stays suspect.
+                    Hits::Take(_) if admitted || !stays => {
+                        self.table.supersede(&claim.key, sent, |known| known.until = sent);
+                    }
                     Hits::Take(_) | Hits::Peek => {}
                 }
             }

@@ -137,12 +137,27 @@ impl<T: Fleeting> KeyTable<T> {
 
     /// Forgets what there is of `key`, and what comes later and is as of `at` or before.
     pub(super) fn remove(&self, key: &Key, at: Instant) {
+        self.outdate(key, at, |lines, i| drop(lines.swap_remove(i)));
+    }
+
+    /// Applies `act` to what there is of `key`, and forgets what comes later and is as of `at` or
+    /// before.
+    pub(super) fn supersede(&self, key: &Key, at: Instant, act: impl FnOnce(&mut T)) {
+        let act = |lines: &mut Vec<Line<T>>, i: usize| {
+            if let Some(line) = lines.get_mut(i) {
+                act(&mut line.value);
+            }
+        };
+        self.outdate(key, at, act);
+    }
+
+    fn outdate(&self, key: &Key, at: Instant, act: impl FnOnce(&mut Vec<Line<T>>, usize)) {
         let hash = self.hasher.hash_one(key.as_bytes());
         let Some(set) = self.set(hash) else { return };
         let mut set = set.lock();
         set.removed_at = set.removed_at.max(Some(at));
         if let Some(i) = set.lines.iter().position(|line| line.is_of(hash, key)) {
-            set.lines.swap_remove(i);
+            act(&mut set.lines, i);
         }
     }
 
@@ -216,6 +231,9 @@ mod tests {
         assert_eq!(value(), None);
         table.put(&key(1), &limit(1), ("after", at(9)), at(3));
         assert_eq!(value(), Some("after"));
+        table.supersede(&key(1), at(4), |(value, _)| *value = "superseded");
+        table.put(&key(1), &limit(1), ("before", at(9)), at(4));
+        assert_eq!(value(), Some("superseded"));
     }
 
     #[test]

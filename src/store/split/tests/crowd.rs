@@ -199,8 +199,6 @@ impl Crowd {
         for (claim, reading) in errand.group.claims.iter().zip(readings) {
             if !reading.passed {
                 self.suspects.insert(claim.key.clone(), now + reading.retry_after.unwrap());
-            } else if errand.commit == Commit::Each {
-                self.suspects.remove(&claim.key);
             }
         }
         let request = &mut self.requests[number];
