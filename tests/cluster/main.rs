@@ -15,6 +15,7 @@
 )]
 #![allow(clippy::disallowed_types, reason = "a poisoned lock is a failed test")]
 
+mod access;
 mod asked;
 mod crashed;
 mod crowd;

@@ -1,11 +1,13 @@
 //! A real Redis Cluster for tests: processes on free ports of loopback, nothing kept on disk.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use redis::{Connection, Value};
 use tollgate::domain::Key;
 use tollgate::redis::{RedisSettings, Topology};
 
+use super::certs::Pair;
 use super::redis::{RedisServer, free_port, is_installed};
 
 /// Longer than anything that works takes on a busy machine.
@@ -21,6 +23,8 @@ const PRIMARIES: usize = 3;
 #[derive(Debug)]
 pub struct RedisCluster {
     pub nodes: Vec<RedisServer>,
+    /// The ports by which the nodes know each other, and for its clients.
+    pub ports: Vec<u16>,
     ids: Vec<String>,
 }
 
@@ -42,18 +46,48 @@ impl RedisCluster {
         let args = [&cluster[..], &fit, args].concat();
         let node = |_| RedisServer::on_port(free_pair(), &args);
         let nodes: Vec<_> = (0..PRIMARIES + replicas).map(node).collect();
-        let id = |node: &RedisServer| query(node, "CLUSTER MYID");
-        let ids = nodes.iter().map(id).collect();
-        let cluster = Self { nodes, ids };
-        cluster.introduce(replicas);
-        Some(cluster)
+        let ports = nodes.iter().map(RedisServer::port).collect();
+        Some(Self::of(nodes, ports))
+    }
+
+    /// Without replicas; nodes and clients talk TLS with this certificate. Its nodes take the
+    /// commands of the test on a port without it.
+    pub fn start_with_tls(authority: &Path, pair: &Pair) -> Option<Self> {
+        if !is_installed() {
+            return None;
+        }
+        let path = |path: &Path| path.to_str().unwrap().to_owned();
+        let (ca, cert, key) = (path(authority), path(&pair.cert), path(&pair.key));
+        let ports: Vec<u16> = (0..PRIMARIES).map(|_| free_pair()).collect();
+        let node = |port: &u16| {
+            let port = port.to_string();
+            let args = [
+                ["--cluster-enabled", "yes"],
+                ["--tls-cluster", "yes"],
+                ["--tls-port", &port],
+                ["--tls-cert-file", &cert],
+                ["--tls-key-file", &key],
+                ["--tls-ca-cert-file", &ca],
+                ["--tls-auth-clients", "no"],
+            ];
+            RedisServer::on_port(free_port(), &args.concat())
+        };
+        let nodes = ports.iter().map(node).collect();
+        Some(Self::of(nodes, ports))
+    }
+
+    fn of(nodes: Vec<RedisServer>, ports: Vec<u16>) -> Self {
+        let ids = nodes.iter().map(|node| query(node, "CLUSTER MYID")).collect();
+        let cluster = Self { nodes, ports, ids };
+        cluster.introduce(cluster.nodes.len() - PRIMARIES);
+        cluster
     }
 
     fn introduce(&self, replicas: usize) {
         for (i, node) in self.nodes.iter().enumerate() {
             query::<()>(node, &format!("CLUSTER SET-CONFIG-EPOCH {}", i + 1));
             if i > 0 {
-                query::<()>(node, &format!("CLUSTER MEET 127.0.0.1 {}", self.nodes[0].port()));
+                query::<()>(node, &format!("CLUSTER MEET 127.0.0.1 {}", self.ports[0]));
             }
         }
         let bounds: Vec<usize> = (0..=PRIMARIES).map(|i| SLOTS * i / PRIMARIES).collect();
@@ -87,8 +121,8 @@ impl RedisCluster {
 
     /// The nodes as `redis.nodes` has them.
     pub fn addresses(&self) -> String {
-        let address = |node: &RedisServer| format!("127.0.0.1:{}", node.port());
-        self.nodes.iter().map(address).collect::<Vec<_>>().join(",")
+        let address = |port: &u16| format!("127.0.0.1:{port}");
+        self.ports.iter().map(address).collect::<Vec<_>>().join(",")
     }
 
     /// The settings that lead to it.

@@ -64,6 +64,13 @@ impl Cluster {
         self.shared.map.primaries()
     }
 
+    /// The addresses of the nodes that have slots; those of the settings while none is known.
+    pub(crate) fn nodes(&self) -> Vec<Address> {
+        let nodes = self.primaries().into_iter().filter_map(|node| self.address(node));
+        let nodes: Vec<_> = nodes.collect();
+        if nodes.is_empty() { self.shared.seeds.clone() } else { nodes }
+    }
+
     /// The number of slots that no node has.
     pub(crate) fn uncovered(&self) -> usize {
         self.shared.map.uncovered()
