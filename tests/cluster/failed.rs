@@ -128,9 +128,9 @@ struct Stage {
     callers: [Caller; 2],
 }
 
-async fn stage(full_coverage: &str) -> Option<Stage> {
+async fn stage(full_coverage: &str, replicas: usize) -> Option<Stage> {
     let args = ["--cluster-require-full-coverage", full_coverage];
-    let cluster = RedisCluster::start_with(1, &args)?;
+    let cluster = RedisCluster::start_with(replicas, &args)?;
     // A stall of a machine with eight servers on it is no loss of a node.
     let options = tollgate_on(&cluster, POLICIES).set("store.deadline=40ms");
     let tollgate = options.set("deny_cache.max_keys=0").start();
@@ -158,7 +158,7 @@ impl Stage {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frozen_primary_affects_only_its_slots_and_its_replica_takes_over() {
-    let Some(stage) = stage("no").await else { return };
+    let Some(stage) = stage("no", 1).await else { return };
     let [failed, other] = &stage.callers;
     stage.cluster.nodes[0].pause();
     failed.wait(true, 50).await;
@@ -181,7 +181,7 @@ async fn frozen_primary_affects_only_its_slots_and_its_replica_takes_over() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_primary_with_full_coverage_is_a_loss_until_its_replica_takes_over() {
-    let Some(mut stage) = stage("yes").await else { return };
+    let Some(mut stage) = stage("yes", 1).await else { return };
     stage.cluster.nodes[0].stop();
     stage.callers[0].wait(true, 50).await;
     let cluster = &stage.cluster;
@@ -193,8 +193,41 @@ async fn killed_primary_with_full_coverage_is_a_loss_until_its_replica_takes_ove
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frozen_primary_with_full_coverage_is_a_loss_until_it_goes_on() {
+    let Some(stage) = stage("yes", 0).await else { return };
+    stage.cluster.nodes[0].pause();
+    // The other nodes refuse their own slots, too, once they have noticed.
+    for caller in &stage.callers {
+        caller.wait(true, 50).await;
+    }
+    stage.cluster.nodes[0].resume();
+    for caller in &stage.callers {
+        caller.wait(false, 200).await;
+    }
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn primary_that_is_gone_for_good_affects_only_its_slots() {
+    let Some(mut stage) = stage("no", 0).await else { return };
+    stage.cluster.nodes[0].stop();
+    let [failed, other] = &stage.callers;
+    failed.wait(true, 50).await;
+    let lost = failed.begin.elapsed();
+    // Longer than the others need to count it as failed.
+    other.wait(false, 1_500).await;
+    let [failed, other] = stage.end().await;
+    let away = |calls: Vec<Call>| -> Vec<Call> {
+        calls.into_iter().filter(|call| call.sent > lost).collect()
+    };
+    let (failed, other) = (away(failed), away(other));
+    assert!(failed.iter().all(|call| call.degraded), "{}", degraded(&failed));
+    assert!(degraded(&other) < 0.05, "{} of the other slots", degraded(&other));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn primary_hands_over_in_time() {
-    let Some(stage) = stage("no").await else { return };
+    let Some(stage) = stage("no", 1).await else { return };
     stage.cluster.fail_over(3);
     let cluster = &stage.cluster;
     tokio::task::block_in_place(|| cluster.wait_until_primary(3));

@@ -23,6 +23,7 @@ mod failed;
 mod moved;
 mod quiet;
 mod registry;
+mod resharded;
 
 #[path = "../support/mod.rs"]
 mod support;
