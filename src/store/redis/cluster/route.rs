@@ -127,7 +127,10 @@ impl<'a> Route<'a> {
         if let Redirect::Moved { slot, to } = &redirect {
             self.nodes.cluster.moved(*slot, to.as_ref());
         }
-        let left = deadline.due().saturating_duration_since(Instant::now());
+        let now = Instant::now();
+        // A redirection after the deadline has come in time, and this process was late.
+        let due = deadline.extended(now).unwrap_or(deadline).due();
+        let left = due.saturating_duration_since(now);
         self.asked = None;
         match redirect {
             Redirect::Again if !self.again && left >= AGAIN_AFTER + LEAST_LEFT => {
