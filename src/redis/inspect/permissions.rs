@@ -21,6 +21,7 @@ const PROBES: &[&str] = &[
     "EVALSHA 0000000000000000000000000000000000000000 0",
     "SCRIPT LOAD return",
     "TIME",
+    "GET KEY",
     "MGET KEY",
     "SETRANGE KEY 0 ",
     "PSETEX KEY 0 x",
