@@ -19,8 +19,8 @@ test: tools ## all tests; installs redis-server, faketime, Envoy, grpcurl and gR
 	cargo test --lib --bins --tests
 	cargo test --doc
 
-demo: tools ## Envoy, two tollgates, Redis and three backends on this machine
-	deploy/demo.sh
+demo: tools ## Envoy, two tollgates, Redis and three backends on this machine; ARGS=cluster for a Redis Cluster
+	deploy/demo.sh $(ARGS)
 
 docs: ## the manual as a searchable book in target/book; installs mdBook if it is missing
 	deploy/tools.sh mdbook

@@ -3,6 +3,7 @@
 # backends, Envoy. Waits until each is ready, prints what to try, and stops everything on Ctrl-C or
 # when one of them ends. docker-compose.yml describes the same stack; tests/deploy compares both and
 # deploy/envoy/envoy.yaml.
+# With the argument `cluster`, Redis is a cluster: three primaries with a replica each.
 # DEMO_BIN=DIR takes tollgate and sample-backend from DIR instead of building them.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,6 +21,9 @@ ENVOY_CONFIG=deploy/envoy/envoy.yaml
 # The token of operators. Public, because the demo is for trials only.
 ADMIN_TOKEN=demo
 BIN=${DEMO_BIN:-target/release}
+TOPOLOGY=${1:-standalone}
+# The nodes of a cluster are on as many ports, from that of Redis on.
+CLUSTER_NODES=6
 
 READY_SECONDS=20
 STOP_SECONDS=15
@@ -143,6 +147,33 @@ start_redis() {
 
 redis_answers() { [ "$(redis-cli -h "${REDIS%:*}" -p "${REDIS##*:}" ping)" = PONG ]; }
 
+# node I: the address of a node of the cluster.
+node() { say "${REDIS%:*}:$((${REDIS##*:} + $1))"; }
+
+start_cluster() {
+    local i name nodes=()
+    for ((i = 0; i < CLUSTER_NODES; i++)); do
+        name=redis-$((i + 1))
+        nodes+=("$(node "$i")")
+        mkdir "$logs/$name-data"
+        start "$name" redis-server --bind "${REDIS%:*}" --port "${nodes[i]##*:}" --save '' \
+            --appendonly yes --appendfsync always --dir "$logs/$name-data" --cluster-enabled yes \
+            --cluster-node-timeout 2000 --cluster-require-full-coverage no
+    done
+    for i in "${nodes[@]}"; do await "redis       $i" node_answers "$i"; done
+    redis-cli --cluster create "${nodes[@]}" --cluster-replicas 1 --cluster-yes >"$logs/create.log"
+    await "            a cluster of ${#nodes[@]} nodes" cluster_is_whole "${nodes[@]}"
+}
+
+node_answers() { [ "$(redis-cli -h "${1%:*}" -p "${1##*:}" ping)" = PONG ]; }
+
+cluster_is_whole() {
+    local node
+    for node in "$@"; do
+        redis-cli -h "${node%:*}" -p "${node##*:}" cluster info | grep -q '^cluster_state:ok' || return 1
+    done
+}
+
 start_backends() {
     local i
     for i in "${!BACKENDS[@]}"; do
@@ -159,7 +190,7 @@ start_tollgates() {
     local i
     for i in "${!TOLLGATE_GRPC[@]}"; do
         TOLLGATE__ADMIN__TOKEN=$ADMIN_TOKEN start "tollgate-$((i + 1))" "$BIN/tollgate" \
-            --policies "$POLICIES" --redis-url "redis://$REDIS" \
+            --policies "$POLICIES" --redis-url "redis://$REDIS" --set "redis.topology=$TOPOLOGY" \
             --set "grpc.listen=${TOLLGATE_GRPC[$i]}" --set "admin.listen=${TOLLGATE_ADMIN[$i]}" \
             --set "http.listen=${TOLLGATE_HTTP[$i]}" --ready-file "$logs/tollgate-$((i + 1)).ready"
     done
@@ -228,7 +259,11 @@ if [ -z "${DEMO_BIN:-}" ]; then
     need cargo "see https://rustup.rs"
     cargo build --release --bins
 fi
-need_free_port "$REDIS" redis
+case $TOPOLOGY in
+standalone) need_free_port "$REDIS" redis ;;
+cluster) for ((i = 0; i < CLUSTER_NODES; i++)); do need_free_port "$(node "$i")" redis; done ;;
+*) die "unknown argument $TOPOLOGY: leave it out, or write cluster" ;;
+esac
 need_free_port "$EDGE" "Envoy, the edge"
 need_free_port "$ENVOY_ADMIN" "Envoy, admin"
 for address in "${TOLLGATE_GRPC[@]}" "${TOLLGATE_ADMIN[@]}" "${TOLLGATE_HTTP[@]}"; do need_free_port "$address" tollgate; done
@@ -238,7 +273,7 @@ logs=$(mktemp -d "${TMPDIR:-/tmp}/tollgate-demo.XXXXXX")
 trap stop EXIT
 trap 'exit 0' INT TERM HUP
 say "logs: $logs"
-start_redis
+if [ "$TOPOLOGY" = cluster ]; then start_cluster; else start_redis; fi
 start_backends
 start_tollgates
 start_envoy

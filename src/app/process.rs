@@ -43,7 +43,7 @@ use crate::redis::Connector;
 use crate::redis::inspect::Inspection;
 use crate::store::recovery::Recovery;
 use crate::store::redis::{BreakerState, Notices, RedisStore, StoreOptions};
-use crate::store::{Answer, Deadline, LimitStore, MemoryStore, StoreError};
+use crate::store::{Answer, Deadline, LimitStore, MemoryStore, StoreError, Suspects};
 use crate::telemetry::metrics::Metrics;
 
 /// The registry's file in the data directory.
@@ -109,6 +109,13 @@ impl LimitStore for Store {
             Self::Redis(store) => store.forget(keys, deadline).await,
         }
     }
+
+    fn splits(&self, group: &Group) -> bool {
+        match self {
+            Self::Memory(store) => store.splits(group),
+            Self::Redis(store) => store.splits(group),
+        }
+    }
 }
 
 impl Process {
@@ -137,7 +144,8 @@ impl Process {
         let responder = Responder { settings: settings.response.clone(), hasher };
         let shared = Arc::new(shared);
         let writer = Arc::new(Writer::new(Arc::clone(&shared), layered));
-        // One for the process: it watches files and sentinels on this runtime.
+        // One for the process: it watches files and sentinels, and keeps the map of a cluster, on
+        // this runtime.
         let shared_store = settings.redis.is_set();
         let connector = shared_store.then(|| settings.redis.connector()).transpose()?;
         let registry = Arc::new(registry(&settings, connector.clone()));
@@ -202,11 +210,13 @@ impl Process {
         let Some(connector) = self.connector.clone() else {
             return Store::Memory(Arc::clone(&self.memory));
         };
+        let suspects = self.denials.clone().map(|denials| -> Arc<dyn Suspects> { denials });
         let options = StoreOptions {
             deadline: self.settings.store.deadline,
             notices: self.notices.clone(),
             recovery: Arc::clone(&self.recovery),
             teller: Some(self.shares.clone()),
+            suspects,
             ..StoreOptions::default()
         };
         let store = RedisStore::connect_with(&self.settings.redis, connector, options);
@@ -220,10 +230,10 @@ impl Process {
         (redis.len(), redis.iter().filter(|store| store.is_up()).count())
     }
 
-    /// Checks that the sentinels, if they answer, know the primary by its name.
+    /// Checks what sentinels or nodes of a cluster say about the settings, if they answer.
     pub(super) async fn check_redis(&self) -> Result<(), AppError> {
         match &self.connector {
-            Some(connector) => Ok(connector.check_name().await?),
+            Some(connector) => Ok(connector.check_topology().await?),
             None => Ok(()),
         }
     }
@@ -263,8 +273,9 @@ impl Process {
         let redis = self.redis.lock();
         self.metrics.store_up.set(redis.iter().all(RedisStore::is_up).into());
         let outage = &self.metrics.outage;
+        let breakers: Vec<_> = redis.iter().flat_map(RedisStore::breakers).collect();
         for state in BreakerState::ALL {
-            let of_state = redis.iter().filter(|store| store.breaker() == state).count();
+            let of_state = breakers.iter().filter(|breaker| **breaker == state).count();
             outage.show_breakers(state.name(), of_state);
         }
         let late: u64 = redis.iter().map(RedisStore::late_answers).sum();

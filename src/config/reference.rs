@@ -50,7 +50,7 @@ const REPLACED: &[Replaced] = &[
     Replaced {
         variables: &["REDIS_TYPE"],
         setting: "redis.topology",
-        value: "standalone or sentinel",
+        value: "standalone, sentinel or cluster",
     },
     Replaced {
         variables: &["REDIS_SENTINEL_AUTH"],

@@ -243,6 +243,21 @@ const BAD_FILES: &[(&str, &[&str])] = &[
         &["grpc.runtime: found \"per-core\", expected per_core or shared"],
     ),
     ("redis: {frames_in_flight: 0}", &["redis.frames_in_flight: found 0, expected at least 1"]),
+    (
+        "redis: {topology: ring}",
+        &["redis.topology: found \"ring\", expected standalone, sentinel or cluster"],
+    ),
+    ("redis: {topology: cluster}", &["redis.nodes: is needed with redis.topology: cluster"]),
+    ("redis: {nodes: ['a:1']}", &["redis.nodes: is for sentinels and clusters; set"]),
+    (
+        "redis: {topology: cluster, nodes: ['redis://a:1']}",
+        &["redis.nodes: found \"redis://a:1\"", "write host:port"],
+    ),
+    (
+        "redis: {topology: cluster, url: 'redis://a/3'}",
+        &["redis.url: names database 3, and a Redis Cluster has only database 0"],
+    ),
+    ("redis: {topology: cluster, url: 'unix:///run/redis.sock'}", &["redis.url: is a Unix socket"]),
     ("redis: {url_file: /nowhere/x}", &["redis.url_file: /nowhere/x cannot be read"]),
     ("response: {limit_header: 'a b'}", &["expected the name of an HTTP header"]),
     ("response: {reset_header: RateLimit-Limit}", &["is the name of response.limit_header too"]),

@@ -104,6 +104,24 @@ impl Group {
         verdict(self.parts.iter().map(|part| (part, part.claims.clone().all(&passed))))
     }
 
+    /// By claim: true if a decision by `commit` has charged it. `passed(i)` is true if claim `i`
+    /// passed.
+    pub fn charged(&self, commit: Commit, passed: impl Fn(usize) -> bool) -> Vec<bool> {
+        let stands = match commit {
+            Commit::Together => self.verdict(&passed) == Verdict::Admit,
+            Commit::Each => true,
+            Commit::Never => return vec![false; self.claims.len()],
+        };
+        let mut charged = Vec::with_capacity(self.claims.len());
+        for part in &self.parts {
+            let stands = stands && part.claims.clone().all(&passed);
+            let of_part =
+                self.claims_of(part).iter().map(|claim| stands || !claim.is_conditional());
+            charged.extend(of_part);
+        }
+        charged
+    }
+
     /// Decides every claim in order against its counter. Each claim sees the charges of the claims
     /// before it. Leaves the charges in `counters` according to `commit`.
     ///

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::key::{KeyMaker, SensitiveHasher};
 use super::layers::failover::Failover;

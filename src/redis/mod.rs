@@ -1,6 +1,7 @@
 //! Access to Redis for counters and the registry: addresses, connections, log-in and the protocol.
 //!
-//! * `locate`: the address of the primary, fixed or by `sentinel`. `address`: that of one server.
+//! * `locate`: the address of the server for a connection, fixed, by `sentinel`, or by the slots of
+//!   a `cluster`. `address`: that of one server.
 //! * [`Connector`] (`connect`): opens one connection. `open`: the byte stream, a `socket`; `tls`:
 //!   certificates. `handshake`: the log-in; `role`: the check that the server is a primary.
 //! * `credentials`: user and password, read again from files. `line`: the open connections, which
@@ -13,6 +14,7 @@
 
 mod address;
 pub(crate) mod backoff;
+pub(crate) mod cluster;
 pub(crate) mod connect;
 mod credentials;
 mod handshake;
@@ -33,6 +35,7 @@ mod url;
 mod watch;
 pub(crate) mod wire;
 
+pub(crate) use self::address::Address;
 pub use self::connect::Connector;
 pub use self::settings::{RedisSettings, SentinelSettings, Topology};
 pub use self::tls::TlsSettings;

@@ -25,9 +25,11 @@ pub enum Topology {
     Standalone,
     /// A primary with replicas, watched by sentinels.
     Sentinel,
+    /// A Redis Cluster.
+    Cluster,
 }
 
-words!(Topology { "standalone" => Standalone, "sentinel" => Sentinel });
+words!(Topology { "standalone" => Standalone, "sentinel" => Sentinel, "cluster" => Cluster });
 
 section! {
     /// Redis, which shares counters between replicas.
@@ -38,10 +40,11 @@ section! {
         /// File that holds `url`. An alternative to it.
         url_file: Option<PathBuf> = "",
         /// `standalone` = the server of `url`; `sentinel` = the primary that the sentinels in
-        /// `nodes` name.
+        /// `nodes` name; `cluster` = the Redis Cluster that `nodes` or `url` belong to.
         topology: Topology = "standalone",
-        /// Sentinels, such as `[sentinel-1:26379, sentinel-2:26379]`. In a variable or a flag
-        /// they are separated by commas.
+        /// Sentinels, such as `[sentinel-1:26379, sentinel-2:26379]`, or some nodes of the
+        /// cluster, by which the others are found. In a variable or a flag they are separated by
+        /// commas.
         nodes: Vec<HostPort> = "",
         /// ACL user. An alternative to the user in `url`.
         username: Option<String> = "",
@@ -103,10 +106,13 @@ impl RedisSettings {
     }
 
     /// Makes a connector for this Redis. On a tokio runtime it watches files and sentinels in the
-    /// background until the last clone is dropped.
+    /// background, and keeps the map of a cluster, until the last clone is dropped.
     ///
     /// # Errors
     /// Fails if the settings do not name a Redis, or their files cannot be used.
+    ///
+    /// # Panics
+    /// Panics with a cluster outside a tokio runtime.
     pub fn connector(&self) -> Result<Connector, SetupError> {
         let url = self.url.as_ref().map(RedisUrl::target).transpose();
         let target = url.map_err(SetupError::Url)?.unwrap_or_default();
@@ -115,10 +121,16 @@ impl RedisSettings {
             |fault: TlsFault| SetupError::Setting { setting: fault.setting, reason: fault.reason };
         let tls = tls.map_err(fault)?.map(Arc::new);
         let shared = (Arc::default(), Arc::default());
-        let locate = match (self.topology, target.address) {
-            (Topology::Standalone, Some(address)) => Locate::Fixed(address),
-            (Topology::Standalone, None) => return Err(SetupError::Url("it is unset".to_owned())),
-            (Topology::Sentinel, _) => Locate::Sentinel(self.sentinels(tls.clone(), &shared)),
+        let mut seeds: Vec<_> = self.nodes.iter().map(Address::from).collect();
+        seeds.extend(target.address.clone());
+        let fixed = |address: Option<Address>| {
+            let unset = || SetupError::Url("it is unset".to_owned());
+            address.map(Locate::Fixed).ok_or_else(unset)
+        };
+        let locate = match self.topology {
+            Topology::Standalone => fixed(target.address)?,
+            Topology::Sentinel => Locate::Sentinel(self.sentinels(tls.clone(), &shared)),
+            Topology::Cluster => fixed(seeds.first().cloned())?,
         };
         let secret = |secret: &Secret| secret.expose().to_owned();
         let login = Login {
@@ -130,6 +142,10 @@ impl RedisSettings {
             (self.username_file.clone(), self.password_file.clone());
         let credentials = Credentials::new(login, username_file, password_file);
         let connector = Connector::new(locate, credentials, tls, shared, self.connect_timeout);
+        let connector = match self.topology {
+            Topology::Standalone | Topology::Sentinel => connector,
+            Topology::Cluster => connector.of_cluster(seeds),
+        };
         watch::start(&connector);
         Ok(connector)
     }
@@ -183,13 +199,19 @@ impl RedisSettings {
             ("redis.nodes", !self.nodes.is_empty()),
             ("redis.sentinel.master", self.sentinel.master.is_some()),
         ];
+        if self.topology != Topology::Sentinel && self.sentinel.master.is_some() {
+            let message = "is for sentinels; set redis.topology: sentinel";
+            reader.refuse("redis.sentinel.master", message);
+        }
         match self.topology {
             Topology::Standalone => {
-                let given = given.into_iter().find(|(key, given)| *given && reader.is_sound(key));
-                if let Some((key, _)) = given {
-                    reader.refuse(key, "is for sentinels; set redis.topology: sentinel");
+                if !self.nodes.is_empty() && reader.is_sound("redis.nodes") {
+                    let message =
+                        "is for sentinels and clusters; set redis.topology: sentinel or cluster";
+                    reader.refuse("redis.nodes", message);
                 }
             }
+            Topology::Cluster => self.check_cluster(reader),
             Topology::Sentinel => {
                 if self.url.is_some() && reader.is_sound("redis.url") {
                     let message = "is the address of a single server; with redis.topology: \
@@ -202,6 +224,28 @@ impl RedisSettings {
                     }
                 }
             }
+        }
+    }
+
+    fn check_cluster(&self, reader: &mut Reader) {
+        if self.url.is_none() && self.nodes.is_empty() && reader.is_sound("redis.nodes") {
+            reader.refuse("redis.nodes", "is needed with redis.topology: cluster");
+        }
+        let target = self.url.as_ref().and_then(|url| url.target().ok()).unwrap_or_default();
+        for (key, database) in
+            [("redis.url", target.database), ("redis.database", self.database.map_or(0, i64::from))]
+        {
+            if database != 0 {
+                let message = format!(
+                    "names database {database}, and a Redis Cluster has only database 0; leave \
+                     it out, and keep deployments apart by redis.key_prefix"
+                );
+                reader.refuse(key, message);
+            }
+        }
+        if matches!(target.address, Some(Address::Unix(_))) {
+            let message = "is a Unix socket; nodes of a Redis Cluster are named by host and port";
+            reader.refuse("redis.url", message);
         }
     }
 

@@ -178,7 +178,8 @@ fn answer(slots: &[usize], readings: Vec<Reading>, lost: &[bool]) -> Answer {
     Answer {
         readings: slots.iter().zip(readings).map(kept).collect(),
         failure: Some(StoreError::Unavailable("the memory store is full".to_owned())),
-        late: None,
+        late: Vec::new(),
+        held: None,
     }
 }
 

@@ -7,6 +7,7 @@ mod deadline;
 pub mod memory;
 pub mod recovery;
 pub mod redis;
+mod split;
 
 use std::fmt;
 use std::future::Future;
@@ -14,7 +15,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::domain::{Amendment, Commit, Group, Key, Reading, Timestamp};
+use tokio::time::Instant;
+
+use crate::domain::{Amendment, Claim, Commit, Group, Key, Reading, Timestamp};
 
 pub use deadline::Deadline;
 pub use memory::MemoryStore;
@@ -27,8 +30,41 @@ pub struct Answer {
     pub readings: Vec<Option<Reading>>,
     /// The reason for missing readings; `None` if there are none missing.
     pub failure: Option<StoreError>,
-    /// The outcome of a decision that the store was late with.
-    pub late: Option<Late>,
+    /// The outcomes of decisions that the store was late with. Several for a request that several
+    /// servers decide.
+    pub late: Vec<Late>,
+    /// Charges that stand only if the request is admitted, of a request that the store has decided
+    /// in part.
+    pub held: Option<Held>,
+}
+
+/// Charges that are given back unless they are kept.
+pub struct Held(Option<Box<dyn FnOnce() + Send>>);
+
+impl Held {
+    /// Charges that `give_back` undoes.
+    pub fn new(give_back: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(give_back)))
+    }
+
+    /// The request is admitted: the charges stand.
+    pub fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(give_back) = self.0.take() {
+            give_back();
+        }
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Held")
+    }
 }
 
 /// Resolves when the store has decided after all; to none if that will never be known.
@@ -36,8 +72,8 @@ pub struct Late(Pin<Box<dyn Future<Output = Option<LateAnswer>> + Send>>);
 
 /// A decision that came too late for its request.
 pub struct LateAnswer {
-    /// One per claim, in the same order.
-    pub readings: Vec<Reading>,
+    /// True for the claims that were charged. One per claim of the request, in the same order.
+    pub charged: Vec<bool>,
     /// The time of the decision on the clock of the store.
     pub at: Timestamp,
     /// Amends counters where they were charged, if that is still possible.
@@ -67,19 +103,21 @@ impl fmt::Debug for Late {
 
 impl fmt::Debug for LateAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LateAnswer").field("readings", &self.readings).finish_non_exhaustive()
+        f.debug_struct("LateAnswer").field("charged", &self.charged).finish_non_exhaustive()
     }
 }
 
 impl Answer {
     /// An answer with a reading for every claim.
     pub fn full(readings: Vec<Reading>) -> Self {
-        Self { readings: readings.into_iter().map(Some).collect(), failure: None, late: None }
+        let readings = readings.into_iter().map(Some).collect();
+        Self { readings, failure: None, late: Vec::new(), held: None }
     }
 
     /// An answer without a reading for any of `claims` claims.
     pub fn none(claims: usize, failure: StoreError) -> Self {
-        Self { readings: vec![None; claims], failure: Some(failure), late: None }
+        let readings = vec![None; claims];
+        Self { readings, failure: Some(failure), late: Vec::new(), held: None }
     }
 }
 
@@ -112,6 +150,18 @@ pub trait LimitStore: Send + Sync + 'static {
         keys: &[Key],
         deadline: Deadline,
     ) -> impl Future<Output = Result<u32, StoreError>> + Send;
+
+    /// True if the parts of `group` are decided one by one, by several servers. Its denials are
+    /// then no proof that the same request is denied again, and it asks for no leases.
+    fn splits(&self, _group: &Group) -> bool {
+        false
+    }
+}
+
+/// Knows which counters will probably deny a request that several servers decide.
+pub trait Suspects: fmt::Debug + Send + Sync {
+    /// The time at which `claim` fits again, if it has failed lately.
+    fn suspect(&self, claim: &Claim, now: Instant) -> Option<Instant>;
 }
 
 impl<S: LimitStore> LimitStore for Arc<S> {
@@ -121,6 +171,10 @@ impl<S: LimitStore> LimitStore for Arc<S> {
 
     async fn forget(&self, keys: &[Key], deadline: Deadline) -> Result<u32, StoreError> {
         S::forget(self, keys, deadline).await
+    }
+
+    fn splits(&self, group: &Group) -> bool {
+        S::splits(self, group)
     }
 }
 

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::domain::Amendment;
+use crate::domain::{Amendment, Key};
 
 /// Knows what the store is to be told.
 pub trait Teller: Send + Sync {
-    /// Takes up to `max` amendments. They are never given again: if they are lost they may have
-    /// been charged.
-    fn take(&self, max: usize) -> Vec<Amendment>;
+    /// Takes up to `max` amendments of counters for which `is_here` holds. They are never given
+    /// again: if they are lost they may have been charged.
+    fn take(&self, max: usize, is_here: &dyn Fn(&Key) -> bool) -> Vec<Amendment>;
 
     /// Amendments that were taken are over. `applied`: what the store has charged for each; none:
     /// it is not known.

@@ -29,11 +29,12 @@ struct Demo {
 }
 
 impl Demo {
-    fn start(logs: &Path) -> Self {
+    fn start(logs: &Path, arguments: &[&str]) -> Self {
         let binaries = Path::new(env!("CARGO_BIN_EXE_tollgate")).parent().unwrap();
         // A shell cannot trap what was ignored when it began, as in a test that runs in the background.
         let mut child = Command::new("env")
             .args(["--default-signal=INT", "deploy/demo.sh"])
+            .args(arguments)
             // Its Redis waits for the disk at each write, which may be busy.
             .env("TOLLGATE__STORE__DEADLINE", "40ms")
             .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -127,6 +128,16 @@ fn busy() -> Vec<u16> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn demo_starts_works_and_ends_with_everything_it_started() {
+    demo_works(&[], 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn demo_works_with_a_cluster() {
+    demo_works(&["cluster"], 6).await;
+}
+
+/// With these arguments, of which it starts so many Redis servers.
+async fn demo_works(arguments: &[&str], redis_servers: usize) {
     if envoy::installed().is_none() || !redis::is_installed() {
         return;
     }
@@ -138,7 +149,7 @@ async fn demo_starts_works_and_ends_with_everything_it_started() {
         return;
     }
     let logs = tempfile::tempdir().unwrap();
-    let mut demo = Demo::start(logs.path());
+    let mut demo = Demo::start(logs.path(), arguments);
     let last = "Ctrl-C stops everything.";
     until("the demo says what to try", async || {
         assert!(demo.child.try_wait().unwrap().is_none(), "{}", demo.said().join("\n"));
@@ -157,7 +168,7 @@ async fn demo_starts_works_and_ends_with_everything_it_started() {
     try_administration(&said).await;
 
     let children = demo.children();
-    assert_eq!(children.len(), 1 + 2 + 3 + 1, "{children:?}");
+    assert_eq!(children.len(), redis_servers + 2 + 3 + 1, "{children:?}");
     demo.interrupt();
     until("the demo ends", async || {
         let status = demo.child.try_wait().unwrap()?;

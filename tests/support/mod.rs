@@ -6,6 +6,7 @@
 pub mod backend;
 pub mod caller;
 pub mod certs;
+pub mod cluster;
 pub mod envoy;
 pub mod grpc;
 pub mod http;

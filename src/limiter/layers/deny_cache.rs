@@ -13,6 +13,9 @@
 //! nothing more. A descriptor that passes is the store's affair, for its numbers are. Such a
 //! request charges nothing, whatever its verdict.
 //!
+//! Where several servers decide a request, its failures are remembered as suspects only: they say
+//! where to look first, and answer nothing.
+//!
 //! Not remembered: what is [certain](Claim::certain), peeks, more or fewer hits than those of the
 //! answer, answers without the store, and two claims on one counter, of which the second saw what
 //! the first had charged.
@@ -26,10 +29,14 @@ use super::key_table::{Fleeting, KeyTable};
 use crate::domain::{Claim, Group, Hits, Key, Limit, Reading, Verdict};
 use crate::limiter::ask::{Ask, Ruling};
 use crate::settings::section;
+use crate::store::Suspects;
 use crate::telemetry::metrics::Metrics;
 
 /// The longest time for which a refund, a reset or a new limit elsewhere goes unnoticed.
 const MAX_AGE: Duration = Duration::from_secs(1);
+
+/// The time for which a counter that has denied is a suspect, from when it was to fit again.
+const SUSPECTED: Duration = Duration::from_secs(1);
 
 section! {
     /// The deny cache: denials of the last second, repeated without Redis.
@@ -99,9 +106,10 @@ impl DenyCache {
         Some(rulings)
     }
 
-    /// Remembers what failed of `ask`, which was sent at `sent`, and forgets what was charged or
-    /// given back.
-    pub(super) fn remember(&self, ask: &Ask, sent: Instant) {
+    /// Remembers what failed of `ask`, which was sent at `sent`. Denials of what was charged are no
+    /// answers any more. Those of what was given back are forgotten. The failures of a request that
+    /// was `split` are no answers: each may come from hits of another request that are given back.
+    pub(super) fn remember(&self, ask: &Ask, sent: Instant, split: bool) {
         let group = ask.group();
         let admitted = ask.verdict() == Verdict::Admit;
         for part in &group.parts {
@@ -115,13 +123,19 @@ impl DenyCache {
                     Hits::Refund(_) => self.table.remove(&claim.key, Instant::now()),
                     Hits::Take(hits) if stays && failed => {
                         if is_alone(group, claim)
-                            && let Some(known) = Remembered::new(hits, &ruling.reading, sent)
+                            && let Some(mut known) = Remembered::new(hits, &ruling.reading, sent)
                         {
+                            if split {
+                                known.until = sent;
+                            }
                             self.table.put(&claim.key, &claim.limit, known, sent);
                         }
                     }
-                    // What was sent later was decided later.
-                    Hits::Take(_) if admitted || !stays => self.table.remove(&claim.key, sent),
+                    // Hits that were sent later were decided later. The counter was used up a
+                    // moment ago, so it stays suspect.
+                    Hits::Take(_) if admitted || !stays => {
+                        self.table.supersede(&claim.key, sent, |known| known.until = sent);
+                    }
                     Hits::Take(_) | Hits::Peek => {}
                 }
             }
@@ -145,6 +159,13 @@ impl DenyCache {
         let Hits::Take(hits) = claim.hits else { return None };
         let known = self.table.with(&claim.key, &claim.limit, |known| *known)?;
         (known.hits == hits && now < known.until).then(|| known.reading(now))
+    }
+}
+
+impl Suspects for DenyCache {
+    fn suspect(&self, claim: &Claim, now: Instant) -> Option<Instant> {
+        let fits_at = self.table.with(&claim.key, &claim.limit, |known| known.fits_at)??;
+        (now < fits_at + SUSPECTED).then_some(fits_at)
     }
 }
 

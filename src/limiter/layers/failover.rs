@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::shares::Shares;
-use crate::domain::{Claim, Commit, Hits, Key};
+use crate::domain::{Claim, Commit, Group, Hits, Key, Verdict};
 use crate::limiter::ask::{Ask, Ruling, Traits};
 use crate::policy::OnStoreFailure;
 use crate::settings::{Reader, SOME_TIME, section};
@@ -79,16 +79,27 @@ impl<S: LimitStore> Failover<S> {
 
     /// Rules on every claim of `ask`, no later than `deadline`.
     pub async fn decide(&self, ask: &mut Ask, commit: Commit, deadline: Deadline) {
-        let Answer { readings, failure, late } =
+        let Answer { readings, failure, late, held } =
             self.store.decide(ask.group(), commit, deadline).await;
         let Some(failure) = ask.join(readings, failure) else { return };
         self.failures(&failure).inc();
         if ask.rule_open(|claim, traits| self.by_mode(claim, traits)) {
             self.shares.decide(ask, commit);
         }
-        if let Some(late) = late.filter(|_| commit == Commit::Together) {
+        if commit != Commit::Together {
+            return;
+        }
+        for late in late {
             self.shares.settle_later(ask, late);
         }
+        if let Some(held) = held.filter(|_| ask.verdict() == Verdict::Admit) {
+            held.keep();
+        }
+    }
+
+    /// True if several servers decide the parts of `group`.
+    pub(super) fn splits(&self, group: &Group) -> bool {
+        self.store.splits(group)
     }
 
     /// Resets the counters of `keys`; how many held something.

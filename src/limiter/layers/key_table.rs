@@ -107,16 +107,17 @@ impl<T: Fleeting> KeyTable<T> {
         taken.is_some()
     }
 
-    /// Takes up to `count` values.
-    pub(super) fn take(&self, count: usize) -> Vec<(Key, Limit, T)> {
+    /// Takes up to `count` values of keys for which `wanted` holds, in turn.
+    pub(super) fn take(&self, count: usize, wanted: impl Fn(&Key) -> bool) -> Vec<(Key, Limit, T)> {
         let mut taken = Vec::new();
         for set in &self.sets {
-            let mut set = set.lock();
-            let room = set.lines.len().min(count - taken.len());
-            taken.extend(set.lines.drain(..room).map(|line| (line.key, line.limit, line.value)));
-            if taken.len() == count {
+            let room = count - taken.len();
+            if room == 0 {
                 break;
             }
+            let lines = &mut set.lock().lines;
+            let lines = lines.extract_if(.., |line| wanted(&line.key)).take(room);
+            taken.extend(lines.map(|line| (line.key, line.limit, line.value)));
         }
         taken
     }
@@ -136,12 +137,27 @@ impl<T: Fleeting> KeyTable<T> {
 
     /// Forgets what there is of `key`, and what comes later and is as of `at` or before.
     pub(super) fn remove(&self, key: &Key, at: Instant) {
+        self.outdate(key, at, |lines, i| drop(lines.swap_remove(i)));
+    }
+
+    /// Applies `act` to what there is of `key`, and forgets what comes later and is as of `at` or
+    /// before.
+    pub(super) fn supersede(&self, key: &Key, at: Instant, act: impl FnOnce(&mut T)) {
+        let act = |lines: &mut Vec<Line<T>>, i: usize| {
+            if let Some(line) = lines.get_mut(i) {
+                act(&mut line.value);
+            }
+        };
+        self.outdate(key, at, act);
+    }
+
+    fn outdate(&self, key: &Key, at: Instant, act: impl FnOnce(&mut Vec<Line<T>>, usize)) {
         let hash = self.hasher.hash_one(key.as_bytes());
         let Some(set) = self.set(hash) else { return };
         let mut set = set.lock();
         set.removed_at = set.removed_at.max(Some(at));
         if let Some(i) = set.lines.iter().position(|line| line.is_of(hash, key)) {
-            set.lines.swap_remove(i);
+            act(&mut set.lines, i);
         }
     }
 
@@ -215,6 +231,9 @@ mod tests {
         assert_eq!(value(), None);
         table.put(&key(1), &limit(1), ("after", at(9)), at(3));
         assert_eq!(value(), Some("after"));
+        table.supersede(&key(1), at(4), |(value, _)| *value = "superseded");
+        table.put(&key(1), &limit(1), ("before", at(9)), at(4));
+        assert_eq!(value(), Some("superseded"));
     }
 
     #[test]
@@ -226,14 +245,14 @@ mod tests {
         }
         let mut all: Vec<u32> = Vec::new();
         for wanted in [7, 7, 30] {
-            let taken = table.take(wanted);
+            let taken = table.take(wanted, |_| true);
             assert_eq!(taken.len(), wanted);
             all.extend(taken.into_iter().map(|(_, _, (value, _))| value));
         }
-        all.extend(table.take(100).into_iter().map(|(_, _, (value, _))| value));
+        all.extend(table.take(100, |_| true).into_iter().map(|(_, _, (value, _))| value));
         all.sort_unstable();
         assert_eq!(all, (0..50).collect::<Vec<_>>());
-        assert!(table.take(1).is_empty());
+        assert!(table.take(1, |_| true).is_empty());
     }
 
     #[test]

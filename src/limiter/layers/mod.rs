@@ -50,7 +50,8 @@ impl<S: LimitStore> Layers<S> {
         if let Some(rulings) = self.recall(ask, now) {
             return ask.rule(rulings);
         }
-        if let Some(leases) = &self.leases {
+        let split = self.failover.splits(ask.group());
+        if let Some(leases) = self.leases.as_ref().filter(|_| !split) {
             leases.prepare(ask, now, deadline.due());
         }
         self.failover.decide(ask, commit, deadline).await;
@@ -58,7 +59,7 @@ impl<S: LimitStore> Layers<S> {
             leases.store_grants(ask, now);
         }
         if let Some(denials) = &self.denials {
-            denials.remember(ask, now);
+            denials.remember(ask, now, split);
         }
     }
 

@@ -1,11 +1,14 @@
 //! The inspection of the server: faults that make decisions wrong or fail later, named at once.
 //!
 //! * `facts`: version, role and eviction, by INFO. `permissions`: what the ACL of the user lacks.
+//! * `nodes`: the findings at the primaries of a cluster as one list.
 //!
 //! It runs apart from decisions, on a connection of its own: after each connect, and each minute.
+//! In a cluster it connects to every primary, when the map of slots changes and each minute.
 
 mod facts;
 mod finding;
+mod nodes;
 mod permissions;
 
 use std::collections::BTreeSet;
@@ -17,6 +20,7 @@ use redis::{RedisError, Value};
 
 pub(crate) use self::finding::Finding;
 use super::backoff::Backoff;
+use super::cluster::Cluster;
 use super::connect::Connector;
 use super::multiplex::Driver;
 
@@ -54,12 +58,46 @@ impl Inspection {
 
     /// Inspects the server behind `connector` until it is dropped. `prefix`: that of all keys.
     pub(crate) async fn run(&self, connector: &Connector, prefix: &str) {
+        match connector.cluster() {
+            Some(cluster) => self.run_in_cluster(cluster, connector, prefix).await,
+            None => self.run_on_server(connector, prefix).await,
+        }
+    }
+
+    async fn run_in_cluster(&self, cluster: &Cluster, connector: &Connector, prefix: &str) {
+        let (mut changes, mut backoff) = (cluster.changes(), Backoff::new());
+        // The map names more nodes than the settings.
+        drop(cluster.tried().await);
+        loop {
+            changes.mark_unchanged();
+            let mut found = Vec::new();
+            for node in cluster.nodes() {
+                let connector = connector.at(node.clone());
+                let Ok(link) = connector.connect().await else { continue };
+                connector.refusals().forget();
+                let mut driver = link.driver;
+                let seen = look(&connector, prefix, true, &link.connection, &mut driver).await;
+                found.extend(seen.map(|seen| (node.to_string(), seen)));
+            }
+            if found.is_empty() {
+                tokio::time::sleep(backoff.wait()).await;
+                continue;
+            }
+            self.report(nodes::join(found));
+            backoff.reset();
+            // The sender lives as long as the cluster.
+            drop(tokio::time::timeout(INSPECT_EVERY, changes.changed()).await);
+        }
+    }
+
+    async fn run_on_server(&self, connector: &Connector, prefix: &str) {
         let mut backoff = Backoff::new();
         loop {
             if let Ok(link) = connector.connect().await {
                 connector.refusals().forget();
                 let mut driver = link.driver;
-                while let Some(found) = look(connector, prefix, &link.connection, &mut driver).await
+                while let Some(found) =
+                    look(connector, prefix, false, &link.connection, &mut driver).await
                 {
                     self.report(found);
                     backoff.reset();
@@ -84,6 +122,7 @@ impl Inspection {
 async fn look(
     connector: &Connector,
     prefix: &str,
+    in_cluster: bool,
     connection: &MultiplexedConnection,
     driver: &mut Driver,
 ) -> Option<Vec<Finding>> {
@@ -93,7 +132,7 @@ async fn look(
         Err(error) => tracing::debug!(%error, "the server is not inspected"),
     }
     let mut lacks = permissions::Lacks::default();
-    for probe in permissions::probes(prefix) {
+    for probe in permissions::probes(prefix, in_cluster) {
         match ask(&probe.command(), connection, driver).await? {
             Ok(_) => {}
             Err(error) => lacks.note(&probe, &error.to_string()),

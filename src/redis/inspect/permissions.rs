@@ -21,6 +21,7 @@ const PROBES: &[&str] = &[
     "EVALSHA 0000000000000000000000000000000000000000 0",
     "SCRIPT LOAD return",
     "TIME",
+    "GET KEY",
     "MGET KEY",
     "SETRANGE KEY 0 ",
     "PSETEX KEY 0 x",
@@ -43,19 +44,23 @@ const PROBES: &[&str] = &[
     "PUBLISH CHANNEL x",
 ];
 
+/// The further ones that a cluster needs. ASKING holds for the next command only.
+const CLUSTER_PROBES: &[&str] = &["ASKING", "CLUSTER SLOTS"];
+
 /// One command with arguments that change nothing.
 pub(super) struct Probe {
     words: Vec<String>,
 }
 
 /// The probes on keys and channels of `prefix`.
-pub(super) fn probes(prefix: &str) -> Vec<Probe> {
+pub(super) fn probes(prefix: &str, in_cluster: bool) -> Vec<Probe> {
     let word = |word: &str| match word {
         KEY | CHANNEL => channel(prefix),
         word => word.to_owned(),
     };
     let probe = |text: &&str| Probe { words: text.split(' ').map(word).collect() };
-    PROBES.iter().map(probe).collect()
+    let further = if in_cluster { CLUSTER_PROBES } else { &[] };
+    PROBES.iter().chain(further).map(probe).collect()
 }
 
 /// A channel, and a key, that holds nothing.
@@ -75,7 +80,7 @@ impl Probe {
         let mut words = self.words.iter().map(|word| word.to_ascii_lowercase());
         let name = words.next().unwrap_or_default();
         match (name.as_str(), words.next()) {
-            ("script" | "xinfo", Some(second)) => format!("+{name}|{second}"),
+            ("script" | "xinfo" | "cluster", Some(second)) => format!("+{name}|{second}"),
             _ => format!("+{name}"),
         }
     }
@@ -145,7 +150,7 @@ mod tests {
     #[test]
     fn each_kind_of_refusal_is_the_rule_that_is_missing() {
         let mut lacks = Lacks::default();
-        let probes = probes("p:");
+        let probes = probes("p:", true);
         let probe = |rule: &str| probes.iter().find(|probe| probe.rule() == rule).unwrap();
         let refused = "NOPERM: this user has no permissions to";
         lacks.note(probe("+xadd"), &format!("{refused} run the 'xadd' command"));
@@ -153,10 +158,12 @@ mod tests {
         lacks.note(probe("+mget"), &format!("{refused} access one of the keys used as arguments"));
         let of_channel = format!("{refused} access one of the channels used as arguments");
         lacks.note(probe("+publish"), &of_channel);
+        let refused = format!("{refused} run the 'cluster|slots' command");
+        lacks.note(probe("+cluster|slots"), &refused);
         lacks.note(probe("+psetex"), "ERR invalid expire time in 'psetex' command");
         let found = lacks.findings("p:");
         let fault = found[0].fault.as_deref().unwrap();
-        assert!(fault.ends_with("USER +script|load +xadd ~p:* &p:*"), "{fault}");
+        assert!(fault.ends_with("USER +cluster|slots +script|load +xadd ~p:* &p:*"), "{fault}");
         assert_eq!(found[1].fault, None);
 
         let mut proxy = Lacks::default();
@@ -167,7 +174,7 @@ mod tests {
     #[test]
     fn documented_line_has_every_command() {
         let page = include_str!("../../../docs/redis.md");
-        for probe in probes("tollgate:") {
+        for probe in probes("tollgate:", true) {
             let rule = probe.rule();
             assert!(page.split_whitespace().any(|word| word == rule), "{rule} is not in the docs");
         }

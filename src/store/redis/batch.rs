@@ -3,6 +3,9 @@
 //! One task owns the connection, drives its socket, forms frames and distributes replies. A frame
 //! is never delayed to become fuller. Nothing is sent twice, except after NOSCRIPT, which proves
 //! that the server has not run it. While the breaker is open every call fails at once.
+//!
+//! In a cluster a frame has calls of one slot. There are as many frames in flight as the claims in
+//! flight allow, and all that are ready are written at once.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -15,12 +18,13 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::breaker::{Breaker, BreakerState};
-use super::health::{Health, TASK_ENDED};
+use super::health::{Counts, Health, TASK_ENDED};
+use super::node::Node;
 use super::notices::Notices;
-use super::pipeline::{Command, Pipeline};
+use super::pipeline::{Command, Completed, Pipeline, code};
 use super::queue::Queue;
 use super::script::{MAX_AMENDMENTS, Script};
-use super::telling::Telling;
+use super::telling::{Due, Telling};
 use crate::redis::Connector;
 use crate::redis::backoff::Backoff;
 use crate::redis::wire::Wire;
@@ -32,9 +36,14 @@ pub(super) struct Batcher {
     pub(super) calls: Arc<Queue>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) health: Arc<Health>,
+    pub(super) counts: Arc<Counts>,
+    /// The node of a cluster that it connects to.
+    pub(super) node: Option<Node>,
+    /// Until then calls wait for the first attempt to connect.
+    pub(super) patient_until: Option<Instant>,
     pub(super) breaker: Breaker,
     pub(super) telling: Telling,
-    pub(super) frames_in_flight: usize,
+    pub(super) window: Window,
     /// Maximum number of claims in a frame of several groups. Frames of more than 64 are not
     /// cheaper per claim, and block Redis longer.
     pub(super) frame_limits: usize,
@@ -42,6 +51,13 @@ pub(super) struct Batcher {
     pub(super) deadline: Duration,
     pub(super) response_timeout: Duration,
     pub(super) notices: Notices,
+}
+
+/// The most that is in flight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    pub(super) frames: usize,
+    pub(super) claims: usize,
 }
 
 /// The reason why [`Batcher::serve`] returned.
@@ -115,6 +131,10 @@ impl Batcher {
     fn lost(&mut self, reason: &str) {
         let before = self.breaker.state();
         self.telling.lost();
+        self.end_patience();
+        if let Some(node) = &self.node {
+            node.is_lost();
+        }
         self.breaker.lost();
         self.follow(before, reason);
         // It may have been down before: this is the newest reason.
@@ -130,7 +150,12 @@ impl Batcher {
         }
         self.health.set_breaker(state);
         if state == BreakerState::Telling {
-            self.plan_telling();
+            self.telling.begin(Instant::now());
+            self.set_alarm(self.telling.alarm());
+        }
+        let untold = state == BreakerState::Telling && self.telling.recovery().untold() > 0;
+        if untold || matches!(state, BreakerState::Closed | BreakerState::Held) {
+            self.end_patience();
         }
         if state == BreakerState::Closed {
             self.health.set_up();
@@ -147,47 +172,85 @@ impl Batcher {
         StoreError::Unavailable(self.health.down().unwrap_or_default())
     }
 
-    /// Runs `work` and refuses every call meanwhile. Returns `None` if the store is dropped.
+    /// Runs `work` and refuses every call meanwhile, unless it is the first attempt and calls wait
+    /// for it. Returns `None` if the store is dropped.
     async fn refusing<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(work);
         loop {
-            let refusal = self.refusal();
+            let (refusal, waits, alarm) = (self.refusal(), self.waits(), self.calls.alarm());
+            let end = self.patient_until.into_iter().chain(alarm).min();
+            let end = sleep_until(end.unwrap_or_else(Instant::now));
             tokio::select! {
                 done = &mut work => return Some(done),
-                () = self.calls.changed(true, self.calls.alarm()) => self.calls.refuse(&refusal),
+                () = self.calls.changed(!waits, alarm) => {
+                    if !waits {
+                        self.calls.refuse(&refusal);
+                    }
+                }
+                () = end, if waits => {
+                    self.calls.expire(Instant::now());
+                }
                 command = self.commands.recv() => {
                     if let Command::Forget(forget) = command? {
-                        drop(forget.answer.send(Err(refusal)));
+                        drop(forget.answer.send(Err(refusal.into())));
                     }
                 }
             }
         }
     }
 
+    /// True while calls wait for the first attempt to connect.
+    fn waits(&mut self) -> bool {
+        if self.patient_until.is_some_and(|until| until <= Instant::now()) {
+            self.end_patience();
+        }
+        self.patient_until.is_some()
+    }
+
+    fn end_patience(&mut self) {
+        self.patient_until = None;
+        self.health.patient.store(false, Ordering::Relaxed);
+    }
+
     /// Sends frames until the connection is lost.
     async fn serve(&mut self, wire: Wire, script: &Script) -> ServeEnd {
         let amend = Script::amend_with_server_time();
-        let mut pipeline = Pipeline::new(script, &amend);
-        let served = self.serve_pipeline(wire, &mut pipeline).await;
+        let connection = self.health.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let node = self.node.as_ref().map(|node| node.address.clone());
+        let mut pipeline = Pipeline::new(script, &amend, connection, node.as_ref());
+        let served = self.serve_pipeline(wire, connection, &mut pipeline).await;
         if let ServeEnd::Lost(reason) = &served {
             pipeline.fail(&StoreError::Unavailable(reason.clone()));
         }
         served
     }
 
-    async fn serve_pipeline(&mut self, mut wire: Wire, pipeline: &mut Pipeline<'_>) -> ServeEnd {
+    async fn serve_pipeline(
+        &mut self,
+        mut wire: Wire,
+        connection: u64,
+        pipeline: &mut Pipeline<'_>,
+    ) -> ServeEnd {
         let recovery = Arc::clone(self.telling.recovery());
         self.step(pipeline, &mut wire, "", |breaker, _, now| {
             breaker.connected(now);
             true
         });
-        let mut alarm = None;
+        let (mut alarm, mut dropped) = (None, false);
         let sleep = sleep_until(Instant::now());
         tokio::pin!(sleep);
         loop {
             self.log_in_again(pipeline, &mut wire);
+            // Before calls, because some give hits back that calls may need.
+            while let Ok(command) = self.commands.try_recv() {
+                self.command(command, connection, pipeline, &mut wire);
+            }
             self.send_waiting(pipeline, &mut wire);
-            let wanted = !self.breaker.is_closed() || pipeline.frames() < self.frames_in_flight;
+            if dropped && pipeline.commands() == 0 && self.calls.is_empty() {
+                return ServeEnd::Dropped;
+            }
+            let wanted =
+                if self.breaker.is_closed() { self.has_room(pipeline) } else { !self.waits() };
             let telling = self.breaker.state() == BreakerState::Telling;
             tokio::select! {
                 biased;
@@ -204,9 +267,9 @@ impl Batcher {
                     }
                     self.reset(sleep.as_mut(), &mut alarm);
                 }
-                command = self.commands.recv() => match command {
-                    Some(command) => self.command(command, pipeline, &mut wire),
-                    None => return ServeEnd::Dropped,
+                command = self.commands.recv(), if !dropped => match command {
+                    Some(command) => self.command(command, connection, pipeline, &mut wire),
+                    None => dropped = true,
                 },
                 () = self.calls.changed(wanted, alarm) => self.reset(sleep.as_mut(), &mut alarm),
                 () = recovery.settled(), if telling => {
@@ -226,14 +289,19 @@ impl Batcher {
         }
     }
 
-    /// Sends waiting calls until `frames_in_flight` is reached; refuses them while the breaker is
-    /// open.
-    fn send_waiting(&self, pipeline: &mut Pipeline<'_>, wire: &mut Wire) {
+    fn has_room(&self, pipeline: &Pipeline<'_>) -> bool {
+        pipeline.frames() < self.window.frames && pipeline.claims() < self.window.claims
+    }
+
+    /// Sends waiting calls until the window is full; refuses them while the breaker is open.
+    fn send_waiting(&mut self, pipeline: &mut Pipeline<'_>, wire: &mut Wire) {
         if !self.breaker.is_closed() {
-            self.calls.refuse(&self.refusal());
+            if !self.waits() {
+                self.calls.refuse(&self.refusal());
+            }
             return;
         }
-        while pipeline.frames() < self.frames_in_flight {
+        while self.has_room(pipeline) {
             let calls = self.calls.next_frame(self.frame_limits);
             if calls.is_empty() {
                 return;
@@ -242,20 +310,29 @@ impl Batcher {
             let expected = Deadline::after(now, self.deadline, None);
             if pipeline.send(calls, &mut wire.output, expected, now + self.response_timeout) {
                 self.calls.set_alarm(expected.due());
-                self.health.frames.fetch_add(1, Ordering::Relaxed);
+                self.counts.frames.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    fn command(&self, command: Command, pipeline: &mut Pipeline<'_>, wire: &mut Wire) {
+    fn command(
+        &self,
+        command: Command,
+        connection: u64,
+        pipeline: &mut Pipeline<'_>,
+        wire: &mut Wire,
+    ) {
         let due = self.due(Instant::now());
         match command {
             Command::Forget(forget) => pipeline.forget(forget, &mut wire.output, due),
-            Command::Amend(back) => {
-                for back in back.chunks(MAX_AMENDMENTS) {
+            Command::Amend { amendments, connection: charged } if charged == connection => {
+                for back in amendments.chunks(MAX_AMENDMENTS) {
                     pipeline.amend(back, false, &mut wire.output, due);
                 }
             }
+            // They amend charges of a connection that is gone: to another server, or to one that
+            // may have lost them.
+            Command::Amend { .. } => {}
         }
     }
 
@@ -274,9 +351,18 @@ impl Batcher {
     fn tell(&mut self, pipeline: &mut Pipeline<'_>, wire: &mut Wire, now: Instant) {
         let fit = matches!(self.breaker.state(), BreakerState::Telling | BreakerState::Closed);
         let due = now + self.response_timeout;
-        let amendments = self.telling.due(now, fit);
-        if !amendments.is_empty() {
-            pipeline.amend(amendments, true, &mut wire.output, due);
+        match self.telling.due(now, fit) {
+            Due::Nothing => {}
+            // Hits that are left belong to other nodes.
+            Due::Settled => self.step(pipeline, wire, "", |breaker, _, now| {
+                breaker.settled(now);
+                false
+            }),
+            Due::Calls(calls) => {
+                for amendments in calls {
+                    pipeline.amend(amendments, true, &mut wire.output, due);
+                }
+            }
         }
     }
 
@@ -309,8 +395,9 @@ impl Batcher {
     fn receive(&mut self, pipeline: &mut Pipeline<'_>, wire: &mut Wire) -> Result<(), String> {
         while let Some(message) = wire.next_reply().map_err(|error| error.to_string())? {
             let completed = pipeline.complete(message, &mut wire.output)?;
-            self.health.unreadable.fetch_add(completed.unreadable, Ordering::Relaxed);
-            self.health.late.fetch_add(completed.late.into(), Ordering::Relaxed);
+            self.counts.unreadable.fetch_add(completed.unreadable, Ordering::Relaxed);
+            self.counts.late.fetch_add(completed.late.into(), Ordering::Relaxed);
+            self.note_refusal(&completed);
             if let Some(applied) = completed.told {
                 if let Err(error) = &applied {
                     self.notices.untold(&self.connector, error);
@@ -330,6 +417,17 @@ impl Batcher {
             }
         }
         Ok(())
+    }
+
+    /// Makes known what an error says about the cluster.
+    fn note_refusal(&self, completed: &Completed) {
+        let Some(error) = &completed.error else { return };
+        match (code(error), &self.node) {
+            ("CLUSTERDOWN", Some(node)) => node.is_down(),
+            ("CROSSSLOT", Some(_)) => self.notices.crossed(&self.connector, error),
+            ("MOVED" | "CROSSSLOT", None) => self.notices.in_cluster(&self.connector, error),
+            _ => {}
+        }
     }
 
     /// Gives up what is late, after what has arrived was read.
@@ -357,7 +455,7 @@ impl Batcher {
         let queued = self.calls.expire(now);
         let late = expired.waits.late + queued.late;
         let extended = expired.waits.extended + queued.extended;
-        self.health.extended.fetch_add(extended.into(), Ordering::Relaxed);
+        self.counts.extended.fetch_add(extended.into(), Ordering::Relaxed);
         if expired.overdue {
             let reason = format!("Redis gave no answer for {:?}", self.deadline);
             self.step(pipeline, wire, &reason, |breaker, _, now| {
@@ -374,9 +472,8 @@ impl Batcher {
         }
         self.step(pipeline, wire, "", Breaker::tick);
         self.tell(pipeline, wire, now);
-        for alarm in
-            [pipeline.alarm(self.breaker.is_closed()), self.breaker.alarm(), self.telling.alarm()]
-        {
+        let own = [self.breaker.alarm(), self.telling.alarm(), self.patient_until];
+        for alarm in own.into_iter().chain([pipeline.alarm(self.breaker.is_closed())]) {
             self.set_alarm(alarm);
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
 
 use super::breaker::BreakerState;
 
@@ -16,7 +17,17 @@ pub(super) struct Health {
     /// The reason why calls are refused; `None` while they are sent.
     down: ArcSwapOption<String>,
     breaker: AtomicU8,
-    pub(super) tried: AtomicBool,
+    /// True once the first attempt to connect has succeeded or failed.
+    tried: watch::Sender<bool>,
+    /// True while calls are queued although there is no connection: the first attempt is under way.
+    pub(super) patient: AtomicBool,
+    /// The number of connections so far.
+    pub(super) connections: AtomicU64,
+}
+
+/// Counts of a store. A store adds up what its connections count.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
     pub(super) unreadable: AtomicU64,
     pub(super) frames: AtomicU64,
     /// Answers that came after their call was decided without them.
@@ -26,9 +37,26 @@ pub(super) struct Health {
 }
 
 impl Health {
-    pub(super) fn new() -> Self {
+    /// The state before the first attempt to connect. Calls wait for it if `patient`.
+    pub(super) fn new(patient: bool) -> Self {
         let down = ArcSwapOption::from_pointee("not connected yet".to_owned());
-        Self { down, ..Self::default() }
+        Self { down, patient: AtomicBool::new(patient), ..Self::default() }
+    }
+
+    /// True once the first attempt to connect has succeeded or failed.
+    pub(super) fn has_tried(&self) -> bool {
+        *self.tried.borrow()
+    }
+
+    /// Waits until the first attempt to connect has succeeded or failed.
+    pub(super) async fn tried(&self) {
+        // The sender is here, so it does not end.
+        drop(self.tried.subscribe().wait_for(|tried| *tried).await);
+    }
+
+    /// The reason why a call is refused at once.
+    pub(super) fn refusal(&self) -> Option<String> {
+        if self.patient.load(Ordering::Relaxed) { None } else { self.down() }
     }
 
     /// The reason why calls are refused.
@@ -43,12 +71,12 @@ impl Health {
 
     pub(super) fn set_up(&self) {
         self.down.store(None);
-        self.tried.store(true, Ordering::Relaxed);
+        self.tried.send_replace(true);
     }
 
     pub(super) fn set_down(&self, reason: &str) {
         self.down.store(Some(Arc::new(reason.to_owned())));
-        self.tried.store(true, Ordering::Relaxed);
+        self.tried.send_replace(true);
     }
 
     pub(super) fn set_breaker(&self, state: BreakerState) {

@@ -72,7 +72,8 @@ impl Notices {
         let first = !std::mem::replace(&mut logged.connected, true);
         let away = logged.since.take().map(|since| since.elapsed());
         let reported = !std::mem::take(&mut logged.reasons).is_empty();
-        logged.unreported += u64::from(!first && !reported);
+        // A connection that is made while all others are in use ends no outage.
+        logged.unreported += u64::from(!first && !reported && away.is_some());
         drop(logged);
         match away {
             _ if first => tracing::info!(%redis, "connected to Redis"),
@@ -93,6 +94,28 @@ impl Notices {
             tracing::warn!(
                 %redis, %error,
                 "Redis does not take the hits of an outage, so it may admit them once more"
+            );
+        }
+    }
+
+    /// Redis says that a call has keys of several slots, which is a fault of tollgate.
+    pub(super) fn crossed(&self, redis: &impl Display, reason: &str) {
+        if self.logged.lock().reasons.insert(reason.to_owned()) {
+            tracing::error!(
+                %redis, reason,
+                "a call to the Redis Cluster had keys of several slots; this is a fault of \
+                 tollgate, please report it"
+            );
+        }
+    }
+
+    /// The only server is a node of a cluster, and refuses keys of other nodes.
+    pub(super) fn in_cluster(&self, redis: &impl Display, reason: &str) {
+        let code = reason.split(' ').next().unwrap_or_default();
+        if self.logged.lock().reasons.insert(code.to_owned()) {
+            tracing::error!(
+                %redis, reason,
+                "Redis is a node of a Redis Cluster; set redis.topology: cluster"
             );
         }
     }

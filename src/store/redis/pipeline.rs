@@ -7,12 +7,13 @@ use std::collections::VecDeque;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::queue::{Call, Decided, Waiter, Waits};
+use super::queue::{Call, Decided, Place, Refused, Undecided, Waiter, Waits};
 use super::script::{AmendFrame, Frame, Reply, Script};
+use crate::domain::{Amendment, Key};
+use crate::redis::Address;
+use crate::redis::cluster::redirect;
 use crate::redis::login::Login;
 use crate::redis::resp::{self, Message};
-
-use crate::domain::{Amendment, Key};
 use crate::store::{Deadline, StoreError};
 
 /// A command that is no decision.
@@ -20,7 +21,12 @@ use crate::store::{Deadline, StoreError};
 pub(super) enum Command {
     Forget(Forget),
     /// Amendments whose outcome nobody waits for.
-    Amend(Vec<Amendment>),
+    Amend {
+        /// In a cluster, all of one slot.
+        amendments: Vec<Amendment>,
+        /// The connection whose charges they amend; on another one they are dropped.
+        connection: u64,
+    },
 }
 
 /// A reset of counters.
@@ -28,15 +34,24 @@ pub(super) enum Command {
 pub(super) struct Forget {
     pub(super) keys: Vec<Key>,
     pub(super) deadline: Instant,
-    pub(super) answer: oneshot::Sender<Result<u32, StoreError>>,
+    /// The node must be told to answer although the slot is elsewhere.
+    pub(super) asking: bool,
+    pub(super) answer: oneshot::Sender<Result<u32, Undecided>>,
 }
 
 /// The commands in flight on one connection.
 pub(super) struct Pipeline<'a> {
     script: &'a Script,
     amend: &'a Script,
+    /// Redis knows the script that amends.
+    amends: bool,
+    /// The number of the connection.
+    connection: u64,
+    /// The address of a node of a cluster.
+    node: Option<&'a Address>,
     pending: VecDeque<Pending>,
     frames: usize,
+    claims: usize,
     /// Cleared frames, kept to reuse their memory.
     spare: Vec<(Box<Frame>, Vec<Waiter>)>,
 }
@@ -53,19 +68,24 @@ enum Payload {
         waiters: Vec<Waiter>,
         /// The time after which the frame counts as overdue.
         expected: Deadline,
+        claims: usize,
+        /// It follows ASKING.
+        asking: bool,
         /// True if the frame was sent with the text of the script (EVAL).
         with_text: bool,
     },
+    Asking,
     /// The script on an empty frame.
     Probe {
         with_text: bool,
     },
-    Forget(oneshot::Sender<Result<u32, StoreError>>),
+    Forget(oneshot::Sender<Result<u32, Undecided>>),
     LogIn,
     Amend {
         frame: Box<AmendFrame>,
         /// They are charges that Redis is told of.
         told: bool,
+        with_text: bool,
     },
 }
 
@@ -82,6 +102,8 @@ pub(super) struct Completed {
     pub(super) unreadable: u64,
     /// Of a probe: true if Redis did not answer with an error.
     pub(super) probe: Option<bool>,
+    /// The text of an error that is no decision.
+    pub(super) error: Option<String>,
     /// Of charges that Redis was told: the amounts that it has charged.
     pub(super) told: Option<Result<Vec<u64>, StoreError>>,
 }
@@ -97,13 +119,34 @@ pub(super) struct Expired {
 }
 
 impl<'a> Pipeline<'a> {
-    pub(super) fn new(script: &'a Script, amend: &'a Script) -> Self {
-        Self { script, amend, pending: VecDeque::new(), frames: 0, spare: Vec::new() }
+    /// The commands of the `connection`-th connection, to `node` if that belongs to a cluster.
+    pub(super) const fn new(
+        script: &'a Script,
+        amend: &'a Script,
+        connection: u64,
+        node: Option<&'a Address>,
+    ) -> Self {
+        Self {
+            script,
+            amend,
+            amends: false,
+            connection,
+            node,
+            pending: VecDeque::new(),
+            frames: 0,
+            claims: 0,
+            spare: Vec::new(),
+        }
     }
 
     /// The number of frames in flight.
     pub(super) const fn frames(&self) -> usize {
         self.frames
+    }
+
+    /// The number of claims in flight.
+    pub(super) const fn claims(&self) -> usize {
+        self.claims
     }
 
     /// The number of commands in flight.
@@ -121,20 +164,33 @@ impl<'a> Pipeline<'a> {
         due: Instant,
     ) -> bool {
         let (mut frame, mut waiters) = self.spare.pop().unwrap_or_default();
-        for Call { group, mut waiter } in calls {
+        let (mut claims, mut asking) = (0, false);
+        for Call { group, mut waiter, place } in calls {
             match frame.push(&group) {
                 Ok(()) => waiters.push(waiter),
-                Err(error) => drop(waiter.answer(Err(error))),
+                Err(error) => drop(waiter.answer(Err(error.into()))),
             }
+            claims += group.claims();
+            asking |= place == Place::Asking;
         }
         if waiters.is_empty() {
             return false;
         }
+        if asking {
+            self.ask(out, due);
+        }
         self.script.call(&frame, out);
         self.frames += 1;
-        let payload = Payload::Frame { frame, waiters, expected, with_text: false };
+        self.claims += claims;
+        let payload = Payload::Frame { frame, waiters, expected, claims, asking, with_text: false };
         self.pending.push_back(Pending { payload, due });
         true
+    }
+
+    /// Makes the node run the next command although the slot of its keys is elsewhere.
+    fn ask(&mut self, out: &mut Vec<u8>, due: Instant) {
+        resp::put_command(out, &[b"ASKING"]);
+        self.pending.push_back(Pending { payload: Payload::Asking, due });
     }
 
     /// Writes a probe to `out`.
@@ -156,16 +212,28 @@ impl<'a> Pipeline<'a> {
         for amendment in amendments {
             frame.push(amendment);
         }
-        // With the text: it is rare, and Redis keeps the compiled script by its hash all the same.
-        frame.write(b"EVAL", self.amend.text().as_bytes(), out);
-        self.pending.push_back(Pending { payload: Payload::Amend { frame, told }, due });
+        // The first on a connection has the text, so that Redis knows the script from then on.
+        let with_text = !std::mem::replace(&mut self.amends, true);
+        self.put_amend(&frame, with_text, out);
+        self.pending.push_back(Pending { payload: Payload::Amend { frame, told, with_text }, due });
+    }
+
+    fn put_amend(&self, frame: &AmendFrame, with_text: bool, out: &mut Vec<u8>) {
+        if with_text {
+            frame.write(b"EVAL", self.amend.text().as_bytes(), out);
+        } else {
+            frame.write(b"EVALSHA", self.amend.hash().as_bytes(), out);
+        }
     }
 
     /// Writes the command that resets counters to `out`, unless its caller has given up.
     pub(super) fn forget(&mut self, forget: Forget, out: &mut Vec<u8>, due: Instant) {
-        let Forget { keys, deadline, answer } = forget;
+        let Forget { keys, deadline, asking, answer } = forget;
         if answer.is_closed() || deadline <= Instant::now() {
             return;
+        }
+        if asking {
+            self.ask(out, due);
         }
         resp::put_count(out, 1 + keys.len());
         resp::put_string(out, b"DEL");
@@ -197,9 +265,22 @@ impl<'a> Pipeline<'a> {
         };
         let unknown = matches!(&message, Message::Error(text) if code(text) == "NOSCRIPT");
         match payload {
-            Payload::Frame { frame, waiters, expected, with_text: false } if unknown => {
+            Payload::Frame { frame, waiters, expected, claims, asking, with_text: false }
+                if unknown =>
+            {
+                if asking {
+                    self.ask(out, due);
+                }
                 self.script.call_with_text(&frame, out);
-                let payload = Payload::Frame { frame, waiters, expected, with_text: true };
+                let with_text = true;
+                let payload =
+                    Payload::Frame { frame, waiters, expected, claims, asking, with_text };
+                self.pending.push_back(Pending { payload, due });
+                Ok(Completed::default())
+            }
+            Payload::Amend { frame, told, with_text: false } if unknown => {
+                self.put_amend(&frame, true, out);
+                let payload = Payload::Amend { frame, told, with_text: true };
                 self.pending.push_back(Pending { payload, due });
                 Ok(Completed::default())
             }
@@ -209,21 +290,26 @@ impl<'a> Pipeline<'a> {
                 self.pending.push_back(Pending { payload, due });
                 Ok(Completed::default())
             }
-            Payload::Frame { frame, waiters, .. } => self.complete_frame(frame, waiters, message),
+            Payload::Frame { frame, waiters, claims, .. } => {
+                self.frames -= 1;
+                self.claims -= claims;
+                self.complete_frame(frame, waiters, message)
+            }
             Payload::Probe { .. } => {
                 let well = matches!(message, Message::Integers(_));
                 Ok(Completed { probe: Some(well), ..Completed::default() })
             }
             Payload::Forget(answer) => {
-                drop(answer.send(emptied(message)));
+                drop(answer.send(emptied(message, self.node).map_err(Undecided::from)));
                 Ok(Completed::default())
             }
-            Payload::Amend { frame, told } => {
+            Payload::Amend { frame, told, .. } => {
                 let told = told.then(|| applied(&frame, message));
                 Ok(Completed { told, ..Completed::default() })
             }
-            // The connection keeps its user when Redis refuses the new one, and has logged why.
-            Payload::LogIn => Ok(Completed::default()),
+            // If ASKING is refused, the next command is answered with a redirection. The connection
+            // keeps its user when Redis refuses the new one, and has logged why.
+            Payload::Asking | Payload::LogIn => Ok(Completed::default()),
         }
     }
 
@@ -233,25 +319,28 @@ impl<'a> Pipeline<'a> {
         mut waiters: Vec<Waiter>,
         message: Message,
     ) -> Result<Completed, String> {
-        self.frames -= 1;
+        let (mut completed, mut elsewhere) = (Completed::default(), None);
         let (mut reply, end) = match message {
             Message::Integers(integers) => aligned(Reply::new(integers), frame.integers()),
             Message::Integer(_) | Message::Text(_) => misaligned("no list of integers"),
-            // READONLY after a failover: reconnect, because the name may resolve to the new
-            // primary.
-            Message::Error(text) if code(&text) == "READONLY" => {
-                (Err(StoreError::Rejected(text.clone())), Some(text))
+            Message::Error(text) => {
+                completed.error = Some(text.clone());
+                elsewhere = self.node.and_then(|node| redirect(&text, node));
+                // READONLY after a failover: reconnect, because the name may resolve to the new
+                // primary.
+                let end = (code(&text) == "READONLY").then(|| text.clone());
+                (Err(StoreError::Rejected(text)), end)
             }
-            Message::Error(text) => (Err(StoreError::Rejected(text)), None),
         };
-        let unreadable = reply.as_ref().map_or(0, |reply| reply.unreadable);
-        let mut completed = Completed { unreadable, ..Completed::default() };
+        completed.unreadable = reply.as_ref().map_or(0, |reply| reply.unreadable);
         for (waiter, integers) in waiters.iter_mut().zip(frame.integers()) {
             let answer = match &mut reply {
-                Ok(reply) => {
-                    Ok(Decided { integers: reply.next_group(*integers), at: reply.decided_at })
-                }
-                Err(error) => Err(error.clone()),
+                Ok(reply) => Ok(Decided {
+                    integers: reply.next_group(*integers),
+                    at: reply.decided_at,
+                    connection: self.connection,
+                }),
+                Err(error) => Err(Refused { error: error.clone(), redirect: elsewhere.clone() }),
             };
             completed.late += u32::from(waiter.due().is_none());
             completed.decided |= answer.is_ok();
@@ -288,7 +377,8 @@ impl<'a> Pipeline<'a> {
                 Payload::Frame { waiters, expected, .. } => {
                     (waiters.as_slice(), overdue.then_some(expected.due()))
                 }
-                Payload::Probe { .. }
+                Payload::Asking
+                | Payload::Probe { .. }
                 | Payload::Forget(_)
                 | Payload::LogIn
                 | Payload::Amend { .. } => (&[][..], None),
@@ -304,11 +394,14 @@ impl<'a> Pipeline<'a> {
             match pending.payload {
                 Payload::Frame { waiters, .. } => {
                     for mut waiter in waiters {
-                        waiter.answer(Err(error.clone()));
+                        waiter.answer(Err(error.clone().into()));
                     }
                 }
-                Payload::Probe { .. } | Payload::Amend { .. } | Payload::LogIn => {}
-                Payload::Forget(answer) => drop(answer.send(Err(error.clone()))),
+                Payload::Asking
+                | Payload::Probe { .. }
+                | Payload::Amend { .. }
+                | Payload::LogIn => {}
+                Payload::Forget(answer) => drop(answer.send(Err(error.clone().into()))),
             }
         }
     }
@@ -334,7 +427,7 @@ fn misaligned(what: &str) -> (Result<Reply, StoreError>, Option<String>) {
 }
 
 /// The error code: the first word of an error reply.
-fn code(text: &str) -> &str {
+pub(super) fn code(text: &str) -> &str {
     text.split(' ').next().unwrap_or_default()
 }
 
@@ -350,14 +443,17 @@ fn applied(frame: &AmendFrame, message: Message) -> Result<Vec<u64>, StoreError>
 }
 
 /// The number of counters that were not empty.
-fn emptied(message: Message) -> Result<u32, StoreError> {
+fn emptied(message: Message, node: Option<&Address>) -> Result<u32, Refused> {
     match message {
         Message::Integer(count) => u32::try_from(count)
-            .map_err(|_| StoreError::Protocol(format!("{count} counters were emptied"))),
+            .map_err(|_| StoreError::Protocol(format!("{count} counters were emptied")).into()),
         Message::Integers(_) | Message::Text(_) => {
-            Err(StoreError::Protocol("no single integer".to_owned()))
+            Err(StoreError::Protocol("no single integer".to_owned()).into())
         }
-        Message::Error(text) => Err(StoreError::Rejected(text)),
+        Message::Error(text) => {
+            let redirect = node.and_then(|node| redirect(&text, node));
+            Err(Refused { error: StoreError::Rejected(text), redirect })
+        }
     }
 }
 
@@ -365,9 +461,9 @@ fn emptied(message: Message) -> Result<u32, StoreError> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::queue::Undecided;
     use super::*;
     use crate::domain::{Algorithm, Charge, Claim, Commit, Group, Hits, Limit, Part};
+    use crate::redis::cluster::Redirect;
     use crate::store::redis::script::Encoded;
 
     fn call() -> (Call, oneshot::Receiver<Result<Decided, Undecided>>) {
@@ -378,7 +474,8 @@ mod tests {
         let group =
             Group { parts: vec![Part { quota: false, shadow: false, claims: 0..1 }], claims };
         let (waiter, answer) = Waiter::new((Instant::now() + period).into());
-        (Call { group: Encoded::new(&group, Commit::Together).unwrap(), waiter }, answer)
+        let group = Encoded::new(&group, Commit::Together).unwrap();
+        (Call { group, waiter, place: Place::Asking }, answer)
     }
 
     #[test]
@@ -389,13 +486,41 @@ mod tests {
         let replies: [(&[i64], bool); 4] =
             [(&[0, 5, 1, 7], true), (&[0, 5, 1], false), (&[0, 5, 1, 7, 8], false), (&[], false)];
         for (integers, fits) in replies {
-            let mut pipeline = Pipeline::new(&script, &amend);
+            let mut pipeline = Pipeline::new(&script, &amend, 1, None);
             let (mut out, (call, mut answer)) = (Vec::new(), call());
             assert!(pipeline.send(vec![call], &mut out, due.into(), due));
+            pipeline.complete(Message::Text("OK".to_owned()), &mut out).unwrap();
             let completed = pipeline.complete(Message::Integers(integers.to_vec()), &mut out);
             assert_eq!(completed.is_ok(), fits, "{integers:?}: {completed:?}");
             let answer = answer.try_recv().unwrap();
             assert_eq!(answer.is_ok(), fits, "{integers:?}: {answer:?}");
         }
+    }
+
+    /// The flag that ASKING sets is for one command.
+    #[test]
+    fn asking_is_said_again_when_the_script_is_unknown() {
+        let script = Script::with_server_time();
+        let amend = Script::amend_with_server_time();
+        let due = Instant::now() + Duration::from_secs(1);
+        let node = Address::Tcp("h".to_owned(), 1);
+        let mut pipeline = Pipeline::new(&script, &amend, 1, Some(&node));
+        let (mut out, (call, mut answer)) = (Vec::new(), call());
+        assert!(pipeline.send(vec![call], &mut out, due.into(), due));
+        let asking = b"*1\r\n$6\r\nASKING\r\n";
+        assert!(out.starts_with(asking));
+        out.clear();
+        for reply in [Message::Text("OK".to_owned()), Message::Error("NOSCRIPT".to_owned())] {
+            pipeline.complete(reply, &mut out).unwrap();
+        }
+        assert!(out.starts_with(asking) && out.len() > 1_000, "{}", out.escape_ascii());
+        let moved = "MOVED 7 other:6379".to_owned();
+        for reply in [Message::Text("OK".to_owned()), Message::Error(moved)] {
+            pipeline.complete(reply, &mut out).unwrap();
+        }
+        let undecided = answer.try_recv().unwrap().unwrap_err();
+        let to = Some(Address::Tcp("other".to_owned(), 6_379));
+        assert_eq!(undecided.redirect, Some(Redirect::Moved { slot: 7, to }));
+        assert_eq!((pipeline.frames(), pipeline.claims(), pipeline.commands()), (0, 0, 0));
     }
 }

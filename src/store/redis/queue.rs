@@ -12,13 +12,29 @@ use tokio::time::Instant;
 
 use super::script::{Encoded, Integers};
 use crate::domain::Timestamp;
+use crate::redis::cluster::Redirect;
 use crate::store::{Deadline, StoreError};
+
+/// The number of queued calls among which those of one slot are looked for.
+const LOOK_AHEAD: usize = 64;
 
 /// A group and the waiter for its answer.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) group: Encoded,
     pub(super) waiter: Waiter,
+    pub(super) place: Place,
+}
+
+/// The frames in which a call may be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Place {
+    /// Any frame.
+    Anywhere,
+    /// A frame of calls of this slot.
+    Slot(u16),
+    /// A frame of its own, which the node must be told to answer although the slot is elsewhere.
+    Asking,
 }
 
 /// The receiver of a group's answer: the integers that the script returns for it.
@@ -34,6 +50,22 @@ pub(super) struct Decided {
     pub(super) integers: Integers,
     /// The time of the decision on the clock of Redis.
     pub(super) at: Timestamp,
+    /// The number of the connection that has decided.
+    pub(super) connection: u64,
+}
+
+/// The reason why Redis did not decide.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) error: StoreError,
+    /// Another node decides. This one has run nothing.
+    pub(super) redirect: Option<Redirect>,
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self { error, redirect: None }
+    }
 }
 
 /// A call that Redis did not decide in time.
@@ -42,11 +74,19 @@ pub(super) struct Undecided {
     pub(super) error: StoreError,
     /// The decision of Redis after all, if the call was sent.
     pub(super) late: Option<oneshot::Receiver<Decided>>,
+    /// Another node decides.
+    pub(super) redirect: Option<Redirect>,
 }
 
 impl From<StoreError> for Undecided {
     fn from(error: StoreError) -> Self {
-        Self { error, late: None }
+        Refused::from(error).into()
+    }
+}
+
+impl From<Refused> for Undecided {
+    fn from(Refused { error, redirect }: Refused) -> Self {
+        Self { error, late: None, redirect }
     }
 }
 
@@ -103,7 +143,7 @@ impl Waiter {
     }
 
     /// Sends the answer, unless one was sent. Returns true if the caller still waited for it.
-    pub(super) fn answer(&mut self, answer: Result<Decided, StoreError>) -> bool {
+    pub(super) fn answer(&mut self, answer: Result<Decided, Refused>) -> bool {
         match std::mem::replace(&mut self.caller, Caller::Answered) {
             Caller::Waits(sender) => sender.send(answer.map_err(Undecided::from)).is_ok(),
             Caller::GaveUp(sender) => {
@@ -139,7 +179,8 @@ impl Waiter {
         let caller = if sent { Caller::GaveUp(decided) } else { Caller::Answered };
         if let Caller::Waits(sender) = std::mem::replace(&mut self.caller, caller) {
             let late = sent.then_some(late);
-            drop(sender.send(Err(Undecided { error: StoreError::Timeout, late })));
+            let undecided = Undecided { late, ..StoreError::Timeout.into() };
+            drop(sender.send(Err(undecided)));
         }
         Wait::Late
     }
@@ -224,8 +265,9 @@ impl Queue {
         .await;
     }
 
-    /// Removes the calls of the next frame: the first call, and the following ones up to
-    /// `max_claims` claims in all. Skips calls whose caller has given up.
+    /// Removes the calls of the next frame: the first call, and following ones of the same place up
+    /// to `max_claims` claims in all. Skips calls whose caller has given up. Calls of one place
+    /// stay in order.
     pub(super) fn next_frame(&self, max_claims: usize) -> Vec<Call> {
         let mut taken = Vec::new();
         let mut state = self.state.lock();
@@ -234,17 +276,24 @@ impl Queue {
         }
         taken.reserve(state.calls.len().min(max_claims));
         let now = Instant::now();
-        let mut claims = 0;
-        while let Some(mut call) = state.calls.pop_front() {
+        let (mut claims, mut place, mut at) = (0, None, 0);
+        while at < LOOK_AHEAD
+            && let Some(call) = state.calls.get_mut(at)
+        {
             if !call.waiter.check(now, false).goes_on() {
-                continue;
-            }
-            if claims > 0 && claims + call.group.claims() > max_claims {
-                state.calls.push_front(call);
+                state.calls.remove(at);
+            } else if place.is_some_and(|place| place != call.place) {
+                at += 1;
+            } else if claims > 0 && claims + call.group.claims() > max_claims {
                 break;
+            } else {
+                claims += call.group.claims();
+                place = Some(call.place);
+                taken.extend(state.calls.remove(at));
+                if place == Some(Place::Asking) {
+                    break;
+                }
             }
-            claims += call.group.claims();
-            taken.push(call);
         }
         taken
     }
@@ -253,8 +302,13 @@ impl Queue {
     pub(super) fn refuse(&self, reason: &StoreError) {
         let calls = std::mem::take(&mut self.state.lock().calls);
         for mut call in calls {
-            call.waiter.answer(Err(reason.clone()));
+            call.waiter.answer(Err(reason.clone().into()));
         }
+    }
+
+    /// True if no call is queued.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.lock().calls.is_empty()
     }
 
     /// Rejects further calls and drops the queued ones.
@@ -301,9 +355,13 @@ mod tests {
     type Answer = oneshot::Receiver<Result<Decided, Undecided>>;
 
     fn push(queue: &Queue, deadline: Instant) -> Answer {
+        push_to(queue, deadline, Place::Anywhere)
+    }
+
+    fn push_to(queue: &Queue, deadline: Instant, place: Place) -> Answer {
         let group = Encoded::new(&Group { parts: vec![], claims: vec![] }, Commit::Together);
         let (waiter, answer) = Waiter::new(deadline.into());
-        queue.push(Call { group: group.unwrap(), waiter }).unwrap();
+        queue.push(Call { group: group.unwrap(), waiter, place }).unwrap();
         answer
     }
 
@@ -358,7 +416,38 @@ mod tests {
         queue.close();
         assert!(matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
         let group = Encoded::new(&Group { parts: vec![], claims: vec![] }, Commit::Together);
-        let call = Call { group: group.unwrap(), waiter: Waiter::new(now.into()).0 };
+        let waiter = Waiter::new(now.into()).0;
+        let call = Call { group: group.unwrap(), waiter, place: Place::Anywhere };
         assert!(matches!(queue.push(call), Err(PushError::Closed)));
+    }
+
+    #[test]
+    fn frame_has_calls_of_one_slot_in_their_order() {
+        let (queue, due) = (Queue::new(1_000), Instant::now() + Duration::from_mins(1));
+        let order = [1, 2, 1, 3, 2, 1].map(Place::Slot);
+        let _answers: Vec<_> = order.iter().map(|place| push_to(&queue, due, *place)).collect();
+        let _asking = push_to(&queue, due, Place::Asking);
+        let _asking = push_to(&queue, due, Place::Asking);
+        let frame = || {
+            let calls = queue.next_frame(8);
+            let first = calls.first().map(|call| call.place);
+            assert!(calls.iter().all(|call| Some(call.place) == first));
+            (first, calls.len())
+        };
+        let slot = |slot| Some(Place::Slot(slot));
+        assert_eq!([frame(), frame(), frame()], [(slot(1), 3), (slot(2), 2), (slot(3), 1)]);
+        let asking = (Some(Place::Asking), 1);
+        assert_eq!([frame(), frame(), frame()], [asking, asking, (None, 0)]);
+    }
+
+    #[test]
+    fn calls_far_behind_wait_for_a_later_frame() {
+        let (queue, due) = (Queue::new(1_000), Instant::now() + Duration::from_mins(1));
+        let mut answers = vec![push_to(&queue, due, Place::Slot(1))];
+        answers.extend((0..LOOK_AHEAD).map(|_| push_to(&queue, due, Place::Slot(2))));
+        answers.push(push_to(&queue, due, Place::Slot(1)));
+        assert_eq!(queue.next_frame(1_000).len(), 1);
+        assert_eq!(queue.next_frame(1_000).len(), LOOK_AHEAD);
+        assert_eq!(queue.next_frame(1_000).len(), 1);
     }
 }

@@ -1,6 +1,7 @@
 //! The registry's connection: made when it is first needed, and again after it is lost.
 //!
-//! It repeats no command, which may have been executed. All its work is on one runtime.
+//! It repeats no command that may have been executed. In a Redis Cluster it follows a redirection,
+//! which proves that the node has executed nothing. All its work is on one runtime.
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,8 +41,13 @@ struct Open {
     since: Instant,
 }
 
+/// The most redirections of a command.
+const MAX_REDIRECTS: usize = 2;
+
 /// The way in which a command failed.
 enum Lost {
+    /// Another node of the cluster has the slot. The server has executed nothing.
+    Moved(String),
     /// The server refused it.
     Refused(RegistryError),
     /// It was sent, and no answer came.
@@ -52,13 +58,14 @@ impl Lost {
     fn of_query(self) -> RegistryError {
         match self {
             Self::Refused(error) => error,
-            Self::Unanswered(reason) => RegistryError::Unavailable(reason),
+            Self::Moved(reason) | Self::Unanswered(reason) => RegistryError::Unavailable(reason),
         }
     }
 
     fn of_write(self) -> RegistryError {
         match self {
             Self::Refused(error) => error,
+            Self::Moved(reason) => RegistryError::Unavailable(reason),
             Self::Unanswered(reason) => RegistryError::Unknown(reason),
         }
     }
@@ -84,14 +91,33 @@ impl Link {
     }
 
     pub(super) async fn query(&self, command: &Cmd) -> Result<Value, RegistryError> {
-        let (mut connection, since) = self.connection().await?;
-        let answer = command.query_async(&mut connection);
-        self.answer(answer, since).await.map_err(Lost::of_query)
+        for _ in 0..MAX_REDIRECTS {
+            match self.query_once(command).await {
+                Err(Lost::Moved(_)) => {}
+                answer => return answer.map_err(Lost::of_query),
+            }
+        }
+        self.query_once(command).await.map_err(Lost::of_query)
+    }
+
+    async fn query_once(&self, command: &Cmd) -> Result<Value, Lost> {
+        let (mut connection, since) = self.connection().await.map_err(Lost::Refused)?;
+        self.answer(command.query_async(&mut connection), since).await
     }
 
     pub(super) async fn invoke(&self, call: &ScriptInvocation<'_>) -> Result<Value, RegistryError> {
-        let (mut connection, since) = self.connection().await?;
-        self.answer(call.invoke_async(&mut connection), since).await.map_err(Lost::of_write)
+        for _ in 0..MAX_REDIRECTS {
+            match self.invoke_once(call).await {
+                Err(Lost::Moved(_)) => {}
+                answer => return answer.map_err(Lost::of_write),
+            }
+        }
+        self.invoke_once(call).await.map_err(Lost::of_write)
+    }
+
+    async fn invoke_once(&self, call: &ScriptInvocation<'_>) -> Result<Value, Lost> {
+        let (mut connection, since) = self.connection().await.map_err(Lost::Refused)?;
+        self.answer(call.invoke_async(&mut connection), since).await
     }
 
     async fn answer(
@@ -103,6 +129,10 @@ impl Link {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) if error.code() == Some("WRONGTYPE") => {
                 return Err(Lost::Refused(RegistryError::Corrupt(error.to_string())));
+            }
+            Ok(Err(error)) if error.code() == Some("MOVED") => {
+                self.connector.note_moved(&error);
+                Lost::Moved(error.to_string())
             }
             // An error of the server, such as READONLY or OOM.
             Ok(Err(error)) if error.code().is_some() => {

@@ -71,9 +71,11 @@ impl RedisRegistry {
     ) -> Self {
         let names = Names::new(&settings.key_prefix);
         let (sender, news) = watch::channel(());
-        tokio::spawn(news::listen(connector.clone(), names.news.clone(), sender));
+        // Notices reach every node of a cluster; the records are in one slot.
+        let records = connector.of_slot(names.slot());
+        tokio::spawn(news::listen(connector, names.news.clone(), sender));
         Self {
-            link: Link::new(connector, Handle::current(), settings.response_timeout),
+            link: Link::new(records, Handle::current(), settings.response_timeout),
             names,
             writer: Writer::new(),
             log_changes,

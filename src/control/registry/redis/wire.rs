@@ -8,7 +8,7 @@ use bytes::Bytes;
 use redis::{Cmd, Script, ScriptInvocation, Value, from_redis_value};
 
 use crate::control::registry::{Change, Expect, Mark, Record, RegistryError, Update, Written};
-use crate::domain::Timestamp;
+use crate::domain::{Key, Timestamp};
 
 const SCRIPT: &str = include_str!("write.lua");
 const BEAT: &str = include_str!("beat.lua");
@@ -45,6 +45,11 @@ impl Names {
             probe: name("probe"),
             replicas: name("replicas"),
         }
+    }
+
+    /// The slot of all keys in a Redis Cluster.
+    pub(super) fn slot(&self) -> u16 {
+        Key::new(self.records.as_bytes()).slot()
     }
 
     /// The key of the log.

@@ -23,7 +23,7 @@ use super::untold::UntoldHits;
 use crate::domain::share::{seed, turn};
 use crate::domain::{
     Algorithm, Amendment, Change, Charge, Claim, Clock, Commit, Counter, Group, Hits, Key, Limit,
-    Part, SystemClock, Timestamp, Verdict,
+    Part, SystemClock, Timestamp,
 };
 use crate::limiter::ask::{Ask, Ruling, Source};
 use crate::limiter::layers::deny_cache::DenyCache;
@@ -127,7 +127,7 @@ impl Shares {
         if commit != Commit::Together {
             return;
         }
-        let charged = charged(ask.group(), |i| ask.passed(i));
+        let charged = ask.group().charged(commit, |i| ask.passed(i));
         for (Local { claim: i, .. }, first) in locals.iter().zip(&first) {
             if charged.get(*i) == Some(&true)
                 && let Some((claim, asked)) = ask.claim(*i)
@@ -207,11 +207,10 @@ impl Shares {
     /// decided after all. Returns what the store is to be given back.
     fn settle(&self, decided: &Decided, late: &LateAnswer) -> Vec<Amendment> {
         let now = self.clock.now();
-        let there = charged(&decided.group, |i| late.readings.get(i).is_some_and(|r| r.passed));
         let mut back = Vec::new();
         for (i, claim) in decided.group.claims.iter().enumerate() {
             let Hits::Take(hits) = claim.hits else { continue };
-            if claim.limit.is_blocked() || there.get(i) != Some(&true) {
+            if claim.limit.is_blocked() || late.charged.get(i) != Some(&true) {
                 continue;
             }
             if decided.charged.get(i) != Some(&true) {
@@ -229,7 +228,7 @@ impl Shares {
     /// Waits for what becomes of a request that the store was late with, and settles it.
     pub(super) fn settle_later(self: &Arc<Self>, ask: &Ask, late: Late) {
         let group = ask.group().clone();
-        let charged = charged(&group, |i| ask.passed(i));
+        let charged = group.charged(Commit::Together, |i| ask.passed(i));
         let decided = Decided { group, charged };
         let shares = Arc::clone(self);
         tokio::spawn(async move {
@@ -257,9 +256,9 @@ impl Shares {
 }
 
 impl Teller for Shares {
-    fn take(&self, max: usize) -> Vec<Amendment> {
+    fn take(&self, max: usize, is_here: &dyn Fn(&Key) -> bool) -> Vec<Amendment> {
         let reset_after = |key: &Key, limit: &Limit| self.reset_after(key, limit);
-        self.untold.take(max, self.clock.now(), reset_after)
+        self.untold.take(max, self.clock.now(), is_here, reset_after)
     }
 
     fn told(&self, amendments: &[Amendment], applied: Option<&[u64]>) {
@@ -296,17 +295,6 @@ fn blocked(limit: &Limit) -> Limit {
 /// The ruling where there is no room for the counter of a share.
 fn full(claim: Option<&Claim>) -> Ruling {
     Ruling::uncounted(claim.is_some_and(|claim| matches!(claim.hits, Hits::Refund(_))))
-}
-
-/// By claim: true if the decision of `group` charges it, where `passed` says which claims pass.
-fn charged(group: &Group, passed: impl Fn(usize) -> bool) -> Vec<bool> {
-    let admitted = group.verdict(&passed) == Verdict::Admit;
-    let mut charged = Vec::with_capacity(group.claims.len());
-    for part in &group.parts {
-        let stands = admitted && part.claims.clone().all(&passed);
-        charged.extend(group.claims_of(part).iter().map(|claim| stands || !claim.is_conditional()));
-    }
-    charged
 }
 
 fn after(now: Timestamp, wait: Duration) -> Timestamp {

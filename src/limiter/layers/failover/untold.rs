@@ -92,18 +92,19 @@ impl UntoldHits {
         self.recovery.remove(usize::from(self.table.remove_if(key, gone)));
     }
 
-    /// Takes up to `max` amendments that tell the store. `reset_after` is the time until the share
-    /// of a counter is full.
+    /// Takes up to `max` amendments that tell the store of counters for which `is_here` holds.
+    /// `reset_after` is the time until the share of a counter is full.
     pub(super) fn take(
         &self,
         max: usize,
         now: Timestamp,
+        is_here: impl Fn(&Key) -> bool,
         reset_after: impl Fn(&Key, &Limit) -> Duration,
     ) -> Vec<Amendment> {
         let mut amendments = Vec::new();
         let mut gone = 0;
         while amendments.len() < max {
-            let taken = self.table.take(max - amendments.len());
+            let taken = self.table.take(max - amendments.len(), &is_here);
             if taken.is_empty() {
                 break;
             }

@@ -31,11 +31,11 @@ impl LimitStore for Unsteady {
         if !self.late.load(Ordering::Relaxed) {
             return answer;
         }
-        let readings = answer.readings.into_iter().map(Option::unwrap).collect();
+        let charged = group.charged(commit, |i| answer.readings[i].unwrap().passed);
         let (at, amended) = (self.remote.now(), Arc::clone(&self.amended));
         let amend = Box::new(move |back| amended.lock().extend(back));
-        let late = Late::new(async move { Some(LateAnswer { readings, at, amend }) });
-        Answer { late: Some(late), ..Answer::none(group.claims.len(), StoreError::Timeout) }
+        let late = Late::new(async move { Some(LateAnswer { charged, at, amend }) });
+        Answer { late: vec![late], ..Answer::none(group.claims.len(), StoreError::Timeout) }
     }
 
     async fn forget(&self, keys: &[Key], deadline: Deadline) -> Result<u32, StoreError> {
@@ -203,7 +203,7 @@ async fn what_shares_admit_is_told_once() {
         store.away.store(true, Ordering::Relaxed);
         assert_eq!(replica.admitted(limit, 4).await, 4);
         assert_eq!(replica.recovery.untold(), 1);
-        let amendments = replica.shares.take(64);
+        let amendments = replica.shares.take(64, &|_| true);
         let [Amendment { limit: of, change: Change::Tell(told), .. }] = &amendments[..] else {
             panic!("{amendments:?}");
         };
@@ -216,10 +216,10 @@ async fn what_shares_admit_is_told_once() {
         assert_eq!(replica.recovery.untold(), 1, "until the store has answered");
         replica.shares.told(&amendments, Some(&[1]));
         assert_eq!(replica.recovery.untold(), 0);
-        assert!(replica.shares.take(64).is_empty());
+        assert!(replica.shares.take(64, &|_| true).is_empty());
         // In the next loss only what is new is told.
         assert_eq!(replica.admitted(limit, 1).await, 1);
-        match &replica.shares.take(64)[..] {
+        match &replica.shares.take(64, &|_| true)[..] {
             [Amendment { change: Change::Tell(Told::Bucket { micros }), .. }] => {
                 assert_eq!(*micros, 50_000);
             }

@@ -1,0 +1,41 @@
+//! Options of a store besides the settings of Redis.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::notices::Notices;
+use crate::store::Suspects;
+use crate::store::recovery::{Recovery, Teller};
+
+/// Maximum number of requests that wait to be sent; more are rejected.
+pub const MAX_WAITING: usize = 8_192;
+
+/// Options of a store besides the settings of Redis.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Maximum number of requests that wait to be sent; more are rejected.
+    pub max_waiting: usize,
+    /// The time after which Redis counts as late.
+    pub deadline: Duration,
+    /// Stores that share them log each event of their connections once.
+    pub notices: Notices,
+    /// State that the stores of a process share about charges unknown to Redis.
+    pub recovery: Arc<Recovery>,
+    /// Knows the charges that Redis is to be told.
+    pub teller: Option<Arc<dyn Teller>>,
+    /// Knows which counters of a request over several slots will probably deny it.
+    pub suspects: Option<Arc<dyn Suspects>>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            max_waiting: MAX_WAITING,
+            deadline: Duration::from_millis(10),
+            notices: Notices::default(),
+            recovery: Arc::default(),
+            teller: None,
+            suspects: None,
+        }
+    }
+}
