@@ -43,7 +43,7 @@ use crate::redis::Connector;
 use crate::redis::inspect::Inspection;
 use crate::store::recovery::Recovery;
 use crate::store::redis::{BreakerState, Notices, RedisStore, StoreOptions};
-use crate::store::{Answer, Deadline, LimitStore, MemoryStore, StoreError, Suspects};
+use crate::store::{Allowance, Answer, Deadline, LimitStore, MemoryStore, StoreError, Suspects};
 use crate::telemetry::metrics::Metrics;
 
 /// The registry's file in the data directory.
@@ -202,8 +202,13 @@ impl Process {
     /// A service with a store connection of its own, on the runtime that calls this.
     pub(super) fn rls(&self) -> Rls<Store> {
         let limiter = self.limiter();
-        let deadline = self.settings.store.deadline;
-        Rls::new(limiter, Arc::clone(&self.responder), Arc::clone(&self.metrics), deadline)
+        let (responder, metrics) = (Arc::clone(&self.responder), Arc::clone(&self.metrics));
+        Rls::new(limiter, responder, metrics, self.allowance())
+    }
+
+    fn allowance(&self) -> Allowance {
+        let Settings { redis, store, .. } = &self.settings;
+        Allowance { time: store.deadline, same_machine: redis.is_on_this_machine() }
     }
 
     fn store(&self) -> Store {
@@ -212,7 +217,7 @@ impl Process {
         };
         let suspects = self.denials.clone().map(|denials| -> Arc<dyn Suspects> { denials });
         let options = StoreOptions {
-            deadline: self.settings.store.deadline,
+            allowance: self.allowance(),
             notices: self.notices.clone(),
             recovery: Arc::clone(&self.recovery),
             teller: Some(self.shares.clone()),

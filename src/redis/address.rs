@@ -1,6 +1,7 @@
 //! The address of one server.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::settings::HostPort;
@@ -12,6 +13,19 @@ pub(crate) enum Address {
     Tcp(String, u16),
     /// The path of a Unix domain socket.
     Unix(PathBuf),
+}
+
+impl Address {
+    /// True for a Unix domain socket and a loopback address.
+    pub(super) fn is_on_this_machine(&self) -> bool {
+        match self {
+            Self::Tcp(host, _) => {
+                let ip = host.parse::<IpAddr>();
+                host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+            }
+            Self::Unix(_) => true,
+        }
+    }
 }
 
 impl From<&HostPort> for Address {

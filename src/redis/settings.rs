@@ -105,6 +105,14 @@ impl RedisSettings {
         self.url.is_some() || self.topology != Topology::Standalone
     }
 
+    /// True if each address of it is a Unix domain socket or a loopback address.
+    pub fn is_on_this_machine(&self) -> bool {
+        let target = self.url.as_ref().and_then(|url| url.target().ok());
+        let mut addresses = self.nodes.iter().map(Address::from).collect::<Vec<_>>();
+        addresses.extend(target.and_then(|target| target.address));
+        !addresses.is_empty() && addresses.iter().all(Address::is_on_this_machine)
+    }
+
     /// Makes a connector for this Redis. On a tokio runtime it watches files and sentinels in the
     /// background, and keeps the map of a cluster, until the last clone is dropped.
     ///

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::domain::{Amendment, Claim, Commit, Group, Key, Reading, Timestamp};
 
-pub use deadline::Deadline;
+pub use deadline::{Allowance, Deadline};
 pub use memory::MemoryStore;
 
 /// The answer of a store to a group.

@@ -72,7 +72,7 @@ pub fn is_admitted(group: &Group, answer: &Answer) -> bool {
 /// A store that has a map and for which no frame is ever overdue. Its first calls wait for the
 /// connections that they need.
 pub async fn connected(settings: &RedisSettings) -> RedisStore {
-    let options = StoreOptions { deadline: PATIENCE, ..StoreOptions::default() };
+    let options = StoreOptions { allowance: PATIENCE.into(), ..StoreOptions::default() };
     let store = RedisStore::connect_with(settings, settings.connector().unwrap(), options);
     wait::until("connected", async || store.is_up().then_some(())).await;
     store

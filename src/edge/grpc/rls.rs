@@ -16,7 +16,7 @@ use super::response::{Responder, unread};
 use super::unary::{self, InvalidMessage, Reply};
 use crate::edge::pb;
 use crate::limiter::Limiter;
-use crate::store::{Deadline, LimitStore};
+use crate::store::{Allowance, Deadline, LimitStore};
 use crate::telemetry::metrics::Metrics;
 
 /// Answers requests of the protocol.
@@ -26,7 +26,7 @@ pub struct Rls<S> {
     responder: Arc<Responder>,
     metrics: Arc<Metrics>,
     /// The longest a store may take.
-    store_deadline: Duration,
+    allowance: Allowance,
 }
 
 /// The answer to a request.
@@ -39,14 +39,14 @@ pub struct Answered {
 }
 
 impl<S: LimitStore> Rls<S> {
-    /// Decides by `limiter` and gives it `store_deadline` for its store.
+    /// Decides by `limiter` and gives it `allowance` for its store.
     pub const fn new(
         limiter: Limiter<S>,
         responder: Arc<Responder>,
         metrics: Arc<Metrics>,
-        store_deadline: Duration,
+        allowance: Allowance,
     ) -> Self {
-        Self { limiter, responder, metrics, store_deadline }
+        Self { limiter, responder, metrics, allowance }
     }
 
     /// The answer to `request`, whose caller waits for `patience` at most.
@@ -59,7 +59,7 @@ impl<S: LimitStore> Rls<S> {
         let request = from_pb(request).inspect_err(|_| {
             self.metrics.requests_invalid.inc();
         })?;
-        let deadline = Deadline::after(started, self.store_deadline, patience);
+        let deadline = Deadline::after(started, self.allowance, patience);
         let decision = self.limiter.decide(&request, deadline).await;
         self.metrics.decision_duration.observe(started.elapsed());
         let response = self.responder.respond(&request, &decision);

@@ -28,7 +28,7 @@ use super::telling::{Due, Telling};
 use crate::redis::Connector;
 use crate::redis::backoff::Backoff;
 use crate::redis::wire::Wire;
-use crate::store::{Deadline, StoreError};
+use crate::store::{Allowance, Deadline, StoreError};
 
 /// The task behind a store. It ends when the store is dropped.
 pub(super) struct Batcher {
@@ -48,7 +48,7 @@ pub(super) struct Batcher {
     /// cheaper per claim, and block Redis longer.
     pub(super) frame_limits: usize,
     /// The time after which a frame is overdue.
-    pub(super) deadline: Duration,
+    pub(super) allowance: Allowance,
     pub(super) response_timeout: Duration,
     pub(super) notices: Notices,
 }
@@ -307,7 +307,7 @@ impl Batcher {
                 return;
             }
             let now = Instant::now();
-            let expected = Deadline::after(now, self.deadline, None);
+            let expected = Deadline::after(now, self.allowance, None);
             if pipeline.send(calls, &mut wire.output, expected, now + self.response_timeout) {
                 self.calls.set_alarm(expected.due());
                 self.counts.frames.fetch_add(1, Ordering::Relaxed);
@@ -457,14 +457,15 @@ impl Batcher {
         let extended = expired.waits.extended + queued.extended;
         self.counts.extended.fetch_add(extended.into(), Ordering::Relaxed);
         if expired.overdue {
-            let reason = format!("Redis gave no answer for {:?}", self.deadline);
+            let reason = format!("Redis gave no answer for {:?}", self.allowance.time);
             self.step(pipeline, wire, &reason, |breaker, _, now| {
                 breaker.overdue(now);
                 false
             });
         }
         if late > 0 {
-            let reason = format!("Redis is slow: a fifth of its answers take {:?}", self.deadline);
+            let reason =
+                format!("Redis is slow: a fifth of its answers take {:?}", self.allowance.time);
             self.step(pipeline, wire, &reason, |breaker, in_flight, now| {
                 breaker.late(late, in_flight, now);
                 false

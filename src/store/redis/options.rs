@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::notices::Notices;
-use crate::store::Suspects;
 use crate::store::recovery::{Recovery, Teller};
+use crate::store::{Allowance, Suspects};
 
 /// Maximum number of requests that wait to be sent; more are rejected.
 pub const MAX_WAITING: usize = 8_192;
@@ -16,7 +16,7 @@ pub struct StoreOptions {
     /// Maximum number of requests that wait to be sent; more are rejected.
     pub max_waiting: usize,
     /// The time after which Redis counts as late.
-    pub deadline: Duration,
+    pub allowance: Allowance,
     /// Stores that share them log each event of their connections once.
     pub notices: Notices,
     /// State that the stores of a process share about charges unknown to Redis.
@@ -31,7 +31,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             max_waiting: MAX_WAITING,
-            deadline: Duration::from_millis(10),
+            allowance: Duration::from_millis(10).into(),
             notices: Notices::default(),
             recovery: Arc::default(),
             teller: None,

@@ -55,9 +55,9 @@ impl Pipe {
             commands: queued,
             health: Arc::clone(&health),
             counts,
-            patient_until: node.is_some().then(|| Instant::now() + options.deadline),
+            patient_until: node.is_some().then(|| Instant::now() + options.allowance.time),
             window: Window::new(settings, node.is_some()),
-            breaker: Breaker::new(options.deadline),
+            breaker: Breaker::new(options.allowance.time),
             telling: Telling::new(
                 Arc::clone(&options.recovery),
                 options.teller.clone(),
@@ -65,7 +65,7 @@ impl Pipe {
             ),
             node,
             frame_limits: settings.frame_limits.max(1),
-            deadline: options.deadline,
+            allowance: options.allowance,
             response_timeout: settings.response_timeout,
             notices: options.notices.clone(),
         };

@@ -164,7 +164,7 @@ fn service(args: &DecideArgs) -> Rls<MemoryStore<SystemClock>> {
     let settings = ResponseSettings { dynamic_metadata: false, ..ResponseSettings::default() };
     let responder = Responder { settings, hasher };
     let limiter = Limiter::new(shared, Layers::bare(failover));
-    Rls::new(limiter, Arc::new(responder), metrics, Duration::from_secs(1))
+    Rls::new(limiter, Arc::new(responder), metrics, Duration::from_secs(1).into())
 }
 
 /// The last of the rules, or the only one, is that of service s73.
