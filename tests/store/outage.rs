@@ -38,7 +38,8 @@ async fn reason(store: &RedisStore) -> String {
 /// A store for which no frame is ever overdue.
 async fn patiently_connected(settings: &RedisSettings, max_waiting: usize) -> RedisStore {
     let deadline = Duration::from_secs(20);
-    let options = StoreOptions { max_waiting, deadline, ..StoreOptions::default() };
+    let options =
+        StoreOptions { max_waiting, allowance: deadline.into(), ..StoreOptions::default() };
     let store = RedisStore::connect_with(settings, settings.connector().unwrap(), options);
     until("connected", || store.is_up()).await;
     store

@@ -43,6 +43,8 @@ pub(in crate::edge) async fn serve_http2<A, F, B>(
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
+        // gRPC has no use for it.
+        .auto_date_header(false)
         .keep_alive_interval(bounds.keepalive_interval)
         .keep_alive_timeout(bounds.keepalive_timeout)
         .max_header_list_size(bounds.listener.max_header_bytes)
