@@ -90,7 +90,7 @@ struct Edge<S> {
 
 impl<S: LimitStore> Edge<S> {
     /// The future is boxed, because hyper and tokio move it several times. That of a decision has
-    /// no head of a request and no call of tonic in it: it is a fifth of the size.
+    /// no head of a request and no call of tonic in it, so it is small.
     fn answer(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<'static, Response<Reply>> {
         if request.uri().path() == SHOULD_RATE_LIMIT && request.method() == Method::POST {
             let head = Head::of(request.headers());
