@@ -39,7 +39,7 @@ pub(super) struct Batcher {
     pub(super) counts: Arc<Counts>,
     /// The node of a cluster that it connects to.
     pub(super) node: Option<Node>,
-    /// Until then calls wait for the first attempt to connect.
+    /// Until then calls wait for the first attempt to connect, unless it has ended.
     pub(super) patient_until: Option<Instant>,
     pub(super) breaker: Breaker,
     pub(super) telling: Telling,

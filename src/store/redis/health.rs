@@ -37,10 +37,10 @@ pub(super) struct Counts {
 }
 
 impl Health {
-    /// The state before the first attempt to connect. Calls wait for it if `patient`.
-    pub(super) fn new(patient: bool) -> Self {
+    /// The state before the first attempt to connect, for which calls wait.
+    pub(super) fn new() -> Self {
         let down = ArcSwapOption::from_pointee("not connected yet".to_owned());
-        Self { down, patient: AtomicBool::new(patient), ..Self::default() }
+        Self { down, patient: AtomicBool::new(true), ..Self::default() }
     }
 
     /// True once the first attempt to connect has succeeded or failed.

@@ -47,15 +47,20 @@ impl Pipe {
     ) -> Self {
         let calls = Arc::new(Queue::new(options.max_waiting.max(1)));
         let (commands, queued) = mpsc::channel(MAX_QUEUED_COMMANDS);
-        let health = Arc::new(Health::new(node.is_some()));
+        let health = Arc::new(Health::new());
         options.notices.join();
+        // Calls that come before the first attempt to connect has ended wait for it, each until its
+        // deadline: otherwise every start would admit a share. A node of a cluster that is silent
+        // must not hold up the calls of others for as long.
+        let patience =
+            if node.is_some() { options.allowance.time } else { settings.connect_timeout };
         let batcher = Batcher {
             connector,
             calls: Arc::clone(&calls),
             commands: queued,
             health: Arc::clone(&health),
             counts,
-            patient_until: node.is_some().then(|| Instant::now() + options.allowance.time),
+            patient_until: Some(Instant::now() + patience),
             window: Window::new(settings, node.is_some()),
             breaker: Breaker::new(options.allowance.time),
             telling: Telling::new(
