@@ -100,11 +100,17 @@ impl From<Instant> for Deadline {
 /// True if more tasks of this machine are running, or wait to, than it has cores. Read only when a
 /// deadline has passed. The file is made in memory, so reading it does not block.
 ///
-/// Source: proc(5), the fourth field of /proc/loadavg. Other systems have none: never busy.
+/// Source: proc(5), the fourth field of /proc/loadavg, and /proc/stat. Both count the whole
+/// machine, in a container too. Other systems have neither: never busy.
 fn cores_are_busy() -> bool {
     static CORES: LazyLock<usize> =
-        LazyLock::new(|| std::thread::available_parallelism().map_or(usize::MAX, Into::into));
+        LazyLock::new(|| std::fs::read_to_string("/proc/stat").map_or(usize::MAX, |s| cores(&s)));
     std::fs::read_to_string("/proc/loadavg").is_ok_and(|load| runnable(&load) > Some(*CORES))
+}
+
+/// The number of cores in the text of /proc/stat: a line for each, after one for all.
+fn cores(stat: &str) -> usize {
+    stat.lines().filter(|line| line.starts_with("cpu")).count().saturating_sub(1)
 }
 
 /// The number of runnable tasks in the text of /proc/loadavg.
@@ -152,7 +158,8 @@ mod tests {
     }
 
     #[test]
-    fn runnable_tasks_are_read() {
+    fn runnable_tasks_and_cores_are_read() {
+        assert_eq!(cores("cpu  9 0 3\ncpu0 4 0 1\ncpu1 5 0 2\nintr 7\n"), 2);
         assert_eq!(runnable("0.42 2.39 3.06 5/312 20153\n"), Some(5));
         assert_eq!((runnable(""), runnable("0.42 2.39 3.06 x/1 1")), (None, None));
     }

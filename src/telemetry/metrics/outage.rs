@@ -36,7 +36,7 @@ pub struct OutageMetrics {
     pub late_answers: Counter<u64, AtomicU64>,
     /// Hits of late answers that are counted once and not twice.
     pub late_settled: Counter,
-    /// Requests that waited longer because this process was late itself.
+    /// Requests that waited longer because this machine was late itself.
     pub own_lateness: Counter<u64, AtomicU64>,
 }
 
@@ -101,7 +101,7 @@ impl OutageMetrics {
         );
         registry.register(
             "own_lateness",
-            "Requests that waited longer because this process was late itself",
+            "Requests that waited longer because this machine was late itself",
             self.own_lateness.clone(),
         );
     }

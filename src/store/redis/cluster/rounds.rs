@@ -105,7 +105,7 @@ impl Rounds {
         run.ask(first, deadline).await;
         let admitted = loop {
             let now = Instant::now();
-            // Answers after the deadline have come in time, and this process was late.
+            // Answers after the deadline have come in time: this machine was late.
             deadline = deadline.extended(now).unwrap_or(deadline);
             let left = deadline.due().saturating_duration_since(now);
             match run.split.next(left >= SECOND_ROUND) {

@@ -128,7 +128,7 @@ impl<'a> Route<'a> {
             self.nodes.cluster.moved(*slot, to.as_ref());
         }
         let now = Instant::now();
-        // A redirection after the deadline has come in time, and this process was late.
+        // A redirection after the deadline has come in time: this machine was late.
         let due = deadline.extended(now).unwrap_or(deadline).due();
         let left = due.saturating_duration_since(now);
         self.asked = None;
