@@ -23,6 +23,7 @@
 mod answers;
 mod backends;
 mod demo;
+mod failures;
 mod limits;
 mod operators;
 mod outages;

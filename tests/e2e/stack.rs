@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::support::backend::Backend;
 use crate::support::caller::Caller;
 use crate::support::envoy::{self, Envoy, Timeouts};
+use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 use crate::support::tollgate::{Options, Tollgate};
 
@@ -32,6 +33,7 @@ pub struct Stack {
     pub envoy: Envoy,
     pub tollgates: [Tollgate; 2],
     pub backends: [Backend; 3],
+    proxy: Option<Proxy>,
     pub redis: RedisServer,
     policies: PathBuf,
     /// How the tollgates were started.
@@ -51,28 +53,36 @@ impl Stack {
 
     /// The stack with shipped timeouts, too, which a busy machine may miss.
     pub async fn start_as_shipped() -> Option<Self> {
-        Self::assemble(&[], &[], Timeouts::Shipped).await
+        Self::assemble(&[], &[], Timeouts::Shipped, false).await
     }
 
     /// The stack with these edits of the policies, each (shipped, instead), and these settings of both tollgates.
     pub async fn start_with(edits: &[(&str, &str)], settings: &[&str]) -> Option<Self> {
-        Self::assemble(edits, settings, Timeouts::Patient).await
+        Self::assemble(edits, settings, Timeouts::Patient, false).await
+    }
+
+    /// The stack with a proxy between the tollgates and Redis: [`Self::proxy`].
+    pub async fn start_through_proxy() -> Option<Self> {
+        Self::assemble(&[], &[], Timeouts::Patient, true).await
     }
 
     async fn assemble(
         edits: &[(&str, &str)],
         settings: &[&str],
         timeouts: Timeouts,
+        through_proxy: bool,
     ) -> Option<Self> {
         let program = envoy::installed()?;
         let alone = alone().await;
         let redis = RedisServer::start_with(&REDIS)?;
+        let proxy = through_proxy.then(|| Proxy::start(redis.port()));
+        let url = proxy.as_ref().map_or_else(|| redis.url(), Proxy::url);
         let dir = tempfile::tempdir().unwrap();
         let policies = dir.path().join("edge.yaml");
         let text =
             edits.iter().fold(SHIPPED_POLICIES.to_owned(), |text, edit| edited(&text, *edit));
         std::fs::write(&policies, text).unwrap();
-        let options = Options::default().policies(&policies).redis(redis.url());
+        let options = Options::default().policies(&policies).redis(url);
         let options = settings.iter().fold(options, |options, setting| options.set(*setting));
         let tollgates = [options.clone().start(), options.clone().start()];
         let backends = [
@@ -87,6 +97,7 @@ impl Stack {
             envoy,
             tollgates,
             backends,
+            proxy,
             redis,
             policies,
             options,
@@ -95,6 +106,11 @@ impl Stack {
             _dir: dir,
             _alone: alone,
         })
+    }
+
+    /// The proxy of [`Self::start_through_proxy`].
+    pub fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("a stack with a proxy")
     }
 
     /// A client at 127.0.0.`host`.

@@ -72,6 +72,11 @@ async fn ask(
     outcomes
 }
 
+/// One order.
+pub async fn order(client: &Caller) -> Answer {
+    client.post(ORDERS, ORDER).await.unwrap()
+}
+
 /// How many answers have each status.
 pub fn statuses(answers: &[Answer]) -> BTreeMap<u16, usize> {
     let mut counts = BTreeMap::new();

@@ -18,7 +18,6 @@
 
 mod busy;
 mod callers;
-mod proxy;
 mod refusals;
 mod replicas;
 mod single;

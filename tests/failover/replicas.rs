@@ -6,9 +6,9 @@ use std::time::Duration;
 use tollgate::edge::pb::rate_limit_response::Code;
 
 use crate::callers::Callers;
-use crate::proxy::Proxy;
 use crate::single::{POLICIES, check};
 use crate::support::grpc::{ask, codes, is_degraded, metadata};
+use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 use crate::support::tollgate::{Options, Tollgate, request};
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::proxy::{Delay, Proxy};
 use crate::single::{check, served};
+use crate::support::proxy::{Delay, Proxy};
 use crate::support::redis::RedisServer;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -12,7 +12,8 @@ async fn slow_redis_is_left_alone_until_it_is_fast() {
     let Some(redis) = RedisServer::start() else { return };
     let proxy = Proxy::start(redis.port());
     let (tollgate, callers) = served(proxy.url(), &[]).await;
-    proxy.delay(Delay::LogNormal { median: Duration::from_millis(8), sigma: 0.5 });
+    let (p50, p99) = (Duration::from_millis(8), Duration::from_millis(25));
+    proxy.delay(Delay::LogNormal { p50, p99 });
     callers.run(Duration::from_secs(4)).await;
     proxy.delay(Delay::None);
     callers.back().await;

@@ -1,10 +1,14 @@
-//! Requests that show whether Redis decides.
+//! Requests that show whether Redis decides, and the reason why it does not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tollgate::domain::Key;
 use tollgate::edge::pb::rate_limit_response::Code;
+use tollgate::redis::RedisSettings;
+use tollgate::store::redis::RedisStore;
+use tollgate::store::{LimitStore as _, StoreError};
 
 use crate::support::grpc::{Client, ask, is_degraded};
 use crate::support::operator::{Operator, daily};
@@ -59,6 +63,21 @@ pub async fn works(tollgate: &Tollgate, name: &str) {
     }
     let blocked = request("d", &[&[("k", &format!("{name}-blocked"))]]);
     assert_eq!(ask(&mut client, blocked).await.overall_code(), Code::OverLimit, "{name}");
+}
+
+/// The reason why no connection is made by these settings.
+pub async fn failure(settings: &RedisSettings) -> String {
+    let store = RedisStore::connect(settings).unwrap();
+    let late = Instant::now() + PATIENCE;
+    while !store.has_tried() {
+        assert!(Instant::now() < late, "no attempt to connect has ended");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+    match store.forget(&[Key::new(&b"k"[..])], deadline.into()).await {
+        Err(StoreError::Unavailable(reason)) => reason,
+        other => panic!("connected: {other:?}"),
+    }
 }
 
 /// Callers that ask all the time.

@@ -17,7 +17,6 @@
 
 mod acl;
 mod ask;
-mod files;
 mod inspection;
 mod rotation;
 mod sentinel;

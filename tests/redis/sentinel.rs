@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use tollgate::redis::RedisSettings;
 
 use super::ask::{POLICIES, tollgate, until_decided, works};
-use super::files::TlsRedis;
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::sentinel::{MASTER, SentinelSet, spawn};
+use crate::support::tls::TlsRedis;
 use crate::support::tollgate::{Options, Tollgate, command};
 
 /// The time for a connection to be closed after the switch was seen.

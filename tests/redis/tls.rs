@@ -7,10 +7,10 @@ use std::process::Command;
 use tollgate::config::{self, Secret, Sources};
 use tollgate::redis::RedisSettings;
 
-use super::ask::{tollgate, works};
-use super::files::{TlsRedis, failure};
+use super::ask::{failure, tollgate, works};
 use crate::support::certs::{Authority, write};
 use crate::support::redis::RedisServer;
+use crate::support::tls::TlsRedis;
 
 const HOME: &[&str] = &["127.0.0.1", "localhost"];
 

@@ -119,8 +119,7 @@ async fn redis_without_memory_does_all_of_a_write_or_nothing() {
     let Some(server) = RedisServer::start() else { return };
     let registry = redis_registry(&server, 100);
     registry.write(vec![put("a", "1"), put("b", "1")]).await.unwrap();
-    let mut limit = redis::cmd("CONFIG");
-    limit.arg("SET").arg("maxmemory").arg(1).exec(&mut server.connection()).unwrap();
+    server.fill();
     let refused = registry.write(vec![put("a", "2"), put("c", "2")]).await;
     let Err(RegistryError::Unavailable(reason)) = refused else { panic!("{refused:?}") };
     assert!(reason.contains("memory"), "{reason}");

@@ -314,16 +314,12 @@ async fn redis_that_refuses_to_write_is_an_outage_and_the_connection_stays() {
     let tollgate = Options::serving(POLICIES).redis(redis.url()).set("store.deadline=5s").start();
     let mut client = tollgate.client().await;
     assert!(!is_degraded(&ask(&mut client, one("many", "v")).await));
-    let mut connection = redis.connection();
-    let mut memory = |limit: &str| {
-        redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(limit).exec(&mut connection).unwrap();
-    };
-    memory("1");
+    redis.fill();
     let refused = ask(&mut client, one("many", "v")).await;
     assert!(is_degraded(&refused) && refused.overall_code() == Code::Ok);
     assert_eq!(tollgate.metric("tollgate_store_errors_total{kind=\"rejected\"}"), Some(1.0));
     assert_eq!(tollgate.metric("tollgate_store_up"), Some(1.0));
-    memory("0");
+    redis.make_room();
     assert_eq!(codes(&mut client, &one("few", "after"), 4).await, THREE_PASS);
 }
 

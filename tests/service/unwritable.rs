@@ -70,8 +70,7 @@ async fn redis_without_memory_is_reported() {
     let Some(redis) = RedisServer::start() else { return };
     let tollgate = Options::default().redis(redis.url()).start();
     tollgate.wait_for_metric(WRITABLE, 1.0);
-    let mut limit = redis::cmd("CONFIG");
-    limit.arg("SET").arg("maxmemory").arg(1).exec(&mut redis.connection()).unwrap();
+    redis.fill();
     let operator = Operator::of(&tollgate).await;
     operator.upsert(daily("acme", 5)).await.unwrap_err();
     assert!(tollgate.wait_for_log("cannot be stored").contains("OOM"));

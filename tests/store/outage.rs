@@ -221,7 +221,7 @@ async fn redis_without_memory_rejects_and_keeps_reading() {
         other => panic!("{other:?}"),
     }
     assert!(store.is_up(), "an error is no outage");
-    redis::cmd("CONFIG").arg(&["SET", "maxmemory", "0"]).exec(&mut server.connection()).unwrap();
+    server.make_room();
     assert_eq!(reading(&decide(&store, &one("key")).await, 0).remaining, 299);
 }
 

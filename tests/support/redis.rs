@@ -130,6 +130,38 @@ impl RedisServer {
         }
     }
 
+    /// Kills it and starts it again on the same port, without what it kept on disk.
+    pub fn restart_empty(&mut self) {
+        self.stop();
+        self.directory = tempfile::tempdir().expect("a directory for redis-server");
+        self.restart();
+    }
+
+    /// Lets its data exceed its memory: it refuses every write, and evicts nothing.
+    pub fn fill(&self) {
+        self.run("CONFIG", &["SET", "maxmemory", "1"]);
+    }
+
+    /// Ends [`Self::fill`].
+    pub fn make_room(&self) {
+        self.run("CONFIG", &["SET", "maxmemory", "0"]);
+    }
+
+    /// Makes it a replica of a primary that is not there: read-only, with its data.
+    pub fn demote(&self) {
+        self.run("REPLICAOF", &["127.0.0.1", "1"]);
+    }
+
+    /// Makes it a primary again, with its data.
+    pub fn promote(&self) {
+        self.run("REPLICAOF", &["NO", "ONE"]);
+    }
+
+    fn run(&self, command: &str, arguments: &[&str]) {
+        let done = redis::cmd(command).arg(arguments).exec(&mut self.connection());
+        done.expect("redis-server to do it");
+    }
+
     fn log(&self) -> PathBuf {
         self.directory.path().join(LOG)
     }
@@ -171,4 +203,11 @@ pub fn is_installed() -> bool {
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address").port()
+}
+
+/// A port that was free a moment ago, and that no outgoing connection takes while its server is
+/// away: below the range that Linux gives to those.
+pub fn lasting_port() -> u16 {
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| fastrand::u16(20_000..32_000)).find(is_free).expect("a free port")
 }

@@ -1,24 +1,27 @@
-//! A TCP proxy before Redis that delays replies or cuts connections off. It runs on a thread of its
-//! own, so that a busy test does not delay it.
+//! A TCP proxy before Redis that delays replies, falls silent or resets connections. It runs on a
+//! thread of its own, so that a busy test does not delay it.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
+
+/// The p99 of the standard normal distribution.
+const P99_OF_NORMAL: f64 = 2.326;
 
 /// The delay of replies.
 #[derive(Clone, Copy, Debug)]
 pub enum Delay {
     None,
-    /// Half of them take longer than `median`; the larger `sigma`, the longer the slowest.
+    /// Half of them take longer than `p50`, one in a hundred longer than `p99`.
     LogNormal {
-        median: Duration,
-        sigma: f64,
+        p50: Duration,
+        p99: Duration,
     },
     /// One in `one_in` takes so long.
     Rarely {
@@ -31,11 +34,11 @@ impl Delay {
     fn draw(self, random: &mut fastrand::Rng) -> Duration {
         match self {
             Self::None => Duration::ZERO,
-            Self::LogNormal { median, sigma } => {
+            Self::LogNormal { p50, p99 } => {
                 // Box-Muller.
                 let (u, v) = (random.f64().max(f64::MIN_POSITIVE), random.f64());
                 let normal = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
-                median.mul_f64((sigma * normal).exp())
+                p50.mul_f64(p99.div_duration_f64(p50).powf(normal / P99_OF_NORMAL))
             }
             Self::Rarely { one_in, delay } => {
                 if random.u64(0..one_in) == 0 {
@@ -48,11 +51,21 @@ impl Delay {
     }
 }
 
+/// The state of the way to the server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Way {
+    Open,
+    /// Connections are accepted and stay open, and nothing goes through.
+    Silent,
+    /// Every connection is reset.
+    Cut,
+}
+
 /// A proxy; dropped, it ends.
 pub struct Proxy {
     port: u16,
     delay: Arc<Mutex<Delay>>,
-    cut: watch::Sender<bool>,
+    way: watch::Sender<Way>,
     _ends: std::sync::mpsc::Sender<()>,
 }
 
@@ -63,7 +76,7 @@ impl Proxy {
         listener.set_nonblocking(true).unwrap();
         let own = listener.local_addr().unwrap().port();
         let delay = Arc::new(Mutex::new(Delay::None));
-        let (cut, is_cut) = watch::channel(false);
+        let (way, seen) = watch::channel(Way::Open);
         let (ends, ended) = std::sync::mpsc::channel();
         let shared = Arc::clone(&delay);
         std::thread::spawn(move || {
@@ -72,12 +85,12 @@ impl Proxy {
                 .enable_all()
                 .build()
                 .unwrap();
-            runtime.spawn(accept(listener, port, shared, is_cut));
+            runtime.spawn(accept(listener, port, shared, seen));
             // Until the sender is dropped.
             let _ = ended.recv();
             runtime.shutdown_background();
         });
-        Self { port: own, delay, cut, _ends: ends }
+        Self { port: own, delay, way, _ends: ends }
     }
 
     pub fn url(&self) -> String {
@@ -85,16 +98,22 @@ impl Proxy {
     }
 
     pub fn delay(&self, delay: Delay) {
-        *self.delay.lock().unwrap() = delay;
+        *self.delay.lock() = delay;
     }
 
-    /// Ends every connection and takes no new one.
+    /// Resets every connection, and each new one once it is accepted.
     pub fn cut(&self) {
-        self.cut.send_replace(true);
+        self.way.send_replace(Way::Cut);
     }
 
+    /// Holds back what is sent on every connection, and on new ones.
+    pub fn silence(&self) {
+        self.way.send_replace(Way::Silent);
+    }
+
+    /// Opens the way again. What was held back arrives late.
     pub fn mend(&self) {
-        self.cut.send_replace(false);
+        self.way.send_replace(Way::Open);
     }
 }
 
@@ -102,52 +121,72 @@ async fn accept(
     listener: std::net::TcpListener,
     port: u16,
     delay: Arc<Mutex<Delay>>,
-    cut: watch::Receiver<bool>,
+    way: watch::Receiver<Way>,
 ) {
     let listener = TcpListener::from_std(listener).unwrap();
-    while let Ok((client, _)) = listener.accept().await {
-        let (delay, mut cut) = (Arc::clone(&delay), cut.clone());
+    while let Ok((mut client, _)) = listener.accept().await {
+        let (delay, way) = (Arc::clone(&delay), way.clone());
         tokio::spawn(async move {
-            if *cut.borrow() {
-                return;
-            }
-            let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+            let mut cut = way.clone();
             tokio::select! {
-                () = relay(client, server, delay) => {}
-                _ = cut.wait_for(|cut| *cut) => {}
+                biased;
+                _ = cut.wait_for(|way| *way == Way::Cut) => {
+                    // A close is then a reset.
+                    client.set_zero_linger().unwrap();
+                }
+                () = relay(&mut client, port, delay, way) => {}
             }
         });
     }
 }
 
-async fn relay(client: TcpStream, server: TcpStream, delay: Arc<Mutex<Delay>>) {
+async fn relay(
+    client: &mut TcpStream,
+    port: u16,
+    delay: Arc<Mutex<Delay>>,
+    mut way: watch::Receiver<Way>,
+) {
+    if !is_open(&mut way).await {
+        return;
+    }
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     client.set_nodelay(true).unwrap();
     server.set_nodelay(true).unwrap();
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = server.split();
     tokio::select! {
-        () = forward(from_client, to_server) => {}
-        () = forward_late(from_server, to_client, delay) => {}
+        () = forward(from_client, to_server, way.clone()) => {}
+        () = forward_late(from_server, to_client, delay, way) => {}
     }
 }
 
-async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+/// Waits while the way is silent. Returns false if the proxy has ended.
+async fn is_open(way: &mut watch::Receiver<Way>) -> bool {
+    way.wait_for(|way| *way != Way::Silent).await.is_ok()
+}
+
+async fn forward(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut way: watch::Receiver<Way>) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        if to.write_all(&buffer[..count]).await.is_err() {
+        if !is_open(&mut way).await || to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
     }
 }
 
 /// Replies keep their order: each is delivered when it and those before are due.
-async fn forward_late(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Arc<Mutex<Delay>>) {
+async fn forward_late(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    delay: Arc<Mutex<Delay>>,
+    mut way: watch::Receiver<Way>,
+) {
     let (sender, mut due) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     let read = async {
         let mut random = fastrand::Rng::new();
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
-            let drawn = delay.lock().unwrap().draw(&mut random);
+            let drawn = delay.lock().draw(&mut random);
             if sender.send((Instant::now() + drawn, buffer[..count].to_vec())).is_err() {
                 return;
             }
@@ -156,7 +195,7 @@ async fn forward_late(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Ar
     let write = async {
         while let Some((at, bytes)) = due.recv().await {
             sleep_until(at).await;
-            if to.write_all(&bytes).await.is_err() {
+            if !is_open(&mut way).await || to.write_all(&bytes).await.is_err() {
                 return;
             }
         }

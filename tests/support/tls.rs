@@ -1,13 +1,12 @@
-//! A Redis that serves TLS, and what a test needs to connect to it.
+//! A real Redis that serves TLS.
 
 use std::path::Path;
 
 use tempfile::TempDir;
 use tollgate::redis::RedisSettings;
-use tollgate::store::redis::RedisStore;
 
-use crate::support::certs::{Authority, Pair};
-use crate::support::redis::{RedisServer, free_port, is_installed};
+use super::certs::{Authority, Pair};
+use super::redis::{RedisServer, free_port, is_installed};
 
 /// A Redis that serves TLS on `port`, and without TLS on a port of the test's own.
 pub struct TlsRedis {
@@ -62,27 +61,5 @@ impl TlsRedis {
         let mut settings = RedisSettings::new(self.url()).unwrap();
         settings.tls.ca_file = Some(self.dir.path().join("ca.crt"));
         settings
-    }
-}
-
-/// The reason why no connection is made by these settings.
-pub async fn failure(settings: &RedisSettings) -> String {
-    use std::time::{Duration, Instant};
-    use tollgate::store::StoreError;
-    let store = RedisStore::connect(settings).unwrap();
-    let late = Instant::now() + Duration::from_secs(10);
-    while !store.has_tried() {
-        assert!(Instant::now() < late);
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    match tollgate::store::LimitStore::forget(
-        &store,
-        &[tollgate::domain::Key::new(&b"k"[..])],
-        (tokio::time::Instant::now() + Duration::from_secs(1)).into(),
-    )
-    .await
-    {
-        Err(StoreError::Unavailable(reason)) => reason,
-        other => panic!("connected: {other:?}"),
     }
 }
