@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::drive::Driver;
 use crate::load::Load;
 use crate::sample::{Figure, Sample, median};
-use crate::servers::{Running, Server, redis};
+use crate::servers::{Running, Server};
+use crate::store::{Store, StoreKind, Stores};
 use crate::support::redis::RedisServer;
 use crate::table::{Line, Target, short};
 
@@ -26,11 +27,11 @@ pub enum Work {
 }
 
 impl Work {
-    const fn needs_redis(&self) -> bool {
+    const fn store(&self) -> StoreKind {
         match self {
-            Self::Serve(Server::Bare, _) => false,
-            Self::Serve(Server::Tollgate(gate), _) => gate.redis,
-            Self::Drive(_) => true,
+            Self::Serve(Server::Bare, _) => StoreKind::Memory,
+            Self::Serve(Server::Tollgate(gate), _) => gate.store,
+            Self::Drive(_) => StoreKind::Standalone,
         }
     }
 
@@ -41,32 +42,30 @@ impl Work {
         }
     }
 
-    fn start<'r>(&self, redis: Option<&'r RedisServer>, pinned: bool) -> Started<'r> {
-        let redis = redis.filter(|_| self.needs_redis());
+    fn start<'s>(&self, stores: &'s Stores, pinned: bool) -> Started<'s> {
+        let store = stores.get(self.store());
         match self {
             Self::Serve(server, load) => Started::Serving {
-                server: Box::new(server.start(redis, pinned)),
+                server: Box::new(server.start(store, pinned)),
                 load: *load,
-                redis,
+                store,
                 pinned,
             },
-            Self::Drive(driver) => {
-                Started::Driving { driver: *driver, redis: redis.expect("a Redis") }
-            }
+            Self::Drive(driver) => Started::Driving { driver: *driver, redis: &store.servers()[0] },
         }
     }
 }
 
-enum Started<'r> {
-    Serving { server: Box<Running>, load: Load, redis: Option<&'r RedisServer>, pinned: bool },
-    Driving { driver: Driver, redis: &'r RedisServer },
+enum Started<'s> {
+    Serving { server: Box<Running>, load: Load, store: &'s Store, pinned: bool },
+    Driving { driver: Driver, redis: &'s RedisServer },
 }
 
 impl Started<'_> {
     fn sample(&self, duration: Duration) -> Sample {
         match self {
-            Self::Serving { server, load, redis, pinned } => {
-                load.run(server, *redis, *pinned, duration)
+            Self::Serving { server, load, store, pinned } => {
+                load.run(server, store, *pinned, duration)
             }
             Self::Driving { driver, redis } => driver.sample(redis, duration),
         }
@@ -94,10 +93,9 @@ impl Comparison {
             let why = format!("not built: {refused}");
             return self.lines(|_| (Err(why.clone()), String::new()));
         }
-        let redis =
-            (self.ours.needs_redis() || self.beside.needs_redis()).then(|| redis(self.pinned));
-        let beside = self.beside.start(redis.as_ref(), self.pinned);
-        let ours = self.ours.start(redis.as_ref(), self.pinned);
+        let stores = Stores::start([self.ours.store(), self.beside.store()], self.pinned);
+        let beside = self.beside.start(&stores, self.pinned);
+        let ours = self.ours.start(&stores, self.pinned);
         let samples: Vec<(Sample, Sample)> = (1..=rounds.count)
             .map(|round| {
                 let show = |side: &str, sample: Sample| {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::sample::Sample;
 use crate::servers::{DOMAIN, KEY, OTHER_CORE, Running};
-use crate::support::redis::RedisServer;
+use crate::store::Store;
 use crate::support::tollgate::command;
 
 /// What callers do, `tollgate load`.
@@ -38,18 +38,12 @@ impl Load {
         denied: false,
     };
 
-    pub fn run(
-        &self,
-        server: &Running,
-        redis: Option<&RedisServer>,
-        pinned: bool,
-        duration: Duration,
-    ) -> Sample {
+    pub fn run(&self, server: &Running, store: &Store, pinned: bool, duration: Duration) -> Sample {
         let before = server.degraded();
         let mut command = self.command(server.address(), pinned, duration);
-        command.args(["--pid", &server.pid().to_string()]);
-        if let Some(redis) = redis {
-            command.args(["--pid", &redis.pid().to_string()]);
+        // The server first, as the sample reads them.
+        for pid in std::iter::once(server.pid()).chain(store.pids()) {
+            command.args(["--pid", &pid.to_string()]);
         }
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut said = String::new();
@@ -100,8 +94,10 @@ struct Told {
 
 impl Told {
     fn sample(self, load: &Load, degraded: f64) -> Sample {
-        let cpu = |i: usize| self.cpu_seconds.get(i).and_then(|(_, used)| *used);
-        let per_second = |used: f64| used / self.seconds;
+        let used = self.cpu_seconds.iter().map(|(_, used)| *used);
+        let per_second: Option<Vec<f64>> = used.map(|used| Some(used? / self.seconds)).collect();
+        let per_second = per_second.expect("the CPU time of the server and of every Redis");
+        let (server_cpu, redis_cpu) = per_second.split_first().expect("the server's CPU time");
         let mut remarks = Vec::new();
         let mut remark = |count: u64, what: &str| {
             if count > 0 {
@@ -122,8 +118,8 @@ impl Told {
             calls_per_second: self.calls_per_second,
             decisions_per_second: self.decisions_per_second,
             p99_ms: self.p99_ms,
-            server_cpu: per_second(cpu(0).expect("the server's CPU time")),
-            redis_cpu: cpu(1).map(per_second),
+            server_cpu: *server_cpu,
+            redis_cpu: (!redis_cpu.is_empty()).then(|| redis_cpu.iter().sum()),
             remarks,
         }
     }

@@ -31,6 +31,7 @@ mod memory;
 mod rows;
 mod sample;
 mod servers;
+mod store;
 mod table;
 
 #[path = "../../../src/load/cpu.rs"]

@@ -10,6 +10,7 @@ use tollgate::edge::pb::rate_limit_descriptor::Entry;
 use tollgate::edge::pb::{RateLimitDescriptor, RateLimitRequest};
 
 use crate::servers::{DOMAIN, Gate, KEY};
+use crate::store::Store;
 use crate::support::tollgate::Tollgate;
 use crate::table::{Line, Target};
 
@@ -48,7 +49,7 @@ pub fn lines(wanted: impl Fn(&str) -> bool) -> Vec<Line> {
 }
 
 fn idle(name: &str) -> Line {
-    let tollgate = Gate::memory(BUCKET).start(None, &[]);
+    let tollgate = Gate::memory(BUCKET).start(&Store::Memory, &[]);
     fill(&tollgate, 1);
     let megabytes = resident(&tollgate) / 1e6;
     eprintln!("{name}: {megabytes:.1} MB");
@@ -63,7 +64,7 @@ fn idle(name: &str) -> Line {
 
 /// Bytes of each of a million counters; with one run, then with one more for each further target.
 fn counters(name: &str, what: &str, limit: &'static str, targets: &[Target]) -> Vec<Line> {
-    let tollgate = Gate::memory(limit).start(None, &["store.memory_max_keys=2000000"]);
+    let tollgate = Gate::memory(limit).start(&Store::Memory, &["store.memory_max_keys=2000000"]);
     fill(&tollgate, 1);
     let idle = resident(&tollgate);
     let line = |(runs, target): (usize, &Target)| {

@@ -5,6 +5,7 @@ use crate::drive::Driver;
 use crate::load::Load;
 use crate::sample::Figure;
 use crate::servers::{Gate, Server};
+use crate::store::StoreKind;
 use crate::table::Target;
 
 /// Limits that nobody reaches.
@@ -30,6 +31,9 @@ pub const ONE_KEY: Load = Load { keys: 1, ..Load::USUAL };
 /// Callers on every core.
 pub const MANY: Load = Load { connections: 8, in_flight: 32, threads: 2, ..Load::USUAL };
 
+const REDIS_AND_SERVER: &[(Figure, Target)] =
+    &[(Figure::DecisionsPerRedisCpu, Target::None), (Figure::CallsPerServerCpu, Target::None)];
+
 pub const fn tollgate(gate: Gate, load: Load) -> Work {
     Work::Serve(Server::Tollgate(gate), load)
 }
@@ -42,6 +46,7 @@ const fn bare(load: Load) -> Work {
 pub fn comparisons() -> Vec<Comparison> {
     let mut all = beside_bare_tonic();
     all.extend(per_redis_cpu());
+    all.extend(ways_to_redis());
     all.extend(beside_itself());
     all
 }
@@ -129,6 +134,41 @@ fn per_redis_cpu() -> Vec<Comparison> {
             "Redis saturated, sliding window of 10 slots / plain INCRBY pipelined",
             &[(Figure::DecisionsPerRedisCpu, Target::AtLeast(0.12))],
             Driver::SlidingWindow,
+        ),
+    ]
+}
+
+/// Redis reached in another way / standalone and in clear.
+fn ways_to_redis() -> Vec<Comparison> {
+    let beside_standalone = |name, what, figures, store, load| Comparison {
+        name,
+        what,
+        figures,
+        pinned: true,
+        ours: tollgate(Gate::exact(TOKEN_BUCKET).on(store), load),
+        beside: tollgate(Gate::exact(TOKEN_BUCKET), load),
+    };
+    vec![
+        beside_standalone(
+            "redis-cluster",
+            "Redis Cluster of three primaries, 10 000 keys over all slots / standalone",
+            REDIS_AND_SERVER,
+            StoreKind::Cluster,
+            Load::USUAL,
+        ),
+        beside_standalone(
+            "redis-cluster-hot-slot",
+            "Redis Cluster of three primaries, one hot key / standalone",
+            &[(Figure::DecisionsPerRedisCpu, Target::None)],
+            StoreKind::Cluster,
+            ONE_KEY,
+        ),
+        beside_standalone(
+            "redis-tls",
+            "Redis over TLS / in clear",
+            REDIS_AND_SERVER,
+            StoreKind::Tls,
+            Load::USUAL,
         ),
     ]
 }

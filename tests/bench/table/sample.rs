@@ -11,7 +11,7 @@ pub struct Sample {
     pub p99_ms: f64,
     /// CPU seconds of the server in each second.
     pub server_cpu: f64,
-    /// CPU seconds of Redis in each second.
+    /// CPU seconds of all processes of Redis in each second.
     pub redis_cpu: Option<f64>,
     /// What must not be overlooked.
     pub remarks: Vec<String>,

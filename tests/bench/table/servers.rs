@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use crate::support::redis::{RedisServer, free_port};
+use crate::store::{Store, StoreKind};
+use crate::support::redis::free_port;
 use crate::support::tollgate::{Options, Tollgate, command};
 
 /// The core of the server that is measured, when it is pinned.
@@ -31,7 +32,7 @@ pub enum Server {
 pub struct Gate {
     /// The limit of every client, as YAML.
     pub limit: &'static str,
-    pub redis: bool,
+    pub store: StoreKind,
     /// Settings that differ from the defaults.
     set: Vec<&'static str>,
 }
@@ -39,18 +40,24 @@ pub struct Gate {
 impl Gate {
     /// With this limit in memory.
     pub const fn memory(limit: &'static str) -> Self {
-        Self { limit, redis: false, set: Vec::new() }
+        Self { limit, store: StoreKind::Memory, set: Vec::new() }
     }
 
     /// With this limit in Redis.
     pub const fn redis(limit: &'static str) -> Self {
-        Self { limit, redis: true, set: Vec::new() }
+        Self { limit, store: StoreKind::Standalone, set: Vec::new() }
     }
 
     /// The same, every decision by Redis: callers that leave no core idle would soon meet the deadline of 10 ms, and what
     /// is decided without Redis costs less.
     pub fn exact(limit: &'static str) -> Self {
         Self::redis(limit).set(&["store.deadline=1s"])
+    }
+
+    /// With its counters there instead.
+    pub const fn on(mut self, store: StoreKind) -> Self {
+        self.store = store;
+        self
     }
 
     /// With these settings besides.
@@ -77,12 +84,10 @@ impl Gate {
         format!("domain: {DOMAIN}\ndescriptors:\n  - key: {KEY}\n    rate_limit: {limit}\n")
     }
 
-    /// Started with these settings besides.
-    pub fn start(&self, redis: Option<&RedisServer>, also: &[&str]) -> Tollgate {
-        let mut options = Options::serving(&self.policies()).set("log.level=error");
-        if self.redis {
-            options = options.redis(redis.expect("a Redis").url());
-        }
+    /// Started with this store, which is of its kind, and these settings besides.
+    pub fn start(&self, store: &Store, also: &[&str]) -> Tollgate {
+        let options = Options::serving(&self.policies()).set("log.level=error");
+        let options = store.settings().into_iter().fold(options, Options::set);
         self.set.iter().chain(also).fold(options, |options, setting| options.set(*setting)).start()
     }
 }
@@ -103,12 +108,12 @@ pub enum Running {
 
 impl Server {
     /// Starts it; pinned to its core or free.
-    pub fn start(&self, redis: Option<&RedisServer>, pinned: bool) -> Running {
+    pub fn start(&self, store: &Store, pinned: bool) -> Running {
         let running = match self {
             Self::Bare => Running::Bare(Bare::start(pinned)),
             Self::Tollgate(gate) => {
                 let also: &[&str] = if pinned { &["grpc.cores=1"] } else { &[] };
-                Running::Tollgate(gate.start(redis, also))
+                Running::Tollgate(gate.start(store, also))
             }
         };
         if pinned {
@@ -176,17 +181,8 @@ fn beside(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_tollgate")).parent().unwrap().join(name)
 }
 
-/// A Redis of this program's own, pinned or free.
-pub fn redis(pinned: bool) -> RedisServer {
-    let server = RedisServer::start().expect("redis-server");
-    if pinned {
-        pin(server.pid(), OTHER_CORE);
-    }
-    server
-}
-
 /// Moves all threads of a process to a core; those that it starts later follow.
-fn pin(pid: u32, core: usize) {
+pub fn pin(pid: u32, core: usize) {
     let (core, pid) = (core.to_string(), pid.to_string());
     let output = Command::new("taskset").args(["-a", "-c", "-p", &core, &pid]).output();
     assert!(output.unwrap().status.success(), "taskset {pid}");
