@@ -69,6 +69,7 @@ pub async fn run(
 
     process.wait_for_stores().await;
     administer::wait_for_registry(&process).await;
+    process.start.end();
     administer::join_replicas(&process).await;
     // Not before, so that the first warning has the modes that operators set.
     let reporting = Arc::clone(&process);

@@ -36,6 +36,7 @@ use crate::limiter::layers::leases::Leases;
 use crate::limiter::mode::KillSwitch;
 use crate::limiter::resolve::{Clients, Resolver};
 use crate::limiter::snapshot::Policies;
+use crate::limiter::start::Start;
 use crate::limiter::top::TopCallers;
 use crate::limiter::{Limiter, Shared};
 use crate::policy::{OnStoreFailure, PolicySet};
@@ -54,6 +55,8 @@ const REGISTRY_FILE: &str = "registry.redb";
 pub(super) struct Process {
     pub(super) settings: Settings,
     pub(super) shared: Arc<Shared>,
+    /// Ends when operators' changes are in force. Decisions wait for it.
+    pub(super) start: Arc<Start>,
     /// Brings policies, clients and modes to what is shared.
     pub(super) control: Arc<Control<AnyRegistry>>,
     /// Says which clients have expired.
@@ -165,6 +168,7 @@ impl Process {
             control: Arc::new(Control::new(registry, writer, DEFAULT_POLL)),
             calendar,
             shared,
+            start: Arc::default(),
             health: HealthReporter::new(),
             ready: Arc::default(),
             stop: CancellationToken::new(),
@@ -196,7 +200,7 @@ impl Process {
             .with_shares(Arc::clone(&self.shares));
         let layers =
             Layers { denials: self.denials.clone(), leases: self.leases.clone(), failover };
-        Limiter::new(Arc::clone(&self.shared), layers)
+        Limiter::new(Arc::clone(&self.shared), layers).after(Arc::clone(&self.start))
     }
 
     /// A service with a store connection of its own, on the runtime that calls this.

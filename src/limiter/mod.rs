@@ -31,6 +31,7 @@ pub mod report;
 pub mod request;
 pub mod resolve;
 pub mod snapshot;
+pub mod start;
 pub mod status;
 mod tally;
 pub mod top;
@@ -45,6 +46,7 @@ use self::mode::{KillSwitch, Mode};
 use self::request::{Bounds, Request};
 use self::resolve::{Resolution, Resolver};
 use self::snapshot::{Policies, SnapshotRef};
+use self::start::Start;
 use self::status::{Decision, Outcome, Status, statuses};
 use self::tally::tally;
 use self::top::TopCallers;
@@ -89,12 +91,20 @@ impl Shared {
 pub struct Limiter<S> {
     shared: Arc<Shared>,
     layers: Layers<S>,
+    /// Decisions wait for its end; none: they do not.
+    start: Option<Arc<Start>>,
 }
 
 impl<S: LimitStore> Limiter<S> {
     /// Decides by `shared` and `layers`.
     pub const fn new(shared: Arc<Shared>, layers: Layers<S>) -> Self {
-        Self { shared, layers }
+        Self { shared, layers, start: None }
+    }
+
+    /// The same with decisions that wait for the end of `start`.
+    #[must_use]
+    pub fn after(self, start: Arc<Start>) -> Self {
+        Self { start: Some(start), ..self }
     }
 
     /// The state that every core shares.
@@ -102,11 +112,14 @@ impl<S: LimitStore> Limiter<S> {
         &self.shared
     }
 
-    /// Decides `request`, no later than `deadline`.
+    /// Decides `request`, no later than `deadline` once the process has started.
     ///
     /// # Cancel safety
     /// A dropped call is charged as a whole or not at all.
     pub async fn decide(&self, request: &Request, deadline: Deadline) -> Decision {
+        if let Some(start) = &self.start {
+            start.wait(deadline).await;
+        }
         let decision = self.decide_uncounted(request, deadline).await;
         let Shared { metrics, resolver, policies, top, .. } = &*self.shared;
         let hasher = resolver.keys.hasher();
