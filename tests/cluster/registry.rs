@@ -72,3 +72,32 @@ async fn registry_follows_its_slot_and_its_primary() {
     is_told(&one, &two, "3").await;
     assert!(one.beat(1).await.unwrap().contains(&1));
 }
+
+/// A command that comes while the keys are at two nodes waits until the slot has moved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_wait_while_the_slot_of_the_registry_moves() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    let registry = RedisRegistry::connect(&cluster.settings()).unwrap();
+    write(&registry, "a", "1").await;
+    let slot = Key::new(&b"tollgate:{registry}:records"[..]).slot();
+    let from = cluster.owner(slot);
+    let to = (from + 1) % 3;
+    cluster.begin_move(slot, from, to);
+    let keys = cluster.keys_in(from, slot);
+    let (first, rest) = keys.split_at(1);
+    cluster.move_keys(first, from, to);
+    // One of its two keys is there, then both are, then the slot is.
+    let end = tokio::task::spawn_blocking({
+        let rest = rest.to_vec();
+        move || {
+            std::thread::sleep(Duration::from_millis(50));
+            cluster.move_keys(&rest, from, to);
+            std::thread::sleep(Duration::from_millis(50));
+            cluster.end_move(slot, from, to);
+            cluster
+        }
+    });
+    registry.write(put("a", "2")).await.unwrap();
+    assert_eq!(value(&registry, "a").await, Some(Bytes::from_static(b"2")));
+    drop(end.await.unwrap());
+}

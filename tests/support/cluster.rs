@@ -149,6 +149,12 @@ impl RedisCluster {
         self.owner_by(0, slot).unwrap()
     }
 
+    /// The number of the primary that has `slot`, as it says itself: others may not have heard yet
+    /// of the last move.
+    pub fn primary_of(&self, slot: u16) -> Option<usize> {
+        (0..PRIMARIES).find(|node| self.owner_by(*node, slot) == Some(*node))
+    }
+
     /// Begins to move a slot: keys that are not there are asked for at the other node.
     pub fn begin_move(&self, slot: u16, from: usize, to: usize) {
         let set = |node: usize, rest: String| {

@@ -1,7 +1,8 @@
 //! The registry's connection: made when it is first needed, and again after it is lost.
 //!
 //! It repeats no command that may have been executed. In a Redis Cluster it follows a redirection,
-//! which proves that the node has executed nothing. All its work is on one runtime.
+//! and waits while the slot is moved: both answers prove that the node has executed nothing. All
+//! its work is on one runtime.
 
 use std::fmt;
 use std::sync::Arc;
@@ -39,15 +40,24 @@ struct Open {
     driver: JoinHandle<()>,
     line: Arc<Line>,
     since: Instant,
+    /// The server answers: other calls on the connection get their answers, and it ends with the
+    /// last of them.
+    answers: bool,
 }
 
 /// The most redirections of a command.
 const MAX_REDIRECTS: usize = 2;
 
+/// The pause between two attempts while the slot is moved: its keys are moved in milliseconds.
+const MOVING_PAUSE: Duration = Duration::from_millis(10);
+
 /// The way in which a command failed.
 enum Lost {
     /// Another node of the cluster has the slot. The server has executed nothing.
     Moved(String),
+    /// The slot is on its way to another node, which has keys of it already. The server has
+    /// executed nothing.
+    Moving(String),
     /// The server refused it.
     Refused(RegistryError),
     /// It was sent, and no answer came.
@@ -58,14 +68,16 @@ impl Lost {
     fn of_query(self) -> RegistryError {
         match self {
             Self::Refused(error) => error,
-            Self::Moved(reason) | Self::Unanswered(reason) => RegistryError::Unavailable(reason),
+            Self::Moved(reason) | Self::Moving(reason) | Self::Unanswered(reason) => {
+                RegistryError::Unavailable(reason)
+            }
         }
     }
 
     fn of_write(self) -> RegistryError {
         match self {
             Self::Refused(error) => error,
-            Self::Moved(reason) => RegistryError::Unavailable(reason),
+            Self::Moved(reason) | Self::Moving(reason) => RegistryError::Unavailable(reason),
             Self::Unanswered(reason) => RegistryError::Unknown(reason),
         }
     }
@@ -73,7 +85,9 @@ impl Lost {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.driver.abort();
+        if !self.answers {
+            self.driver.abort();
+        }
     }
 }
 
@@ -91,13 +105,7 @@ impl Link {
     }
 
     pub(super) async fn query(&self, command: &Cmd) -> Result<Value, RegistryError> {
-        for _ in 0..MAX_REDIRECTS {
-            match self.query_once(command).await {
-                Err(Lost::Moved(_)) => {}
-                answer => return answer.map_err(Lost::of_query),
-            }
-        }
-        self.query_once(command).await.map_err(Lost::of_query)
+        self.settled(|| self.query_once(command)).await.map_err(Lost::of_query)
     }
 
     async fn query_once(&self, command: &Cmd) -> Result<Value, Lost> {
@@ -106,18 +114,29 @@ impl Link {
     }
 
     pub(super) async fn invoke(&self, call: &ScriptInvocation<'_>) -> Result<Value, RegistryError> {
-        for _ in 0..MAX_REDIRECTS {
-            match self.invoke_once(call).await {
-                Err(Lost::Moved(_)) => {}
-                answer => return answer.map_err(Lost::of_write),
-            }
-        }
-        self.invoke_once(call).await.map_err(Lost::of_write)
+        self.settled(|| self.invoke_once(call)).await.map_err(Lost::of_write)
     }
 
     async fn invoke_once(&self, call: &ScriptInvocation<'_>) -> Result<Value, Lost> {
         let (mut connection, since) = self.connection().await.map_err(Lost::Refused)?;
         self.answer(call.invoke_async(&mut connection), since).await
+    }
+
+    /// The answer of the node that has the slot, as far as it is settled which has it.
+    async fn settled<A>(&self, attempt: impl Fn() -> A) -> Result<Value, Lost>
+    where
+        A: Future<Output = Result<Value, Lost>>,
+    {
+        let (mut redirects, late) = (0, Instant::now() + self.patience);
+        loop {
+            match attempt().await {
+                Err(Lost::Moved(_)) if redirects < MAX_REDIRECTS => redirects += 1,
+                Err(Lost::Moving(_)) if Instant::now() < late => {
+                    tokio::time::sleep(MOVING_PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     async fn answer(
@@ -134,6 +153,10 @@ impl Link {
                 self.connector.note_moved(&error);
                 Lost::Moved(error.to_string())
             }
+            Ok(Err(error)) if matches!(error.code(), Some("ASK" | "TRYAGAIN")) => {
+                // The connection leads to the slot until it has moved.
+                return Err(Lost::Moving(error.to_string()));
+            }
             // An error of the server, such as READONLY or OOM.
             Ok(Err(error)) if error.code().is_some() => {
                 Lost::Refused(RegistryError::Unavailable(error.to_string()))
@@ -144,9 +167,11 @@ impl Link {
         // Also when the server refused: it may have become a replica, and its name lead elsewhere
         // now.
         let mut attempts = self.attempts.lock().await;
-        let of_call = attempts.open.take_if(|open| open.since == since);
-        if let (Some(open), Lost::Refused(RegistryError::Unavailable(error))) = (of_call, &lost) {
-            open.line.note_refusal(error);
+        if let Some(mut open) = attempts.open.take_if(|open| open.since == since) {
+            open.answers = !matches!(lost, Lost::Unanswered(_));
+            if let Lost::Refused(RegistryError::Unavailable(error)) = &lost {
+                open.line.note_refusal(error);
+            }
         }
         Err(lost)
     }
@@ -195,7 +220,7 @@ impl Link {
             let link = connector.connect().await?;
             let driver = home.spawn(link.driver);
             let (connection, line) = (link.connection, link.line);
-            Ok(Open { connection, driver, line, since: Instant::now() })
+            Ok(Open { connection, driver, line, since: Instant::now(), answers: false })
         });
         attempt.await.unwrap_or_else(|_| Err("the runtime has ended".to_owned()))
     }
