@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::domain::{Amendment, Key};
@@ -35,6 +36,9 @@ pub struct Recovery {
     untold: AtomicUsize,
     /// A connection is telling.
     telling: AtomicBool,
+    /// Amendments that were taken, and that the store has refused without executing anything. They
+    /// count as untold.
+    refused: Mutex<Vec<Amendment>>,
     /// Nothing is untold.
     settled: Notify,
 }
@@ -55,6 +59,23 @@ impl Recovery {
     /// The number of counters with charges that the store does not know.
     pub fn untold(&self) -> usize {
         self.untold.load(Ordering::Acquire)
+    }
+
+    /// Keeps amendments that the store has refused, until it is told them again.
+    pub(super) fn keep(&self, refused: Vec<Amendment>) {
+        self.refused.lock().extend(refused);
+    }
+
+    /// Takes up to `max` of the kept amendments for which `is_here` holds.
+    pub(super) fn take_kept(&self, max: usize, is_here: &dyn Fn(&Key) -> bool) -> Vec<Amendment> {
+        let mut kept = self.refused.lock();
+        let (mut taken, mut left) = (Vec::new(), Vec::new());
+        for amendment in kept.drain(..) {
+            let fits = taken.len() < max && is_here(&amendment.key);
+            if fits { taken.push(amendment) } else { left.push(amendment) }
+        }
+        *kept = left;
+        taken
     }
 
     /// Waits until nothing is untold.

@@ -30,6 +30,20 @@ use crate::redis::backoff::Backoff;
 use crate::redis::wire::Wire;
 use crate::store::{Allowance, Deadline, StoreError};
 
+/// The errors with which Redis has executed nothing of a script that writes: it says so before the
+/// first write.
+const NOTHING_DONE: [&str; 9] = [
+    "READONLY",
+    "OOM",
+    "LOADING",
+    "BUSY",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "MISCONF",
+    "NOPERM",
+    "NOAUTH",
+];
+
 /// The task behind a store. It ends when the store is dropped.
 pub(super) struct Batcher {
     pub(super) connector: Connector,
@@ -399,11 +413,7 @@ impl Batcher {
             self.counts.late.fetch_add(completed.late.into(), Ordering::Relaxed);
             self.note_refusal(&completed);
             if let Some(applied) = completed.told {
-                if let Err(error) = &applied {
-                    self.notices.untold(&self.connector, error);
-                }
-                self.telling.answered(applied.as_deref().ok(), Instant::now());
-                self.set_alarm(self.telling.alarm());
+                self.told(&applied)?;
             }
             if completed.decided {
                 self.plan_telling();
@@ -420,6 +430,30 @@ impl Batcher {
     }
 
     /// Makes known what an error says about the cluster.
+    /// Redis has answered what it was told.
+    ///
+    /// # Errors
+    /// Fails if the server is no primary: its name may lead to another one.
+    fn told(&mut self, applied: &Result<Vec<u64>, StoreError>) -> Result<(), String> {
+        let now = Instant::now();
+        let refused = match applied {
+            Err(StoreError::Rejected(text)) if NOTHING_DONE.contains(&code(text)) => Some(text),
+            _ => None,
+        };
+        match (applied, refused) {
+            (_, Some(_)) => self.telling.refused(now),
+            (applied, None) => self.telling.answered(applied.as_deref().ok(), now),
+        }
+        if let Err(error) = applied {
+            self.notices.untold(&self.connector, error, refused.is_some());
+        }
+        self.set_alarm(self.telling.alarm());
+        match refused {
+            Some(text) if code(text) == "READONLY" => Err(text.clone()),
+            _ => Ok(()),
+        }
+    }
+
     fn note_refusal(&self, completed: &Completed) {
         let Some(error) = &completed.error else { return };
         match (code(error), &self.node) {

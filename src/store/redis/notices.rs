@@ -88,9 +88,17 @@ impl Notices {
         self.failed(redis, reason);
     }
 
-    /// Redis was told hits of an outage, and did not take them.
-    pub(super) fn untold(&self, redis: &impl Display, error: &StoreError) {
-        if self.logged.lock().untold.insert(error.to_string()) {
+    /// Redis was told hits of an outage, and did not take them; they are told again or not.
+    pub(super) fn untold(&self, redis: &impl Display, error: &StoreError, again: bool) {
+        if !self.logged.lock().untold.insert(error.to_string()) {
+            return;
+        }
+        if again {
+            tracing::warn!(
+                %redis, %error,
+                "Redis does not take the hits of an outage yet; it is told again"
+            );
+        } else {
             tracing::warn!(
                 %redis, %error,
                 "Redis does not take the hits of an outage, so it may admit them once more"

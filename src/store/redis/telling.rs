@@ -23,6 +23,9 @@ const SPREAD: Duration = Duration::from_millis(100);
 /// another node is away there are always untold hits, and each look reads the whole table.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The pause after Redis has refused and executed nothing, as a replica or a full server does.
+const RETRY: Duration = Duration::from_millis(250);
+
 /// The telling of one connection.
 pub(super) struct Telling {
     recovery: Arc<Recovery>,
@@ -95,7 +98,8 @@ impl Telling {
             return Due::Nothing;
         }
         let is_here = |key: &Key| self.node.as_ref().is_none_or(|node| node.has(key.slot()));
-        let taken = teller.take(MAX_AMENDMENTS, &is_here);
+        let mut taken = self.recovery.take_kept(MAX_AMENDMENTS, &is_here);
+        taken.extend(teller.take(MAX_AMENDMENTS - taken.len(), &is_here));
         if taken.is_empty() {
             self.recovery.end_telling();
             self.not_before = Some(now + PAUSE);
@@ -121,6 +125,17 @@ impl Telling {
         self.end(applied);
         if applied.is_some() && self.sent.is_empty() && self.recovery.untold() > 0 {
             self.at = Some(now);
+        }
+    }
+
+    /// Redis has refused the first call under way and has executed nothing of it. It is told again,
+    /// by this connection or another.
+    pub(super) fn refused(&mut self, now: Instant) {
+        let Some(sent) = self.sent.pop_front() else { return };
+        self.recovery.keep(sent);
+        if self.sent.is_empty() {
+            self.recovery.end_telling();
+            self.at = Some(now + RETRY);
         }
     }
 
@@ -239,6 +254,26 @@ mod tests {
         other.answered(None, now);
         assert_eq!((other.recovery().untold(), other.alarm()), (0, None));
         assert_eq!(*counters.applied.lock(), [None, None]);
+    }
+
+    #[test]
+    fn refused_call_is_told_again_and_nothing_is_settled_meanwhile() {
+        let (mut telling, counters) = telling(70);
+        let now = Instant::now() + SPREAD;
+        let mut other = Telling::new(Arc::clone(telling.recovery()), Some(counters.clone()), None);
+        telling.plan(now - SPREAD);
+        assert_eq!(sizes(&telling.due(now, true)), [64]);
+        telling.refused(now);
+        assert_eq!((telling.recovery().untold(), telling.alarm()), (70, Some(now + RETRY)));
+        telling.lost();
+        assert_eq!(telling.recovery().untold(), 70, "what was refused is not lost");
+        other.begin(now - SPREAD);
+        assert_eq!(sizes(&other.due(now, true)), [64]);
+        other.answered(Some(&[1; 64]), now);
+        assert_eq!(sizes(&other.due(now, true)), [6]);
+        other.answered(Some(&[1; 6]), now);
+        assert_eq!(other.recovery().untold(), 0);
+        assert_eq!(*counters.applied.lock(), [Some(64), Some(6)]);
     }
 
     struct NoAnswer;
