@@ -30,6 +30,7 @@
 //!   of the state that the limiter reads.
 //! * [`edge`]: the protocols: gRPC for Envoy, gRPC for operators, HTTP.
 //! * [`telemetry`]: metrics, logs, and safe text for both.
+//! * [`tls`]: certificates, keys and authorities from files, for both sides of TLS.
 //! * `yaml`: YAML text to nodes with their places, for policies and settings.
 //! * `settings`: the building blocks of settings. Each module declares its own section.
 //! * [`config`]: loads the sections.
@@ -50,5 +51,6 @@ pub mod redis;
 mod settings;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod verify;
 mod yaml;

@@ -40,6 +40,7 @@ pub use self::connect::Connector;
 pub use self::settings::{RedisSettings, SentinelSettings, Topology};
 pub use self::tls::TlsSettings;
 pub use self::url::RedisUrl;
+use crate::tls::TlsFault;
 
 /// The error for settings that lead to no Redis.
 #[derive(Debug, thiserror::Error)]
@@ -58,4 +59,7 @@ pub enum SetupError {
         /// The reason.
         reason: String,
     },
+    /// The files for TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
 }

@@ -13,7 +13,7 @@ use super::locate::Locate;
 use super::login::Login;
 use super::refusal::Refusals;
 use super::sentinel::{Access, Sentinels};
-use super::tls::{Tls, TlsFault, TlsSettings};
+use super::tls::{Tls, TlsSettings};
 use super::url::RedisUrl;
 use super::watch;
 use crate::settings::{HostPort, Reader, SOME_TIME, Secret, section, words};
@@ -125,9 +125,7 @@ impl RedisSettings {
         let url = self.url.as_ref().map(RedisUrl::target).transpose();
         let target = url.map_err(SetupError::Url)?.unwrap_or_default();
         let tls = self.is_tls().then(|| Tls::new(&self.tls)).transpose();
-        let fault =
-            |fault: TlsFault| SetupError::Setting { setting: fault.setting, reason: fault.reason };
-        let tls = tls.map_err(fault)?.map(Arc::new);
+        let tls = tls?.map(Arc::new);
         let shared = (Arc::default(), Arc::default());
         let mut seeds: Vec<_> = self.nodes.iter().map(Address::from).collect();
         seeds.extend(target.address.clone());
