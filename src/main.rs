@@ -2,6 +2,7 @@
 
 mod cli;
 mod load;
+mod tls_args;
 
 use std::process::ExitCode;
 

@@ -30,13 +30,17 @@ pub(super) fn spawn(tasks: &TaskTracker, process: &Arc<Process>, listener: TcpLi
     tasks.spawn(sweep::run(Arc::clone(&process.control), SWEEP_EVERY, stopped));
     let stopped = process.stop.clone().cancelled_owned();
     tasks.spawn(probe::run(Arc::clone(&process.control), stopped));
+    let watching = Arc::clone(process);
+    tasks.spawn(async move {
+        watching.tls.watch(&watching.metrics.listeners, &watching.stop).await;
+    });
     let beating = Arc::clone(process);
     tasks.spawn(async move { beating.stop.run_until_cancelled(beat(&beating)).await });
     let admin = Admin::new(Arc::clone(&process.control), process.limiter(), STORE_DEADLINE);
     let routes = admin::routes(Arc::new(admin), process.guard.clone());
     let process = Arc::clone(process);
     tasks.spawn(async move {
-        let acceptor = process.acceptor(listener, "admin");
+        let acceptor = process.acceptor(listener, "admin", process.tls.admin.clone());
         let (health, bounds) = (process.health.clone(), process.listener_bounds(0));
         let stop = process.stop.clone();
         let served = serve_admin(acceptor, routes, &SERVICE_NAMES, health, bounds, stop).await;

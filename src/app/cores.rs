@@ -78,7 +78,8 @@ fn spawn(
                 let (health, stop) = (process.health.clone(), process.stop.clone());
                 let message_bytes = process.settings.bounds.message_bytes;
                 let bounds = process.listener_bounds(core);
-                serve(incoming, rls, health, message_bytes, &bounds, stop).await
+                let callers = Arc::clone(&process.callers);
+                serve(incoming, rls, callers, health, message_bytes, &bounds, stop).await
             })
         })
         .map_err(system("a thread"))
@@ -94,7 +95,7 @@ fn runtime(grpc: &GrpcSettings) -> io::Result<Runtime> {
 
 /// Distributes the connections of `acceptor` to the cores, round robin, until `stop`.
 pub(super) async fn deal(
-    acceptor: Acceptor,
+    mut acceptor: Acceptor,
     cores: Vec<UnboundedSender<Accepted>>,
     stop: CancellationToken,
 ) {

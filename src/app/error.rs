@@ -3,6 +3,7 @@
 use crate::control::layered::Refusal;
 use crate::edge::grpc::server::ServeError;
 use crate::redis::SetupError;
+use crate::tls::TlsFault;
 
 /// Failure to start or to serve.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,9 @@ pub enum AppError {
     /// The settings lead to no Redis.
     #[error(transparent)]
     Redis(#[from] SetupError),
+    /// The files for TLS of a listener cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
     /// The ready file cannot be written.
     #[error("cannot write the ready file {path}: {source}")]
     ReadyFile {

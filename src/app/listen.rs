@@ -1,12 +1,18 @@
-//! The three listeners and their addresses. Port 0 binds any free port.
+//! The listeners and their addresses. Port 0 binds any free port.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::error::AppError;
 use crate::config::Settings;
+use crate::edge::listener::tls::Tls;
+use crate::edge::listener::tls::settings::ServerSettings;
+use crate::telemetry::metrics::ListenerMetrics;
+use crate::tls::TlsFault;
 
 /// The bound listeners.
 #[derive(Debug)]
@@ -14,6 +20,7 @@ pub(super) struct Listeners {
     pub(super) grpc: TcpListener,
     pub(super) admin: TcpListener,
     pub(super) http: TcpListener,
+    pub(super) metrics: Option<TcpListener>,
     pub(super) addresses: Addresses,
 }
 
@@ -23,6 +30,8 @@ pub(super) struct Addresses {
     pub(super) grpc: SocketAddr,
     pub(super) admin: SocketAddr,
     pub(super) http: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) metrics: Option<SocketAddr>,
 }
 
 impl Listeners {
@@ -30,8 +39,50 @@ impl Listeners {
         let (grpc, grpc_at) = bind("gRPC", "grpc.listen", settings.grpc.listen).await?;
         let (admin, admin_at) = bind("admin", "admin.listen", settings.admin.listen).await?;
         let (http, http_at) = bind("HTTP", "http.listen", settings.http.listen).await?;
-        let addresses = Addresses { grpc: grpc_at, admin: admin_at, http: http_at };
-        Ok(Self { grpc, admin, http, addresses })
+        let (metrics, metrics_at) = match settings.http.metrics_listen {
+            Some(address) => {
+                let (bound, at) = bind("metrics", "http.metrics_listen", address).await?;
+                (Some(bound), Some(at))
+            }
+            None => (None, None),
+        };
+        let addresses =
+            Addresses { grpc: grpc_at, admin: admin_at, http: http_at, metrics: metrics_at };
+        Ok(Self { grpc, admin, http, metrics, addresses })
+    }
+}
+
+/// The TLS of the listeners; `None` for one in clear.
+#[derive(Debug)]
+pub(super) struct ListenersTls {
+    pub(super) grpc: Option<Arc<Tls>>,
+    pub(super) admin: Option<Arc<Tls>>,
+    pub(super) http: Option<Arc<Tls>>,
+}
+
+impl ListenersTls {
+    /// Reads the certificates. Blocks for that.
+    pub(super) fn new(settings: &Settings) -> Result<Self, TlsFault> {
+        let tls = |name, whose, protocol, settings: ServerSettings| {
+            let tls = settings.is_set().then(|| Tls::new(name, whose, protocol, &settings));
+            Ok::<_, TlsFault>(tls.transpose()?.map(Arc::new))
+        };
+        let Settings { grpc, admin, http, .. } = settings;
+        Ok(Self {
+            grpc: tls("grpc", "of the gRPC listener", b"h2", grpc.tls.server())?,
+            admin: tls("admin", "of the admin listener", b"h2", admin.tls.server())?,
+            http: tls("http", "of the HTTP listener", b"http/1.1", http.tls.server())?,
+        })
+    }
+
+    /// Follows the files of all of them until `stop`.
+    pub(super) async fn watch(&self, metrics: &ListenerMetrics, stop: &CancellationToken) {
+        let watch = async |tls: &Option<Arc<Tls>>| {
+            if let Some(tls) = tls {
+                tls.watch(metrics, stop).await;
+            }
+        };
+        tokio::join!(watch(&self.grpc), watch(&self.admin), watch(&self.http));
     }
 }
 

@@ -14,6 +14,7 @@ mod modes;
 mod process;
 mod ready;
 mod reload;
+mod token_files;
 
 use std::sync::Arc;
 
@@ -59,12 +60,12 @@ pub async fn run(
 
     let cores = Cores::start(&process)?;
     tasks.spawn(cores::deal(
-        process.acceptor(listeners.grpc, "grpc"),
+        process.acceptor(listeners.grpc, "grpc", process.tls.grpc.clone()),
         cores.senders(),
         accepting.clone(),
     ));
     administer::spawn(&tasks, &process, listeners.admin);
-    tasks.spawn(http(listeners.http, ops(&process), Arc::clone(&process)));
+    http(&tasks, listeners.http, listeners.metrics, &process);
     reload::spawn(&tasks, Arc::clone(&process), feed, logs, reread)?;
 
     process.wait_for_stores().await;
@@ -114,14 +115,28 @@ fn ops(process: &Arc<Process>) -> Ops<process::Store> {
         rls: process.rls(),
         metrics: Arc::clone(&process.metrics),
         ready: Arc::clone(&process.ready),
+        callers: Arc::clone(&process.callers),
         refresh: Box::new(move || refreshed.refresh()),
         checks: Box::new(move || checks::all(&checked)),
     }
 }
 
-async fn http(listener: TcpListener, ops: Ops<process::Store>, process: Arc<Process>) {
-    let bounds = process.listener_bounds(0);
+/// Starts the HTTP listener, and that for metrics if there is one.
+fn http(
+    tasks: &TaskTracker,
+    listener: TcpListener,
+    metrics: Option<TcpListener>,
+    process: &Arc<Process>,
+) {
+    let (bounds, ops) = (process.listener_bounds(0), Arc::new(ops(process)));
+    if let Some(metrics) = metrics {
+        let (acceptor, routes) =
+            (process.acceptor(metrics, "metrics", None), http::metrics_router(Arc::clone(&ops)));
+        tasks.spawn(http::serve(acceptor, routes, bounds.clone(), process.stop.clone()));
+    }
     let body_bytes = process.settings.bounds.message_bytes;
-    let routes = http::router(Arc::new(ops), body_bytes, bounds.listener.message_timeout);
-    http::serve(process.acceptor(listener, "http"), routes, bounds, process.stop.clone()).await;
+    let body_timeout = bounds.listener.message_timeout;
+    let routes = http::router(ops, &process.settings.http, body_bytes, body_timeout);
+    let acceptor = process.acceptor(listener, "http", process.tls.http.clone());
+    tasks.spawn(http::serve(acceptor, routes, bounds, process.stop.clone()));
 }

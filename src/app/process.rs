@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use super::error::AppError;
+use super::listen::ListenersTls;
 use crate::config::Settings;
 use crate::control::Control;
 use crate::control::follower::DEFAULT_POLL;
@@ -22,10 +23,12 @@ use crate::control::registry::redis::RedisRegistry;
 use crate::control::writer::Writer;
 use crate::domain::{CalendarClock, Commit, Group, Key, SystemClock};
 use crate::edge::admin::auth::Guard;
+use crate::edge::grpc::callers::Callers;
 use crate::edge::grpc::response::Responder;
 use crate::edge::grpc::rls::Rls;
 use crate::edge::listener::Bounds as ListenerBounds;
 use crate::edge::listener::acceptor::Acceptor;
+use crate::edge::listener::tls::Tls;
 use crate::limiter::key::{KeyMaker, SensitiveHasher};
 use crate::limiter::layers::Layers;
 use crate::limiter::layers::deny_cache::DenyCache;
@@ -67,6 +70,10 @@ pub(super) struct Process {
     pub(super) ready: Arc<AtomicBool>,
     /// Cancelled when connections are to end.
     pub(super) stop: CancellationToken,
+    /// The TLS of the listeners.
+    pub(super) tls: ListenersTls,
+    /// Who may ask about a domain.
+    pub(super) callers: Arc<Callers>,
     /// The guard of the admin listener.
     pub(super) guard: Guard,
     responder: Arc<Responder>,
@@ -124,26 +131,18 @@ impl LimitStore for Store {
 impl Process {
     /// The registry's connections live on the runtime that calls this.
     pub(super) fn new(
-        settings: Settings,
+        mut settings: Settings,
         policies: PolicySet,
         layered: Layered,
     ) -> Result<Self, AppError> {
+        let guard = Guard::new(&settings.admin);
+        // The guard has their hashes, which do.
+        settings.admin.forget_tokens();
         let metrics = Arc::new(Metrics::new(settings.metrics.max_series));
         let secret = settings.general.sensitive_key.as_ref().map_or("", |secret| secret.expose());
         let hasher = SensitiveHasher::new(secret.as_bytes());
         let calendar = Arc::new(CalendarClock::new(SystemClock::start()));
-        let shared = Shared {
-            policies: Policies::new(policies, Arc::clone(&metrics)),
-            modes: KillSwitch::new(settings.modes()),
-            bounds: settings.bounds.clone(),
-            resolver: Resolver {
-                keys: KeyMaker::new(&settings.redis.key_prefix, hasher.clone()),
-                default_algorithm: settings.policies.default_algorithm,
-                clients: Clients::new(Arc::default(), calendar.clone()),
-            },
-            metrics: Arc::clone(&metrics),
-            top: TopCallers::new(settings.admin.top_callers, SystemClock::start()),
-        };
+        let shared = shared(&settings, policies, &hasher, &calendar, &metrics);
         let responder = Responder { settings: settings.response.clone(), hasher };
         let shared = Arc::new(shared);
         let writer = Arc::new(Writer::new(Arc::clone(&shared), layered));
@@ -172,7 +171,9 @@ impl Process {
             health: HealthReporter::new(),
             ready: Arc::default(),
             stop: CancellationToken::new(),
-            guard: Guard::new(settings.admin.named_tokens()),
+            tls: ListenersTls::new(&settings)?,
+            callers: Arc::new(Callers::new(&settings.grpc.tls.domain_san)),
+            guard,
             responder: Arc::new(responder),
             memory: Arc::new(MemoryStore::new(
                 settings.store.memory_max_keys,
@@ -259,9 +260,14 @@ impl Process {
         self.settings.grpc.bounds(&self.settings.listeners, index)
     }
 
-    /// The acceptor of `listener`, called `name`.
-    pub(super) fn acceptor(&self, listener: TcpListener, name: &'static str) -> Acceptor {
-        Acceptor::new(listener, name, self.listener_bounds(0), Arc::clone(&self.metrics))
+    /// The acceptor of `listener`, called `name`, over `tls` or in clear.
+    pub(super) fn acceptor(
+        &self,
+        listener: TcpListener,
+        name: &'static str,
+        tls: Option<Arc<Tls>>,
+    ) -> Acceptor {
+        Acceptor::new(listener, name, self.listener_bounds(0), tls, Arc::clone(&self.metrics))
     }
 
     /// Waits until every store has tried to connect, so that the first requests meet it. Redis may
@@ -306,6 +312,28 @@ impl Process {
         let revision = i64::try_from(progress.revision).unwrap_or(i64::MAX);
         self.metrics.registry_revision.set(revision);
         self.metrics.clients.set(gauge(self.shared.resolver.clients.directory().len()));
+    }
+}
+
+/// The state that every core shares.
+fn shared(
+    settings: &Settings,
+    policies: PolicySet,
+    hasher: &SensitiveHasher,
+    calendar: &Arc<CalendarClock>,
+    metrics: &Arc<Metrics>,
+) -> Shared {
+    Shared {
+        policies: Policies::new(policies, Arc::clone(metrics)),
+        modes: KillSwitch::new(settings.modes()),
+        bounds: settings.bounds.clone(),
+        resolver: Resolver {
+            keys: KeyMaker::new(&settings.redis.key_prefix, hasher.clone()),
+            default_algorithm: settings.policies.default_algorithm,
+            clients: Clients::new(Arc::default(), calendar.clone()),
+        },
+        metrics: Arc::clone(metrics),
+        top: TopCallers::new(settings.admin.top_callers, SystemClock::start()),
     }
 }
 

@@ -38,11 +38,12 @@ pub(super) fn announce(process: &Process, at: &Addresses) {
         "tollgate {} is ready",
         env!("CARGO_PKG_VERSION"),
     );
-    if process.settings.policies.path.is_none() {
+    if process.settings.policies.path.is_none() && process.settings.http.json {
+        let scheme = if process.tls.http.is_some() { "https" } else { "http" };
         let request = r#"{"domain":"example","descriptors":[{"entries":[{"key":"api_key","value":"demo"}]}]}"#;
         tracing::info!(
             "serving the built-in example policy; set policies.path for your own. Try:\n  \
-             curl -s http://{}/json -d '{request}'",
+             curl -s {scheme}://{}/json -d '{request}'",
             at.http
         );
     }

@@ -1,5 +1,5 @@
-//! SIGHUP: reads the log level, the mode and named admin tokens again, and asks for the policy
-//! files to be read again.
+//! SIGHUP: reads the log level, the mode, and the tokens and roles of operators again, and asks for
+//! the policy files to be read again. Changed files of tokens take effect without a signal.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use tokio_util::task::TaskTracker;
 use super::drain;
 use super::error::AppError;
 use super::process::Process;
+use super::token_files::TokenFiles;
 use crate::config::{self, Settings};
 use crate::control::feeds;
 use crate::control::feeds::files::FileFeed;
-use crate::edge::admin::AdminSettings;
 use crate::telemetry::logs::LogHandle;
 
 /// Starts the tasks that bring changed policy files in force and answer SIGHUP, until the process
@@ -30,11 +30,23 @@ pub(super) fn spawn(
         let (writer, stop) = (Arc::clone(process.control.writer()), process.stop.clone());
         tasks.spawn(async move { stop.run_until_cancelled(feeds::drive(feed, writer)).await });
     }
+    let mut tokens = TokenFiles::new(&process.settings.admin);
     tasks.spawn(async move {
-        while let Some(Some(())) = process.stop.run_until_cancelled(hangup.recv()).await {
-            reapply(&process, &logs, reread());
-            if let Some(files) = &files {
-                files.request();
+        loop {
+            tokio::select! {
+                () = process.stop.cancelled() => return,
+                Some(()) = hangup.recv() => {
+                    reapply(&process, &logs, reread());
+                    if let Some(files) = &files {
+                        files.request();
+                    }
+                }
+                () = tokens.changed() => match reread() {
+                    Ok(settings) => replace_tokens(&process, &settings),
+                    Err(faults) => {
+                        tracing::error!("the admin tokens stay as they are:\n{faults}");
+                    }
+                },
             }
         }
     });
@@ -42,7 +54,17 @@ pub(super) fn spawn(
 }
 
 /// Settings that change while tollgate runs. All others need a restart.
-const RELOADED: [&str; 5] = ["mode", "modes", "log.level", "admin.tokens", "admin.tokens_file"];
+const RELOADED: [&str; 9] = [
+    "mode",
+    "modes",
+    "log.level",
+    "admin.token",
+    "admin.token_file",
+    "admin.tokens",
+    "admin.tokens_file",
+    "admin.token_roles",
+    "admin.san_roles",
+];
 
 /// Puts the settings in force that can change while tollgate runs, and names those that need a
 /// restart.
@@ -70,17 +92,17 @@ fn reapply(process: &Process, logs: &LogHandle, settings: Result<Settings, confi
     }
 }
 
-/// Puts the named tokens of `settings` in force, unless no token is left and the listener is beyond
-/// loopback: its address, like `admin.token`, stays until a restart.
+/// Puts the tokens and roles of `settings` in force, unless that would open the listener: its
+/// address and its TLS stay until a restart.
 fn replace_tokens(process: &Process, settings: &Settings) {
-    let running = &process.settings.admin;
-    let admin = AdminSettings { token: running.token.clone(), ..settings.admin.clone() };
+    let (running, admin) = (&process.settings.admin, &settings.admin);
     let names: Vec<&str> = admin.named_tokens().map(|(name, _)| name).collect();
-    if names.is_empty() && !running.listen.ip().is_loopback() {
+    let closed = running.listen.ip().is_loopback() || running.tls.client_ca_file.is_some();
+    if names.is_empty() && !closed {
         let listen = running.listen;
         tracing::error!(%listen, "the admin tokens stay: without one the listener would be open");
         return;
     }
-    process.guard.replace(admin.named_tokens());
+    process.guard.replace(admin);
     tracing::info!(names = names.join(", "), "read the admin tokens again");
 }

@@ -62,8 +62,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
 /// Applies the rules that no type expresses: those of each section, then those between sections.
 fn resolve(mut settings: Settings, reader: &mut Reader) -> Settings {
     settings.general.resolve(reader);
-    settings.grpc.resolve();
+    settings.grpc.resolve(reader);
     settings.admin.resolve(reader);
+    settings.http.resolve(reader);
     settings.redis.resolve(reader);
     settings.failover.resolve(reader);
     settings.response.resolve(reader);
@@ -73,11 +74,13 @@ fn resolve(mut settings: Settings, reader: &mut Reader) -> Settings {
 
 /// No two listeners have the same address.
 fn listeners(settings: &Settings, reader: &mut Reader) {
-    let all = [
+    let mut all = vec![
         ("grpc.listen", settings.grpc.listen),
         ("admin.listen", settings.admin.listen),
         ("http.listen", settings.http.listen),
     ];
+    let metrics = settings.http.metrics_listen;
+    all.extend(metrics.map(|address| ("http.metrics_listen", address)));
     for (index, (key, address)) in all.iter().enumerate() {
         for (other_key, other) in all.iter().take(index) {
             let same_ip = address.ip() == other.ip()

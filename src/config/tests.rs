@@ -269,7 +269,7 @@ const BAD_FILES: &[(&str, &[&str])] = &[
         &[
             "found 0.0.0.0:8082",
             "serves loopback only",
-            "set admin.token or admin.token_file, or write 127.0.0.1:8082",
+            "set admin.token, admin.token_file or admin.tls.client_ca_file, or write 127.0.0.1:8082",
         ],
     ),
     (

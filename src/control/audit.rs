@@ -144,9 +144,9 @@ pub(crate) fn changed_in_memory(
     );
 }
 
-/// Writes that a caller was refused.
-pub(crate) fn refused(who: impl Display) {
-    tracing::warn!(target: "tollgate::audit", %who, "refused: no token, or not the right one");
+/// Writes that a caller was refused for `reason`, and how many were since without a line.
+pub(crate) fn refused(who: impl Display, reason: &str, silent: u64) {
+    tracing::warn!(target: "tollgate::audit", %who, reason, silent, "refused");
 }
 
 /// A client as lines name it, such as `edge|api_key=acme`.

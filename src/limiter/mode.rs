@@ -3,14 +3,14 @@
 //! A mode that an operator sets goes before the settings, also when it is set for all
 //! domains: in an emergency `off` must mean off. Nothing here waits.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::settings::{Reader, Setting, quoted, words};
+use crate::settings::{mappings, words};
 
 /// The effect of limits.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -26,24 +26,7 @@ pub enum Mode {
 
 words!(Mode { "enforce" => Enforce, "shadow" => Shadow, "off" => Off });
 
-/// Modes by domain.
-impl Setting for BTreeMap<String, Mode> {
-    const EXPECTED: &'static str = "a mapping from domain to enforce, shadow or off";
-    const MAPPING: bool = true;
-
-    fn parse(text: &str) -> Option<Self> {
-        text.is_empty().then(Self::new)
-    }
-
-    fn show(&self) -> String {
-        let pairs = self.iter().map(|(name, mode)| format!("{}: {}", quoted(name), mode.show()));
-        format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
-    }
-
-    fn read(reader: &mut Reader, section: &str, name: &str, _default: &str) -> Option<Self> {
-        reader.mapping(section, name)
-    }
-}
+mappings!(Mode, "a mapping from domain to enforce, shadow or off");
 
 /// The modes of one source.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

@@ -64,6 +64,7 @@ impl Drive {
         for i in 0..args.connections {
             let Some((runtime, clients)) = threads.get_mut(i % count) else { break };
             let endpoint = Endpoint::from_shared(args.url.clone()).map_err(bad)?.tcp_nodelay(true);
+            let endpoint = args.tls.apply(endpoint).map_err(LoadError::Tls)?;
             let channel = runtime.block_on(endpoint.connect()).map_err(bad)?;
             clients.push(Client::new(channel));
         }

@@ -23,6 +23,7 @@ use self::drive::Drive;
 use self::plan::Plan;
 use self::record::Record;
 pub(crate) use self::report::Report;
+use crate::tls_args::TlsArgs;
 
 /// `tollgate load`.
 #[derive(Args, Clone, Debug)]
@@ -60,6 +61,8 @@ pub(crate) struct LoadArgs {
     /// Client threads
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) threads: usize,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
     /// Process whose CPU time to report; may be repeated
     #[arg(long, value_name = "PID")]
     pub(crate) pid: Vec<u32>,
@@ -92,6 +95,9 @@ pub(crate) enum LoadError {
         /// The cause.
         source: tonic::transport::Error,
     },
+    /// The flags for TLS cannot be used.
+    #[error("{0}")]
+    Tls(String),
     /// A number must be at least one.
     #[error("{0} must be at least 1")]
     Zero(&'static str),

@@ -1,7 +1,8 @@
 //! The parts that sections of settings are made of. Each room declares its own section with them.
 //!
 //! * `section!`: one declaration gives the type, the keys, their bounds, defaults and docs.
-//! * [`Setting`]: a type that a setting may have; `words!`: a choice of words as such a type.
+//! * [`Setting`]: a type that a setting may have; `words!`: a choice of words as such a type;
+//!   `mappings!`: a mapping to such a type.
 //! * [`Reader`]: takes values out of the merged sources and collects the faults.
 //! * [`Secret`]: a value that is not shown.
 //!
@@ -22,5 +23,5 @@ pub(crate) use self::read::{Reader, Resolved, Setting};
 pub(crate) use self::secret::{NOT_A_SECRET, REDACTED};
 pub(crate) use self::section::{dotted, section};
 pub use self::value::HostPort;
-pub(crate) use self::value::{SOME_TIME, declared, quoted};
+pub(crate) use self::value::{SOME_TIME, declared, mappings, quoted};
 pub(crate) use self::word::{Word, listed, words};

@@ -1,9 +1,12 @@
 //! Secrets: values that are used but never shown.
 //!
-//! This hides values from logs, faults and `print-config`. It does not wipe or lock memory.
+//! This hides values from logs, faults and `print-config`, and wipes the value when it is dropped.
+//! It does not lock memory, and the readers of files and variables have copies of their own.
 
 use std::fmt;
 use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 use super::read::Setting;
 use super::value::quoted;
@@ -18,12 +21,12 @@ pub(crate) const NOT_A_SECRET: &str = "`***` stands for a secret that print-conf
 
 /// A value that neither `Debug` nor `Display` shows.
 #[derive(Clone, Eq, PartialEq)]
-pub struct Secret(Arc<str>);
+pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
     /// Hides `value`.
     pub fn new(value: &str) -> Self {
-        Self(value.into())
+        Self(Arc::new(Zeroizing::new(value.to_owned())))
     }
 
     /// The value itself, for the one place that needs it.

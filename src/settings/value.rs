@@ -228,6 +228,40 @@ impl Setting for HeaderName {
     }
 }
 
+/// Makes a mapping from names to values of a type a [`Setting`].
+macro_rules! mappings {
+    ($type:ty, $expected:literal) => {
+        impl $crate::settings::Setting for std::collections::BTreeMap<String, $type> {
+            const EXPECTED: &'static str = $expected;
+            const SECRET: bool = <$type as $crate::settings::Setting>::SECRET;
+            const MAPPING: bool = true;
+
+            fn parse(text: &str) -> Option<Self> {
+                text.is_empty().then(Self::new)
+            }
+
+            fn show(&self) -> String {
+                let pair = |(name, value): (&String, &$type)| {
+                    let value = $crate::settings::Setting::show(value);
+                    format!("{}: {value}", $crate::settings::quoted(name))
+                };
+                format!("{{{}}}", self.iter().map(pair).collect::<Vec<_>>().join(", "))
+            }
+
+            fn read(
+                reader: &mut $crate::settings::Reader,
+                section: &str,
+                name: &str,
+                _default: &str,
+            ) -> Option<Self> {
+                reader.mapping(section, name)
+            }
+        }
+    };
+}
+
+pub(crate) use mappings;
+
 /// Text as a YAML scalar. Bare only where every YAML dialect reads it as that text.
 pub(crate) fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/' | '.');

@@ -6,6 +6,7 @@
 
 mod by_label;
 mod labels;
+mod listeners;
 mod outage;
 
 use std::collections::HashSet;
@@ -25,6 +26,7 @@ use self::by_label::{ByDomain, Detailed};
 use self::labels::{
     AddressLabel, Code, DecisionLabels, Kind, ModeLabels, ResultLabel, UnmatchedLabels,
 };
+pub use self::listeners::{CertificateOf, ListenerMetrics};
 pub use self::outage::OutageMetrics;
 use super::sharded::{DurationHistogram, ShardedCounter};
 use crate::settings::section;
@@ -99,6 +101,8 @@ pub struct Metrics {
     pub requests_over_limit: ShardedCounter,
     /// Requests answered with a gRPC error: no domain or no descriptors.
     pub requests_invalid: ShardedCounter,
+    /// Requests of callers that may not ask about the domain.
+    pub requests_forbidden: ShardedCounter,
     /// Time to decide a request, without the network.
     pub decision_duration: DurationHistogram,
     /// Requests that the store did not decide.
@@ -138,10 +142,8 @@ pub struct Metrics {
     pub memory_counters: Gauge,
     /// Stored states in a format that this version cannot read. They count as empty.
     pub unreadable_states: Counter<u64, AtomicU64>,
-    /// Connections accepted.
-    pub connections: Counter,
-    /// Connections closed at once because of a bound.
-    pub connections_refused: Counter,
+    /// Connections before their first request.
+    pub listeners: ListenerMetrics,
     /// Policies applied at run time that do not compile and are left out.
     pub faulty_policies: Gauge,
     /// Records of the registry that could not be read and were skipped.
@@ -176,6 +178,7 @@ impl Metrics {
             requests_ok: ShardedCounter::default(),
             requests_over_limit: ShardedCounter::default(),
             requests_invalid: ShardedCounter::default(),
+            requests_forbidden: ShardedCounter::default(),
             decision_duration: DurationHistogram::default(),
             store_errors: StoreErrors::default(),
             outage: OutageMetrics::default(),
@@ -196,8 +199,7 @@ impl Metrics {
             redis_primary: Family::default(),
             memory_counters: Gauge::default(),
             unreadable_states: Counter::default(),
-            connections: Counter::default(),
-            connections_refused: Counter::default(),
+            listeners: ListenerMetrics::default(),
             faulty_policies: Gauge::default(),
             unreadable_records: Counter::default(),
             registry_revision: Gauge::default(),
@@ -226,6 +228,7 @@ impl Metrics {
         self.requests_ok = requests.get_or_create_owned(&Code { code: "ok" });
         self.requests_over_limit = requests.get_or_create_owned(&Code { code: "over_limit" });
         self.requests_invalid = requests.get_or_create_owned(&Code { code: "invalid_argument" });
+        self.requests_forbidden = requests.get_or_create_owned(&Code { code: "permission_denied" });
         registry.register("requests", "Requests answered, by code", requests);
         registry.register_with_unit(
             "decision_duration",
@@ -349,12 +352,7 @@ impl Metrics {
             "Policies applied at run time that do not compile and are left out",
             self.faulty_policies.clone(),
         );
-        registry.register("connections", "Connections accepted", self.connections.clone());
-        registry.register(
-            "connections_refused",
-            "Connections closed at once because of a bound of their listener",
-            self.connections_refused.clone(),
-        );
+        self.listeners.register(registry);
         registry.register(
             "build",
             "The running version",

@@ -8,17 +8,18 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tollgate::config::Secret;
 use tollgate::control::layered::{Layered, Origin, Since};
 use tollgate::control::registry::Registry;
 use tollgate::control::writer::Writer;
 use tollgate::control::{Control, calendar};
 use tollgate::domain::{CalendarClock, Clock as _, Hits, ManualClock, Timestamp, Verdict};
-use tollgate::edge::admin::auth::Guard;
+use tollgate::edge::admin::auth::{Guard, Guarded};
 use tollgate::edge::admin::pb::client_service_client::ClientServiceClient;
 use tollgate::edge::admin::pb::manage_clients_request::{Action, Upsert};
 use tollgate::edge::admin::pb::policy_service_client::PolicyServiceClient;
 use tollgate::edge::admin::pb::{self, ManageClientsRequest, ManageClientsResponse};
-use tollgate::edge::admin::{Admin, SERVICE_NAMES, routes};
+use tollgate::edge::admin::{Admin, AdminSettings, SERVICE_NAMES, routes};
 use tollgate::edge::grpc::server::serve_admin;
 use tollgate::edge::listener::acceptor::Acceptor;
 use tollgate::edge::listener::{Bounds as ListenerBounds, ListenerSettings};
@@ -36,7 +37,6 @@ use tollgate::limits::directory::Directory;
 use tollgate::policy::{AlgorithmName, Files, OnStoreFailure, Options, Source};
 use tollgate::store::MemoryStore;
 use tollgate::telemetry::metrics::Metrics;
-use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_health::server::HealthReporter;
@@ -135,9 +135,8 @@ impl<R: Registry> World<R> {
         });
         control.follower().synced().await;
         let admin = Admin::new(Arc::clone(&control), limiter(), PATIENCE);
-        let channel =
-            serve(routes(Arc::new(admin), Guard::new(token.map(|token| ("operator", token)))))
-                .await;
+        let settings = AdminSettings { token: token.map(Secret::new), ..AdminSettings::default() };
+        let channel = serve(routes(Arc::new(admin), Guard::new(&settings))).await;
         Replica {
             clients: ClientServiceClient::new(channel.clone())
                 .max_encoding_message_size(64 << 20)
@@ -153,12 +152,12 @@ impl<R: Registry> World<R> {
 }
 
 /// Serves operators on a socket, and connects to it.
-async fn serve(services: Routes) -> Channel {
+async fn serve(services: Guarded) -> Channel {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
-        let bounds = bounds(PATIENCE);
-        let acceptor = Acceptor::new(listener, "admin", bounds.clone(), Arc::new(Metrics::new(0)));
+        let (bounds, metrics) = (bounds(PATIENCE), Arc::new(Metrics::new(0)));
+        let acceptor = Acceptor::new(listener, "admin", bounds.clone(), None, metrics);
         let (health, stop) = (HealthReporter::new(), CancellationToken::new());
         serve_admin(acceptor, services, &SERVICE_NAMES, health, bounds, stop).await.unwrap();
     });

@@ -3,12 +3,13 @@
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::markdown::{Block, Page, pages, root};
+use crate::support::certs::{Authority, Pair};
 use crate::support::redis::RedisServer;
 use crate::support::tollgate::{Options, Tollgate};
 use crate::support::tools::{has_grpcurl, path};
@@ -29,7 +30,10 @@ fn every_shell_block_is_run_or_listed_with_a_reason() {
     let shell: Vec<_> = blocks.iter().filter(|block| block.language == "sh").collect();
     for block in &shell {
         let listed = NOT_RUN.iter().any(|(first, _)| block.text.starts_with(first));
-        let run = matches!(block.mark.as_deref(), Some("example" | "redis" | "files" | "succeeds"));
+        let run = matches!(
+            block.mark.as_deref(),
+            Some("example" | "redis" | "files" | "succeeds" | "tls")
+        );
         assert!(run != listed, "{}: not run and not listed, or both", block.place);
     }
     for (first, reason) in NOT_RUN {
@@ -61,18 +65,88 @@ fn examples_of_the_built_in_policy_print_what_their_page_says() {
     }
 }
 
+/// The stack of the examples with Redis.
+fn with_redis(redis: &RedisServer) -> Options {
+    let policies = root().join("deploy/policies/edge.yaml");
+    let tollgate = Options::default().policies(policies).redis(redis.url());
+    // These examples are about keys, not about the latency of a busy machine.
+    let tollgate = tollgate.set("store.deadline=5s");
+    let script = fs::read_to_string(root().join("deploy/demo.sh")).unwrap();
+    let token = script.lines().find_map(|line| line.strip_prefix("ADMIN_TOKEN=")).unwrap();
+    tollgate.env("TOLLGATE__ADMIN__TOKEN", token)
+}
+
 #[test]
 fn examples_with_redis_print_what_their_page_says() {
     for page in with_mark("redis") {
         let Some(redis) = RedisServer::start() else { return };
-        let policies = root().join("deploy/policies/edge.yaml");
-        let tollgate = Options::default().policies(policies).redis(redis.url());
-        // These examples are about keys, not about the latency of a busy machine.
-        let tollgate = tollgate.set("store.deadline=5s");
-        let script = fs::read_to_string(root().join("deploy/demo.sh")).unwrap();
-        let token = script.lines().find_map(|line| line.strip_prefix("ADMIN_TOKEN=")).unwrap();
-        let tollgate = tollgate.env("TOLLGATE__ADMIN__TOKEN", token).start();
+        let tollgate = with_redis(&redis).start();
         Shell::at(&tollgate, Some(&redis)).run_all(&page, "redis");
+    }
+}
+
+/// The same calls with certificates in place of `-plaintext` and `http`.
+#[test]
+fn examples_print_the_same_over_tls_with_client_certificates() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new("docs");
+    let ca = authority.file(dir.path().join("ca.crt"));
+    let server = authority.issue(dir.path(), "server", &["localhost", "127.0.0.1"]);
+    let client = authority.issue(dir.path(), "client", &["spiffe://mesh/ns/docs/sa/reader"]);
+    let closed = |options: Options| {
+        ["grpc", "admin", "http"].iter().fold(options, |options, listener| {
+            let set = |options: Options, setting: &str, path: &Path| {
+                options.set(format!("{listener}.tls.{setting}={}", path.display()))
+            };
+            let options = set(options, "cert_file", &server.cert);
+            let options = set(options, "key_file", &server.key);
+            set(options, "client_ca_file", &ca)
+        })
+    };
+    for mark in ["example", "redis"] {
+        for page in with_mark(mark) {
+            let Some(redis) = RedisServer::start() else { return };
+            let options = if mark == "redis" { with_redis(&redis) } else { Options::default() };
+            let tollgate = closed(options).start();
+            let shell = Shell::at(&tollgate, Some(&redis)).over_tls(&ca, &client);
+            shell.run_all(&page, mark);
+        }
+    }
+}
+
+#[test]
+fn examples_with_certificates_of_their_page_print_what_it_says() {
+    for page in with_mark("tls") {
+        let (dir, mut shell) = (tempfile::tempdir().unwrap(), None);
+        for (i, block) in page.blocks().iter().enumerate() {
+            match block.mark.as_deref() {
+                Some("tls") => {
+                    if block.text.contains("grpcurl") && !has_grpcurl(&block.place) {
+                        continue;
+                    }
+                    let beside = Shell {
+                        directory: dir.path().to_owned(),
+                        ports: Vec::new(),
+                        admin: None,
+                        env: Vec::new(),
+                    };
+                    let (shell, _) = shell.get_or_insert_with(|| (beside, None));
+                    compare(&page.blocks()[i + 1], &shell.run(&block.place, &block.text));
+                }
+                // The first settings are those of the tollgate that later commands call.
+                Some("settings")
+                    if shell.as_ref().is_some_and(|(_, running)| running.is_none()) =>
+                {
+                    let at = dir.path().join("certs/");
+                    let text = block.text.replace("certs/", at.to_str().unwrap());
+                    let tollgate = Options::default().config(&text).start();
+                    let mut here = Shell::at(&tollgate, None);
+                    here.directory = dir.path().to_owned();
+                    shell = Some((here, Some(tollgate)));
+                }
+                _ => {}
+            }
+        }
     }
 }
 
@@ -85,8 +159,8 @@ fn examples_with_files_print_what_their_page_says() {
                 fs::write(dir.path().join(name), block.text).unwrap();
             }
         }
-        Shell { directory: dir.path().to_owned(), ports: Vec::new(), admin: None }
-            .run_all(&page, "files");
+        let (directory, ports) = (dir.path().to_owned(), Vec::new());
+        Shell { directory, ports, admin: None, env: Vec::new() }.run_all(&page, "files");
     }
 }
 
@@ -116,6 +190,8 @@ pub struct Shell {
     ports: Vec<(String, String)>,
     /// Where `tollgate admin` finds the server, which the pages leave to its default.
     admin: Option<String>,
+    /// Further variables.
+    env: Vec<(&'static str, PathBuf)>,
 }
 
 impl Shell {
@@ -129,7 +205,28 @@ impl Shell {
             .collect();
         ports.extend(redis.map(|redis| ("-p 6390".to_owned(), format!("-p {}", redis.port()))));
         let admin = Some(format!("http://{}", at.admin));
-        Self { directory: tollgate.dir().to_owned(), ports, admin }
+        Self { directory: tollgate.dir().to_owned(), ports, admin, env: Vec::new() }
+    }
+
+    /// The same calls to listeners with TLS that ask for certificates.
+    fn over_tls(mut self, ca: &Path, client: &Pair) -> Self {
+        let Pair { cert, key } = client;
+        let (ca_shown, cert_shown, key_shown) = (ca.display(), cert.display(), key.display());
+        let calls = format!("grpcurl -cacert {ca_shown} -cert {cert_shown} -key {key_shown}");
+        let fetch = format!("curl --cacert {ca_shown} --cert {cert_shown} --key {key_shown} -s");
+        // Before the ports, which are part of what is replaced.
+        self.ports.insert(0, ("grpcurl -plaintext".to_owned(), calls));
+        self.ports.insert(1, ("curl -s".to_owned(), fetch));
+        self.ports
+            .insert(2, (" localhost:8080/".to_owned(), " https://localhost:8080/".to_owned()));
+        self.ports.insert(3, (" http://".to_owned(), " https://".to_owned()));
+        self.admin = self.admin.map(|address| address.replace("http://", "https://"));
+        self.env = vec![
+            ("TOLLGATE_CLIENT_CA_FILE", ca.to_owned()),
+            ("TOLLGATE_CLIENT_CERT_FILE", cert.clone()),
+            ("TOLLGATE_CLIENT_KEY_FILE", key.clone()),
+        ];
+        self
     }
 
     /// Runs all blocks of this mark, in their order. The exports of a block reach those after it.
@@ -167,6 +264,7 @@ impl Shell {
         if let Some(admin) = &self.admin {
             bash.env("TOLLGATE_ADMIN_ADDRESS", admin);
         }
+        bash.envs(self.env.iter().map(|(name, path)| (name, path)));
         bash.args(["-euo", "pipefail", "-c", &format!("exec 2>&1\n{script}")]);
         bash.env("PATH", path()).current_dir(&self.directory);
         let output = bash.output().unwrap();

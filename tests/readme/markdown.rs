@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | `test: example` | sh | runs against the built-in example |
 //! | `test: redis` | sh | runs against the policies of the demo, with Redis and the demo's token |
+//! | `test: tls` | sh | runs beside the certificates that its page makes, against its first settings |
 //! | `test: files` | sh | runs beside the files of its page |
 //! | `test: succeeds` | sh | runs against the built-in example; its output differs from run to run |
 //! | `test: file NAME` | any | such a file |

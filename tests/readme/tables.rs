@@ -7,6 +7,7 @@ use tollgate::config::{Key, Section};
 use tollgate::policy;
 
 use crate::markdown::{self, Page, pages, table};
+use crate::support::certs::Authority;
 use crate::support::redis::free_port;
 use crate::support::tollgate::Options;
 
@@ -101,9 +102,23 @@ fn metrics_in_the_prose_exist() {
     }
 }
 
-/// The names that a running tollgate exposes, each with its labels. Redis is away, as there are errors to count then.
+/// The names that a running tollgate exposes, each with its labels. Redis is away, as there are errors to count then,
+/// and the gRPC listener has TLS.
 fn metrics() -> BTreeMap<String, Vec<String>> {
-    let tollgate = Options::default().redis(format!("redis://127.0.0.1:{}", free_port())).start();
+    let dir = tempfile::tempdir().unwrap();
+    let pair = Authority::new("docs").issue(dir.path(), "server", &["localhost"]);
+    let tollgate = Options::default()
+        .redis(format!("redis://127.0.0.1:{}", free_port()))
+        .set(format!("grpc.tls.cert_file={}", pair.cert.display()))
+        .set(format!("grpc.tls.key_file={}", pair.key.display()))
+        .start();
+    let grpc = tollgate.at.grpc;
+    let port = grpc.port();
+    let hello =
+        format!("openssl s_client -connect {grpc} < /dev/null; echo > /dev/tcp/127.0.0.1/{port}");
+    drop(Command::new("bash").args(["-c", &hello]).output().unwrap());
+    let refused = "tollgate_connections_refused_total{listener=\"grpc\",reason=\"plain_text\"}";
+    tollgate.wait_for_metric(refused, 1.0);
     let http = tollgate.at.http;
     let request = r#"{"domain":"example","descriptors":[{"entries":[{"key":"path","value":"/api/v1/prices/A"}]}]}"#;
     curl(&["-d", request, &format!("http://{http}/json")]);

@@ -157,9 +157,10 @@ async fn connections_beyond_a_bound_are_closed_counted_and_logged_and_places_com
         };
         let mut held: Vec<_> = (0..3).map(|_| connect()).collect();
         assert_eq!(connect().read(&mut [0]).unwrap_or(0), 0, "the fourth is closed");
-        tollgate.wait_for_metric("tollgate_connections_refused_total", 1.0);
+        let series = "tollgate_connections_refused_total{listener=\"grpc\",reason=\"bound\"}";
+        tollgate.wait_for_metric(series, 1.0);
         let name = setting.split('=').next().unwrap();
-        assert!(tollgate.wait_for_log("was closed at once").contains(name));
+        assert!(tollgate.wait_for_log("a connection was closed").contains(name));
         held.clear();
         // A place is free once the server has seen the end.
         let asked = request("d", &[&[("k", "v")]]);

@@ -223,7 +223,7 @@ async fn hangup_names_the_changed_settings_that_need_a_restart() {
     let warned = tollgate.wait_for_log("until tollgate is restarted");
     let line: serde_json::Value = serde_json::from_str(&warned).unwrap();
     assert_eq!(line["level"], "WARN");
-    assert_eq!(line["settings"], "admin.token, store.deadline, store.on_failure");
+    assert_eq!(line["settings"], "store.deadline, store.on_failure");
     let read = tollgate.wait_for_log("read mode, modes and log.level again");
     assert!(read.contains("Shadow") && read.contains("edge") && read.contains("Off"), "{read}");
 

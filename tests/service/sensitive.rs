@@ -10,7 +10,7 @@ use crate::support::operator::{Operator, client, limit, name};
 use crate::support::redis::RedisServer;
 use crate::support::tollgate::{Options, Tollgate, request};
 
-const SECRET: &str = "hunter2-is-the-secret";
+const SECRET: &str = "the-secret-of-alice";
 
 const MARKED: &str = "domain: d\ndescriptors:
   - {key: k, sensitive: true, rate_limit: {unit: day, requests_per_unit: 100}}\n";

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType,
+    date_time_ymd,
 };
 
 /// An authority that signs certificates.
@@ -23,7 +25,7 @@ impl Authority {
         write(path.as_ref(), &self.0.pem())
     }
 
-    /// A certificate for these names or addresses and its key, in `NAME.crt` and `NAME.key`.
+    /// A certificate for these names, addresses or URIs and its key, in `NAME.crt` and `NAME.key`.
     pub fn issue(&self, dir: &Path, name: &str, names: &[&str]) -> Pair {
         self.sign(dir, name, names, |_| {})
     }
@@ -36,6 +38,13 @@ impl Authority {
         })
     }
 
+    /// As [`Self::issue`], with so many days left.
+    #[allow(clippy::disallowed_methods, reason = "a certificate ends by the clock of the day")]
+    pub fn issue_for_days(&self, dir: &Path, name: &str, names: &[&str], days: u64) -> Pair {
+        let end = SystemTime::now() + Duration::from_hours(24 * days);
+        self.sign(dir, name, names, |params| params.not_after = end.into())
+    }
+
     fn sign(
         &self,
         dir: &Path,
@@ -43,8 +52,12 @@ impl Authority {
         names: &[&str],
         change: impl FnOnce(&mut CertificateParams),
     ) -> Pair {
-        let names = names.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let mut params = CertificateParams::new(names).unwrap();
+        let (uris, others): (Vec<&str>, Vec<&str>) =
+            names.iter().partition(|name| name.contains("://"));
+        let others = others.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mut params = CertificateParams::new(others).unwrap();
+        let uris = uris.into_iter().map(|uri| SanType::URI(uri.try_into().unwrap()));
+        params.subject_alt_names.extend(uris);
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();

@@ -61,6 +61,7 @@ fn rewritten(
     tollgates: &[SocketAddr; 2],
     backends: &[SocketAddr; 3],
     timeouts: Timeouts,
+    transport_socket: Option<&str>,
 ) -> String {
     let mut text = SHIPPED.to_owned();
     let mut substitute = |shipped: &str, used: &str| {
@@ -71,6 +72,13 @@ fn rewritten(
         let attempt = ATTEMPT.as_secs_f64();
         substitute(" timeout: 0.05s\n", &format!(" timeout: {}s\n", 2.0 * attempt));
         substitute("max_interval: 0.025s }", &format!("max_interval: {attempt}s }}"));
+    }
+    if let Some(socket) = transport_socket {
+        // A handshake takes longer than a bare connection, above all on a busy machine.
+        substitute(" connect_timeout: 0.02s\n", " connect_timeout: 0.5s\n");
+        let indented = socket.trim_end().replace('\n', "\n      ");
+        let cluster = format!("    - name: ratelimit\n      {indented}\n");
+        substitute("    - name: ratelimit\n", &cluster);
     }
     let mut replace = |shipped: String, used: SocketAddr| {
         substitute(&shipped, &format!("address: {}, port_value: {} }}", used.ip(), used.port()));
@@ -96,8 +104,10 @@ impl Envoy {
         tollgates: &[SocketAddr; 2],
         backends: &[SocketAddr; 3],
         timeouts: Timeouts,
+        transport_socket: Option<&str>,
     ) -> Self {
-        let envoy = Self::run(program, &rewritten(tollgates, backends, timeouts)).await;
+        let configuration = rewritten(tollgates, backends, timeouts, transport_socket);
+        let envoy = Self::run(program, &configuration).await;
         envoy.until_healthy("backends", 3).await;
         envoy.until_healthy("ratelimit", 2).await;
         envoy

@@ -19,6 +19,13 @@ use super::http;
 /// Longer than any start on a busy machine takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The secrets of all tests: tokens, passwords, sensitive values. No tollgate of any test may write
+/// one.
+const SECRETS: [&str; 2] = ["hunter2", "s3cret"];
+
+/// A part of those that `tests/doors` plants.
+pub const PLANTED: &str = "hunter2-planted";
+
 const POLICIES: &str = "policies.yaml";
 const CONFIG: &str = "tollgate.yaml";
 
@@ -35,6 +42,7 @@ pub struct Addresses {
     pub grpc: SocketAddr,
     pub admin: SocketAddr,
     pub http: SocketAddr,
+    pub metrics: Option<SocketAddr>,
 }
 
 /// How to start one.
@@ -254,6 +262,9 @@ impl Drop for Tollgate {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let secret = |line: &String| SECRETS.iter().any(|secret| line.contains(secret));
+        let told = self.log().into_iter().find(secret);
+        assert!(told.is_none() || std::thread::panicking(), "a secret in the log: {told:?}");
     }
 }
 

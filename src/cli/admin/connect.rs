@@ -18,6 +18,7 @@ use tonic_types::StatusExt as _;
 
 use super::{ServerArgs, Target};
 use crate::cli::exit::Failure;
+use crate::tls_args::cause;
 
 /// The variable that holds the token.
 const TOKEN: &str = "TOLLGATE_ADMIN_TOKEN";
@@ -46,15 +47,10 @@ impl Connection {
         } else {
             format!("http://{}", args.address)
         };
-        if address.starts_with("https:") {
-            return Err(Failure::Line(format!(
-                "--address {address}: TLS is not supported; reach the listener through a tunnel, such as \
-                 ssh -L 8082:127.0.0.1:8082 or kubectl port-forward, and write http://127.0.0.1:8082"
-            )));
-        }
         let endpoint = Endpoint::from_shared(address.clone()).map_err(|error| {
             Failure::Line(format!("--address {address}: {error}; write http://HOST:PORT"))
         })?;
+        let endpoint = args.tls.apply(endpoint).map_err(Failure::Line)?;
         let away = |cause: String| {
             Failure::Unavailable(format!(
                 "cannot reach the admin listener at {address}: {cause}\n  hint: is tollgate running, and is \
@@ -202,6 +198,15 @@ impl Connection {
                 "{address}: {message}{}\n  hint: a change may have happened; repeating the command is safe",
                 status.source().map(|error| format!(": {}", cause(error))).unwrap_or_default()
             )),
+            // The connection ended: with TLS 1.3 a caller learns that late of a refusal.
+            Code::Cancelled | Code::Unknown if status.source().is_some() => {
+                Failure::Unavailable(format!(
+                    "{address} closed the connection: {}\n  hint: does the listener ask for a \
+                     certificate (admin.tls.client_ca_file)? Its log says; give one with --cert-file \
+                     and --key-file",
+                    status.source().map(cause).unwrap_or_default()
+                ))
+            }
             Code::Unimplemented => Failure::Failed(format!(
                 "{address} serves no administration\n  hint: is this the admin listener (admin.listen, port \
                  8082 by default)?"
@@ -269,15 +274,6 @@ fn violations(status: &Status) -> String {
         format!("{field} {}", violation.description)
     };
     bad.field_violations.iter().map(line).collect::<Vec<_>>().join("\n  ")
-}
-
-/// The innermost cause, which names the trouble of the network.
-fn cause(error: &(dyn Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 fn shown(duration: Duration) -> String {

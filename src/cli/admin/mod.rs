@@ -20,6 +20,7 @@ use clap::{Args, Subcommand};
 
 use super::descriptor::Entry;
 use super::exit::Outcome;
+use crate::tls_args::TlsArgs;
 
 /// The end of the help.
 pub(super) const AFTER: &str = "\
@@ -66,6 +67,8 @@ struct ServerArgs {
     /// File that holds the token; without it, the variable `TOLLGATE_ADMIN_TOKEN` does
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Time for each call
     #[arg(
         long,

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::auth::Who;
 use super::convert;
+use super::identity::{Role, Who};
 use super::service::{Admin, corrupt};
 use super::validate::Validator;
 use super::violations::{Violations, violation};
@@ -40,8 +40,12 @@ impl<R: Registry, S: LimitStore> ClientService for Clients<R, S> {
         &self,
         request: Request<ManageClientsRequest>,
     ) -> Result<Response<ManageClientsResponse>, Status> {
-        let who = Who::of(&request);
+        let who = Who::of(&request)?;
         let ManageClientsRequest { action, validate_only } = request.into_inner();
+        // Without an action the answer is a fault, whatever the role.
+        if !matches!(action, None | Some(Action::Get(_) | Action::List(_))) {
+            who.may(Role::Write)?;
+        }
         let act = Act { admin: &self.0, who, validate_only };
         let answer = match action {
             None => {

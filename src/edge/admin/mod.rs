@@ -9,15 +9,19 @@
 //! Admin edits the [`Registry`] and asks; [`crate::control::Control`] puts a change in force here
 //! before it is acknowledged, and on every other replica. `audit` logs it.
 //!
-//! * [`routes`]: the services, guarded by [`auth::Guard`].
+//! * [`routes`]: the services. [`auth::Guard`] admits calls to them, by [`identity`] and `roles`;
+//!   `failures`: calls with a wrong token, slowed down.
 
 pub mod auth;
 mod clients;
 mod convert;
 mod explain;
+mod failures;
+pub mod identity;
 mod mode;
 mod page;
 mod policies;
+mod roles;
 mod service;
 mod settings;
 mod tokens;
@@ -28,9 +32,8 @@ mod violations;
 use std::sync::Arc;
 
 use tonic::service::Routes;
-use tonic::service::interceptor::InterceptedService;
 
-use self::auth::Guard;
+use self::auth::{Guard, Guarded};
 pub use self::convert::{from_json as metadata_from_json, to_json as metadata_to_json};
 use self::pb::client_service_server::ClientServiceServer;
 use self::pb::policy_service_server::PolicyServiceServer;
@@ -48,11 +51,10 @@ pub const SERVICE_NAMES: [&str; 2] =
 const MESSAGE_BYTES: usize = 16 << 20;
 
 /// The services, for [`crate::edge::grpc::server::serve_admin`].
-pub fn routes<R: Registry, S: LimitStore>(admin: Arc<Admin<R, S>>, guard: Guard) -> Routes {
+pub fn routes<R: Registry, S: LimitStore>(admin: Arc<Admin<R, S>>, guard: Guard) -> Guarded {
     let clients = ClientServiceServer::new(clients::Clients(Arc::clone(&admin)))
         .max_decoding_message_size(MESSAGE_BYTES);
     let policies = PolicyServiceServer::new(policies::Policies(admin))
         .max_decoding_message_size(MESSAGE_BYTES);
-    Routes::new(InterceptedService::new(clients, guard.clone()))
-        .add_service(InterceptedService::new(policies, guard))
+    Guarded { routes: Routes::new(clients).add_service(policies), guard }
 }

@@ -2,8 +2,8 @@
 
 use tonic::Status;
 
-use super::auth::Who;
 use super::convert;
+use super::identity::Who;
 use super::service::{Admin, corrupt};
 use super::violations::Violations;
 use crate::control::audit::{self, Attempt};

@@ -8,8 +8,8 @@ use tonic::{Request, Response, Status};
 mod versions;
 
 use self::versions::Kept;
-use super::auth::Who;
 use super::clients::stale;
+use super::identity::Who;
 use super::service::Admin;
 use super::validate::Validator;
 use super::violations::{Violations, violation};
@@ -39,7 +39,7 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         &self,
         request: Request<pb::ApplyPolicyRequest>,
     ) -> Result<Response<pb::Policy>, Status> {
-        let who = Who::of(&request);
+        let who = Who::of(&request)?;
         Ok(Response::new(self.apply(&who, "apply_policy", request.into_inner()).await?))
     }
 
@@ -89,7 +89,7 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         &self,
         request: Request<pb::RollbackPolicyRequest>,
     ) -> Result<Response<pb::Policy>, Status> {
-        let who = Who::of(&request);
+        let who = Who::of(&request)?;
         let request = request.into_inner();
         let (domain, _) = self.named(&request.domain, &request.etag)?;
         if request.version == 0 {
@@ -105,7 +105,7 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         &self,
         request: Request<pb::DeletePolicyRequest>,
     ) -> Result<Response<pb::DeletePolicyResponse>, Status> {
-        let who = Who::of(&request);
+        let who = Who::of(&request)?;
         let pb::DeletePolicyRequest { domain, etag } = request.into_inner();
         let (domain, expect) = self.named(&domain, &etag)?;
         let expect = if expect == Expect::Anything { Expect::Present } else { expect };
@@ -117,7 +117,7 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         &self,
         request: Request<pb::SetModeRequest>,
     ) -> Result<Response<pb::SetModeResponse>, Status> {
-        let who = Who::of(&request);
+        let who = Who::of(&request)?;
         Ok(Response::new(mode::set(&self.0, &who, request.into_inner()).await?))
     }
 

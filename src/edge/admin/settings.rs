@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::identity::Role;
 use super::tokens::{self, NOT_SENDABLE, OPERATOR, is_sendable};
-use crate::settings::{Reader, Secret, section};
+use crate::edge::listener::tls::san::SanPatterns;
+use crate::edge::listener::tls::settings::AdminTlsSettings;
+use crate::settings::{Reader, Secret, Setting as _, section};
 
 section! {
     /// The admin listener, gRPC.
@@ -22,9 +25,21 @@ section! {
         tokens: BTreeMap<String, Secret> = "",
         /// YAML file with such a mapping. An alternative to `tokens`. Read again on SIGHUP.
         tokens_file: Option<PathBuf> = "",
+        /// What a token may do, by its name: `read` = get, list, explain; `write` = change clients
+        /// too; `admin` = change policies and modes too. A token without an entry is `admin`. In
+        /// the file only.
+        token_roles: BTreeMap<String, Role> = "",
+        /// The same for client certificates, by alternative name; a `*` at the start or the end
+        /// stands for any text. A certificate with none of the names needs a token. In the file
+        /// only.
+        san_roles: BTreeMap<String, Role> = "",
         /// Approximate number of denied callers that `tollgate admin top` ranks; 0 = off. Each
         /// takes at most 3 KiB.
         top_callers: usize = "4096" in 0..=1_000_000,
+    }
+    with {
+        /// TLS.
+        tls: AdminTlsSettings,
     }
 }
 
@@ -37,15 +52,19 @@ impl AdminSettings {
             reader.refuse(key, NOT_SENDABLE);
         }
         self.resolve_tokens(reader);
+        self.tls.resolve(reader);
+        self.resolve_roles(reader);
         let guarded = self.token.is_some()
             || self.token_file.is_some()
             || !self.tokens.is_empty()
-            || self.tokens_file.is_some();
+            || self.tokens_file.is_some()
+            || self.tls.client_ca_file.is_some();
         if !self.listen.ip().is_loopback() && !guarded {
             let (listen, port) = (self.listen, self.listen.port());
             let message = format!(
                 "found {listen}, but without a token the admin listener serves loopback only; set \
-                 admin.token or admin.token_file, or write 127.0.0.1:{port}"
+                 admin.token, admin.token_file or admin.tls.client_ca_file, or write \
+                 127.0.0.1:{port}"
             );
             reader.refuse("admin.listen", message);
         }
@@ -81,6 +100,35 @@ impl AdminSettings {
             }
             known.push((name, token));
         }
+    }
+
+    /// Roles are those of tokens and certificates that there can be.
+    fn resolve_roles(&self, reader: &mut Reader) {
+        let names: Vec<&str> = self.named_tokens().map(|(name, _)| name).collect();
+        for name in self.token_roles.keys().filter(|name| !names.contains(&name.as_str())) {
+            let message = format!("{name:?} is the name of no token");
+            reader.refuse("admin.token_roles", message);
+        }
+        for name in self.san_roles.keys().filter(|name| SanPatterns::parse(name).is_none()) {
+            let message = format!("found {name:?}, expected a name, with `*` at one end at most");
+            reader.refuse("admin.san_roles", message);
+        }
+        if !self.san_roles.is_empty() && self.tls.client_ca_file.is_none() {
+            let message = "has no effect without admin.tls.client_ca_file";
+            reader.refuse("admin.san_roles", message);
+        }
+    }
+
+    /// The roles of certificates, by the names that have them.
+    pub(super) fn certificate_roles(&self) -> impl Iterator<Item = (SanPatterns, Role)> {
+        let parsed = |(name, role): (&String, &Role)| Some((SanPatterns::parse(name)?, *role));
+        self.san_roles.iter().filter_map(parsed)
+    }
+
+    /// Drops the tokens themselves.
+    pub(crate) fn forget_tokens(&mut self) {
+        self.token = None;
+        self.tokens.clear();
     }
 
     /// Every token with its name.

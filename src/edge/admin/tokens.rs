@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::settings::{Reader, Secret, Setting, quoted};
+use crate::settings::{Secret, Setting as _, mappings};
 use crate::yaml::{self, Data, Notes};
 
 /// The name of the token of the setting `admin.token`.
@@ -13,25 +13,7 @@ pub(crate) const OPERATOR: &str = "operator";
 /// The longest name in bytes.
 const MAX_NAME_BYTES: usize = 63;
 
-/// Tokens by name.
-impl Setting for BTreeMap<String, Secret> {
-    const EXPECTED: &'static str = "a mapping from name to token";
-    const SECRET: bool = true;
-    const MAPPING: bool = true;
-
-    fn parse(text: &str) -> Option<Self> {
-        text.is_empty().then(Self::new)
-    }
-
-    fn show(&self) -> String {
-        let pairs = self.iter().map(|(name, token)| format!("{}: {}", quoted(name), token.show()));
-        format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
-    }
-
-    fn read(reader: &mut Reader, section: &str, name: &str, _default: &str) -> Option<Self> {
-        reader.mapping(section, name)
-    }
-}
+mappings!(Secret, "a mapping from name to token");
 
 /// Reads the tokens of a file: a YAML mapping from name to token.
 pub(super) fn of_file(path: &Path) -> Result<BTreeMap<String, Secret>, String> {

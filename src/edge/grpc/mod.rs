@@ -1,5 +1,6 @@
 //! The gRPC edge: Envoy's protocol in, Envoy's protocol out. Protobuf ends here.
 //!
+//! * [`callers`]: who may ask about a domain, by the names of their certificates.
 //! * [`convert`]: a request of the protocol as a [`crate::limiter::request::Request`].
 //! * [`response`]: a decision as a response of the protocol.
 //! * [`rls`]: the service, for gRPC and for `/json`.
@@ -8,6 +9,7 @@
 //! * [`settings`]: the sections `grpc` and `response` of the settings.
 //! * [`server`]: which services the gRPC listeners have.
 
+pub mod callers;
 pub mod convert;
 pub mod headers;
 pub mod metadata;

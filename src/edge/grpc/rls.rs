@@ -11,6 +11,7 @@ use prost::Message as _;
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::callers::{Askable, FORBIDDEN};
 use super::convert::{BadRequest, from_pb};
 use super::response::{Responder, unread};
 use super::unary::{self, InvalidMessage, Reply};
@@ -84,7 +85,7 @@ impl Head {
 
 impl<S: LimitStore> Rls<S> {
     /// The answer to a gRPC call, whose message may have `longest` bytes and take `patient` to
-    /// arrive.
+    /// arrive. Its caller may ask about the domains of `askable`; `None`: about all.
     ///
     /// A message that is larger is over its limit, not an error: Envoy would let the request pass
     /// on an error.
@@ -92,8 +93,8 @@ impl<S: LimitStore> Rls<S> {
         &self,
         head: Head,
         body: Incoming,
-        longest: usize,
-        patient: Duration,
+        (longest, patient): (usize, Duration),
+        askable: Option<&Askable>,
     ) -> Response<Reply> {
         if head.compressed {
             return unary::refusal(unary::compressed());
@@ -107,6 +108,10 @@ impl<S: LimitStore> Rls<S> {
             Ok(request) => request,
             Err(error) => return unary::refusal(Status::internal(error.to_string())),
         };
+        if askable.is_some_and(|askable| !askable.has(&request.domain)) {
+            self.metrics.requests_forbidden.inc();
+            return unary::refusal(Status::permission_denied(FORBIDDEN));
+        }
         match self.answer(request, head.patience).await {
             Ok(answered) => unary::response(&answered.response),
             Err(bad) => unary::refusal(bad.into()),

@@ -9,19 +9,19 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
-use tokio::net::TcpStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codegen::Service as _;
 use tonic::service::Routes;
-use tonic::transport::server::TcpConnectInfo;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::Builder as Reflection;
 
+use super::callers::{Askable, Callers};
 use super::rls::{Head, Rls};
 use super::unary::Reply;
+use crate::edge::admin::auth::Guarded;
 use crate::edge::listener::Bounds;
 use crate::edge::listener::acceptor::{Accepted, Acceptor};
 use crate::edge::listener::connection::serve_http2;
@@ -44,6 +44,7 @@ const OLDER_REFLECTION: &str = "grpc.reflection.v1alpha.ServerReflection";
 pub async fn serve<S: LimitStore>(
     mut incoming: impl Stream<Item = Accepted> + Unpin,
     rls: Rls<S>,
+    callers: Arc<Callers>,
     health: HealthReporter,
     message_bytes: usize,
     bounds: &Bounds,
@@ -51,23 +52,20 @@ pub async fn serve<S: LimitStore>(
 ) -> Result<(), ServeError> {
     let edge = Arc::new(Edge {
         rls,
+        callers,
         others: add_common(Routes::default(), &[SERVICE_NAME], health)?.prepare(),
         message_bytes,
         message_timeout: bounds.listener.message_timeout,
     });
-    let answer = move |request| Arc::clone(&edge).answer(request);
     let open = TaskTracker::new();
-    while let Some(Some(Accepted { stream, permit, .. })) =
-        stop.run_until_cancelled(incoming.next()).await
-    {
-        match TcpStream::from_std(stream) {
-            Ok(stream) => {
+    while let Some(Some(accepted)) = stop.run_until_cancelled(incoming.next()).await {
+        match accepted.attach() {
+            Ok(connection) => {
                 // Each poll of a token locks it: a token of its own is not shared between cores.
-                let (bounds, answer, stop) = (bounds.clone(), answer.clone(), stop.child_token());
-                open.spawn(async move {
-                    serve_http2(stream, &bounds, answer, &stop).await;
-                    drop(permit);
-                });
+                let (bounds, stop) = (bounds.clone(), stop.child_token());
+                let (edge, askable) = (Arc::clone(&edge), edge.callers.askable(&connection.peer));
+                let answer = move |request| Arc::clone(&edge).answer(request, askable.clone());
+                open.spawn(async move { serve_http2(connection, &bounds, answer, &stop).await });
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be moved to its core");
@@ -83,6 +81,7 @@ pub async fn serve<S: LimitStore>(
 #[derive(Debug)]
 struct Edge<S> {
     rls: Rls<S>,
+    callers: Arc<Callers>,
     others: Routes,
     message_bytes: usize,
     message_timeout: Duration,
@@ -91,12 +90,17 @@ struct Edge<S> {
 impl<S: LimitStore> Edge<S> {
     /// The future is boxed, because hyper and tokio move it several times. That of a decision has
     /// no head of a request and no call of tonic in it, so it is small.
-    fn answer(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<'static, Response<Reply>> {
+    fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        askable: Option<Arc<Askable>>,
+    ) -> BoxFuture<'static, Response<Reply>> {
         if request.uri().path() == SHOULD_RATE_LIMIT && request.method() == Method::POST {
             let head = Head::of(request.headers());
             let body = request.into_body();
             return Box::pin(async move {
-                self.rls.call(head, body, self.message_bytes, self.message_timeout).await
+                let bounds = (self.message_bytes, self.message_timeout);
+                self.rls.call(head, body, bounds, askable.as_deref()).await
             });
         }
         Box::pin(async move {
@@ -106,11 +110,11 @@ impl<S: LimitStore> Edge<S> {
     }
 }
 
-/// Serves `routes`, whose services are `names`, on the connections of `acceptor` until `stop`, then
-/// finishes the calls in flight.
+/// Serves guarded services, whose names are `names`, on the connections of `acceptor` until `stop`,
+/// then finishes the calls in flight.
 pub async fn serve_admin(
-    acceptor: Acceptor,
-    routes: Routes,
+    mut acceptor: Acceptor,
+    Guarded { routes, guard }: Guarded,
     names: &[&str],
     health: HealthReporter,
     bounds: Bounds,
@@ -118,24 +122,23 @@ pub async fn serve_admin(
 ) -> Result<(), ServeError> {
     let routes = add_common(routes, names, health)?.prepare();
     let open = TaskTracker::new();
-    while let Some(Accepted { stream, peer, permit }) =
-        stop.run_until_cancelled(acceptor.accept()).await
-    {
-        let Ok(stream) = TcpStream::from_std(stream) else { continue };
+    while let Some(accepted) = stop.run_until_cancelled(acceptor.accept()).await {
+        let Ok(connection) = accepted.attach() else { continue };
         let (routes, bounds, stop) = (routes.clone(), bounds.clone(), stop.clone());
-        let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(peer) };
+        let (guard, peer) = (guard.clone(), connection.peer.clone());
         let answer = move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(info.clone());
-            let mut routes = routes.clone();
+            let (mut routes, guard, peer) = (routes.clone(), guard.clone(), peer.clone());
             async move {
+                let path = request.uri().path();
+                match guard.admit(path, request.headers(), &peer).await {
+                    Ok(who) => _ = who.map(|who| request.extensions_mut().insert(who)),
+                    Err(status) => return status.into_http(),
+                }
                 let Ok(response) = routes.call(request).await;
                 response
             }
         };
-        open.spawn(async move {
-            serve_http2(stream, &bounds, answer, &stop).await;
-            drop(permit);
-        });
+        open.spawn(async move { serve_http2(connection, &bounds, answer, &stop).await });
     }
     open.close();
     open.wait().await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use crate::edge::listener::tls::settings::GrpcTlsSettings;
 use crate::edge::listener::{Bounds, ListenerSettings};
 use crate::settings::{Reader, SOME_TIME, section, words};
 
@@ -30,6 +31,10 @@ section! {
         keepalive_interval: Duration = "30s" in SOME_TIME..,
         /// Time for the answer to a ping. Without one, the connection is closed.
         keepalive_timeout: Duration = "10s" in SOME_TIME..,
+    }
+    with {
+        /// TLS.
+        tls: GrpcTlsSettings,
     }
 }
 
@@ -75,7 +80,12 @@ impl GrpcSettings {
     }
 
     /// An age of zero is none.
-    pub(crate) fn resolve(&mut self) {
+    pub(crate) fn resolve(&mut self, reader: &mut Reader) {
+        self.tls.resolve(reader);
+        if !self.tls.domain_san.is_empty() && self.tls.client_ca_file.is_none() {
+            let message = "has no effect without grpc.tls.client_ca_file";
+            reader.refuse("grpc.tls.domain_san", message);
+        }
         self.max_connection_age = self.max_connection_age.filter(|age| !age.is_zero());
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `POST /json` | 200; 429 with `Retry-After`; 429 for a body above the bound; 400 |
+//! | `POST /json` | 200; 429 with `Retry-After`; 429 for a body above the bound; 400; 403 |
 //! | `GET /healthcheck`, `GET /readyz` | 200 while ready for traffic, otherwise 503; with `?verbose`, a line per check |
 //! | `GET /livez` | 200 while the process runs |
-//! | `GET /metrics` | OpenMetrics text |
+//! | `GET /metrics` | OpenMetrics text; on a listener of its own with `http.metrics_listen` |
+//!
+//! Another path is 404, another method 405. HEAD goes wherever GET goes.
 
 pub mod json;
 
@@ -17,24 +19,25 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{Request, StatusCode, Uri, header};
-use axum::middleware::{Next, from_fn};
+use axum::extract::{DefaultBodyLimit, Extension, State};
+use axum::http::{HeaderValue, Request, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{AppendHeaders, IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{get, post};
 use hyper::body::Incoming;
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codegen::Service as _;
 
+use crate::edge::grpc::callers::{Callers, FORBIDDEN};
 use crate::edge::grpc::headers::whole_seconds;
 use crate::edge::grpc::rls::{Answered, Rls};
-use crate::edge::listener::Bounds;
-use crate::edge::listener::acceptor::{Accepted, Acceptor};
+use crate::edge::listener::acceptor::Acceptor;
 use crate::edge::listener::connection::serve_http1;
+use crate::edge::listener::tls::settings::HttpTlsSettings;
+use crate::edge::listener::{Bounds, Peer};
 use crate::edge::pb;
-use crate::settings::section;
+use crate::settings::{Reader, section};
 use crate::store::LimitStore;
 use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
 
@@ -43,6 +46,22 @@ section! {
     pub struct HttpSettings in "http" {
         /// Address and port.
         listen: SocketAddr = "0.0.0.0:8080",
+        /// Address and port of a listener for `/metrics` alone, without TLS; unset = `/metrics` is
+        /// served on `listen`.
+        metrics_listen: Option<SocketAddr> = "",
+        /// Serve decisions at `/json`.
+        json: bool = "true",
+    }
+    with {
+        /// TLS.
+        tls: HttpTlsSettings,
+    }
+}
+
+impl HttpSettings {
+    /// The rules of its TLS.
+    pub(crate) fn resolve(&self, reader: &mut Reader) {
+        self.tls.resolve(reader);
     }
 }
 
@@ -56,6 +75,8 @@ pub struct Ops<S> {
     pub ready: Arc<AtomicBool>,
     /// Updates gauges before they are rendered.
     pub refresh: Box<dyn Fn() + Send + Sync>,
+    /// Who may ask about a domain.
+    pub callers: Arc<Callers>,
     /// The checks that `?verbose` lists.
     pub checks: Box<dyn Fn() -> Vec<Check> + Send + Sync>,
 }
@@ -87,44 +108,75 @@ impl<S> std::fmt::Debug for Ops<S> {
 
 /// Serves `routes` on the connections of `acceptor` until `stop`, then finishes the requests in
 /// flight.
-pub async fn serve(acceptor: Acceptor, routes: Router, bounds: Bounds, stop: CancellationToken) {
+pub async fn serve(
+    mut acceptor: Acceptor,
+    routes: Router,
+    bounds: Bounds,
+    stop: CancellationToken,
+) {
     let open = TaskTracker::new();
-    while let Some(Accepted { stream, permit, .. }) =
-        stop.run_until_cancelled(acceptor.accept()).await
-    {
-        let Ok(stream) = TcpStream::from_std(stream) else { continue };
+    while let Some(accepted) = stop.run_until_cancelled(acceptor.accept()).await {
+        let Ok(connection) = accepted.attach() else { continue };
         let (routes, bounds, stop) = (routes.clone(), bounds.clone(), stop.clone());
-        let answer = move |request: Request<Incoming>| {
+        let peer = connection.peer.clone();
+        let answer = move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer.clone());
             let mut routes = routes.clone();
             async move {
                 let Ok(response) = routes.call(request).await;
                 response
             }
         };
-        open.spawn(async move {
-            serve_http1(stream, &bounds, answer, &stop).await;
-            drop(permit);
-        });
+        open.spawn(async move { serve_http1(connection, &bounds, answer, &stop).await });
     }
     open.close();
     open.wait().await;
 }
 
-/// Builds the routes. Bodies have at most `body_bytes` and must arrive within `body_timeout`.
+/// Builds the routes of the HTTP listener. Bodies have at most `body_bytes` and must arrive within
+/// `body_timeout`.
 pub fn router<S: LimitStore>(
     ops: Arc<Ops<S>>,
+    settings: &HttpSettings,
     body_bytes: usize,
     body_timeout: Duration,
 ) -> Router {
-    Router::new()
-        .route("/json", any(decide::<S>))
+    let mut routes = Router::new()
         .route("/healthcheck", get(ready::<S>))
         .route("/readyz", get(ready::<S>))
-        .route("/livez", get(|| async { "OK\n" }))
-        .route("/metrics", get(metrics::<S>))
+        .route("/livez", get(|| async { "OK\n" }));
+    if settings.json {
+        routes = routes.route("/json", post(decide::<S>));
+    }
+    if settings.metrics_listen.is_none() {
+        routes = routes.route("/metrics", get(metrics::<S>));
+    }
+    routes
         .layer(DefaultBodyLimit::max(body_bytes))
         .layer(from_fn(move |request, next| in_time(body_timeout, request, next)))
+        .layer(map_response(hardened))
         .with_state(ops)
+}
+
+/// Builds the routes of the listener for metrics.
+pub fn metrics_router<S: LimitStore>(ops: Arc<Ops<S>>) -> Router {
+    let routes = Router::new().route("/metrics", get(metrics::<S>));
+    routes.layer(map_response(hardened)).with_state(ops)
+}
+
+/// The headers that keep a browser from storing an answer, guessing its type, or running anything
+/// in it.
+async fn hardened(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 /// Answers 408 for a request that is not answered in time. Decisions take milliseconds, so the
@@ -156,6 +208,7 @@ async fn metrics<S: LimitStore>(State(ops): State<Arc<Ops<S>>>) -> Response {
 
 async fn decide<S: LimitStore>(
     State(ops): State<Arc<Ops<S>>>,
+    Extension(peer): Extension<Peer>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let body = match body {
@@ -169,6 +222,10 @@ async fn decide<S: LimitStore>(
         Ok(request) => request,
         Err(error) => return bad_request(&error),
     };
+    if ops.callers.askable(&peer).is_some_and(|askable| !askable.has(&request.domain)) {
+        ops.metrics.requests_forbidden.inc();
+        return (StatusCode::FORBIDDEN, format!("{FORBIDDEN}\n")).into_response();
+    }
     match ops.rls.answer(request, None).await {
         Ok(Answered { response, retry_after }) => answer(&response, retry_after),
         Err(error) => bad_request(&error),

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -11,21 +10,17 @@ use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Bounds;
-
-/// The client preface of HTTP/2. Source: RFC 9113, section 3.4.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Poll interval for the rest of a partial preface, which is rare.
-const PREFACE_PAUSE: Duration = Duration::from_millis(20);
+use super::acceptor::Connection;
+use super::refused::{Reason, Refusal};
+use super::stream::{Beginning, PREFACE};
 
 /// Serves one HTTP/2 connection with `answer`. Returns when the peer closes it, or when its calls
 /// have finished after a graceful shutdown: on `stop`, or at its maximum age.
 pub(in crate::edge) async fn serve_http2<A, F, B>(
-    stream: TcpStream,
+    connection: Connection,
     bounds: &Bounds,
     answer: A,
     stop: &CancellationToken,
@@ -36,10 +31,10 @@ pub(in crate::edge) async fn serve_http2<A, F, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let preface = tokio::time::timeout(bounds.listener.handshake_timeout, preface(&stream));
-    if !matches!(stop.run_until_cancelled(preface).await, Some(Ok(Ok(())))) {
+    let Some(Connection { stream, permit, .. }) = begun(connection, PREFACE, bounds, stop).await
+    else {
         return;
-    }
+    };
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -58,11 +53,12 @@ pub(in crate::edge) async fn serve_http2<A, F, B>(
         }
     };
     log_failure(ended);
+    drop(permit);
 }
 
 /// [`serve_http2`] for HTTP/1.
 pub(in crate::edge) async fn serve_http1<A, F, B>(
-    stream: TcpStream,
+    connection: Connection,
     bounds: &Bounds,
     answer: A,
     stop: &CancellationToken,
@@ -72,6 +68,9 @@ pub(in crate::edge) async fn serve_http1<A, F, B>(
     B: Body + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let Some(Connection { stream, permit, .. }) = begun(connection, b"", bounds, stop).await else {
+        return;
+    };
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(bounds.listener.handshake_timeout);
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service(answer)));
@@ -83,6 +82,7 @@ pub(in crate::edge) async fn serve_http1<A, F, B>(
         }
     };
     log_failure(ended);
+    drop(permit);
 }
 
 fn service<A, F, B>(
@@ -117,30 +117,47 @@ fn log_failure(ended: hyper::Result<()>) {
     }
 }
 
-/// Waits until the peer has sent the whole preface, or bytes that differ from it. hyper handles the
-/// latter.
-async fn preface(stream: &TcpStream) -> io::Result<()> {
-    let mut received = [0; PREFACE.len()];
-    loop {
-        let length = stream.peek(&mut received).await?;
-        let partial = received.get(..length).is_some_and(|bytes| PREFACE.starts_with(bytes));
-        if length == 0 || length == PREFACE.len() || !partial {
-            return Ok(());
+/// The connection once its peer has sent `expected`, or bytes that differ from it, which hyper
+/// handles. `None` if that takes too long, on `stop`, or for TLS where none is served.
+async fn begun(
+    mut connection: Connection,
+    expected: &[u8],
+    bounds: &Bounds,
+    stop: &CancellationToken,
+) -> Option<Connection> {
+    let limit = bounds.listener.handshake_timeout;
+    let beginning = tokio::time::timeout(limit, connection.stream.begin(expected));
+    let refusal = match stop.run_until_cancelled(beginning).await? {
+        Ok(Ok(Beginning::Request)) => return Some(connection),
+        Ok(Ok(Beginning::UnexpectedTls)) => {
+            let text = "the peer speaks TLS, which this listener does not; set its tls.cert_file, \
+                        or have the peer connect without TLS";
+            Refusal::new(Reason::UnexpectedTls, text.to_owned())
         }
-        tokio::time::sleep(PREFACE_PAUSE).await;
-    }
+        Ok(Ok(Beginning::End) | Err(_)) => return None,
+        Err(_) => {
+            let text = format!("nothing came within listeners.handshake_timeout, {limit:?}");
+            Refusal::new(Reason::Late, text)
+        }
+    };
+    connection.refusals.note(connection.peer.address, &refusal);
+    None
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
     use http_body_util::Empty;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::time::Instant;
 
     use super::*;
     use crate::edge::listener::ListenerSettings;
+    use crate::edge::listener::acceptor::Acceptor;
+    use crate::telemetry::metrics::Metrics;
 
     const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -161,10 +178,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         peer.write_all(bytes).await.unwrap();
-        let (stream, _) = listener.accept().await.unwrap();
+        let metrics = Arc::new(Metrics::new(1));
+        let mut acceptor = Acceptor::new(listener, "grpc", bounds(), None, metrics);
+        let connection = acceptor.accept().await.attach().unwrap();
         let refuse = |_| async { Response::new(Empty::<Bytes>::new()) };
         let begin = Instant::now();
-        serve_http2(stream, &bounds(), refuse, &CancellationToken::new()).await;
+        serve_http2(connection, &bounds(), refuse, &CancellationToken::new()).await;
         let waited = begin.elapsed();
         // End of stream, or a reset if the server had unread bytes.
         assert!(!matches!(peer.read(&mut [0]).await, Ok(1..)));

@@ -2,16 +2,26 @@
 //! bounds.
 //!
 //! * [`acceptor`]: accepts connections, with bounds on their number in total and per peer.
-//! * [`connection`]: serves one connection: handshake, streams, maximum age, drain.
+//! * [`tls`]: their handshakes, certificates, and the names of clients. `socket`, `stream`: the
+//!   bytes of a connection on its way from the runtime that accepts to the one that serves.
+//! * [`connection`]: serves one connection: first bytes, streams, maximum age, drain.
+//! * `refused`: connections that are closed before a request, in metrics and logs.
 //!
 //! This module knows no protocol above HTTP; a service answers the requests.
 
 pub mod acceptor;
 pub mod connection;
+mod refused;
+mod socket;
+mod stream;
+pub mod tls;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::settings::section;
+use crate::tls::certificate::Names;
 
 section! {
     /// Bounds of the gRPC, admin and HTTP listeners. Each listener counts by itself.
@@ -25,8 +35,11 @@ section! {
         max_streams: u32 = "1024" in 1..=1 << 20,
         /// Bytes of the headers of one request over HTTP/2.
         max_header_bytes: u32 = "262144" in 4_096..=16 << 20,
-        /// Time for the HTTP/2 preface of a new connection, or for the headers of an HTTP/1
-        /// request.
+        /// TLS handshakes in flight on a listener, a quarter of them from one address; one more
+        /// connection is closed at once.
+        max_handshakes: usize = "256" in 1..,
+        /// Time for the TLS handshake of a new connection, then for the HTTP/2 preface or the
+        /// headers of an HTTP/1 request.
         handshake_timeout: Duration = "10s",
         /// Time for the message of a call, or the body of a request, to arrive.
         message_timeout: Duration = "10s",
@@ -45,4 +58,13 @@ pub struct Bounds {
     pub keepalive_interval: Duration,
     /// Time for the answer to a ping.
     pub keepalive_timeout: Duration,
+}
+
+/// The peer of a connection.
+#[derive(Clone, Debug)]
+pub(in crate::edge) struct Peer {
+    /// Its address.
+    pub(in crate::edge) address: SocketAddr,
+    /// The names of its certificate; `None` where none is asked for.
+    pub(in crate::edge) names: Option<Arc<Names>>,
 }

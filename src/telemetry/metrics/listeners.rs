@@ -1,0 +1,93 @@
+//! The instruments of the listeners: connections that are refused, handshakes, certificates.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Connections before their first request, and certificates.
+#[derive(Debug, Default)]
+pub struct ListenerMetrics {
+    /// Connections accepted.
+    pub accepted: Counter,
+    refused: Family<RefusedLabels, Counter>,
+    handshakes: Family<ListenerLabel, Counter>,
+    ends: Family<EndLabels, Gauge>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ListenerLabel {
+    listener: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RefusedLabels {
+    listener: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct EndLabels {
+    listener: &'static str,
+    certificate: &'static str,
+}
+
+/// The certificates of a listener.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CertificateOf {
+    /// That of the listener, with its chain.
+    Server,
+    /// Those of the authorities of clients.
+    Clients,
+}
+
+impl CertificateOf {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Clients => "client_ca",
+        }
+    }
+}
+
+impl ListenerMetrics {
+    /// Counts a connection to `listener` that was closed before a request.
+    pub fn refused(&self, listener: &'static str, reason: &'static str) {
+        self.refused.get_or_create(&RefusedLabels { listener, reason }).inc();
+    }
+
+    /// Counts a handshake of TLS that has succeeded.
+    pub fn handshake(&self, listener: &'static str) {
+        self.handshakes.get_or_create(&ListenerLabel { listener }).inc();
+    }
+
+    /// Shows when a certificate ends, in seconds since 1970; none: there is no such certificate.
+    pub fn show_end(&self, listener: &'static str, of: CertificateOf, end: Option<i64>) {
+        let labels = EndLabels { listener, certificate: of.label() };
+        match end {
+            Some(end) => _ = self.ends.get_or_create(&labels).set(end),
+            None => _ = self.ends.remove(&labels),
+        }
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("connections", "Connections accepted", self.accepted.clone());
+        registry.register(
+            "connections_refused",
+            "Connections closed before a request, by listener and reason",
+            self.refused.clone(),
+        );
+        registry.register(
+            "tls_handshakes",
+            "Handshakes of TLS that have succeeded, by listener",
+            self.handshakes.clone(),
+        );
+        registry.register_with_unit(
+            "tls_certificate_end_timestamp",
+            "Time since 1970 at which a certificate of a listener ends, the first of its file",
+            Unit::Seconds,
+            self.ends.clone(),
+        );
+    }
+}
