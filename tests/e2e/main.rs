@@ -25,6 +25,7 @@ mod backends;
 mod demo;
 mod failures;
 mod limits;
+mod mutual;
 mod operators;
 mod outages;
 mod stack;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::mutual::Certificates;
 use crate::support::backend::Backend;
 use crate::support::caller::Caller;
 use crate::support::envoy::{self, Envoy, Timeouts};
@@ -45,33 +46,65 @@ pub struct Stack {
     _alone: MutexGuard<'static, ()>,
 }
 
+/// What differs from the shipped stack.
+struct Parts<'a> {
+    edits: &'a [(&'a str, &'a str)],
+    settings: Vec<String>,
+    timeouts: Timeouts,
+    through_proxy: bool,
+    /// That of Envoy's cluster of tollgates, if not in clear.
+    transport_socket: Option<String>,
+}
+
+impl Default for Parts<'_> {
+    fn default() -> Self {
+        Self {
+            edits: &[],
+            settings: Vec::new(),
+            timeouts: Timeouts::Patient,
+            through_proxy: false,
+            transport_socket: None,
+        }
+    }
+}
+
 impl Stack {
     /// The stack with shipped policies and settings; nothing where a tool is missing, see [`envoy::installed`].
     pub async fn start() -> Option<Self> {
-        Self::start_with(&[], &[]).await
+        Self::assemble(Parts::default()).await
     }
 
     /// The stack with shipped timeouts, too, which a busy machine may miss.
     pub async fn start_as_shipped() -> Option<Self> {
-        Self::assemble(&[], &[], Timeouts::Shipped, false).await
+        Self::assemble(Parts { timeouts: Timeouts::Shipped, ..Parts::default() }).await
     }
 
     /// The stack with these edits of the policies, each (shipped, instead), and these settings of both tollgates.
     pub async fn start_with(edits: &[(&str, &str)], settings: &[&str]) -> Option<Self> {
-        Self::assemble(edits, settings, Timeouts::Patient, false).await
+        let settings = settings.iter().map(ToString::to_string).collect();
+        Self::assemble(Parts { edits, settings, ..Parts::default() }).await
     }
 
     /// The stack with a proxy between the tollgates and Redis: [`Self::proxy`].
     pub async fn start_through_proxy() -> Option<Self> {
-        Self::assemble(&[], &[], Timeouts::Patient, true).await
+        Self::assemble(Parts { through_proxy: true, ..Parts::default() }).await
     }
 
-    async fn assemble(
-        edits: &[(&str, &str)],
-        settings: &[&str],
-        timeouts: Timeouts,
-        through_proxy: bool,
-    ) -> Option<Self> {
+    /// The stack with TLS between Envoy and the tollgates, and connections that get old soon.
+    pub async fn start_over_tls(certificates: &Certificates) -> Option<Self> {
+        let mut settings = certificates.settings();
+        settings.push("grpc.max_connection_age=500ms".to_owned());
+        let transport_socket = certificates.transport_socket();
+        Self::assemble(Parts {
+            settings,
+            transport_socket: Some(transport_socket),
+            ..Parts::default()
+        })
+        .await
+    }
+
+    async fn assemble(parts: Parts<'_>) -> Option<Self> {
+        let Parts { edits, settings, timeouts, through_proxy, transport_socket } = parts;
         let program = envoy::installed()?;
         let alone = alone().await;
         let redis = RedisServer::start_with(&REDIS)?;
@@ -83,7 +116,7 @@ impl Stack {
             edits.iter().fold(SHIPPED_POLICIES.to_owned(), |text, edit| edited(&text, *edit));
         std::fs::write(&policies, text).unwrap();
         let options = Options::default().policies(&policies).redis(url);
-        let options = settings.iter().fold(options, |options, setting| options.set(*setting));
+        let options = settings.iter().fold(options, Options::set);
         let tollgates = [options.clone().start(), options.clone().start()];
         let backends = [
             Backend::start("backend-1").await,
@@ -92,7 +125,8 @@ impl Stack {
         ];
         let asked = tollgates.each_ref().map(|tollgate| tollgate.at.grpc);
         let served = backends.each_ref().map(|backend| backend.at);
-        let envoy = Envoy::start(&program, &asked, &served, timeouts).await;
+        let transport_socket = transport_socket.as_deref();
+        let envoy = Envoy::start(&program, &asked, &served, timeouts, transport_socket).await;
         Some(Self {
             envoy,
             tollgates,

@@ -1,7 +1,6 @@
 //! The load on a server: `tollgate load` as a process of its own, and what it says.
 
 use std::io::Read as _;
-use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -40,7 +39,7 @@ impl Load {
 
     pub fn run(&self, server: &Running, store: &Store, pinned: bool, duration: Duration) -> Sample {
         let before = server.degraded();
-        let mut command = self.command(server.address(), pinned, duration);
+        let mut command = self.command(&server.target(), pinned, duration);
         // The server first, as the sample reads them.
         for pid in std::iter::once(server.pid()).chain(store.pids()) {
             command.args(["--pid", &pid.to_string()]);
@@ -53,13 +52,13 @@ impl Load {
         told.sample(self, server.degraded() - before)
     }
 
-    fn command(&self, address: SocketAddr, pinned: bool, duration: Duration) -> Command {
+    fn command(&self, target: &[String], pinned: bool, duration: Duration) -> Command {
         let program = command().get_program().to_owned();
         let mut command = if pinned { Command::new("taskset") } else { Command::new(&program) };
         if pinned {
             command.args(["-c", &OTHER_CORE.to_string()]).arg(&program);
         }
-        command.args(["load", &format!("http://{address}"), "--json"]);
+        command.arg("load").args(target).arg("--json");
         command.args(["--domain", DOMAIN, "--key", KEY]);
         command.args(["--duration", &format!("{}ms", duration.as_millis())]);
         for (flag, value) in [

@@ -195,6 +195,14 @@ fn beside_itself() -> Vec<Comparison> {
             beside: tollgate(Gate::exact(TOKEN_BUCKET), Load::USUAL),
         },
         Comparison {
+            name: "listener-tls",
+            what: "memory store, TLS on the listener / in clear",
+            figures: &[(Figure::CallsPerServerCpu, Target::AtLeast(0.8))],
+            pinned: true,
+            ours: tollgate(Gate::memory(TOKEN_BUCKET).over_tls(), Load::USUAL),
+            beside: tollgate(Gate::memory(TOKEN_BUCKET), Load::USUAL),
+        },
+        Comparison {
             name: "two-cores",
             what: "nothing pinned, memory store, a runtime per core / one multi-thread runtime",
             figures: &[

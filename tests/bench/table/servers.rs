@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use crate::store::{Store, StoreKind};
+use crate::support::certs::{Authority, Pair};
 use crate::support::redis::free_port;
 use crate::support::tollgate::{Options, Tollgate, command};
 
@@ -33,6 +36,8 @@ pub struct Gate {
     /// The limit of every client, as YAML.
     pub limit: &'static str,
     pub store: StoreKind,
+    /// The gRPC listener has TLS.
+    tls: bool,
     /// Settings that differ from the defaults.
     set: Vec<&'static str>,
 }
@@ -40,12 +45,12 @@ pub struct Gate {
 impl Gate {
     /// With this limit in memory.
     pub const fn memory(limit: &'static str) -> Self {
-        Self { limit, store: StoreKind::Memory, set: Vec::new() }
+        Self { limit, store: StoreKind::Memory, tls: false, set: Vec::new() }
     }
 
     /// With this limit in Redis.
     pub const fn redis(limit: &'static str) -> Self {
-        Self { limit, store: StoreKind::Standalone, set: Vec::new() }
+        Self { limit, store: StoreKind::Standalone, tls: false, set: Vec::new() }
     }
 
     /// The same, every decision by Redis: callers that leave no core idle would soon meet the deadline of 10 ms, and what
@@ -57,6 +62,12 @@ impl Gate {
     /// With its counters there instead.
     pub const fn on(mut self, store: StoreKind) -> Self {
         self.store = store;
+        self
+    }
+
+    /// With TLS on the gRPC listener.
+    pub const fn over_tls(mut self) -> Self {
+        self.tls = true;
         self
     }
 
@@ -90,6 +101,20 @@ impl Gate {
         let options = store.settings().into_iter().fold(options, Options::set);
         self.set.iter().chain(also).fold(options, |options, setting| options.set(*setting)).start()
     }
+
+    /// The same, with certificates if it has TLS.
+    fn run(&self, store: &Store, also: &[&str]) -> Running {
+        if !self.tls {
+            return Running::Tollgate(Box::new(self.start(store, also)), None);
+        }
+        let certificates = Certificates::new();
+        let Pair { cert, key } = &certificates.pair;
+        let (cert, key) = (cert.display(), key.display());
+        let files = [format!("grpc.tls.cert_file={cert}"), format!("grpc.tls.key_file={key}")];
+        let also: Vec<&str> =
+            also.iter().copied().chain(files.iter().map(String::as_str)).collect();
+        Running::Tollgate(Box::new(self.start(store, &also)), Some(certificates))
+    }
 }
 
 fn refusal(mut command: Command) -> Option<String> {
@@ -103,7 +128,22 @@ fn refusal(mut command: Command) -> Option<String> {
 /// A server that answers.
 pub enum Running {
     Bare(Bare),
-    Tollgate(Tollgate),
+    Tollgate(Box<Tollgate>, Option<Certificates>),
+}
+
+/// What a listener with TLS and its callers need.
+pub struct Certificates {
+    dir: TempDir,
+    pair: Pair,
+}
+
+impl Certificates {
+    fn new() -> Self {
+        let (authority, dir) = (Authority::new("bench"), tempfile::tempdir().unwrap());
+        authority.file(dir.path().join("ca.crt"));
+        let pair = authority.issue(dir.path(), "server", &["127.0.0.1"]);
+        Self { dir, pair }
+    }
 }
 
 impl Server {
@@ -113,7 +153,7 @@ impl Server {
             Self::Bare => Running::Bare(Bare::start(pinned)),
             Self::Tollgate(gate) => {
                 let also: &[&str] = if pinned { &["grpc.cores=1"] } else { &[] };
-                Running::Tollgate(gate.start(store, also))
+                gate.run(store, also)
             }
         };
         if pinned {
@@ -127,20 +167,25 @@ impl Running {
     pub fn pid(&self) -> u32 {
         match self {
             Self::Bare(bare) => bare.child.id(),
-            Self::Tollgate(tollgate) => tollgate.pid(),
+            Self::Tollgate(tollgate, _) => tollgate.pid(),
         }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    /// The arguments that lead callers to it.
+    pub fn target(&self) -> Vec<String> {
         match self {
-            Self::Bare(bare) => bare.address,
-            Self::Tollgate(tollgate) => tollgate.at.grpc,
+            Self::Bare(bare) => vec![format!("http://{}", bare.address)],
+            Self::Tollgate(tollgate, None) => vec![format!("http://{}", tollgate.at.grpc)],
+            Self::Tollgate(tollgate, Some(certificates)) => {
+                let ca = certificates.dir.path().join("ca.crt").display().to_string();
+                vec![format!("https://{}", tollgate.at.grpc), "--ca-file".to_owned(), ca]
+            }
         }
     }
 
     /// How many limits were decided without the store so far.
     pub fn degraded(&self) -> f64 {
-        let Self::Tollgate(tollgate) = self else { return 0.0 };
+        let Self::Tollgate(tollgate, _) = self else { return 0.0 };
         let answers = ["local_allow", "local_deny", "allow", "deny"];
         let series = answers.map(|a| format!("tollgate_degraded_claims_total{{answer=\"{a}\"}}"));
         series.iter().filter_map(|series| tollgate.metric(series)).sum()
