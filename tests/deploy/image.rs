@@ -1,0 +1,97 @@
+//! The image: deploy/image.py packs the binary of this build, and its programs run as an engine would
+//! start them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[test]
+fn programs_of_the_image_serve_as_nobody_on_a_read_only_root() {
+    if !has_bwrap() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let archive = directory.path().join("image.tar");
+    pack(Path::new(BINARY), &libraries(), &archive);
+    let output = image(&["smoke", archive.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    for program in ["/bin/tollgate", "/bin/ratelimit"] {
+        assert!(said.contains(&format!("{program} as 65534:65534: /healthcheck OK")), "{said}");
+    }
+}
+
+#[test]
+fn smoke_test_fails_for_an_image_that_does_not_start() {
+    if !has_bwrap() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let archive = directory.path().join("image.tar");
+    let program = directory.path().join("broken");
+    fs::write(&program, "no program").unwrap();
+    pack(&program, &[], &archive);
+    let output = run(&["smoke", archive.to_str().unwrap()]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("image: "), "{output:?}");
+}
+
+#[test]
+fn the_same_input_gives_the_same_archive() {
+    let directory = tempfile::tempdir().unwrap();
+    let [first, second] = ["first", "second"].map(|name| directory.path().join(name));
+    let program = directory.path().join("program");
+    fs::write(&program, "any").unwrap();
+    pack(&program, &[], &first);
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o600)).unwrap();
+    pack(&program, &[], &second);
+    assert!(fs::read(first).unwrap() == fs::read(second).unwrap());
+}
+
+fn pack(binary: &Path, libraries: &[PathBuf], archive: &Path) {
+    let mut arguments = vec!["pack", "--arch=amd64", "--version", VERSION, "--binary"];
+    arguments.extend([binary.to_str().unwrap(), "--output", archive.to_str().unwrap()]);
+    for library in libraries {
+        arguments.extend(["--library", library.to_str().unwrap()]);
+    }
+    image(&arguments);
+}
+
+/// Runs deploy/image.py, which has to succeed.
+fn image(arguments: &[&str]) -> Output {
+    let output = run(arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "image.py {arguments:?}: {said}");
+    output
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let script = root().join("deploy/image.py");
+    Command::new("python3").arg(script).args(arguments).output().unwrap()
+}
+
+/// The files that the dynamic loader needs for the binary of this build.
+fn libraries() -> Vec<PathBuf> {
+    let output = Command::new("ldd").arg(BINARY).output().unwrap();
+    let listed = String::from_utf8(output.stdout).unwrap();
+    let found = listed.split_whitespace().filter(|word| word.starts_with('/'));
+    found.map(PathBuf::from).collect()
+}
+
+/// True if the sandbox of the smoke test is there. Without it: a failure in CI.
+fn has_bwrap() -> bool {
+    let found = Command::new("bwrap").arg("--version").output().is_ok();
+    let reason = "no bwrap; deploy/tools.sh installs it";
+    assert!(found || std::env::var_os("CI").is_none(), "{reason}");
+    if !found {
+        eprintln!("skipped: {reason}");
+    }
+    found
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
