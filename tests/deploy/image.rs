@@ -1,10 +1,14 @@
 //! The image: deploy/image.py packs the binary of this build, and its programs run as an engine would
-//! start them.
+//! start them. And the change log of a release.
+//!
+//! The static binary is the release's: deploy/release.sh runs the same smoke test on it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use crate::files::read;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -49,6 +53,16 @@ fn the_same_input_gives_the_same_archive() {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o600)).unwrap();
     pack(&program, &[], &second);
     assert!(fs::read(first).unwrap() == fs::read(second).unwrap());
+}
+
+#[test]
+fn version_has_a_section_in_the_change_log() {
+    let notes = Command::new("deploy/release.sh").arg("notes").current_dir(root()).output();
+    let notes = notes.unwrap();
+    assert!(notes.status.success(), "{notes:?}");
+    let notes = String::from_utf8(notes.stdout).unwrap();
+    assert!(notes.contains("### Added\n") && !notes.contains("\n## "), "{notes}");
+    assert!(read("CHANGELOG.md").contains("\n## [Unreleased]\n"));
 }
 
 fn pack(binary: &Path, libraries: &[PathBuf], archive: &Path) {
