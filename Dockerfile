@@ -1,14 +1,32 @@
-# tollgate and the demo's sample-backend in one small image that runs as nobody.
-FROM rust:1-bookworm AS build
+# tollgate alone on an empty root, as nobody. deploy/image.py makes the same image without Docker, and
+# tests/deploy compares both. `--target backend` is the sample backend of the demo.
+FROM --platform=$BUILDPLATFORM rust:1.95.0-bookworm AS build
+ARG TARGETARCH
 WORKDIR /src
+RUN apt-get update && apt-get install -y --no-install-recommends python3-venv
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bins && \
-    cp target/release/tollgate target/release/sample-backend /usr/local/bin/
+    deploy/release.sh static "$TARGETARCH" /out tollgate sample-backend
+# A directory, because COPY of a single link would copy the file that it names.
+RUN mkdir -p /out/root/bin /out/root/etc/ssl/certs /out/data && \
+    mv /out/tollgate /out/root/bin/ && ln -s tollgate /out/root/bin/ratelimit && \
+    cp /etc/ssl/certs/ca-certificates.crt /out/root/etc/ssl/certs/
 
-# The same Debian release as above, for its C library; no shell and no package manager.
-FROM gcr.io/distroless/cc-debian12:nonroot
-COPY --from=build /usr/local/bin/tollgate /usr/local/bin/sample-backend /usr/local/bin/
+FROM scratch AS backend
+COPY --from=build /out/sample-backend /bin/
+USER 65534:65534
+ENTRYPOINT ["/bin/sample-backend"]
+
+FROM scratch
+LABEL org.opencontainers.image.title="tollgate" \
+      org.opencontainers.image.description="A gRPC rate-limit decision service for Envoy and microservices" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="0.1.0"
+COPY --from=build /out/root/ /
+# The one place that the user may write to; nothing is written there with Redis.
+COPY --from=build --chown=65534:65534 /out/data /data
+WORKDIR /
+USER 65534:65534
 EXPOSE 8080 8081
-ENTRYPOINT ["/usr/local/bin/tollgate"]
+ENTRYPOINT ["/bin/tollgate"]

@@ -1,14 +1,17 @@
-//! The image: deploy/image.py packs the binary of this build, and its programs run as an engine would
-//! start them. And the change log of a release.
+//! The image: deploy/image.py packs the binary of this build, its programs run as an engine would
+//! start them, and the Dockerfile makes the same image.
 //!
 //! The static binary is the release's: deploy/release.sh runs the same smoke test on it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::files::read;
+use serde_json::Value;
+
+use crate::files::{compose, read, text};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tollgate");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -56,6 +59,57 @@ fn the_same_input_gives_the_same_archive() {
 }
 
 #[test]
+fn dockerfile_makes_the_same_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let archive = directory.path().join("image.tar");
+    let program = directory.path().join("program");
+    fs::write(&program, "any").unwrap();
+    pack(&program, &[], &archive);
+    let config = config_of(&archive);
+    let dockerfile = read("Dockerfile").replace("\\\n", " ");
+    let (_, last) = dockerfile.rsplit_once("\nFROM ").unwrap();
+    let values = |word: &str| -> Vec<&str> {
+        last.lines().filter_map(|line| line.strip_prefix(word)?.strip_prefix(' ')).collect()
+    };
+    assert!(last.starts_with("scratch\n"), "{last}");
+    assert_eq!(values("USER"), [text(&config["User"])]);
+    assert_eq!(values("WORKDIR"), [text(&config["WorkingDir"])]);
+    let entrypoint: Value = serde_json::from_str(values("ENTRYPOINT")[0]).unwrap();
+    assert_eq!(entrypoint, config["Entrypoint"]);
+    let exposed = config["ExposedPorts"].as_object().unwrap();
+    let exposed: BTreeSet<_> = exposed.keys().map(|port| port.trim_end_matches("/tcp")).collect();
+    assert_eq!(values("EXPOSE")[0].split(' ').collect::<BTreeSet<_>>(), exposed);
+    let labels: BTreeMap<_, _> = values("LABEL")[0]
+        .split('"')
+        .collect::<Vec<_>>()
+        .chunks_exact(2)
+        .map(|pair| (pair[0].trim().trim_end_matches('=').to_owned(), Value::from(pair[1])))
+        .collect();
+    assert_eq!(Value::from_iter(labels), config["Labels"]);
+    assert!(dockerfile.contains("ln -s tollgate /out/root/bin/ratelimit"));
+    assert!(last.contains("COPY --from=build --chown=65534:65534 /out/data /data"));
+}
+
+#[test]
+fn containers_are_built_with_the_pinned_rust() {
+    let pinned = read("rust-toolchain.toml");
+    let pinned = pinned.lines().find_map(|line| line.strip_prefix("channel = ")).unwrap();
+    let image = format!(" rust:{}-bookworm AS build\n", pinned.trim_matches('"'));
+    assert!(read("Dockerfile").contains(&image), "not {image}");
+}
+
+/// The services name stages of the Dockerfile, and start what these have.
+#[test]
+fn containers_of_the_stack_are_stages_of_the_dockerfile() {
+    let (compose, dockerfile) = (compose(), read("Dockerfile"));
+    for (name, service) in compose["services"].as_object().unwrap() {
+        assert_eq!(service["entrypoint"], Value::Null, "{name}");
+        let Some(stage) = service["build"]["target"].as_str() else { continue };
+        assert!(dockerfile.contains(&format!("\nFROM scratch AS {stage}\n")), "{name}: {stage}");
+    }
+}
+
+#[test]
 fn version_has_a_section_in_the_change_log() {
     let notes = Command::new("deploy/release.sh").arg("notes").current_dir(root()).output();
     let notes = notes.unwrap();
@@ -93,6 +147,19 @@ fn libraries() -> Vec<PathBuf> {
     let listed = String::from_utf8(output.stdout).unwrap();
     let found = listed.split_whitespace().filter(|word| word.starts_with('/'));
     found.map(PathBuf::from).collect()
+}
+
+/// The config of the one image in the archive.
+fn config_of(archive: &Path) -> Value {
+    let read = |path: &str| -> Value {
+        let output = Command::new("tar").args(["-xOf", archive.to_str().unwrap(), path]).output();
+        serde_json::from_slice(&output.unwrap().stdout).unwrap()
+    };
+    let blob = |descriptor: &Value| {
+        read(&format!("blobs/{}", text(&descriptor["digest"]).replace(':', "/")))
+    };
+    let manifest = blob(&read("index.json")["manifests"][0]);
+    blob(&manifest["config"])["config"].clone()
 }
 
 /// True if the sandbox of the smoke test is there. Without it: a failure in CI.
