@@ -15,7 +15,7 @@ use crate::watched::{Change, Watched};
 const MIN_KILLS: usize = 2;
 const MIN_POLICIES: usize = 15;
 const MIN_CLIENTS: usize = 50;
-const MIN_REFUSED: usize = 50;
+const MIN_REFUSED: usize = 10;
 /// The time in which a caller finds a replica again.
 const SLACK: Duration = Duration::from_secs(1);
 
@@ -120,7 +120,7 @@ fn faults(watched: Watched, finding: &Finding) -> Vec<String> {
 /// that changes is half as large for half of the time, and a client's is also 0.
 fn least_efficiency(change: Change) -> f64 {
     match change {
-        Change::Never | Change::Own => 0.85,
+        Change::Never | Change::Own => 0.6,
         Change::File | Change::Policy => 0.55,
         Change::Client => 0.35,
     }
