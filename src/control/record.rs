@@ -51,7 +51,9 @@ impl Name {
             let (domain, digits) = version.split_last_chunk::<DIGITS>()?;
             let domain = std::str::from_utf8(domain.strip_suffix(b"/")?).ok()?.into();
             let revision = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-            return Some(Self::Version { domain, revision });
+            // Other digits of the same number would be a second key of one version.
+            let is_own = *digits == *format!("{revision:016x}").as_bytes();
+            return is_own.then_some(Self::Version { domain, revision });
         }
         ClientName::from_record_key(key).map(Self::Client)
     }
@@ -161,7 +163,14 @@ mod tests {
         ] {
             assert_eq!(Name::from_key(&key), Some(name));
         }
-        for key in [&b"other/x"[..], b"", b"policy/\xff", b"client/x"] {
+        for key in [
+            &b"other/x"[..],
+            b"",
+            b"policy/\xff",
+            b"client/x",
+            b"version/d/00000000000000FF",
+            b"version/d/+00000000000000f",
+        ] {
             assert_eq!(Name::from_key(key), None, "{key:?}");
         }
         let updated_at = Timestamp::from_micros(7);

@@ -93,3 +93,21 @@ impl Client {
         self.expires_at.is_some_and(|at| at <= now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The nearest double, not one beside it: otherwise an upsert of the same client would change
+    /// it.
+    #[test]
+    fn numbers_of_metadata_are_read_back_to_the_bit() {
+        let record = r#"{"domain":"d","entries":[["k","v"]],"limits":[{}],
+            "metadata":{"x":1.0715660391465825e-75,"y":0.1},"updated_at":1}"#;
+        let client = Client::from_record(record.as_bytes(), 1).unwrap();
+        let read = Client::from_record(&client.to_record().unwrap(), 1).unwrap();
+        assert_eq!(read, client);
+        let x: f64 = "1.0715660391465825e-75".parse().unwrap();
+        assert_eq!(client.metadata.unwrap()["x"], x);
+    }
+}

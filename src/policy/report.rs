@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::fault::{Fault, Faults, MAX_LINE_BYTES, Place, Snippet, Warning};
 use super::source::Source;
-use crate::yaml::{At, Note, Notes};
+use crate::yaml::{At, Note, Notes, counted_lines};
 
 /// Collects faults and warnings while sources are compiled.
 pub(super) struct Report<'a> {
@@ -66,7 +66,7 @@ impl<'a> Report<'a> {
         let mut shown = Vec::with_capacity(notes.len());
         for notes in notes.chunk_by(|a, b| a.at.file == b.at.file) {
             let file = notes.first().and_then(|note| self.sources.get(note.at.file as usize));
-            let text = file.map(|source| String::from_utf8_lossy(&source.text)).unwrap_or_default();
+            let text = file.map(|source| counted_lines(&source.text)).unwrap_or_default();
             let lines: Vec<&str> = text.lines().collect();
             shown.extend(notes.iter().map(|note| {
                 let line = (note.at.line as usize).checked_sub(1).and_then(|i| lines.get(i));
@@ -104,6 +104,21 @@ mod tests {
             "policies/a.yaml:3:5: unknown key \"ratelimit\"\n  3 |   - ratelimit: {}\n    |     ^\n  \
              hint: did you mean \"rate_limit\"?"
         );
+    }
+
+    #[test]
+    fn lines_are_those_of_yaml_without_a_byte_order_mark() {
+        let sources = sources_of("\u{feff}a: 1\rb: 2\r\nc: 3\n");
+        let mut report = Report::new(&sources);
+        for (line, column) in [(1, 1), (2, 4), (3, 4)] {
+            report.fault(At { file: 0, line, column }, "wrong");
+        }
+        let faults = report.finish().unwrap_err();
+        let shown = faults.faults().iter().map(|fault| {
+            let Snippet { text, caret } = fault.snippet.as_ref().unwrap();
+            text.chars().skip(*caret).collect::<String>()
+        });
+        assert_eq!(shown.collect::<Vec<_>>(), ["a: 1", "2", "3"]);
     }
 
     #[test]

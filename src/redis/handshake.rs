@@ -105,7 +105,7 @@ fn hint(text: &str) -> &'static str {
 
 async fn next(wire: &mut Wire) -> Result<Message, String> {
     loop {
-        match wire.replies.next() {
+        match wire.replies.decode() {
             Ok(Some(message)) => return Ok(message),
             Ok(None) => {}
             // The beginning of a TLS alert.

@@ -9,7 +9,7 @@
 //! * `inspect`: faults of the server that no decision shows. `refusal`: refused commands.
 //! * [`RedisSettings`]: the section `redis` of the settings. [`RedisUrl`]: a URL displayed without
 //!   its password.
-//! * `resp`: encodes commands and decodes replies. `wire`: the buffered socket. `multiplex`: a
+//! * [`resp`]: encodes commands and decodes replies. `wire`: the buffered socket. `multiplex`: a
 //!   connection of the `redis` crate.
 
 mod address;
@@ -25,7 +25,7 @@ pub(crate) mod login;
 pub(crate) mod multiplex;
 mod open;
 mod refusal;
-pub(crate) mod resp;
+pub mod resp;
 mod role;
 mod sentinel;
 mod settings;

@@ -54,13 +54,21 @@ fn put_digits(out: &mut Vec<u8>, mut number: usize) {
     }
 }
 
+/// Maximum length of a line in bytes. Redis cuts an error text much shorter.
+const MAX_LINE_BYTES: usize = 64 << 10;
+
+/// Maximum length of a list: the reply to a request of a hundred thousand limits.
+const MAX_INTEGERS: usize = 1 << 20;
+
 /// Maximum length of a text reply in bytes. The hash of a script has 40.
 const MAX_TEXT_BYTES: usize = 512;
 
 /// The reply to one command.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) enum Message {
+pub enum Message {
+    /// An integer.
     Integer(i64),
+    /// A list of integers.
     Integers(Vec<i64>),
     /// A simple string or a bulk string.
     Text(String),
@@ -71,11 +79,11 @@ pub(crate) enum Message {
 /// The error for bytes that are not a supported reply.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 #[error("Redis sent something else than a reply: {0}")]
-pub(crate) struct Malformed(String);
+pub struct Malformed(String);
 
 /// An incremental decoder of replies. Bytes may arrive in chunks of any size.
 #[derive(Debug, Default)]
-pub(crate) struct Decoder {
+pub struct Decoder {
     input: Vec<u8>,
     /// The position in `input` up to which it is decoded.
     at: usize,
@@ -89,8 +97,8 @@ impl Decoder {
     ///
     /// # Errors
     /// Fails on anything but a supported reply. The bytes after it cannot be decoded.
-    pub(crate) fn next(&mut self) -> Result<Option<Message>, Malformed> {
-        while let Some(line) = line(&self.input, self.at) {
+    pub fn decode(&mut self) -> Result<Option<Message>, Malformed> {
+        while let Some(line) = line(&self.input, self.at)? {
             let header = self.at;
             self.at += line.len() + 1;
             let line = line.strip_suffix(b"\r").ok_or_else(|| malformed(line))?;
@@ -106,6 +114,7 @@ impl Decoder {
                 }
                 [b'*', digits @ ..] if !in_list => {
                     let count = integer(digits).and_then(|count| usize::try_from(count).ok());
+                    let count = count.filter(|count| *count <= MAX_INTEGERS);
                     self.lacks = count.ok_or_else(|| malformed(line))?;
                     // The count is untrusted: reserve no more than the input can hold.
                     self.list.reserve(self.lacks.min(self.input.len()));
@@ -150,16 +159,21 @@ impl Decoder {
     }
 
     /// Appends bytes read from the socket.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+    pub fn feed(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
     }
 }
 
-/// The bytes between `at` and the next line feed.
-fn line(input: &[u8], at: usize) -> Option<&[u8]> {
-    let rest = input.get(at..)?;
-    let end = rest.iter().position(|byte| *byte == b'\n')?;
-    rest.get(..end)
+/// The bytes between `at` and the next line feed; `None` if it has not arrived.
+fn line(input: &[u8], at: usize) -> Result<Option<&[u8]>, Malformed> {
+    let rest = input.get(at..).unwrap_or_default();
+    let longest = rest.get(..MAX_LINE_BYTES);
+    let line = longest.unwrap_or(rest);
+    match line.iter().position(|byte| *byte == b'\n') {
+        Some(end) => Ok(line.get(..end)),
+        None if longest.is_some() => Err(malformed(line)),
+        None => Ok(None),
+    }
 }
 
 /// The text of `length` bytes at `at`; `None` if it is incomplete.
@@ -232,7 +246,7 @@ mod tests {
             let (mut decoder, mut found) = (Decoder::default(), Vec::new());
             for part in bytes.chunks(size) {
                 decoder.feed(part);
-                while let Some(message) = decoder.next().unwrap() {
+                while let Some(message) = decoder.decode().unwrap() {
                     found.push(message);
                 }
             }
@@ -244,18 +258,19 @@ mod tests {
     #[test]
     fn unfinished_replies_are_waited_for() {
         for bytes in [&b""[..], b":", b":1", b":1\r", b"*1", b"*1\r\n", b"*2\r\n:1\r\n", b"-ERR"] {
-            assert_eq!(decoder(bytes).next(), Ok(None), "{}", bytes.escape_ascii());
+            assert_eq!(decoder(bytes).decode(), Ok(None), "{}", bytes.escape_ascii());
         }
     }
 
     #[test]
     fn anything_else_is_malformed() {
-        let lines: [&[u8]; 17] = [
+        let lines: [&[u8]; 18] = [
             b"$2\r\nabc\r\n",
             b"$513\r\n",
             b"*1\r\n+OK\r\n",
             b"$-1\r\n",
             b"*-1\r\n",
+            b"*1048577\r\n",
             b"*1\r\n*1\r\n",
             b"*1\r\n-ERR\r\n",
             b"*1\r\n$1\r\n",
@@ -270,7 +285,7 @@ mod tests {
             b">1\r\n",
         ];
         for bytes in lines {
-            assert!(decoder(bytes).next().is_err(), "{}", bytes.escape_ascii());
+            assert!(decoder(bytes).decode().is_err(), "{}", bytes.escape_ascii());
         }
     }
 
@@ -287,7 +302,7 @@ mod tests {
             let (mut decoder, mut found) = (Decoder::default(), Vec::new());
             for part in [&bytes[..cut], &bytes[cut..]] {
                 decoder.feed(part);
-                while let Some(message) = decoder.next().unwrap() {
+                while let Some(message) = decoder.decode().unwrap() {
                     found.push(message);
                 }
             }
@@ -297,8 +312,19 @@ mod tests {
 
     #[test]
     fn length_of_a_list_is_not_believed_before_it_is_there() {
-        let mut decoder = decoder(b"*9223372036854775807\r\n:1\r\n");
-        assert_eq!(decoder.next(), Ok(None));
+        let mut decoder = decoder(b"*1048576\r\n:1\r\n");
+        assert_eq!(decoder.decode(), Ok(None));
         assert!(decoder.list.capacity() < 100);
+    }
+
+    #[test]
+    fn reply_without_an_end_is_malformed() {
+        let mut decoder = decoder(b"-");
+        let mut fed = 1;
+        while decoder.decode().is_ok() {
+            decoder.feed(&[b'x'; 1_000]);
+            fed += 1_000;
+        }
+        assert!((MAX_LINE_BYTES..MAX_LINE_BYTES + 1_000).contains(&fed), "{fed} bytes");
     }
 }

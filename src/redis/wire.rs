@@ -61,7 +61,7 @@ impl Wire {
     /// # Errors
     /// Fails on anything but a supported reply. The bytes after it cannot be decoded.
     pub(crate) fn next_reply(&mut self) -> Result<Option<Message>, Malformed> {
-        let reply = self.replies.next()?;
+        let reply = self.replies.decode()?;
         if let Some(Message::Error(error)) = &reply {
             self.line.note_refusal(error);
         }

@@ -14,4 +14,4 @@ mod tests;
 
 pub(crate) use self::node::{Data, Entry, Node, to_object};
 pub(crate) use self::note::{At, Note, Notes, quote};
-pub(crate) use self::parse::parse;
+pub(crate) use self::parse::{counted_lines, parse};

@@ -19,13 +19,16 @@ const MAX_DEPTH: usize = 128;
 /// The most nodes for which all aliases of a file may stand.
 const MAX_ALIASED: usize = 1_000_000;
 
+/// Editors put it in front of a text, of which it is no part.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Said already: reading the file ends here.
 struct Stop;
 
 /// The first document of `text`, or nothing and a fault.
 pub(crate) fn parse(file: u32, text: &[u8], notes: &mut Notes) -> Option<Node> {
     let text = match std::str::from_utf8(text) {
-        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Ok(text) => text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text),
         Err(error) => {
             let (valid, _) = text.split_at_checked(error.valid_up_to())?;
             notes.fault(end_of(file, valid), "not valid UTF-8");
@@ -43,9 +46,17 @@ pub(crate) fn parse(file: u32, text: &[u8], notes: &mut Notes) -> Option<Node> {
     }
 }
 
+/// The lines of a file as places count them: each ends in a line feed, also where the file has
+/// another line break of YAML, and a byte order mark is part of none.
+pub(crate) fn counted_lines(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
+    text.replace("\r\n", "\n").replace('\r', "\n")
+}
+
 /// The place right after `text`, which is valid UTF-8.
 fn end_of(file: u32, text: &[u8]) -> At {
-    let text = String::from_utf8_lossy(text);
+    let text = counted_lines(text);
     let line = text.matches('\n').count() as u32 + 1;
     let column = text.chars().rev().take_while(|&c| c != '\n').count() as u32 + 1;
     At { file, line, column }

@@ -135,6 +135,12 @@ fn deep_nesting_is_a_fault_however_it_is_made() {
 fn bytes_that_are_not_utf8_are_a_fault_in_their_place() {
     let faults = read(b"a: 1\nb: \"\xc3\xa9\xff\"\n").unwrap_err();
     assert_eq!(shown(&faults), "2:6 not valid UTF-8");
+    for (text, place) in
+        [(&b"a: 1\r\xff"[..], "2:1"), (b"a\r\nb\xff", "2:2"), (b"\xef\xbb\xbf\xff", "1:1")]
+    {
+        let faults = read(text).unwrap_err();
+        assert_eq!(shown(&faults), format!("{place} not valid UTF-8"), "{}", text.escape_ascii());
+    }
 }
 
 #[test]

@@ -245,3 +245,16 @@ async fn only_a_missing_domain_or_descriptor_list_is_an_error() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn timeout_beyond_any_clock_is_none() {
+    on_both_stores(async |client| {
+        for timeout in ["18446744073709551615H", "18446744073709551615S", "99999999H"] {
+            let mut asked = tonic::Request::new(request("d", &[&[("big", "v")]]));
+            asked.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
+            let answer = client.should_rate_limit(asked).await.unwrap().into_inner();
+            assert_eq!(answer.overall_code(), Code::Ok, "{timeout}");
+        }
+    })
+    .await;
+}

@@ -241,7 +241,7 @@ async fn state_of_another_version_counts_as_empty_and_is_counted() {
 }
 
 /// Bytes of a state: little-endian doubles and 32-bit numbers.
-fn state(version: u8, algorithm: u8, doubles: &[f64], numbers: &[u32]) -> Vec<u8> {
+pub fn state(version: u8, algorithm: u8, doubles: &[f64], numbers: &[u32]) -> Vec<u8> {
     let mut bytes = vec![version, algorithm];
     bytes.extend(doubles.iter().flat_map(|number| number.to_le_bytes()));
     bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));

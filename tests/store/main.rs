@@ -12,6 +12,7 @@ mod redis_server;
 
 mod amend;
 mod compare;
+mod damaged;
 mod layout;
 mod live;
 mod memory;

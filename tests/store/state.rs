@@ -1,7 +1,7 @@
 //! Reads the states that the script writes, by the declared layout. `live.rs` has states of both formats as literal bytes.
 
 use tollgate::domain::lease::{Outstanding, Slot};
-use tollgate::domain::limit::Reach;
+use tollgate::domain::limit::{Reach, Span};
 use tollgate::domain::{Counter, Timestamp, fixed_window, sliding_window, token_bucket};
 use tollgate::store::redis::script::layout::{
     BUCKET_VERSION, Bucket, FIXED_WINDOW, Fixed, Leases, Record as _, Run, SLIDING_WINDOW, Sliding,
@@ -24,8 +24,29 @@ pub fn decode(raw: Option<&[u8]>) -> Result<Counter, String> {
         _ => None,
     };
     counter
-        .filter(|_| left.is_empty())
+        .filter(|counter| left.is_empty() && is_sound(counter))
         .ok_or_else(|| format!("cannot be read: {}", raw.unwrap_or_default().escape_ascii()))
+}
+
+/// False for numbers that no decision leaves behind.
+fn is_sound(counter: &Counter) -> bool {
+    match counter {
+        Counter::Empty => true,
+        Counter::TokenBucket(bucket) => {
+            let rate = u64::from(bucket.rate);
+            let sound = |Outstanding { early, late }: &Outstanding| {
+                let tokens = [early.tokens, late.tokens];
+                early.until <= late.until
+                    && tokens != [Span::default(); 2]
+                    && tokens.iter().all(|span| span.remainder < rate)
+            };
+            u64::from(bucket.remainder) < rate && bucket.outstanding.as_deref().is_none_or(sound)
+        }
+        Counter::SlidingWindow(log) => {
+            log.runs.iter().all(|run| run.hits > 0) && log.runs.is_sorted_by_key(|run| run.newest)
+        }
+        Counter::FixedWindow(window) => window.count > 0,
+    }
 }
 
 fn bucket(left: &mut &[u8]) -> Option<Counter> {

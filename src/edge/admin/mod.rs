@@ -19,7 +19,7 @@ mod explain;
 mod failures;
 pub mod identity;
 mod mode;
-mod page;
+pub mod page;
 mod policies;
 mod roles;
 mod service;

@@ -11,15 +11,16 @@ const VERSION: u8 = 1;
 
 /// The place at which a list goes on.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct PageToken {
+pub struct PageToken {
     /// The revision that the first page showed.
-    pub(super) revision: u64,
+    pub revision: u64,
     /// The last client told.
-    pub(super) after: ClientName,
+    pub after: ClientName,
 }
 
 impl PageToken {
-    pub(super) fn write(&self) -> String {
+    /// The text of the token.
+    pub fn write(&self) -> String {
         use std::fmt::Write as _;
 
         let key = self.after.record_key();
@@ -32,8 +33,8 @@ impl PageToken {
         text
     }
 
-    /// None: not a token of this version.
-    pub(super) fn read(text: &str) -> Option<Self> {
+    /// Reads the text of a token. None: not a token of this version.
+    pub fn read(text: &str) -> Option<Self> {
         let bytes = unhex(text)?;
         let (version, rest) = bytes.split_first()?;
         let (revision, key) = rest.split_first_chunk()?;

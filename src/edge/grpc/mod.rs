@@ -5,7 +5,7 @@
 //! * [`response`]: a decision as a response of the protocol.
 //! * [`rls`]: the service, for gRPC and for `/json`.
 //! * `structs`: dynamic metadata, written straight to bytes.
-//! * `unary`: one call on the wire, message in and reply out.
+//! * [`unary`]: one call on the wire, message in and reply out.
 //! * [`settings`]: the sections `grpc` and `response` of the settings.
 //! * [`server`]: which services the gRPC listeners have.
 
@@ -18,4 +18,4 @@ pub mod rls;
 pub mod server;
 pub mod settings;
 mod structs;
-mod unary;
+pub mod unary;

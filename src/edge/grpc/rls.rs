@@ -20,6 +20,9 @@ use crate::limiter::Limiter;
 use crate::store::{Allowance, Deadline, LimitStore};
 use crate::telemetry::metrics::Metrics;
 
+/// The most digits of `grpc-timeout`.
+const MAX_TIMEOUT_DIGITS: usize = 8;
+
 /// Answers requests of the protocol.
 #[derive(Debug)]
 pub struct Rls<S> {
@@ -127,14 +130,18 @@ impl<S: LimitStore> Rls<S> {
 /// The time of the store for a caller that sent `grpc-timeout`: four fifths, as the answer must
 /// travel, too.
 ///
-/// Source: the gRPC over HTTP/2 specification: at most 8 digits and a unit.
-fn patience(headers: &HeaderMap) -> Option<Duration> {
+/// Source: the gRPC over HTTP/2 specification: at most 8 digits and a unit. A value of more digits
+/// counts as none: the time after it may be beyond any clock.
+pub fn patience(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > MAX_TIMEOUT_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
     let value: u64 = digits.parse().ok()?;
     let timeout = match unit {
-        "H" => Duration::from_secs(value.saturating_mul(3_600)),
-        "M" => Duration::from_secs(value.saturating_mul(60)),
+        "H" => Duration::from_secs(value * 3_600),
+        "M" => Duration::from_secs(value * 60),
         "S" => Duration::from_secs(value),
         "m" => Duration::from_millis(value),
         "u" => Duration::from_micros(value),
@@ -159,13 +166,21 @@ mod tests {
             ("5", None),
             ("x5m", None),
             ("5µ", None),
+            ("+5m", None),
+            ("99999999H", Some(287_999_997_120_000_000)),
+            ("100000000m", None),
+            ("18446744073709551615H", None),
         ];
         for (text, micros) in table {
             let mut headers = HeaderMap::new();
             if let Ok(value) = text.parse() {
                 headers.insert("grpc-timeout", value);
             }
-            assert_eq!(patience(&headers), micros.map(Duration::from_micros), "{text}");
+            let patience = patience(&headers);
+            assert_eq!(patience, micros.map(Duration::from_micros), "{text}");
+            // No time of a caller is beyond the clock.
+            let start = Instant::now();
+            assert!(Deadline::after(start, Duration::from_secs(1), patience).due() >= start);
         }
     }
 }

@@ -7,6 +7,7 @@
 //! Source: the gRPC over HTTP/2 specification. A message is a flag (1: compressed), its length as a
 //! 32-bit big-endian integer, and its bytes. The status is in the trailers.
 
+use std::fmt::Display;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Frame, Incoming};
+use hyper::body::{Frame, Incoming};
 use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
@@ -28,7 +29,7 @@ const OK: HeaderValue = HeaderValue::from_static("0");
 
 /// The reason why a request has no valid message.
 #[derive(Debug)]
-pub(super) enum InvalidMessage {
+pub enum InvalidMessage {
     /// The message is larger than the bound and was not read.
     TooLarge,
     /// The request is not a valid unary call.
@@ -58,7 +59,10 @@ pub(super) async fn message_in_time(
 }
 
 /// Reads the message of `body`, of at most `max_bytes`.
-async fn message(mut body: Incoming, max_bytes: usize) -> Result<Bytes, InvalidMessage> {
+pub async fn message<B>(mut body: B, max_bytes: usize) -> Result<Bytes, InvalidMessage>
+where
+    B: hyper::body::Body<Data = Bytes, Error: Display> + Unpin,
+{
     let mut read = next(&mut body).await?.unwrap_or_default();
     // Usually the first frame holds the whole message.
     while framed_length(&read, max_bytes)?.is_none_or(|length| read.len() < length)
@@ -89,7 +93,10 @@ async fn message(mut body: Incoming, max_bytes: usize) -> Result<Bytes, InvalidM
 }
 
 /// Reads the next bytes of `body`; `None` at its end. Ignores trailers.
-async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Status> {
+async fn next<B>(body: &mut B) -> Result<Option<Bytes>, Status>
+where
+    B: hyper::body::Body<Data = Bytes, Error: Display> + Unpin,
+{
     match body.frame().await {
         Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
         Some(Err(error)) => Err(Status::cancelled(error.to_string())),

@@ -65,6 +65,7 @@ then
         and newest >= 0 and newest <= now --@short-run-ahead
         and newest_hits >= 0 and newest_hits <= total
       if newest + period <= now then --@short-window-end
+        usual = usual and total <= 2 * SATURATION
         newest, newest_hits, total, first = 0, 0, 0, #raw + 1
       end
     end

@@ -73,21 +73,23 @@ local function pack_runs(runs)
   return pack(SLIDING, WINDOW_VERSION, SLIDING_WINDOW, newest[1], newest[2], total) .. table.concat(packed)
 end
 
--- The runs of `state` that still count, oldest first. -> runs, their hits
+-- The runs of `state` that still count, oldest first; of a damaged state no others than a decision leaves behind. An
+-- amount below zero, or a state that expires in the past, would fail the whole call. -> runs, their hits
 local function unpack_runs(state, period)
-  local runs = {}
+  local runs, total = {}, 0
   if byte(state, 2) ~= SLIDING_WINDOW then
-    return runs, 0
+    return runs, total
   end
-  local newest, hits, total = unpack_at(SLIDING_BODY, state, BODY)
-  local older
-  newest, hits, total, older = runs_in_window(state, period, newest, hits, total)
+  local function add(time, hits)
+    if hits > 0 and time <= now and time + period > now then
+      runs[#runs + 1], total = { time, hits }, total + hits
+    end
+  end
+  local newest, hits, _, older = runs_in_window(state, period, unpack_at(SLIDING_BODY, state, BODY))
   for run = 1, #older, RUN_SIZE do
-    runs[#runs + 1] = { unpack_at(RUN, older, run) }
+    add(unpack_at(RUN, older, run))
   end
-  if total > 0 then
-    runs[#runs + 1] = { newest, hits }
-  end
+  add(newest, hits)
   return runs, total
 end
 
