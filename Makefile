@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo docs lint bench bench-micro tools msrv audit image release
+.PHONY: help run test fuzz demo docs lint bench bench-micro tools msrv audit image release
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -18,6 +18,12 @@ run: ## serve an example policy from memory; needs nothing but Rust
 test: tools ## all tests; installs redis-server, faketime, bubblewrap, Envoy, grpcurl and gRPC for Python if missing
 	cargo test --lib --bins --tests
 	cargo test --doc
+
+fuzz: TARGET = $(firstword $(ARGS))
+fuzz: ## a fuzz target until it fails or is stopped; ARGS="TARGET -max_total_time=600"; needs nightly Rust, installs cargo-fuzz
+	deploy/tools.sh cargo-fuzz
+	mkdir -p fuzz/found/$(TARGET)
+	cargo +nightly fuzz run $(TARGET) fuzz/found/$(TARGET) fuzz/corpus/$(TARGET) -- $(wordlist 2,9,$(ARGS))
 
 demo: tools ## Envoy, two tollgates, Redis and three backends on this machine; ARGS=cluster for a Redis Cluster
 	deploy/demo.sh $(ARGS)

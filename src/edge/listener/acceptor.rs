@@ -146,7 +146,7 @@ impl Acceptor {
         }
         match stream.into_std() {
             Ok(stream) => {
-                let peer = Peer { address, names: None };
+                let peer = Peer::in_clear(address);
                 Some(Accepted { stream: Detached::Plain(stream), peer, permit, refusals })
             }
             Err(error) => {

@@ -62,9 +62,16 @@ pub struct Bounds {
 
 /// The peer of a connection.
 #[derive(Clone, Debug)]
-pub(in crate::edge) struct Peer {
+pub struct Peer {
     /// Its address.
     pub(in crate::edge) address: SocketAddr,
     /// The names of its certificate; `None` where none is asked for.
     pub(in crate::edge) names: Option<Arc<Names>>,
+}
+
+impl Peer {
+    /// A peer without a certificate.
+    pub const fn in_clear(address: SocketAddr) -> Self {
+        Self { address, names: None }
+    }
 }
