@@ -1,10 +1,11 @@
 //! The listeners and their addresses. Port 0 binds any free port.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 use super::error::AppError;
@@ -13,6 +14,14 @@ use crate::edge::listener::tls::Tls;
 use crate::edge::listener::tls::settings::ServerSettings;
 use crate::telemetry::metrics::ListenerMetrics;
 use crate::tls::TlsFault;
+
+/// Bytes of a connection that the kernel keeps, in each direction. Linux doubles it for its own
+/// needs. Without a bound it grows to megabytes for a peer that does not read, and a container pays
+/// for them. Requests and answers are small, so that no caller needs more.
+const SOCKET_BUFFER: u32 = 128 << 10;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1_024;
 
 /// The bound listeners.
 #[derive(Debug)]
@@ -35,13 +44,13 @@ pub(super) struct Addresses {
 }
 
 impl Listeners {
-    pub(super) async fn bind(settings: &Settings) -> Result<Self, AppError> {
-        let (grpc, grpc_at) = bind("gRPC", "grpc.listen", settings.grpc.listen).await?;
-        let (admin, admin_at) = bind("admin", "admin.listen", settings.admin.listen).await?;
-        let (http, http_at) = bind("HTTP", "http.listen", settings.http.listen).await?;
+    pub(super) fn bind(settings: &Settings) -> Result<Self, AppError> {
+        let (grpc, grpc_at) = bind("gRPC", "grpc.listen", settings.grpc.listen)?;
+        let (admin, admin_at) = bind("admin", "admin.listen", settings.admin.listen)?;
+        let (http, http_at) = bind("HTTP", "http.listen", settings.http.listen)?;
         let (metrics, metrics_at) = match settings.http.metrics_listen {
             Some(address) => {
-                let (bound, at) = bind("metrics", "http.metrics_listen", address).await?;
+                let (bound, at) = bind("metrics", "http.metrics_listen", address)?;
                 (Some(bound), Some(at))
             }
             None => (None, None),
@@ -86,14 +95,26 @@ impl ListenersTls {
     }
 }
 
-async fn bind(
+fn bind(
     listener: &'static str,
     setting: &'static str,
     address: SocketAddr,
 ) -> Result<(TcpListener, SocketAddr), AppError> {
     let refused =
         |source| AppError::Listen { listener, address: address.to_string(), setting, source };
-    let bound = TcpListener::bind(address).await.map_err(refused)?;
+    let bound = open(address).map_err(refused)?;
     let at = bound.local_addr().map_err(refused)?;
     Ok((bound, at))
+}
+
+/// A listener at `address`, whose connections have buffers of a bounded size.
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for the connections of the process before it.
+    socket.set_reuseaddr(true)?;
+    // Accepted connections inherit both.
+    socket.set_send_buffer_size(SOCKET_BUFFER)?;
+    socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }

@@ -51,7 +51,7 @@ pub async fn run(
     let feed = settings.policies.path.as_deref().map(FileFeed::start);
     let (layered, set) = policies(&settings, feed.as_ref())?;
     warn_of_open_secrets(&settings, &set);
-    let listeners = Listeners::bind(&settings).await?;
+    let listeners = Listeners::bind(&settings)?;
     let signals = drain::Signals::install()?;
     let process = Arc::new(Process::new(settings, set, layered)?);
     process.check_redis().await?;

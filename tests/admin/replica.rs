@@ -264,6 +264,7 @@ fn bounds(patient: Duration) -> ListenerBounds {
             ..ListenerSettings::default()
         },
         max_age: None,
+        grace: patient,
         keepalive_interval: patient,
         keepalive_timeout: patient,
     }

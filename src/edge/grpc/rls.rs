@@ -14,7 +14,8 @@ use tonic::Status;
 use super::callers::{Askable, FORBIDDEN};
 use super::convert::{BadRequest, from_pb};
 use super::response::{Responder, unread};
-use super::unary::{self, InvalidMessage, Reply};
+use super::unary::{self, Arrived, InvalidMessage, Reply};
+use crate::edge::listener::memory::Memory;
 use crate::edge::pb;
 use crate::limiter::Limiter;
 use crate::store::{Allowance, Deadline, LimitStore};
@@ -88,7 +89,8 @@ impl Head {
 
 impl<S: LimitStore> Rls<S> {
     /// The answer to a gRPC call, whose message may have `longest` bytes and take `patient` to
-    /// arrive. Its caller may ask about the domains of `askable`; `None`: about all.
+    /// arrive. Its caller may ask about the domains of `askable`, `None`: about all, and has
+    /// `memory` for what is not small.
     ///
     /// A message that is larger is over its limit, not an error: Envoy would let the request pass
     /// on an error.
@@ -98,13 +100,15 @@ impl<S: LimitStore> Rls<S> {
         body: Incoming,
         (longest, patient): (usize, Duration),
         askable: Option<&Askable>,
+        memory: &Memory,
     ) -> Response<Reply> {
         if head.compressed {
             return unary::refusal(unary::compressed());
         }
-        let message = match unary::message_in_time(body, longest, patient).await {
-            Ok(message) => message,
-            Err(InvalidMessage::TooLarge) => return unary::response(&self.unread()),
+        let arrived = unary::message_in_time(body, longest, patient, memory).await;
+        let Arrived { message, held: _held } = match arrived {
+            Ok(arrived) => arrived,
+            Err(InvalidMessage::TooLarge) => return response(&self.unread(), memory),
             Err(InvalidMessage::Refused(status)) => return unary::refusal(status),
         };
         let request = match pb::RateLimitRequest::decode(message) {
@@ -116,7 +120,7 @@ impl<S: LimitStore> Rls<S> {
             return unary::refusal(Status::permission_denied(FORBIDDEN));
         }
         match self.answer(request, head.patience).await {
-            Ok(answered) => unary::response(&answered.response),
+            Ok(answered) => response(&answered.response, memory),
             Err(bad) => unary::refusal(bad.into()),
         }
     }
@@ -125,6 +129,17 @@ impl<S: LimitStore> Rls<S> {
     pub fn unread(&self) -> pb::RateLimitResponse {
         unread(self.limiter.shared().decide_unread())
     }
+}
+
+/// The response with `answer`. Where there is no memory for its details, it has the code alone: a
+/// denial must not become an error, which Envoy would let pass.
+fn response(answer: &pb::RateLimitResponse, memory: &Memory) -> Response<Reply> {
+    unary::response(answer, memory).unwrap_or_else(|_| {
+        let code = answer.overall_code;
+        let bare = pb::RateLimitResponse { overall_code: code, ..Default::default() };
+        unary::response(&bare, memory)
+            .unwrap_or_else(|error| unary::refusal(unary::exhausted(error)))
+    })
 }
 
 /// The time of the store for a caller that sent `grpc-timeout`: four fifths, as the answer must

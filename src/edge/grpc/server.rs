@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::body::Body;
 use tonic::codegen::Service as _;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
@@ -20,11 +22,12 @@ use tonic_reflection::server::Builder as Reflection;
 
 use super::callers::{Askable, Callers};
 use super::rls::{Head, Rls};
-use super::unary::Reply;
+use super::unary::{self, Reply};
 use crate::edge::admin::auth::Guarded;
 use crate::edge::listener::Bounds;
 use crate::edge::listener::acceptor::{Accepted, Acceptor};
 use crate::edge::listener::connection::serve_http2;
+use crate::edge::listener::memory::{HeldAnswer, HeldRequest, Memory, NoRoom};
 use crate::edge::pb;
 use crate::edge::pb::rate_limit_service_server::SERVICE_NAME;
 use crate::store::LimitStore;
@@ -37,6 +40,19 @@ pub const HEALTH_NAMES: [&str; 3] = ["", "ratelimit", SERVICE_NAME];
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 const HEALTH: &str = "grpc.health.v1.Health";
+const HEALTH_PATH: &str = "/grpc.health.v1.Health/";
+
+/// Bytes of a message to health or reflection, which have a name in it. tonic takes memory for a
+/// whole message at its first bytes, and by default that may be 4 MiB.
+const COMMON_MESSAGE_BYTES: usize = 16 << 10;
+
+/// The bytes that a call of the health service holds. Its answers have two bytes, but tonic takes a
+/// buffer for them; `Watch` keeps it for as long as the caller likes.
+const HEALTH_BYTES: usize = 16 << 10;
+/// The bytes that another call holds: the send buffer of its stream, and the answers of reflection
+/// behind it.
+const ANSWER_BYTES: usize = 128 << 10;
+
 const REFLECTION: &str = "grpc.reflection.v1.ServerReflection";
 const OLDER_REFLECTION: &str = "grpc.reflection.v1alpha.ServerReflection";
 
@@ -63,8 +79,12 @@ pub async fn serve<S: LimitStore>(
             Ok(connection) => {
                 // Each poll of a token locks it: a token of its own is not shared between cores.
                 let (bounds, stop) = (bounds.clone(), stop.child_token());
-                let (edge, askable) = (Arc::clone(&edge), edge.callers.askable(&connection.peer));
-                let answer = move |request| Arc::clone(&edge).answer(request, askable.clone());
+                let caller = Arc::new(Caller {
+                    edge: Arc::clone(&edge),
+                    askable: edge.callers.askable(&connection.peer),
+                    memory: connection.memory.clone(),
+                });
+                let answer = move |request| Arc::clone(&caller).answer(request);
                 open.spawn(async move { serve_http2(connection, &bounds, answer, &stop).await });
             }
             Err(error) => {
@@ -87,27 +107,60 @@ struct Edge<S> {
     message_timeout: Duration,
 }
 
-impl<S: LimitStore> Edge<S> {
+/// One connection to the gRPC listener.
+#[derive(Debug)]
+struct Caller<S> {
+    edge: Arc<Edge<S>>,
+    /// The domains that it may ask about; `None`: all.
+    askable: Option<Arc<Askable>>,
+    memory: Memory,
+}
+
+impl<S: LimitStore> Caller<S> {
     /// The future is boxed, because hyper and tokio move it several times. That of a decision has
     /// no head of a request and no call of tonic in it, so it is small.
-    fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        askable: Option<Arc<Askable>>,
-    ) -> BoxFuture<'static, Response<Reply>> {
+    fn answer(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<'static, Response<Reply>> {
         if request.uri().path() == SHOULD_RATE_LIMIT && request.method() == Method::POST {
             let head = Head::of(request.headers());
             let body = request.into_body();
             return Box::pin(async move {
-                let bounds = (self.message_bytes, self.message_timeout);
-                self.rls.call(head, body, bounds, askable.as_deref()).await
+                let Self { edge, askable, memory } = &*self;
+                let bounds = (edge.message_bytes, edge.message_timeout);
+                edge.rls.call(head, body, bounds, askable.as_deref(), memory).await
             });
         }
         Box::pin(async move {
-            let Ok(response) = self.others.clone().call(request).await;
+            let response = other(request, self.edge.others.clone(), &self.memory).await;
             response.map(Reply::Other)
         })
     }
+}
+
+/// The answer of `routes` to a call that is not a decision. The call takes from `memory` from its
+/// beginning until its answer has left.
+async fn other(request: Request<Incoming>, mut routes: Routes, memory: &Memory) -> Response<Body> {
+    let (held, read) = match (memory.hold(bytes_of(&request)), memory.hold(0)) {
+        (Ok(held), Ok(read)) => (held, read),
+        (Err(error), _) | (_, Err(error)) => return unary::exhausted(error).into_http(),
+    };
+    let request = request.map(|body| {
+        HeldRequest::new(body, read).map_err(|error| match error.downcast_ref::<NoRoom>() {
+            Some(error) => unary::exhausted(*error).into(),
+            None => error,
+        })
+    });
+    let Ok(response) = routes.call(request).await;
+    response.map(|body| Body::new(HeldAnswer::new(body, held)))
+}
+
+/// The bytes that a call may take beside its message: its headers, of which a map has about three
+/// times the size, and what it has to say.
+fn bytes_of<B>(request: &Request<B>) -> usize {
+    let headers = request.headers().iter();
+    let headers = headers.map(|(name, value)| 3 * (name.as_str().len() + value.len() + 32));
+    let answer =
+        if request.uri().path().starts_with(HEALTH_PATH) { HEALTH_BYTES } else { ANSWER_BYTES };
+    answer + headers.sum::<usize>()
 }
 
 /// Serves guarded services, whose names are `names`, on the connections of `acceptor` until `stop`,
@@ -126,16 +179,17 @@ pub async fn serve_admin(
         let Ok(connection) = accepted.attach() else { continue };
         let (routes, bounds, stop) = (routes.clone(), bounds.clone(), stop.clone());
         let (guard, peer) = (guard.clone(), connection.peer.clone());
+        let memory = connection.memory.clone();
         let answer = move |mut request: Request<Incoming>| {
-            let (mut routes, guard, peer) = (routes.clone(), guard.clone(), peer.clone());
+            let (routes, guard, peer) = (routes.clone(), guard.clone(), peer.clone());
+            let memory = memory.clone();
             async move {
                 let path = request.uri().path();
                 match guard.admit(path, request.headers(), &peer).await {
                     Ok(who) => _ = who.map(|who| request.extensions_mut().insert(who)),
                     Err(status) => return status.into_http(),
                 }
-                let Ok(response) = routes.call(request).await;
-                response
+                other(request, routes, &memory).await
             }
         };
         open.spawn(async move { serve_http2(connection, &bounds, answer, &stop).await });
@@ -152,10 +206,12 @@ fn add_common(
     health: HealthReporter,
 ) -> Result<Routes, ServeError> {
     let health = HealthServer::new(HealthService::from_health_reporter(health));
+    let newer = reflection(names).with_service_name(REFLECTION).build_v1()?;
+    let older = reflection(names).with_service_name(OLDER_REFLECTION).build_v1alpha()?;
     Ok(routes
-        .add_service(health)
-        .add_service(reflection(names).with_service_name(REFLECTION).build_v1()?)
-        .add_service(reflection(names).with_service_name(OLDER_REFLECTION).build_v1alpha()?))
+        .add_service(health.max_decoding_message_size(COMMON_MESSAGE_BYTES))
+        .add_service(newer.max_decoding_message_size(COMMON_MESSAGE_BYTES))
+        .add_service(older.max_decoding_message_size(COMMON_MESSAGE_BYTES)))
 }
 
 /// The reflection service for `grpcurl list` and `describe`. Lists `names` and health.

@@ -21,11 +21,11 @@ section! {
         /// = one runtime over all threads, for few connections with unequal load.
         runtime: RuntimeShape = "per_core",
         /// Approximate age at which a connection is closed with GOAWAY, so that callers spread
-        /// again; 0s = never.
+        /// again; 0s = never. Calls have `drain_timeout` to finish.
         max_connection_age: Option<Duration> = "30m",
         /// On shutdown: time to serve on after health turns to `NOT_SERVING`.
         drain_delay: Duration = "500ms",
-        /// On shutdown: time for calls to finish after that.
+        /// Time for calls to finish, on shutdown and at the maximum age of a connection.
         drain_timeout: Duration = "10s",
         /// Interval of HTTP/2 pings on a connection.
         keepalive_interval: Duration = "30s" in SOME_TIME..,
@@ -74,6 +74,7 @@ impl GrpcSettings {
         Bounds {
             listener: listener.clone(),
             max_age: self.max_connection_age.map(spread),
+            grace: self.drain_timeout,
             keepalive_interval: self.keepalive_interval,
             keepalive_timeout: self.keepalive_timeout,
         }

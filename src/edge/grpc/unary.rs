@@ -20,6 +20,8 @@ use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::edge::listener::memory::{Held, Memory, NoRoom};
+
 /// Length of the message prefix in bytes.
 const PREFIX_BYTES: usize = 5;
 
@@ -36,19 +38,29 @@ pub enum InvalidMessage {
     Refused(Status),
 }
 
+/// The message of a call.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) message: Bytes,
+    /// Its memory, if it came in parts.
+    pub(super) held: Option<Held>,
+}
+
 impl From<Status> for InvalidMessage {
     fn from(status: Status) -> Self {
         Self::Refused(status)
     }
 }
 
-/// Reads the message of `body`, of at most `max_bytes`, within `timeout`.
+/// Reads the message of `body`, of at most `max_bytes`, within `timeout`. A message in parts takes
+/// from `memory`.
 pub(super) async fn message_in_time(
     body: Incoming,
     max_bytes: usize,
     timeout: Duration,
-) -> Result<Bytes, InvalidMessage> {
-    let mut reading = pin!(message(body, max_bytes));
+    memory: &Memory,
+) -> Result<Arrived, InvalidMessage> {
+    let mut reading = pin!(read(body, max_bytes, Some(memory)));
     // Usually the whole message has arrived, so no timer is needed.
     if let Poll::Ready(read) = futures_util::poll!(reading.as_mut()) {
         return read;
@@ -59,18 +71,28 @@ pub(super) async fn message_in_time(
 }
 
 /// Reads the message of `body`, of at most `max_bytes`.
-pub async fn message<B>(mut body: B, max_bytes: usize) -> Result<Bytes, InvalidMessage>
+///
+/// It counts no memory: the listener reads with an account, [`message_in_time`].
+pub async fn message<B>(body: B, max_bytes: usize) -> Result<Bytes, InvalidMessage>
 where
     B: hyper::body::Body<Data = Bytes, Error: Display> + Unpin,
 {
-    let mut read = next(&mut body).await?.unwrap_or_default();
+    read(body, max_bytes, None).await.map(|arrived| arrived.message)
+}
+
+/// Reads the message of `body`, of at most `max_bytes`, which takes from `memory`.
+async fn read<B>(
+    mut body: B,
+    max_bytes: usize,
+    memory: Option<&Memory>,
+) -> Result<Arrived, InvalidMessage>
+where
+    B: hyper::body::Body<Data = Bytes, Error: Display> + Unpin,
+{
+    let (mut read, mut held) = (next(&mut body).await?.unwrap_or_default(), None);
     // Usually the first frame holds the whole message.
-    while framed_length(&read, max_bytes)?.is_none_or(|length| read.len() < length)
-        && let Some(more) = next(&mut body).await?
-    {
-        let mut joined = BytesMut::from(read);
-        joined.extend_from_slice(&more);
-        read = joined.freeze();
+    if framed_length(&read, max_bytes)?.is_none_or(|length| read.len() < length) {
+        (read, held) = joined(read, &mut body, max_bytes, memory).await?;
     }
     let length = framed_length(&read, max_bytes)?.ok_or_else(missing)?;
     while !body.is_end_stream()
@@ -87,9 +109,45 @@ where
         }
         _ => {
             read.advance(PREFIX_BYTES);
-            Ok(read)
+            Ok(Arrived { message: read, held })
         }
     }
+}
+
+/// Joins `first` with the frames after it, up to the length that the message has by its prefix.
+/// All of that length is held from the beginning. Frames are copied, because each is a part of a
+/// buffer of the connection, and a few bytes would keep all of it.
+async fn joined<B>(
+    first: Bytes,
+    body: &mut B,
+    max_bytes: usize,
+    memory: Option<&Memory>,
+) -> Result<(Bytes, Option<Held>), InvalidMessage>
+where
+    B: hyper::body::Body<Data = Bytes, Error: Display> + Unpin,
+{
+    let (mut joined, mut held) = (BytesMut::from(&*first), None);
+    drop(first);
+    loop {
+        let length = framed_length(&joined, max_bytes)?;
+        if length.is_some_and(|length| joined.len() >= length) {
+            break;
+        }
+        if let (Some(length), None) = (length, &held)
+            && memory.is_some()
+        {
+            held = memory.map(|memory| memory.hold(length)).transpose().map_err(exhausted)?;
+            joined.reserve(length.saturating_sub(joined.len()));
+        }
+        let Some(more) = next(body).await? else { break };
+        joined.extend_from_slice(&more);
+    }
+    Ok((joined.freeze(), held))
+}
+
+/// The refusal of a call that finds no memory left.
+pub(super) fn exhausted(error: NoRoom) -> Status {
+    Status::resource_exhausted(error.to_string())
 }
 
 /// Reads the next bytes of `body`; `None` at its end. Ignores trailers.
@@ -136,16 +194,16 @@ pub(super) fn compressed() -> Status {
     status
 }
 
-/// Makes the response with `message`.
-pub(super) fn response(message: &impl Message) -> Response<Reply> {
+/// Makes the response with `message`, which takes from `memory` if it is large.
+pub(super) fn response(message: &impl Message, memory: &Memory) -> Result<Response<Reply>, NoRoom> {
     let length = message.encoded_len();
     let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
     frame.put_u8(0);
     frame.put_u32(length as u32);
     message.encode_raw(&mut frame);
-    let mut response = Response::new(Reply::Message(frame.freeze()));
+    let mut response = Response::new(Reply::Message(memory.answer(frame.freeze())?));
     response.headers_mut().insert(http::header::CONTENT_TYPE, GRPC);
-    response
+    Ok(response)
 }
 
 /// Makes the response with only a `status`.

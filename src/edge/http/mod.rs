@@ -34,6 +34,7 @@ use crate::edge::grpc::headers::whole_seconds;
 use crate::edge::grpc::rls::{Answered, Rls};
 use crate::edge::listener::acceptor::Acceptor;
 use crate::edge::listener::connection::serve_http1;
+use crate::edge::listener::memory::{HeldRequest, Memory, NoRoom};
 use crate::edge::listener::tls::settings::HttpTlsSettings;
 use crate::edge::listener::{Bounds, Peer};
 use crate::edge::pb;
@@ -118,11 +119,14 @@ pub async fn serve(
     while let Some(accepted) = stop.run_until_cancelled(acceptor.accept()).await {
         let Ok(connection) = accepted.attach() else { continue };
         let (routes, bounds, stop) = (routes.clone(), bounds.clone(), stop.clone());
-        let peer = connection.peer.clone();
+        let (peer, memory) = (connection.peer.clone(), connection.memory.clone());
         let answer = move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
-            let mut routes = routes.clone();
+            request.extensions_mut().insert(memory.clone());
+            let (mut routes, held) = (routes.clone(), memory.hold(0));
             async move {
+                let Ok(held) = held else { return no_room() };
+                let request = request.map(|body| HeldRequest::new(body, held));
                 let Ok(response) = routes.call(request).await;
                 response
             }
@@ -201,9 +205,21 @@ async fn ready<S: LimitStore>(State(ops): State<Arc<Ops<S>>>, uri: Uri) -> Respo
     (status, text).into_response()
 }
 
-async fn metrics<S: LimitStore>(State(ops): State<Arc<Ops<S>>>) -> Response {
+async fn metrics<S: LimitStore>(
+    State(ops): State<Arc<Ops<S>>>,
+    Extension(memory): Extension<Memory>,
+) -> Response {
     (ops.refresh)();
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], ops.metrics.render()).into_response()
+    // All metrics are as long as there are rules, and a peer may ask for them and not read them.
+    match memory.answer(ops.metrics.render().into()) {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(_) => no_room(),
+    }
+}
+
+/// The answer to a request for which the listener has no memory.
+fn no_room() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{NoRoom}\n")).into_response()
 }
 
 async fn decide<S: LimitStore>(

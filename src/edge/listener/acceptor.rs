@@ -14,17 +14,28 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::memory::{Memory, Pending};
 use super::refused::{Reason, Refusal, Refusals};
+use super::stalled::Stalled;
 use super::stream::{Detached, Stream};
 use super::tls::{Established, Tls};
-use super::{Bounds, Peer};
+use super::{Bounds, ListenerSettings, Peer};
 use crate::telemetry::metrics::Metrics;
+use crate::tls::certificate::Names;
 
 /// The pause after a failed accept, for example for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// The share of the handshakes in flight that one peer may have: one in so many.
+/// The share of the handshakes in flight, and of the calls, that one address may have: one in so
+/// many.
 const PEER_SHARE: usize = 4;
+
+/// The share that a new connection may have of the calls that are left: one in so many. The first
+/// connections may have all that they can use, and a flood of them does not take all that is left.
+const CONNECTION_SHARE: usize = 32;
+
+/// The concurrent calls that every connection may have.
+const LEAST_CALLS: u32 = 16;
 
 /// A bound listener with its limits on connections.
 #[derive(Debug)]
@@ -36,6 +47,7 @@ pub struct Acceptor {
     tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
     open: Arc<OpenConnections>,
+    pending: Arc<Pending>,
     refusals: Refusals,
     /// Connections whose handshake is done.
     established: (UnboundedSender<Accepted>, UnboundedReceiver<Accepted>),
@@ -45,7 +57,15 @@ pub struct Acceptor {
 pub struct Accepted {
     stream: Detached,
     peer: Peer,
+    admitted: Admitted,
+}
+
+/// What an accepted connection has of its listener.
+struct Admitted {
+    address: SocketAddr,
     permit: Permit,
+    memory: Memory,
+    write_timeout: Duration,
     refusals: Refusals,
 }
 
@@ -55,6 +75,8 @@ pub(in crate::edge) struct Connection {
     pub(super) stream: Stream,
     /// Who has opened it.
     pub(in crate::edge) peer: Peer,
+    /// The memory for its calls.
+    pub(in crate::edge) memory: Memory,
     pub(super) permit: Permit,
     pub(super) refusals: Refusals,
 }
@@ -65,6 +87,8 @@ pub(super) struct Permit {
     peer: IpAddr,
     /// True until the handshake is done.
     shaking: bool,
+    /// The concurrent calls that the connection may have.
+    calls: u32,
     open: Arc<OpenConnections>,
 }
 
@@ -85,6 +109,8 @@ struct Count {
     open: usize,
     /// Those of them whose handshake is not done.
     shaking: usize,
+    /// The concurrent calls that they may have.
+    calls: usize,
 }
 
 impl Acceptor {
@@ -98,7 +124,8 @@ impl Acceptor {
     ) -> Self {
         let refusals = Refusals::new(name, Arc::clone(&metrics));
         let (open, established) = (Arc::default(), unbounded_channel());
-        Self { listener, name, bounds, tls, metrics, open, refusals, established }
+        let pending = Arc::new(Pending::new(bounds.listener.max_pending_bytes));
+        Self { listener, name, bounds, tls, metrics, open, pending, refusals, established }
     }
 
     /// Accepts the next connection within the bounds whose handshake is done.
@@ -139,50 +166,51 @@ impl Acceptor {
             self.refusals.not_accepted(&error);
             return None;
         }
-        let refusals = self.refusals.clone();
+        let admitted = self.admitted(address, permit);
         if let Some(tls) = &self.tls {
-            self.shake_hands(Arc::clone(tls), stream, address, permit);
+            self.shake_hands(Arc::clone(tls), stream, admitted);
             return None;
         }
         match stream.into_std() {
-            Ok(stream) => {
-                let peer = Peer::in_clear(address);
-                Some(Accepted { stream: Detached::Plain(stream), peer, permit, refusals })
-            }
+            Ok(stream) => Some(admitted.ready(Detached::Plain(stream), None)),
             Err(error) => {
-                refusals.not_accepted(&error);
+                self.refusals.not_accepted(&error);
                 None
             }
         }
     }
 
+    fn admitted(&self, address: SocketAddr, permit: Permit) -> Admitted {
+        let (pending, refusals) = (Arc::clone(&self.pending), self.refusals.clone());
+        let memory = Memory::new(address, pending, refusals.clone());
+        let write_timeout = self.bounds.listener.write_timeout;
+        Admitted { address, permit, memory, write_timeout, refusals }
+    }
+
     /// Does a handshake beside all else.
-    fn shake_hands(
-        &self,
-        tls: Arc<Tls>,
-        stream: TcpStream,
-        address: SocketAddr,
-        mut permit: Permit,
-    ) {
-        let (refusals, metrics, name) =
-            (self.refusals.clone(), Arc::clone(&self.metrics), self.name);
+    fn shake_hands(&self, tls: Arc<Tls>, stream: TcpStream, mut admitted: Admitted) {
+        let (metrics, name) = (Arc::clone(&self.metrics), self.name);
         let (timeout, done) = (self.bounds.listener.handshake_timeout, self.established.0.clone());
         tokio::spawn(async move {
             let Established { stream, names } = match tls.accept(stream, timeout).await {
                 Ok(established) => established,
-                Err(refusal) => return refusals.note(address, &refusal),
+                Err(refusal) => return admitted.refusals.note(admitted.address, &refusal),
             };
             metrics.listeners.handshake(name);
-            permit.shaken();
+            admitted.permit.shaken();
             match Detached::of_tls(stream) {
                 // Nobody receives once the listener is closed; then the connection is, too.
-                Ok(stream) => {
-                    let peer = Peer { address, names };
-                    drop(done.send(Accepted { stream, peer, permit, refusals }));
-                }
-                Err(error) => refusals.not_accepted(&error),
+                Ok(stream) => drop(done.send(admitted.ready(stream, names))),
+                Err(error) => admitted.refusals.not_accepted(&error),
             }
         });
+    }
+}
+
+impl Admitted {
+    fn ready(self, stream: Detached, names: Option<Arc<Names>>) -> Accepted {
+        let peer = Peer { address: self.address, names };
+        Accepted { stream, peer, admitted: self }
     }
 }
 
@@ -194,8 +222,10 @@ fn beyond(bound: &'static str) -> Refusal {
 impl Accepted {
     /// Registers the connection with the runtime that calls this.
     pub(in crate::edge) fn attach(self) -> io::Result<Connection> {
-        let Self { stream, peer, permit, refusals } = self;
-        Ok(Connection { stream: stream.attach()?, peer, permit, refusals })
+        let Self { stream, peer, admitted } = self;
+        let Admitted { address, permit, memory, write_timeout, refusals } = admitted;
+        let stream = stream.attach(Stalled::new(write_timeout, address, refusals.clone()))?;
+        Ok(Connection { stream, peer, memory, permit, refusals })
     }
 }
 
@@ -228,12 +258,23 @@ impl OpenConnections {
         if shaking && (total.shaking >= bounds.max_handshakes || of_peer.shaking >= share) {
             return Err("listeners.max_handshakes");
         }
+        let calls = promise(bounds, total.calls, of_peer.calls);
         counts.change(peer, |count| {
             count.open += 1;
             count.shaking += usize::from(shaking);
+            count.calls += calls as usize;
         });
-        Ok(Permit { peer, shaking, open: Arc::clone(self) })
+        Ok(Permit { peer, shaking, calls, open: Arc::clone(self) })
     }
+}
+
+/// The concurrent calls that a new connection may have, where `total` are promised to all
+/// connections and `of_peer` to those of its address.
+fn promise(bounds: &ListenerSettings, total: usize, of_peer: usize) -> u32 {
+    let left = bounds.max_calls.saturating_sub(total);
+    let left = left.min((bounds.max_calls / PEER_SHARE).saturating_sub(of_peer));
+    let share = u32::try_from(left / CONNECTION_SHARE).unwrap_or(u32::MAX);
+    share.max(LEAST_CALLS).min(bounds.max_streams)
 }
 
 impl Counts {
@@ -248,6 +289,11 @@ impl Counts {
 }
 
 impl Permit {
+    /// The concurrent calls that the connection may have.
+    pub(super) const fn calls(&self) -> u32 {
+        self.calls
+    }
+
     /// Notes that the handshake is done.
     fn shaken(&mut self) {
         if std::mem::take(&mut self.shaking) {
@@ -260,7 +306,11 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.shaken();
-        let closed = |count: &mut Count| count.open = count.open.saturating_sub(1);
+        let calls = self.calls as usize;
+        let closed = |count: &mut Count| {
+            count.open = count.open.saturating_sub(1);
+            count.calls = count.calls.saturating_sub(calls);
+        };
         self.open.counts.lock().change(self.peer, closed);
     }
 }
@@ -268,7 +318,6 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::listener::ListenerSettings;
 
     #[test]
     fn permits_are_bounded_in_total_and_per_peer_and_come_back() {
@@ -291,6 +340,7 @@ mod tests {
         assert!(acquire([127, 0, 0, 1]).is_ok());
         assert_eq!(open.counts.lock().by_peer.len(), 2, "no entry is left of peers that are gone");
     }
+
     #[test]
     fn handshakes_are_bounded_in_total_and_to_a_quarter_per_peer() {
         let listener = ListenerSettings { max_handshakes: 8, ..ListenerSettings::default() };
@@ -312,10 +362,22 @@ mod tests {
         assert_eq!(open.counts.lock().total, Count::default());
     }
 
+    #[test]
+    fn first_connections_are_promised_most_and_every_one_some_calls() {
+        let bounds = ListenerSettings { max_calls: 131_072, ..ListenerSettings::default() };
+        assert_eq!(promise(&bounds, 0, 0), 1_024);
+        assert_eq!(promise(&bounds, 0, 16_384), 512, "half of a quarter is left");
+        assert_eq!(promise(&bounds, 0, 32_768), 16, "a quarter is taken");
+        assert_eq!(promise(&bounds, 131_072, 0), 16, "all are taken");
+        let few = ListenerSettings { max_streams: 3, ..bounds };
+        assert_eq!(promise(&few, 131_072, 0), 3);
+    }
+
     fn bounds() -> Bounds {
         Bounds {
             listener: ListenerSettings::default(),
             max_age: None,
+            grace: Duration::ZERO,
             keepalive_interval: Duration::ZERO,
             keepalive_timeout: Duration::ZERO,
         }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -14,8 +15,26 @@ use tokio_util::sync::CancellationToken;
 
 use super::Bounds;
 use super::acceptor::Connection;
-use super::refused::{Reason, Refusal};
+use super::refused::{Reason, Refusal, Refusals};
 use super::stream::{Beginning, PREFACE};
+
+/// The bytes of one call that a peer may send before they are read. Most messages are smaller; a
+/// larger one needs a round trip for each window.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// The same of all calls of a connection. It bounds what one connection can make tollgate keep
+/// unread, however many calls it has; messages are read as they arrive, so it bounds no throughput
+/// within a data centre.
+const CONNECTION_WINDOW: u32 = 256 << 10;
+/// Bytes of an answer that wait in the buffer of one call. The rest stays with whoever produces it.
+const SEND_BUFFER: usize = 64 << 10;
+/// Calls that a peer may reset before they are seen; with one more the connection is closed
+/// (CVE-2023-44487, "rapid reset").
+const MAX_RESET_UNSEEN: usize = 20;
+/// Calls that tollgate resets for errors of the peer; with one more the connection is closed
+/// (CVE-2025-8671, "made you reset").
+const MAX_RESETS: usize = 1_024;
+/// Bytes of the head of an HTTP/1 request, and of answers that wait to be written.
+const HTTP1_BUFFER: usize = 64 << 10;
 
 /// Serves one HTTP/2 connection with `answer`. Returns when the peer closes it, or when its calls
 /// have finished after a graceful shutdown: on `stop`, or at its maximum age.
@@ -31,7 +50,8 @@ pub(in crate::edge) async fn serve_http2<A, F, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let Some(Connection { stream, permit, .. }) = begun(connection, PREFACE, bounds, stop).await
+    let Some(Connection { stream, permit, peer, refusals, .. }) =
+        begun(connection, PREFACE, bounds, stop).await
     else {
         return;
     };
@@ -43,16 +63,21 @@ pub(in crate::edge) async fn serve_http2<A, F, B>(
         .keep_alive_interval(bounds.keepalive_interval)
         .keep_alive_timeout(bounds.keepalive_timeout)
         .max_header_list_size(bounds.listener.max_header_bytes)
-        .max_concurrent_streams(bounds.listener.max_streams);
+        .max_concurrent_streams(permit.calls())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(MAX_RESET_UNSEEN)
+        .max_local_error_reset_streams(MAX_RESETS);
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service(answer)));
     let ended = tokio::select! {
-        ended = served.as_mut() => ended,
-        () = until_shutdown(bounds.max_age, stop) => {
+        ended = served.as_mut() => Some(ended),
+        end = until_shutdown(bounds, stop) => {
             served.as_mut().graceful_shutdown();
-            served.await
+            within(end, served).await
         }
     };
-    log_failure(ended);
+    note(ended, peer.address, &refusals);
     drop(permit);
 }
 
@@ -68,20 +93,25 @@ pub(in crate::edge) async fn serve_http1<A, F, B>(
     B: Body + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let Some(Connection { stream, permit, .. }) = begun(connection, b"", bounds, stop).await else {
+    let Some(Connection { stream, permit, peer, refusals, .. }) =
+        begun(connection, b"", bounds, stop).await
+    else {
         return;
     };
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(bounds.listener.handshake_timeout);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.listener.handshake_timeout)
+        .max_buf_size(HTTP1_BUFFER);
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service(answer)));
     let ended = tokio::select! {
-        ended = served.as_mut() => ended,
-        () = until_shutdown(bounds.max_age, stop) => {
+        ended = served.as_mut() => Some(ended),
+        end = until_shutdown(bounds, stop) => {
             served.as_mut().graceful_shutdown();
-            served.await
+            within(end, served).await
         }
     };
-    log_failure(ended);
+    note(ended, peer.address, &refusals);
     drop(permit);
 }
 
@@ -104,17 +134,51 @@ where
     })
 }
 
-async fn until_shutdown(max_age: Option<Duration>, stop: &CancellationToken) {
-    match max_age {
-        Some(age) => drop(tokio::time::timeout(age, stop.cancelled()).await),
-        None => stop.cancelled().await,
+/// Waits for `stop`, or for the maximum age of a connection, after which its calls have some time
+/// to finish. On `stop` the drain of the process has a limit of its own.
+async fn until_shutdown(bounds: &Bounds, stop: &CancellationToken) -> Option<Duration> {
+    let Some(age) = bounds.max_age else {
+        stop.cancelled().await;
+        return None;
+    };
+    tokio::time::timeout(age, stop.cancelled()).await.is_err().then_some(bounds.grace)
+}
+
+/// The output of `served`; `None` if it takes longer than `limit`. A peer could otherwise hold a
+/// connection for ever by a call that does not end.
+async fn within<T>(limit: Option<Duration>, served: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, served).await.ok(),
+        None => Some(served.await),
     }
 }
 
-fn log_failure(ended: hyper::Result<()>) {
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection failed");
+/// Notes how a connection ended, if that is for what its peer did.
+fn note(ended: Option<hyper::Result<()>>, peer: SocketAddr, refusals: &Refusals) {
+    let refusal = match ended {
+        Some(Ok(())) => return,
+        Some(Err(error)) => match fault(&error) {
+            Some(refusal) => refusal,
+            None => return tracing::debug!(%error, "a connection failed"),
+        },
+        None => {
+            let text = "its calls did not finish in grpc.drain_timeout after its maximum age";
+            Refusal::new(Reason::Overstayed, text.to_owned())
+        }
+    };
+    refusals.cut(peer, &refusal);
+}
+
+/// The fault of the peer in `error`, if there is one.
+fn fault(error: &hyper::Error) -> Option<Refusal> {
+    if error.is_timeout() {
+        let text = "the peer answered no ping, or did not finish its headers, in time";
+        return Some(Refusal::new(Reason::Silent, text.to_owned()));
     }
+    // The type of the cause is private to hyper.
+    let cause = std::error::Error::source(error)?.to_string();
+    let text = cause.strip_prefix("connection error detected: ")?;
+    Some(Refusal::new(Reason::Protocol, format!("the peer broke HTTP/2: {text}")))
 }
 
 /// The connection once its peer has sent `expected`, or bytes that differ from it, which hyper
@@ -168,6 +232,7 @@ mod tests {
                 ..ListenerSettings::default()
             },
             max_age: None,
+            grace: Duration::ZERO,
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: PREFACE_TIMEOUT,
         }

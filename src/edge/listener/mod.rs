@@ -5,14 +5,18 @@
 //! * [`tls`]: their handshakes, certificates, and the names of clients. `socket`, `stream`: the
 //!   bytes of a connection on its way from the runtime that accepts to the one that serves.
 //! * [`connection`]: serves one connection: first bytes, streams, maximum age, drain.
-//! * `refused`: connections that are closed before a request, in metrics and logs.
+//! * `memory`: the bytes that calls hold while they wait for their peers. `stalled`: peers that do
+//!   not read.
+//! * `refused`: connections that tollgate closes, in metrics and logs.
 //!
 //! This module knows no protocol above HTTP; a service answers the requests.
 
 pub mod acceptor;
 pub mod connection;
+pub(in crate::edge) mod memory;
 mod refused;
 mod socket;
+mod stalled;
 mod stream;
 pub mod tls;
 
@@ -20,7 +24,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::settings::section;
+use crate::settings::{SOME_TIME, section};
 use crate::tls::certificate::Names;
 
 section! {
@@ -34,7 +38,15 @@ section! {
         /// more.
         max_streams: u32 = "1024" in 1..=1 << 20,
         /// Bytes of the headers of one request over HTTP/2.
-        max_header_bytes: u32 = "262144" in 4_096..=16 << 20,
+        max_header_bytes: u32 = "65536" in 4_096..=16 << 20,
+        /// Concurrent calls that a listener promises to its connections together, a quarter of them
+        /// to one address. A new connection may have a 32nd of those that are left, at most
+        /// `max_streams` and at least 16.
+        max_calls: usize = "131072" in 1..,
+        /// Bytes that the calls of a listener hold while they wait for their peers, a quarter of
+        /// them for one address: messages that arrive in parts, large answers that are not read,
+        /// and calls that are not decisions. One more call gets `RESOURCE_EXHAUSTED`.
+        max_pending_bytes: usize = "268435456" in 1 << 20..,
         /// TLS handshakes in flight on a listener, a quarter of them from one address; one more
         /// connection is closed at once.
         max_handshakes: usize = "256" in 1..,
@@ -43,6 +55,8 @@ section! {
         handshake_timeout: Duration = "10s",
         /// Time for the message of a call, or the body of a request, to arrive.
         message_timeout: Duration = "10s",
+        /// Time for a peer to take bytes of an answer. After that the connection is closed.
+        write_timeout: Duration = "10s" in SOME_TIME..,
     }
 }
 
@@ -54,6 +68,8 @@ pub struct Bounds {
     /// Age at which a connection gets GOAWAY, so that load spreads to new replicas. `None`:
     /// unlimited.
     pub max_age: Option<Duration>,
+    /// Time for the calls of a connection to finish after that; then it is closed.
+    pub grace: Duration,
     /// Interval of pings to an idle peer.
     pub keepalive_interval: Duration,
     /// Time for the answer to a ping.

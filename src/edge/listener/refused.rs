@@ -1,7 +1,8 @@
-//! Connections that are closed before a request: why, in metrics and in a bounded number of log
-//! lines.
+//! Connections that tollgate closes, and calls for which it has no memory: why, in metrics and in a
+//! bounded number of log lines.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::telemetry::metrics::Metrics;
 /// The minimum time between two log lines for the same reason.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// The reason why a connection is closed before a request.
+/// The reason why a connection is closed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Reason {
     /// A bound of the listener is reached.
@@ -45,9 +46,22 @@ pub(super) enum Reason {
     RefusedByPeer,
     /// Anything else.
     Failed,
+    /// A call finds no memory left, and its connection stays.
+    NoMemory,
+    /// An open connection whose peer does not read.
+    SlowReader,
+    /// An open connection whose peer does not answer a ping, or does not finish its headers.
+    Silent,
+    /// An open connection whose peer does not keep to HTTP/2, or takes too much of it.
+    Protocol,
+    /// A connection beyond its maximum age whose calls do not finish.
+    Overstayed,
 }
 
 impl Reason {
+    /// Those of open connections.
+    const OF_OPEN: [Self; 4] = [Self::SlowReader, Self::Silent, Self::Protocol, Self::Overstayed];
+
     /// The value of the label `reason`.
     pub(super) const fn label(self) -> &'static str {
         match self {
@@ -65,6 +79,11 @@ impl Reason {
             Self::BadCertificate => "bad_certificate",
             Self::RefusedByPeer => "refused_by_peer",
             Self::Failed => "failed",
+            Self::NoMemory => "no_memory",
+            Self::SlowReader => "slow_reader",
+            Self::Silent => "silent",
+            Self::Protocol => "protocol",
+            Self::Overstayed => "overstayed",
         }
     }
 }
@@ -110,6 +129,7 @@ struct Warned {
 
 impl Refusals {
     pub(super) fn new(listener: &'static str, metrics: Arc<Metrics>) -> Self {
+        metrics.listeners.begin(listener, &Reason::OF_OPEN.map(Reason::label));
         Self(Arc::new(Shared { listener, metrics, warned: Mutex::default() }))
     }
 
@@ -122,6 +142,31 @@ impl Refusals {
                 listener, %peer, reason, silent,
                 "a connection was closed: {}; tollgate_connections_refused_total counts them",
                 refusal.text
+            );
+        }
+    }
+
+    /// Counts that the open connection of `peer` is closed, and logs it as [`Self::note`].
+    pub(super) fn cut(&self, peer: SocketAddr, refusal: &Refusal) {
+        let (listener, reason) = (self.0.listener, refusal.reason.label());
+        self.0.metrics.listeners.cut(listener, reason);
+        if let Some(silent) = self.due(refusal.reason) {
+            tracing::warn!(
+                listener, %peer, reason, silent,
+                "an open connection was closed: {}; tollgate_connections_cut_total counts them",
+                refusal.text
+            );
+        }
+    }
+
+    /// Counts a call of `peer` that finds no memory left, and logs it as [`Self::note`].
+    pub(super) fn shed(&self, peer: SocketAddr, error: &impl Display) {
+        let listener = self.0.listener;
+        self.0.metrics.listeners.shed(listener);
+        if let Some(silent) = self.due(Reason::NoMemory) {
+            tracing::warn!(
+                listener, %peer, silent,
+                "a call was refused: {error}; tollgate_calls_shed_total counts them"
             );
         }
     }

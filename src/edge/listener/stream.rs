@@ -10,9 +10,15 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::socket::Socket;
+use super::stalled::Stalled;
 
 /// The client preface of HTTP/2. Source: RFC 9113, section 3.4.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The reads of a connection in a row. After that it goes to the end of the queue of its core: a
+/// peer that always has more to read, such as a flood of PING, would otherwise have the core for
+/// as long as tokio lets a task run, tens of milliseconds.
+const READS_IN_A_ROW: u8 = 2;
 
 /// The first byte of every TLS connection: a record of the handshake. No request begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -31,8 +37,8 @@ impl Detached {
         Ok(Self::Tls(stream, socket))
     }
 
-    /// Registers the connection with the runtime that calls this.
-    pub(super) fn attach(self) -> io::Result<Stream> {
+    /// Registers the connection, whose writes `stalled` watches, with the runtime that calls this.
+    pub(super) fn attach(self, stalled: Stalled) -> io::Result<Stream> {
         let kind = match self {
             Self::Plain(socket) => Kind::Plain(TcpStream::from_std(socket)?),
             Self::Tls(mut stream, socket) => {
@@ -40,7 +46,7 @@ impl Detached {
                 Kind::Tls(stream)
             }
         };
-        Ok(Stream { kind, begun: [0; PREFACE.len()], read: 0, replayed: 0 })
+        Ok(Stream { kind, stalled, reads: 0, begun: [0; PREFACE.len()], read: 0, replayed: 0 })
     }
 }
 
@@ -48,6 +54,9 @@ impl Detached {
 #[derive(Debug)]
 pub(in crate::edge) struct Stream {
     kind: Kind,
+    stalled: Stalled,
+    /// The reads since the last one that found nothing.
+    reads: u8,
     /// The first bytes, if [`Self::begin`] has read them.
     begun: [u8; PREFACE.len()],
     read: usize,
@@ -113,10 +122,17 @@ impl AsyncRead for Stream {
             this.replayed += some.len();
             return Poll::Ready(Ok(()));
         }
-        match &mut this.kind {
+        if this.reads == READS_IN_A_ROW {
+            this.reads = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let read = match &mut this.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Kind::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
+        };
+        this.reads = if read.is_ready() { this.reads + 1 } else { 0 };
+        read
     }
 }
 
@@ -126,10 +142,12 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().kind {
+        let this = self.get_mut();
+        let written = match &mut this.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Kind::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        };
+        this.stalled.watch(cx, written)
     }
 
     fn poll_write_vectored(
@@ -137,10 +155,12 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().kind {
+        let this = self.get_mut();
+        let written = match &mut this.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
             Kind::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-        }
+        };
+        this.stalled.watch(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -148,16 +168,20 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().kind {
+        let this = self.get_mut();
+        let flushed = match &mut this.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Kind::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        };
+        this.stalled.watch(cx, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().kind {
+        let this = self.get_mut();
+        let shut = match &mut this.kind {
             Kind::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        };
+        this.stalled.watch(cx, shut)
     }
 }

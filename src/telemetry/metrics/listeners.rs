@@ -1,4 +1,5 @@
-//! The instruments of the listeners: connections that are refused, handshakes, certificates.
+//! The instruments of the listeners: connections that are refused or cut, calls that find no
+//! memory, handshakes, certificates.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -6,12 +7,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Connections before their first request, and certificates.
+/// Connections, and certificates.
 #[derive(Debug, Default)]
 pub struct ListenerMetrics {
     /// Connections accepted.
     pub accepted: Counter,
     refused: Family<RefusedLabels, Counter>,
+    cut: Family<RefusedLabels, Counter>,
+    shed: Family<ListenerLabel, Counter>,
     handshakes: Family<ListenerLabel, Counter>,
     ends: Family<EndLabels, Gauge>,
 }
@@ -57,6 +60,25 @@ impl ListenerMetrics {
         self.refused.get_or_create(&RefusedLabels { listener, reason }).inc();
     }
 
+    /// Begins the series of `listener` at zero, so that the first event is a rise: calls that find
+    /// no memory, and open connections that are closed for one of `reasons`.
+    pub fn begin(&self, listener: &'static str, reasons: &[&'static str]) {
+        drop(self.shed.get_or_create(&ListenerLabel { listener }));
+        for reason in reasons {
+            drop(self.cut.get_or_create(&RefusedLabels { listener, reason }));
+        }
+    }
+
+    /// Counts an open connection to `listener` that tollgate closes.
+    pub fn cut(&self, listener: &'static str, reason: &'static str) {
+        self.cut.get_or_create(&RefusedLabels { listener, reason }).inc();
+    }
+
+    /// Counts a call to `listener` for which there is no memory.
+    pub fn shed(&self, listener: &'static str) {
+        self.shed.get_or_create(&ListenerLabel { listener }).inc();
+    }
+
     /// Counts a handshake of TLS that has succeeded.
     pub fn handshake(&self, listener: &'static str) {
         self.handshakes.get_or_create(&ListenerLabel { listener }).inc();
@@ -77,6 +99,16 @@ impl ListenerMetrics {
             "connections_refused",
             "Connections closed before a request, by listener and reason",
             self.refused.clone(),
+        );
+        registry.register(
+            "connections_cut",
+            "Open connections that were closed for what their peer did, by listener and reason",
+            self.cut.clone(),
+        );
+        registry.register(
+            "calls_shed",
+            "Calls refused for lack of memory for calls that wait for their peers, by listener",
+            self.shed.clone(),
         );
         registry.register(
             "tls_handshakes",
