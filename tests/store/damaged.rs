@@ -42,7 +42,11 @@ fn runs_that_no_decision_leaves_are_no_part_of_an_amendment() {
     ];
     let run = now as f64 - 10.0;
     let damages = [[run, -7.0], [run, f64::NAN], [f64::NAN, 7.0], [run + 1e9, 7.0]];
-    for ((change, expected), damage) in changes.iter().flat_map(|c| damages.map(|d| (*c, d))) {
+    for ((change, mut expected), damage) in changes.iter().flat_map(|c| damages.map(|d| (*c, d))) {
+        // A run without a time leaves a sum that makes no sense, so the state counts as empty.
+        if damage[0].is_nan() && matches!(change, Change::GiveBack { .. }) {
+            expected = 0;
+        }
         let raw = state(1, 2, &[&[run, 2.0, 5.0][..], &damage, &[run - 1e6, 7.0]].concat(), &[]);
         redis::cmd("SET").arg("runs").arg(raw).exec(&mut connection).unwrap();
         let mut frame = AmendFrame::default();
