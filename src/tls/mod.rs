@@ -2,7 +2,7 @@
 //! of Redis, and the listeners as servers.
 //!
 //! * `files`: the files of one section of settings, read and understood.
-//! * [`Reloaded`] (`reload`): what they make, renewed when they change.
+//! * `Reloaded` (`reload`): what they make, renewed when they change.
 //! * `certificate`: names and end of validity of a certificate.
 
 pub(crate) mod certificate;

@@ -72,7 +72,7 @@ pub(super) async fn message_in_time(
 
 /// Reads the message of `body`, of at most `max_bytes`.
 ///
-/// It counts no memory: the listener reads with an account, [`message_in_time`].
+/// It counts no memory: the listener reads with an account, `message_in_time`.
 pub async fn message<B>(body: B, max_bytes: usize) -> Result<Bytes, InvalidMessage>
 where
     B: hyper::body::Body<Data = Bytes, Error: Display> + Unpin,
