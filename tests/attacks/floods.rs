@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::field::{Field, POLICIES, Row};
 use crate::peer::{PING, Peer, SETTINGS, raw};
-use crate::support::tollgate::{Options, Tollgate};
+use crate::support::tollgate::Options;
 
 const SLOW: &str = r#"tollgate_connections_cut_total{listener="grpc",reason="slow_reader"}"#;
 
@@ -24,10 +24,6 @@ fn flood(field: &Field, frames: &[u8]) {
     }
 }
 
-fn closed(tollgate: &Tollgate) {
-    tollgate.wait_for_metric(SLOW, 1.0);
-}
-
 #[test]
 fn ping_flood_is_held_back_and_closed() {
     Row {
@@ -36,7 +32,8 @@ fn ping_flood_is_held_back_and_closed() {
         house: None,
         allowed: &|f| f.filled(4) + f.slack(),
         attack: &|field| flood(field, &raw(PING, 0, 0, b"pingpong").repeat(500)),
-        evidence: &closed,
+        effect: Some((SLOW, 1.0)),
+        evidence: &|_| {},
     }
     .run();
 }
@@ -49,7 +46,8 @@ fn settings_flood_is_held_back_and_closed() {
         house: None,
         allowed: &|f| f.filled(4) + f.slack(),
         attack: &|field| flood(field, &raw(SETTINGS, 0, 0, &[]).repeat(500)),
-        evidence: &closed,
+        effect: Some((SLOW, 1.0)),
+        evidence: &|_| {},
     }
     .run();
 }
