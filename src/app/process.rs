@@ -374,6 +374,7 @@ fn notices(on_failure: OnStoreFailure, replicas: Arc<Replicas>) -> Notices {
         }
         OnStoreFailure::Allow => "requests pass".to_owned(),
         OnStoreFailure::Deny => "requests are over their limits".to_owned(),
+        OnStoreFailure::Error => "calls fail, and their callers decide".to_owned(),
     })
 }
 

@@ -214,7 +214,10 @@ const BAD_FILES: &[(&str, &[&str])] = &[
     ("store: {deadline: 10}", &["store.deadline: found \"10\"", "add a unit: 10ms or 10s"]),
     ("store: {deadline: 0s}", &["store.deadline: found 0s"]),
     ("store: {deadline: 2years}", &["at most 365 days"]),
-    ("store: {on_failure: sometimes}", &["found \"sometimes\", expected local, allow or deny"]),
+    (
+        "store: {on_failure: sometimes}",
+        &["found \"sometimes\", expected local, allow, deny or error"],
+    ),
     ("store: {memory_max_keys: 0}", &["store.memory_max_keys: found 0, expected at least 1"]),
     (
         "bounds: {descriptors: many}",

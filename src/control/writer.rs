@@ -134,7 +134,7 @@ impl Writer {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        let version = self.publish(layered, set);
+        let version = self.publish(layered, set, true);
         let rules = self.shared.policies.current().policies.rules().len();
         report::reloaded(origin.name(), version, rules, &difference);
         Ok(())
@@ -153,17 +153,18 @@ impl Writer {
                     report_standing(&layered, domain);
                 }
                 let set = layered.set();
-                self.publish(layered, set);
+                self.publish(layered, set, false);
             }
         }
         self.queue.lock().settled = taken;
     }
 
-    /// Publishes `set`, which is that of `layered`. The caller holds `publishing`.
-    fn publish(&self, layered: Layered, set: PolicySet) -> u64 {
+    /// Publishes `set`, which is that of `layered`, and of a feed if `fed`. The caller holds
+    /// `publishing`.
+    fn publish(&self, layered: Layered, set: PolicySet, fed: bool) -> u64 {
         let faulty = layered.offers(Origin::Registry).filter(|(_, o)| o.outcome.is_err()).count();
         self.shared.metrics.faulty_policies.set(i64::try_from(faulty).unwrap_or(i64::MAX));
-        let version = self.shared.policies.replace(set);
+        let version = self.shared.policies.replace(set, fed);
         self.layered.store(Arc::new(layered));
         self.note_size();
         version

@@ -33,6 +33,8 @@ pub enum Source {
     },
     /// `allow` or `deny`, because the store gave no answer. Nothing was counted.
     Mode,
+    /// Nothing: the store gave no answer, and the caller of the request decides.
+    Nothing,
 }
 
 /// The wait that a denial without a counter reports.
@@ -51,6 +53,11 @@ impl Ruling {
         Self { reading, source: Source::Mode }
     }
 
+    /// No ruling, as far as a claim can have none: one that must not be used as a denial.
+    pub(super) const fn unanswered() -> Self {
+        Self { source: Source::Nothing, ..Self::uncounted(false) }
+    }
+
     /// True if the store did not decide.
     pub fn degraded(&self) -> bool {
         self.source != Source::Store
@@ -58,7 +65,7 @@ impl Ruling {
 
     /// True if the numbers of the reading are those of a counter.
     pub fn counted(&self) -> bool {
-        self.source != Source::Mode
+        !matches!(self.source, Source::Mode | Source::Nothing)
     }
 }
 
@@ -240,6 +247,14 @@ impl Ask {
             asked.ruling = reading.map(Ruling::from);
         }
         misfit.or(failure)
+    }
+
+    /// True if a limit that could deny the request has no answer, and leaves it to the caller.
+    pub(super) fn is_unanswered(&self) -> bool {
+        let open = |part: &Part| {
+            self.claims_of(part).any(|(_, asked)| asked.ruling().source == Source::Nothing)
+        };
+        self.group.parts.iter().any(|part| !part.shadow && open(part))
     }
 
     /// The verdict on the whole request, by the rulings.

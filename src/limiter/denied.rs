@@ -31,6 +31,7 @@ pub(super) fn log_denial(
 ) {
     if !tracing::enabled!(target: "tollgate::denied", Level::DEBUG)
         || decision.verdict == Verdict::Admit
+        || decision.unavailable.is_some()
     {
         return;
     }

@@ -1,8 +1,8 @@
 //! The use case: a request comes in, a decision goes out.
 //!
 //! [`resolve`] finds the limits, the layers over the store rule on their claims, [`status`] makes
-//! the answer of them. No protocol here, and never an error: every request gets a decision, in
-//! time.
+//! the answer of them. No protocol here. Every request gets a decision, in time; where a limit says
+//! so, or before the first policy, the decision is that the caller decides.
 //!
 //! # Concurrency
 //! No decision writes a cache line that every core writes:
@@ -86,6 +86,12 @@ impl Shared {
     }
 }
 
+/// The reason of a call that fails because its limits leave it to the caller.
+const STORE_AWAY: &str = "the store of counters does not answer";
+
+/// The reason of a call that fails because there was never a policy.
+const NO_POLICIES: &str = "no rate limit configuration loaded";
+
 /// Decides requests. One per core, over what they share.
 #[derive(Debug)]
 pub struct Limiter<S> {
@@ -127,7 +133,7 @@ impl<S: LimitStore> Limiter<S> {
             top.note(hasher, request, &decision);
         }
         log_denial(metrics, hasher, request, &decision);
-        if decision.is_of_unknown_domain() {
+        if decision.is_of_unknown_domain() && decision.unavailable.is_none() {
             policies.unknown.warn(&request.domain, &decision.snapshot.policies);
         }
         decision
@@ -183,8 +189,9 @@ struct Open {
 impl Open {
     fn decision(self) -> Decision {
         let verdict = self.resolution.ask.verdict();
+        let unavailable = self.resolution.ask.is_unanswered().then_some(STORE_AWAY);
         let statuses = statuses(self.resolution);
-        Decision { verdict, statuses, mode: self.mode, snapshot: self.snapshot }
+        Decision { verdict, unavailable, statuses, mode: self.mode, snapshot: self.snapshot }
     }
 }
 
@@ -198,16 +205,16 @@ impl Shared {
     fn begin(&self, request: &Request) -> Begun {
         let snapshot = self.policies.current();
         let mode = self.modes.of(&request.domain);
-        let undecided = |status: &Status, verdict| {
-            Begun::Decided(undecided(request, mode, snapshot.clone(), status, verdict))
-        };
+        let undecided =
+            |status: &Status, verdict| undecided(request, mode, snapshot.clone(), status, verdict);
         if mode == Mode::Off {
-            return undecided(&Status::default(), Verdict::Admit);
+            return Begun::Decided(undecided(&Status::default(), Verdict::Admit));
         }
         let out_of_bounds = || {
             let shadow = mode == Mode::Shadow;
             let status = Status { outcome: Outcome::OutOfBounds, shadow, ..Status::default() };
-            undecided(&status, if shadow { Verdict::Admit } else { Verdict::Deny })
+            let verdict = if shadow { Verdict::Admit } else { Verdict::Deny };
+            Begun::Decided(undecided(&status, verdict))
         };
         if !self.bounds.hold(request) {
             return out_of_bounds();
@@ -215,7 +222,10 @@ impl Shared {
         let policy = snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
         if policy.is_none() && !self.resolver.clients.has_domain(&request.domain) {
             let status = Status { outcome: Outcome::UnknownDomain, ..Status::default() };
-            return undecided(&status, Verdict::Admit);
+            let unknown = undecided(&status, Verdict::Admit);
+            let unavailable =
+                (!snapshot.configured && mode == Mode::Enforce).then_some(NO_POLICIES);
+            return Begun::Decided(Decision { unavailable, ..unknown });
         }
         let resolution = self.resolver.resolve(request, &snapshot, policy, mode);
         // So many limits hold a store up for longer than a decision may take, and undecided
@@ -236,7 +246,7 @@ fn undecided(
     verdict: Verdict,
 ) -> Decision {
     let statuses = vec![status.clone(); request.descriptors.len()];
-    Decision { verdict, statuses, mode, snapshot }
+    Decision { verdict, unavailable: None, statuses, mode, snapshot }
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub policies: PolicySet,
     /// Counts up with every change, from 1.
     pub version: u64,
+    /// False before the first policies, of a process that may start without.
+    pub configured: bool,
     /// By the index of the rule.
     prepared: Vec<Prepared>,
 }
@@ -37,13 +39,13 @@ struct Prepared {
 }
 
 impl Snapshot {
-    fn new(policies: PolicySet, version: u64, metrics: &Metrics) -> Self {
+    fn new(policies: PolicySet, version: u64, configured: bool, metrics: &Metrics) -> Self {
         let prepare = |rule: &Rule| Prepared {
             metrics: metrics.rule(&rule.domain, &rule.label),
             tails: rule.limits.iter().map(tail).collect(),
         };
         let prepared = policies.rules().iter().map(|rule| prepare(rule)).collect();
-        Self { policies, version, prepared }
+        Self { policies, version, configured, prepared }
     }
 
     /// The counters of `rule`'s metrics.
@@ -133,7 +135,13 @@ pub struct Policies {
 impl Policies {
     /// `policies` as version 1.
     pub fn new(policies: PolicySet, metrics: Arc<Metrics>) -> Self {
-        let snapshot = Snapshot::new(policies, 1, &metrics);
+        Self::starting(Some(policies), metrics)
+    }
+
+    /// `policies` as version 1; `None`: the first ones are still to come.
+    pub fn starting(policies: Option<PolicySet>, metrics: Arc<Metrics>) -> Self {
+        let configured = policies.is_some();
+        let snapshot = Snapshot::new(policies.unwrap_or_default(), 1, configured, &metrics);
         metrics.policy_version.set(1);
         let current = ArcSwap::from_pointee(snapshot);
         Self { current, metrics, unknown: UnknownDomains::new() }
@@ -153,10 +161,11 @@ impl Policies {
     }
 
     /// Puts `policies` in force and returns their version. Decisions under way finish with the one
-    /// they began with.
-    pub fn replace(&self, policies: PolicySet) -> u64 {
-        let version = self.current.load().version + 1;
-        self.current.store(Arc::new(Snapshot::new(policies, version, &self.metrics)));
+    /// they began with. `first`: these are not only what operators applied, so none are to come.
+    pub fn replace(&self, policies: PolicySet, first: bool) -> u64 {
+        let current = self.current.load();
+        let (version, configured) = (current.version + 1, current.configured || first);
+        self.current.store(Arc::new(Snapshot::new(policies, version, configured, &self.metrics)));
         self.metrics.policy_version.set(i64::try_from(version).unwrap_or(i64::MAX));
         version
     }
@@ -179,7 +188,7 @@ mod tests {
         let shared = policies.current.load_full();
         let under_way: Vec<SnapshotRef> = (0..100).map(|_| policies.current()).collect();
         assert_eq!(Arc::strong_count(&shared), 3, "in force, here, and once for the thread");
-        policies.replace(set("domain: c"));
+        policies.replace(set("domain: c"), true);
         assert!(policies.current().policies.domain(b"c").is_some(), "from the next decision on");
         assert!(under_way.iter().all(|snapshot| snapshot.policies.domain(b"a").is_some()));
         assert!(other.current().policies.domain(b"b").is_some(), "not that of another set");

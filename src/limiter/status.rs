@@ -19,6 +19,9 @@ const DAY: Duration = Duration::from_hours(24);
 pub struct Decision {
     /// May it pass?
     pub verdict: Verdict,
+    /// The reason for which the caller decides instead: its gRPC call fails with `UNAVAILABLE`.
+    /// Nothing else of the decision counts then.
+    pub unavailable: Option<&'static str>,
     /// One per descriptor, same order.
     pub statuses: Vec<Status>,
     /// The mode in force for the domain.
@@ -171,7 +174,7 @@ fn status(Resolved { rule, client, target, .. }: Resolved, ask: &Ask) -> Status 
             degraded: ask.claims_of(&part).any(|(_, asked)| asked.ruling().degraded()),
             replicas: ask.claims_of(&part).find_map(|(_, asked)| match asked.ruling().source {
                 Source::Share { replicas } => Some(replicas),
-                Source::Store | Source::Mode => None,
+                Source::Store | Source::Mode | Source::Nothing => None,
             }),
             ..open
         },

@@ -15,6 +15,10 @@ pub(super) fn tally(
     request: &Request,
     decision: &Decision,
 ) -> bool {
+    if decision.unavailable.is_some() {
+        metrics.requests_unavailable.inc();
+        return false;
+    }
     match decision.verdict {
         Verdict::Admit => metrics.requests_ok.inc(),
         Verdict::Deny => metrics.requests_over_limit.inc(),

@@ -28,6 +28,8 @@ pub enum OnStoreFailure {
     Allow,
     /// Every request is over the limit.
     Deny,
+    /// No request has an answer: its caller gets an error and decides.
+    Error,
 }
 
 /// The condition on which hits are charged, by name.
@@ -55,7 +57,12 @@ words!(AlgorithmName {
     "token_bucket" => TokenBucket,
     "fixed_window" => FixedWindow,
 });
-words!(OnStoreFailure { "local" => Local, "allow" => Allow, "deny" => Deny });
+words!(OnStoreFailure {
+    "local" => Local,
+    "allow" => Allow,
+    "deny" => Deny,
+    "error" => Error,
+});
 words!(ChargeName { "admitted" => Admitted, "always" => Always });
 
 impl Word for Unit {

@@ -103,6 +103,8 @@ pub struct Metrics {
     pub requests_invalid: ShardedCounter,
     /// Requests of callers that may not ask about the domain.
     pub requests_forbidden: ShardedCounter,
+    /// Requests that their callers decide.
+    pub requests_unavailable: ShardedCounter,
     /// Time to decide a request, without the network.
     pub decision_duration: DurationHistogram,
     /// Requests that the store did not decide.
@@ -179,6 +181,7 @@ impl Metrics {
             requests_over_limit: ShardedCounter::default(),
             requests_invalid: ShardedCounter::default(),
             requests_forbidden: ShardedCounter::default(),
+            requests_unavailable: ShardedCounter::default(),
             decision_duration: DurationHistogram::default(),
             store_errors: StoreErrors::default(),
             outage: OutageMetrics::default(),
@@ -229,6 +232,7 @@ impl Metrics {
         self.requests_over_limit = requests.get_or_create_owned(&Code { code: "over_limit" });
         self.requests_invalid = requests.get_or_create_owned(&Code { code: "invalid_argument" });
         self.requests_forbidden = requests.get_or_create_owned(&Code { code: "permission_denied" });
+        self.requests_unavailable = requests.get_or_create_owned(&Code { code: "unavailable" });
         registry.register("requests", "Requests answered, by code", requests);
         registry.register_with_unit(
             "decision_duration",

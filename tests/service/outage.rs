@@ -12,6 +12,7 @@ use tollgate::edge::pb::rate_limit_response::{Code, DescriptorStatus};
 use crate::support::grpc::{
     Client, SHOULD_RATE_LIMIT, ask, codes, frame, is_degraded, metadata, raw_call, with_hits,
 };
+use crate::support::http;
 use crate::support::redis::RedisServer;
 use crate::support::tollgate::{Options, Tollgate, request};
 
@@ -30,6 +31,8 @@ descriptors:
   - {key: many, rate_limit: {unit: day, requests_per_unit: 4000000000}}
   - {key: refuses, rate_limit: {unit: day, requests_per_unit: 3, on_store_failure: deny}}
   - {key: admits, rate_limit: {unit: day, requests_per_unit: 3, on_store_failure: allow}}
+  - {key: leaves, rate_limit: {unit: day, requests_per_unit: 3, on_store_failure: error}}
+  - {key: watches, shadow_mode: true, rate_limit: {unit: day, requests_per_unit: 3, on_store_failure: error}}
   - {key: blocked, rate_limit: {unit: day, requests_per_unit: 0}}
   - {key: free, rate_limit: {unlimited: true}}
 ";
@@ -73,6 +76,33 @@ async fn limit_holds(client: &mut Client, key: &str, value: &str) {
         assert!(admitted <= 3 && degraded < 20, "{admitted} by Redis, {degraded} without");
     }
     assert!(admitted + degraded >= 3, "only {admitted} admitted");
+}
+
+/// `failure_mode_deny` of Envoy then decides.
+#[tokio::test]
+async fn caller_decides_while_redis_is_away_if_the_limit_says_so() {
+    let Some(mut redis) = RedisServer::start() else { return };
+    let tollgate = Options::serving(POLICIES).redis(redis.url()).start();
+    let mut client = tollgate.client().await;
+    until_redis_decides(&mut client).await;
+    redis.stop();
+    let both = request("d", &[&[("admits", "v")], &[("leaves", "v")]]);
+    for asked in [one("leaves", "v"), with_hits(one("leaves", "v"), 0), both] {
+        let refused = client.should_rate_limit(asked).await.expect_err("no answer");
+        assert_eq!(refused.code(), tonic::Code::Unavailable);
+        assert_eq!(refused.message(), "the store of counters does not answer");
+    }
+    assert_eq!(in_time(&mut client, one("watches", "v")).await.overall_code(), Code::Ok);
+    assert_eq!(in_time(&mut client, one("blocked", "v")).await.overall_code(), Code::OverLimit);
+    assert_eq!(in_time(&mut client, one("free", "v")).await.overall_code(), Code::Ok);
+    let json =
+        r#"{"domain": "d", "descriptors": [{"entries": [{"key": "leaves", "value": "v"}]}]}"#;
+    let answer = http::post(tollgate.at.http, "/json", json);
+    assert_eq!((answer.status, answer.body.trim()), (503, "the store of counters does not answer"));
+    assert_eq!(tollgate.metric(r#"tollgate_requests_total{code="unavailable"}"#), Some(4.0));
+    redis.restart();
+    until_redis_decides(&mut client).await;
+    limit_holds(&mut client, "leaves", "w").await;
 }
 
 #[tokio::test]

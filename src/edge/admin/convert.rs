@@ -189,6 +189,7 @@ const fn on_store_failure(mode: Option<OnStoreFailure>) -> pb::OnStoreFailure {
         Some(OnStoreFailure::Local) => pb::OnStoreFailure::Local,
         Some(OnStoreFailure::Allow) => pb::OnStoreFailure::Allow,
         Some(OnStoreFailure::Deny) => pb::OnStoreFailure::Deny,
+        Some(OnStoreFailure::Error) => pb::OnStoreFailure::Error,
     }
 }
 

@@ -310,6 +310,7 @@ impl Validator<'_> {
                 pb::OnStoreFailure::Local => Some(OnStoreFailure::Local),
                 pb::OnStoreFailure::Allow => Some(OnStoreFailure::Allow),
                 pb::OnStoreFailure::Deny => Some(OnStoreFailure::Deny),
+                pb::OnStoreFailure::Error => Some(OnStoreFailure::Error),
             },
         };
         (fits && self.counts(&rate, at)).then_some(rate)

@@ -1,6 +1,7 @@
 //! `envoy.service.ratelimit.v3.RateLimitService`, for gRPC and for `/json`.
 //!
-//! A denied request is an answer, never a gRPC error: Envoy lets a request pass on any error.
+//! A denied request is an answer, never a gRPC error: Envoy lets a request pass on any error. A call
+//! fails only if it is invalid, or if its limits leave it to the caller.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,26 @@ pub struct Answered {
     pub retry_after: Option<Duration>,
 }
 
+/// The reason for which a request has no answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Unanswered {
+    /// It is invalid.
+    #[error(transparent)]
+    Invalid(#[from] BadRequest),
+    /// Its caller decides.
+    #[error("{0}")]
+    Unavailable(&'static str),
+}
+
+impl From<Unanswered> for Status {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Invalid(bad) => bad.into(),
+            Unanswered::Unavailable(reason) => Self::unavailable(reason),
+        }
+    }
+}
+
 impl<S: LimitStore> Rls<S> {
     /// Decides by `limiter` and gives it `allowance` for its store.
     pub const fn new(
@@ -59,7 +80,7 @@ impl<S: LimitStore> Rls<S> {
         &self,
         request: pb::RateLimitRequest,
         patience: Option<Duration>,
-    ) -> Result<Answered, BadRequest> {
+    ) -> Result<Answered, Unanswered> {
         let started = Instant::now();
         let request = from_pb(request).inspect_err(|_| {
             self.metrics.requests_invalid.inc();
@@ -67,6 +88,9 @@ impl<S: LimitStore> Rls<S> {
         let deadline = Deadline::after(started, self.allowance, patience);
         let decision = self.limiter.decide(&request, deadline).await;
         self.metrics.decision_duration.observe(started.elapsed());
+        if let Some(reason) = decision.unavailable {
+            return Err(Unanswered::Unavailable(reason));
+        }
         let response = self.responder.respond(&request, &decision);
         Ok(Answered { response, retry_after: decision.retry_after() })
     }
@@ -121,7 +145,7 @@ impl<S: LimitStore> Rls<S> {
         }
         match self.answer(request, head.patience).await {
             Ok(answered) => response(&answered.response, memory),
-            Err(bad) => unary::refusal(bad.into()),
+            Err(unanswered) => unary::refusal(unanswered.into()),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `POST /json` | 200; 429 with `Retry-After`; 429 for a body above the bound; 400; 403 |
+//! | `POST /json` | 200; 429 with `Retry-After`; 429 for a body above the bound; 400; 403; 503 if the caller decides |
 //! | `GET /healthcheck`, `GET /readyz` | 200 while ready for traffic, otherwise 503; with `?verbose`, a line per check |
 //! | `GET /livez` | 200 while the process runs |
 //! | `GET /metrics` | OpenMetrics text; on a listener of its own with `http.metrics_listen` |
@@ -31,7 +31,7 @@ use tonic::codegen::Service as _;
 
 use crate::edge::grpc::callers::{Callers, FORBIDDEN};
 use crate::edge::grpc::headers::whole_seconds;
-use crate::edge::grpc::rls::{Answered, Rls};
+use crate::edge::grpc::rls::{Answered, Rls, Unanswered};
 use crate::edge::listener::acceptor::Acceptor;
 use crate::edge::listener::connection::serve_http1;
 use crate::edge::listener::memory::{HeldRequest, Memory, NoRoom};
@@ -244,7 +244,10 @@ async fn decide<S: LimitStore>(
     }
     match ops.rls.answer(request, None).await {
         Ok(Answered { response, retry_after }) => answer(&response, retry_after),
-        Err(error) => bad_request(&error),
+        Err(Unanswered::Invalid(bad)) => bad_request(&bad),
+        Err(Unanswered::Unavailable(reason)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The layer that always has an answer: what the store leaves open is decided by the rule's failure
 //! mode.
 //!
-//! * `allow` and `deny` count nothing.
+//! * `allow` and `deny` count nothing; neither does `error`, by which the caller decides.
 //! * `local` counts: this process decides by its share of the limit ([`shares`]), one of as many as
 //!   there are replicas ([`replicas`]).
 
@@ -27,7 +27,7 @@ section! {
         /// Time to decide. A caller's shorter deadline takes precedence.
         deadline: Duration = "10ms" in SOME_TIME..,
         /// Decision while the store does not answer: `local` (each replica by its share of the
-        /// limit), `allow` or `deny`.
+        /// limit), `allow`, `deny`, or `error` (gRPC `UNAVAILABLE`, so that the caller decides).
         on_failure: OnStoreFailure = "local",
         /// Maximum of counters in memory.
         memory_max_keys: usize = "1000000" in 1..,
@@ -120,10 +120,14 @@ impl<S: LimitStore> Failover<S> {
         }
     }
 
-    /// The ruling of `allow` and `deny`; none for `local`.
+    /// The ruling of `allow`, `deny` and `error`; none for `local`.
     fn by_mode(&self, claim: &Claim, traits: Traits) -> Option<Ruling> {
         let (passed, counter) = match traits.on_store_failure.unwrap_or(self.on_failure) {
             OnStoreFailure::Local => return None,
+            OnStoreFailure::Error => {
+                self.metrics.outage.unanswered.inc();
+                return Some(Ruling::unanswered());
+            }
             OnStoreFailure::Allow => (true, &self.metrics.outage.allowed),
             // A refund never fails, even one that is lost.
             OnStoreFailure::Deny if matches!(claim.hits, Hits::Refund(_)) => {

@@ -17,6 +17,8 @@ pub struct OutageMetrics {
     pub allowed: ShardedCounter,
     /// Claims denied because the store failed.
     pub denied: ShardedCounter,
+    /// Claims left to the caller because the store failed.
+    pub unanswered: ShardedCounter,
     /// Claims allowed by a share.
     pub locally_allowed: ShardedCounter,
     /// Claims denied by a share.
@@ -52,6 +54,7 @@ impl OutageMetrics {
         let answer = |answer| degraded.get_or_create_owned(&AnswerLabel { answer });
         self.allowed = answer("allow");
         self.denied = answer("deny");
+        self.unanswered = answer("error");
         self.locally_allowed = answer("local_allow");
         self.locally_denied = answer("local_deny");
         registry.register(

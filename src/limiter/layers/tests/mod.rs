@@ -195,6 +195,24 @@ impl LimitStore for Misfit {
 }
 
 #[tokio::test]
+async fn limit_that_leaves_an_outage_to_the_caller_is_no_denial() {
+    let blocked =
+        Limit::new(0, Duration::from_secs(1), Algorithm::FixedWindow, Charge::Admitted).unwrap();
+    let metrics = Arc::new(Metrics::new(0));
+    let away = Failover::new(Misfit(1), OnStoreFailure::Error, Arc::clone(&metrics));
+    let layers = Layers::bare(away);
+    for hits in [Hits::Take(1), Hits::Peek, Hits::Refund(1)] {
+        let mut open = ask(&[("a", bucket(), hits)], None);
+        decided(&layers, &mut open, Instant::now()).await;
+        assert!(open.is_unanswered(), "{hits:?}");
+    }
+    let mut certain = ask(&[("b", blocked, Hits::Take(1))], None);
+    decided(&layers, &mut certain, Instant::now()).await;
+    assert!(!certain.is_unanswered(), "blocked whatever a store says");
+    assert_eq!(metrics.outage.unanswered.get(), 3);
+}
+
+#[tokio::test]
 async fn answer_for_another_number_of_claims_is_not_believed() {
     let blocked =
         Limit::new(0, Duration::from_secs(1), Algorithm::FixedWindow, Charge::Admitted).unwrap();
