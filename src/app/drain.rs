@@ -2,7 +2,6 @@
 //! connections, finish the calls in flight, exit 0.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -10,14 +9,12 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic_health::ServingStatus;
 
 use super::administer;
 use super::cores::Cores;
 use super::error::AppError;
+use super::health;
 use super::process::Process;
-use crate::edge::admin;
-use crate::edge::grpc::server::HEALTH_NAMES;
 
 /// SIGTERM and SIGINT.
 #[derive(Debug)]
@@ -58,34 +55,6 @@ pub(super) fn on(kind: SignalKind) -> Result<Signal, AppError> {
     signal(kind).map_err(|source| AppError::System { what: "a signal handler", source })
 }
 
-/// Reports NOT_SERVING until start-up is complete, because tonic-health starts as SERVING.
-pub(super) async fn set_starting(process: &Process) {
-    set(process, ServingStatus::NotServing).await;
-}
-
-pub(super) async fn set_serving(process: &Process) {
-    set(process, ServingStatus::Serving).await;
-    process.ready.store(true, Ordering::Relaxed);
-}
-
-fn health_names() -> impl Iterator<Item = &'static str> {
-    HEALTH_NAMES.into_iter().chain(admin::SERVICE_NAMES)
-}
-
-async fn set(process: &Process, status: ServingStatus) {
-    for name in health_names() {
-        process.health.set_service_status(name, status).await;
-    }
-}
-
-/// Ends the health watch streams, which would otherwise never finish.
-async fn end_watches(process: &Process) {
-    let mut health = process.health.clone();
-    for name in health_names() {
-        health.clear_service_status(name).await;
-    }
-}
-
 /// Drains the process. A second signal or the drain timeout aborts the drain.
 pub(super) async fn drain(
     process: &Arc<Process>,
@@ -95,12 +64,11 @@ pub(super) async fn drain(
     signals: Signals,
 ) {
     let settings = &process.settings.grpc;
-    process.ready.store(false, Ordering::Relaxed);
-    set(process, ServingStatus::NotServing).await;
+    health::set_draining(process).await;
     tracing::info!(delay = ?settings.drain_delay, timeout = ?settings.drain_timeout, "draining");
     let finish = async {
         tokio::time::sleep(settings.drain_delay).await;
-        end_watches(process).await;
+        health::end_watches(process).await;
         accepting.cancel();
         process.stop.cancel();
         tasks.close();

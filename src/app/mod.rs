@@ -9,6 +9,7 @@ mod checks;
 mod cores;
 mod drain;
 mod error;
+mod health;
 mod listen;
 mod modes;
 mod process;
@@ -48,14 +49,15 @@ pub async fn run(
     reread: impl Fn() -> Result<Settings, config::Faults> + Send + 'static,
 ) -> Result<(), AppError> {
     // Watched before they are read, so that no change falls between.
-    let feed = settings.policies.path.as_deref().map(FileFeed::start);
+    let lenient = settings.policies.lenient;
+    let feed = settings.policies.path.as_deref().map(|path| FileFeed::start(path, lenient));
     let (layered, set) = policies(&settings, feed.as_ref())?;
-    warn_of_open_secrets(&settings, &set);
+    set.iter().for_each(|set| warn_of_open_secrets(&settings, set));
     let listeners = Listeners::bind(&settings)?;
     let signals = drain::Signals::install()?;
     let process = Arc::new(Process::new(settings, set, layered)?);
     process.check_redis().await?;
-    drain::set_starting(&process).await;
+    health::set_starting(&process).await;
     let (tasks, accepting) = (TaskTracker::new(), CancellationToken::new());
 
     let cores = Cores::start(&process)?;
@@ -77,7 +79,9 @@ pub async fn run(
     tasks.spawn(
         async move { reporting.stop.run_until_cancelled(modes::run(&reporting.shared)).await },
     );
-    drain::set_serving(&process).await;
+    health::set_started(&process).await;
+    let followed = Arc::clone(&process);
+    tasks.spawn(async move { followed.stop.run_until_cancelled(health::follow(&followed)).await });
     ready_file.write(&listeners.addresses)?;
     ready::announce(&process, &listeners.addresses);
     signals.wait().await;
@@ -93,20 +97,29 @@ fn warn_of_open_secrets(settings: &Settings, set: &PolicySet) {
     }
 }
 
-/// The policies of `feed`, or the built-in example. Reads files: blocks.
+/// The policies of `feed`, or the built-in example; `None`: they have faults, and the process starts
+/// all the same. Reads files: blocks.
 fn policies(
     settings: &Settings,
     feed: Option<&FileFeed>,
-) -> Result<(Layered, PolicySet), AppError> {
+) -> Result<(Layered, Option<PolicySet>), AppError> {
     let example = || Files::of(vec![Source::new("the built-in example", EXAMPLE)]);
     let files = feed.map_or_else(example, FileFeed::read);
     let mut layered = Layered::new(settings.policies.clone());
     let since = Since { version: 1, at: WallClock.now() };
-    let Replaced { set, warnings, .. } = layered.replace(Origin::Files, &files, since)?;
+    let Replaced { set, warnings, .. } = match layered.replace(Origin::Files, &files, since) {
+        Ok(replaced) => replaced,
+        // An end would be followed by a start with the same files, and the next end.
+        Err(refusal) if settings.policies.lenient => {
+            tracing::error!("no policies, so that calls fail until they are mended: {refusal}");
+            return Ok((layered, None));
+        }
+        Err(refusal) => return Err(refusal.into()),
+    };
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    Ok((layered, set))
+    Ok((layered, Some(set)))
 }
 
 fn ops(process: &Arc<Process>) -> Ops<process::Store> {
@@ -114,7 +127,7 @@ fn ops(process: &Arc<Process>) -> Ops<process::Store> {
     Ops {
         rls: process.rls(),
         metrics: Arc::clone(&process.metrics),
-        ready: Arc::clone(&process.ready),
+        readiness: Arc::clone(&process.readiness),
         callers: Arc::clone(&process.callers),
         refresh: Box::new(move || refreshed.refresh()),
         checks: Box::new(move || checks::all(&checked)),

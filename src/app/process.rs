@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use super::error::AppError;
+use super::health::Reported;
 use super::listen::ListenersTls;
 use crate::config::Settings;
 use crate::control::Control;
@@ -26,6 +27,7 @@ use crate::edge::admin::auth::Guard;
 use crate::edge::grpc::callers::Callers;
 use crate::edge::grpc::response::Responder;
 use crate::edge::grpc::rls::Rls;
+use crate::edge::health::SharedReadiness;
 use crate::edge::listener::Bounds as ListenerBounds;
 use crate::edge::listener::acceptor::Acceptor;
 use crate::edge::listener::tls::Tls;
@@ -66,8 +68,9 @@ pub(super) struct Process {
     pub(super) calendar: Arc<CalendarClock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: HealthReporter,
-    /// True if this instance should get traffic.
-    pub(super) ready: Arc<AtomicBool>,
+    /// Whether this instance should get traffic.
+    pub(super) readiness: Arc<SharedReadiness>,
+    pub(super) reported: Reported,
     /// Cancelled when connections are to end.
     pub(super) stop: CancellationToken,
     /// The TLS of the listeners.
@@ -129,10 +132,12 @@ impl LimitStore for Store {
 }
 
 impl Process {
+    /// `policies`: none if there were none without faults at the start.
+    ///
     /// The registry's connections live on the runtime that calls this.
     pub(super) fn new(
         mut settings: Settings,
-        policies: PolicySet,
+        policies: Option<PolicySet>,
         layered: Layered,
     ) -> Result<Self, AppError> {
         let guard = Guard::new(&settings.admin);
@@ -169,7 +174,8 @@ impl Process {
             shared,
             start: Arc::default(),
             health: HealthReporter::new(),
-            ready: Arc::default(),
+            readiness: Arc::default(),
+            reported: Reported::default(),
             stop: CancellationToken::new(),
             tls: ListenersTls::new(&settings)?,
             callers: Arc::new(Callers::new(&settings.grpc.tls.domain_san)),
@@ -318,13 +324,13 @@ impl Process {
 /// The state that every core shares.
 fn shared(
     settings: &Settings,
-    policies: PolicySet,
+    policies: Option<PolicySet>,
     hasher: &SensitiveHasher,
     calendar: &Arc<CalendarClock>,
     metrics: &Arc<Metrics>,
 ) -> Shared {
     Shared {
-        policies: Policies::new(policies, Arc::clone(metrics)),
+        policies: Policies::starting(policies, Arc::clone(metrics)),
         modes: KillSwitch::new(settings.modes()),
         bounds: settings.bounds.clone(),
         resolver: Resolver {

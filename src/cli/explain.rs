@@ -43,7 +43,7 @@ pub(crate) struct ExplainArgs {
 
 /// Prints the rule of a descriptor, its limits and their counters.
 pub(crate) fn run(args: &ExplainArgs) -> Outcome {
-    let files = policies::read(std::slice::from_ref(&args.path))?;
+    let files = policies::read(std::slice::from_ref(&args.path), args.policy.is_lenient())?;
     let Compiled { set, .. } = files
         .compile(&args.policy.options())
         .map_err(|faults| Failure::Failed(format!("the policies have faults\n{faults}")))?;

@@ -1,6 +1,7 @@
 //! The command line: the commands as typed, and one file for each of them.
 
 mod admin;
+mod arguments;
 mod check;
 mod descriptor;
 mod exit;
@@ -112,7 +113,7 @@ enum Command {
 
 /// Parses the command line, runs the command and returns its exit code.
 pub(crate) fn main() -> ExitCode {
-    exit::code(match Cli::parse().into_command() {
+    exit::code(match arguments::parse() {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
@@ -166,10 +167,14 @@ mod tests {
         let line = "tollgate check a b.yaml --default-algorithm token_bucket --merge-domains";
         let Command::Check(check) = parse(line).unwrap() else { panic!("{line}") };
         assert_eq!(check.paths, [PathBuf::from("a"), PathBuf::from("b.yaml")]);
-        assert_eq!(check.policy.default_algorithm, AlgorithmName::TokenBucket);
+        assert_eq!(check.policy.options().default_algorithm, AlgorithmName::TokenBucket);
         assert!(check.policy.merge_domains);
         let Command::Check(check) = parse("tollgate check a").unwrap() else { panic!() };
-        assert_eq!(check.policy.default_algorithm, AlgorithmName::SlidingWindow);
+        assert_eq!(check.policy.options().default_algorithm, AlgorithmName::SlidingWindow);
+        let line = "tollgate check a --compat ratelimit";
+        let Command::Check(check) = parse(line).unwrap() else { panic!("{line}") };
+        assert_eq!(check.policy.options().default_algorithm, AlgorithmName::FixedWindow);
+        assert!(check.policy.options().lenient);
     }
 
     #[test]

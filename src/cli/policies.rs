@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use tollgate::config::Compat;
 use tollgate::policy::{AlgorithmName, Files, Options, Source};
 
 use super::exit::Failure;
@@ -15,18 +16,34 @@ const STDIN: (&str, &str) = ("-", "stdin");
 #[derive(Args, Debug)]
 pub(crate) struct PolicyArgs {
     /// Algorithm of limits that do not name one: `sliding_window`, `token_bucket` or `fixed_window`
-    #[arg(long, value_name = "ALGORITHM", default_value = "sliding_window")]
-    pub(crate) default_algorithm: AlgorithmName,
+    ///
+    /// Default: `sliding_window`.
+    #[arg(long, value_name = "ALGORITHM")]
+    pub(crate) default_algorithm: Option<AlgorithmName>,
+    /// Read policies as this service does: every file of a directory, and what it accepts is a
+    /// warning; fixed windows by default
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) compat: Option<Compat>,
     /// Merge files that define the same domain
     #[arg(long)]
     pub(crate) merge_domains: bool,
 }
 
 impl PolicyArgs {
+    /// True if files are read as another service does.
+    pub(crate) fn is_lenient(&self) -> bool {
+        self.compat == Some(Compat::Ratelimit)
+    }
+
     /// The same as options of the compiler.
     pub(crate) fn options(&self) -> Options {
         Options {
-            default_algorithm: self.default_algorithm,
+            default_algorithm: self.default_algorithm.unwrap_or(if self.is_lenient() {
+                AlgorithmName::FixedWindow
+            } else {
+                AlgorithmName::default()
+            }),
+            lenient: self.is_lenient(),
             merge_domains: self.merge_domains,
             ..Options::default()
         }
@@ -37,15 +54,15 @@ impl PolicyArgs {
 ///
 /// # Errors
 /// Standard input that cannot be read. Files that cannot be read are faults of the set.
-pub(crate) fn read(paths: &[PathBuf]) -> Result<Files, Failure> {
+pub(crate) fn read(paths: &[PathBuf], lenient: bool) -> Result<Files, Failure> {
     let is_stdin = |path: &&PathBuf| path.as_path() == Path::new(STDIN.0);
     let (stdin, paths): (Vec<_>, Vec<_>) = paths.iter().partition(is_stdin);
-    let mut files = Files::read(&paths.into_iter().cloned().collect::<Vec<_>>());
+    let mut files = Files::read(&paths.into_iter().cloned().collect::<Vec<_>>(), lenient);
     if !stdin.is_empty() {
         let source = Source::read(STDIN.1, io::stdin().lock());
         let source =
             source.map_err(|error| Failure::Failed(format!("cannot read stdin: {error}")))?;
-        files.push(source);
+        files.push(if lenient { source.lenient() } else { source });
     }
     Ok(files)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use tollgate::app::{self, ReadyFile};
-use tollgate::config::{self, Loaded, Sources};
+use tollgate::config::{self, Loaded, Remark, Sources};
 use tollgate::telemetry::{logs, panics};
 
 use super::exit::{Failure, Outcome};
@@ -21,21 +21,36 @@ pub(crate) struct ServeArgs {
     /// "IP:PORT"}
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
+    /// Arguments that are passed over.
+    #[arg(skip)]
+    pub(crate) ignored: Vec<String>,
 }
 
 /// Serves until it is stopped.
 pub(crate) fn run(args: ServeArgs) -> Outcome {
     let sources = args.settings.sources();
     let loaded = config::load(&sources).map_err(|faults| Failure::Settings(faults.to_string()))?;
-    Ok(serve(loaded, sources, ReadyFile(args.ready_file))?)
+    Ok(serve(loaded, sources, ReadyFile(args.ready_file), &args.ignored)?)
 }
 
-fn serve(loaded: Loaded, sources: Sources, ready_file: ReadyFile) -> anyhow::Result<()> {
+fn serve(
+    loaded: Loaded,
+    sources: Sources,
+    ready_file: ReadyFile,
+    ignored: &[String],
+) -> anyhow::Result<()> {
     let settings = loaded.settings;
     let logs = logs::init(&settings.log.level, settings.log.format)?;
     panics::install();
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+    for remark in &loaded.remarks {
+        match remark {
+            Remark::Warning(text) => tracing::warn!("{text}"),
+            Remark::Info(text) => tracing::info!("{text}"),
+            Remark::Detail(text) => tracing::debug!("{text}"),
+        }
+    }
+    if !ignored.is_empty() {
+        tracing::warn!("arguments that are not known have no effect: {}", ignored.join(" "));
     }
     // Runs admin, HTTP and reloads. Decisions run on one runtime per core.
     let control = tokio::runtime::Builder::new_multi_thread()

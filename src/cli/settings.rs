@@ -6,11 +6,16 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
-use tollgate::config::{Secret, Sources};
+use tollgate::config::{Compat, Secret, Sources};
+
+use super::arguments;
 
 /// The sources of the settings.
 #[derive(Args, Debug)]
 pub(crate) struct SettingsArgs {
+    /// Stand in for this service: ratelimit = envoyproxy/ratelimit. Its variables are read
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) compat: Option<Compat>,
     /// Settings file (YAML)
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -47,6 +52,8 @@ impl SettingsArgs {
             file: self.config,
             environment: environment.collect(),
             set: self.set,
+            compat: self.compat,
+            program: arguments::program(),
             policies: self.policies,
             redis_url: self.redis_url,
         }

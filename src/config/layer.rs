@@ -10,7 +10,7 @@ use config::{Map, Source, Value, ValueKind};
 
 use super::keys;
 use super::sources::Sources;
-use crate::settings::{Faults, Key, Section, dotted};
+use crate::settings::{Faults, Key, Section, Word as _, dotted};
 use crate::yaml::{self, Data, Entry, Node, Notes};
 
 /// The beginning of the environment variables that are settings.
@@ -35,6 +35,21 @@ impl Source for Layer {
 }
 
 impl Layer {
+    /// Gives the setting `dotted` a value. The keys here are those of this program.
+    pub(super) fn put(&mut self, dotted: &str, origin: &str, value: impl Into<String>) {
+        if Key::find(dotted).is_none() {
+            return;
+        }
+        let value = Value::new(Some(&origin.to_owned()), value.into());
+        self.values.insert(dotted.to_owned(), value);
+    }
+
+    /// The value of the setting `dotted`, as text, with its origin.
+    pub(super) fn get(&self, dotted: &str) -> Option<(String, String)> {
+        let value = self.values.get(dotted)?;
+        Some((value.kind.to_string(), value.origin().unwrap_or_default().to_owned()))
+    }
+
     /// The declared defaults.
     pub(super) fn defaults() -> Self {
         let mut layer = Self::default();
@@ -161,6 +176,9 @@ impl Layer {
                 // The text may hold a secret, so it is not repeated.
                 None => faults.add("--set", "", "expected KEY=VALUE, such as grpc.cores=4"),
             }
+        }
+        if let Some(compat) = sources.compat {
+            layer.flag("--compat", "compat", compat.word(), faults);
         }
         if let Some(path) = &sources.policies {
             layer.flag("--policies", "policies.path", path, faults);

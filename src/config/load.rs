@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use super::compat::{self, Adopted, Compat, Remark};
 use super::layer::Layer;
 use super::sources::Sources;
-use super::{Settings, print, reference};
+use super::{Settings, print};
 use crate::settings::{Faults, Reader, Resolved};
 
 /// Valid settings, and where each came from.
@@ -15,8 +16,8 @@ use crate::settings::{Faults, Reader, Resolved};
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
-    /// Warnings for the operator, such as variables that are set but not read.
-    pub warnings: Vec<String>,
+    /// Remarks for the log of the start, such as variables that are set but not read.
+    pub remarks: Vec<Remark>,
     resolved: BTreeMap<String, Resolved>,
 }
 
@@ -34,13 +35,16 @@ impl Loaded {
 /// Every fault of every source.
 pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     let mut faults = Faults::default();
-    let merged = config::Config::builder()
-        .add_source(Layer::defaults())
-        .add_source(Layer::file(sources, &mut faults))
-        .add_source(Layer::environment(sources, &mut faults))
-        .add_source(Layer::flags(sources, &mut faults))
-        .build()
-        .and_then(|merged| merged.cache.into_table());
+    let own = [
+        Layer::file(sources, &mut faults),
+        Layer::environment(sources, &mut faults),
+        Layer::flags(sources, &mut faults),
+    ];
+    let Adopted { layers, remarks } = adopted(sources, &own, &mut faults);
+    let layers = [Layer::defaults()].into_iter().chain(layers).chain(own);
+    let builder =
+        layers.fold(config::Config::builder(), |builder, layer| builder.add_source(layer));
+    let merged = builder.build().and_then(|merged| merged.cache.into_table());
     let merged = match merged {
         Ok(merged) => merged,
         Err(error) => {
@@ -52,11 +56,31 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     let settings = Settings::read(&mut reader).map(|settings| resolve(settings, &mut reader));
     match settings {
         Some(settings) if reader.faults.0.is_empty() => {
-            let warnings = reference::warning(sources, &reader).into_iter().collect();
-            Ok(Loaded { settings, warnings, resolved: reader.resolved })
+            Ok(Loaded { settings, remarks, resolved: reader.resolved })
         }
         _ => Err(reader.faults),
     }
+}
+
+/// The layers of the personality that `own` names or, without one, the name of the program.
+fn adopted(sources: &Sources, own: &[Layer], faults: &mut Faults) -> Adopted {
+    const SETTING: &str = "compat";
+    let given = own.iter().rev().find_map(|layer| layer.get(SETTING));
+    let word = given.as_ref().map(|(word, _)| word.as_str());
+    // A word that is none is a fault when the setting is read.
+    let compat = word.map_or(sources.program, |word| word.parse().unwrap_or_default());
+    if compat == Compat::None {
+        let remarks = compat::hint(sources).into_iter().collect();
+        return Adopted { layers: Vec::new(), remarks };
+    }
+    let overridden = |setting: &str| own.iter().any(|layer| layer.get(setting).is_some());
+    let mut adopted = compat::adopt(sources, overridden, faults);
+    if word.is_none() {
+        let mut named = Layer::default();
+        named.put(SETTING, "the name of the program", "ratelimit");
+        adopted.layers.push(named);
+    }
+    adopted
 }
 
 /// Applies the rules that no type expresses: those of each section, then those between sections.

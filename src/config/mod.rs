@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! defaults < file (YAML) < environment (TOLLGATE__SECTION__KEY) < flags
+//!    compat  variables and defaults of another service, between defaults and file
 //!    layer   what each source says, known keys only
 //!    load    merged, read section by section, rules between sections -> Settings
 //! ```
@@ -9,11 +10,11 @@
 //! room declares its own section, with type, default and meaning of each setting; `print-config`,
 //! the docs and the names of the variables follow from it. This room loads them.
 
+mod compat;
 mod keys;
 mod layer;
 mod load;
 mod print;
-mod reference;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -23,12 +24,14 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+pub use self::compat::{Compat, Remark};
 pub use self::load::{Loaded, load};
 pub use self::sources::Sources;
 pub use crate::settings::{Fault, Faults, HostPort, Key, Secret, Section};
 
 use crate::edge::admin::AdminSettings;
 use crate::edge::grpc::settings::{GrpcSettings, ResponseSettings};
+use crate::edge::health::HealthSettings;
 use crate::edge::http::HttpSettings;
 use crate::edge::listener::ListenerSettings;
 use crate::limiter::layers::deny_cache::DenyCacheSettings;
@@ -79,6 +82,8 @@ settings! {
     admin: AdminSettings,
     /// The HTTP listener.
     http: HttpSettings,
+    /// Health.
+    health: HealthSettings,
     /// Policies.
     policies: Options,
     /// Redis.
@@ -121,6 +126,9 @@ section! {
         /// Modes of single domains, such as `{edge: shadow}`. They take precedence over `mode`. In
         /// the file only.
         modes: BTreeMap<String, Mode> = "",
+        /// `ratelimit` = stand in for envoyproxy/ratelimit: read its variables, with its defaults;
+        /// `none` = tollgate as itself. A program of the name `ratelimit` stands in for it, too.
+        compat: Compat = "none",
         /// Directory for state that survives a restart.
         data_dir: PathBuf = "data",
         /// Key of the hash that replaces values marked `sensitive`. The same on every replica.

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
+use super::compat::Compat;
 use crate::settings::Secret;
 
 /// The sources of settings, weakest first. `Debug` shows none of the values, which may be secrets.
@@ -15,6 +16,10 @@ pub struct Sources {
     pub environment: Vec<(OsString, OsString)>,
     /// `KEY=VALUE` pairs of `--set`, dotted; a later pair wins.
     pub set: Vec<Secret>,
+    /// The flag `--compat`.
+    pub compat: Option<Compat>,
+    /// The service that the program is named after.
+    pub program: Compat,
     /// The flag `--policies`.
     pub policies: Option<String>,
     /// The flag `--redis-url`.

@@ -3,11 +3,13 @@
 //! * [`grpc`]: Envoy's rate limit protocol.
 //! * [`admin`]: clients, policies, the kill switch and explanations, for operators.
 //! * [`http`]: JSON, health and metrics.
+//! * [`health`]: whether this instance should get traffic.
 //! * [`listener`]: accepts and serves the connections of all listeners, within bounds.
 //! * [`pb`]: the generated messages and services.
 
 pub mod admin;
 pub mod grpc;
+pub mod health;
 pub mod http;
 pub mod listener;
 #[expect(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]

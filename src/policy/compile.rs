@@ -148,12 +148,22 @@ impl Compiler<'_> {
         if let (Some(given), Some(Slot::Exact(_) | Slot::Any)) = (share, slot) {
             let value = descriptor.value.good().map_or("none".to_owned(), |value| quote(&value));
             let message = format!("share_threshold needs a value with \"*\", found {value}");
-            self.report.fault(given.key_at, message);
+            // Others look for it in the key, too.
+            if descriptor
+                .key
+                .as_ref()
+                .and_then(|key| key.value.as_ref())
+                .is_some_and(|k| k.contains('*'))
+            {
+                self.report.lenient_fault(given.key_at, message, None);
+            } else {
+                self.report.fault(given.key_at, message);
+            }
         }
         PathEntry {
             key: descriptor.key.as_ref().and_then(|key| key.value.clone()).unwrap_or_default(),
             how,
-            share: share.is_some(),
+            share: share.is_some() && matches!(slot, Some(Slot::Pattern(_))),
             sensitive: descriptor.sensitive.good() == Some(true),
             value_to_metric: descriptor.value_to_metric.good() == Some(true),
         }

@@ -42,7 +42,6 @@
 //! ```
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 mod allowance;
 mod compile;
@@ -74,11 +73,12 @@ pub use self::words::{AlgorithmName, OnStoreFailure, UnknownWord};
 
 pub(crate) use self::source::Listing;
 
-/// Loads the file at `path`, or every `*.yaml` and `*.yml` in and below that directory.
+/// Loads the file at `path`, or every `*.yaml` and `*.yml` in and below that directory; with
+/// [`Options::lenient`] every file.
 ///
 /// Entries whose name begins with a dot are skipped, links are followed. Reads files: blocks.
 pub fn load(path: &Path, options: &Options) -> Result<Compiled, Faults> {
-    Files::read(&[path.to_owned()]).compile(options)
+    Files::read(&[path.to_owned()], options.lenient).compile(options)
 }
 
 /// Policy files as they were read.
@@ -93,19 +93,28 @@ pub struct Files {
 
 impl Files {
     /// Reads several paths, each as [`load`] does. Blocks.
-    pub fn read(paths: &[PathBuf]) -> Self {
+    pub fn read(paths: &[PathBuf], lenient: bool) -> Self {
         let mut files = Self::default();
         for path in paths {
-            let (found, faults) = Listing::of(path).read();
-            if found.is_empty() && faults.is_empty() {
-                let name: Arc<str> = path.to_string_lossy().into();
-                let message = "no *.yaml or *.yml file in this directory, so no limits".to_owned();
-                files.empty.push(Warning(Fault::of_file(name, message)));
+            if lenient && !path.exists() {
+                files.warn_of_none(path, "does not exist yet, so no limits");
+                continue;
             }
-            files.sources.extend(found);
+            let (found, faults) = Listing::of(path, lenient).read();
+            if found.is_empty() && faults.is_empty() {
+                let kind = if lenient { "" } else { "*.yaml or *.yml " };
+                files.warn_of_none(path, &format!("no {kind}file in this directory, so no limits"));
+            }
+            let read = |source: Source| if lenient { source.lenient() } else { source };
+            files.sources.extend(found.into_iter().map(read));
             files.unread.extend(faults);
         }
         files
+    }
+
+    fn warn_of_none(&mut self, path: &Path, message: &str) {
+        let fault = Fault::of_file(path.to_string_lossy().into(), message.to_owned());
+        self.empty.push(Warning(fault));
     }
 
     /// Files that were read elsewhere.

@@ -35,6 +35,23 @@ impl<'a> Report<'a> {
         self.notes.fault_with(at, message, hint);
     }
 
+    /// A fault or, in a source that is read as others would, a warning. Returns true for a warning.
+    pub(super) fn lenient_fault(
+        &mut self,
+        at: At,
+        message: impl Into<String>,
+        hint: impl Into<Option<String>>,
+    ) -> bool {
+        let source = self.sources.get(at.file as usize);
+        let lenient = source.is_some_and(|source| source.lenient);
+        if lenient {
+            self.notes.warn(at, message, hint.into().as_deref().unwrap_or_default());
+        } else {
+            self.notes.fault_with(at, message, hint);
+        }
+        lenient
+    }
+
     pub(super) fn warn(&mut self, at: At, message: impl Into<String>, hint: &str) {
         self.notes.warn(at, message, hint);
     }

@@ -237,14 +237,14 @@ fn metadata(fields: &Fields<'_>, report: &mut Report<'_>) -> Option<Map<String, 
     };
     if let Some(deep) = node.below(MAX_METADATA_LEVELS) {
         let fault = format!("metadata may be nested {MAX_METADATA_LEVELS} levels deep, no deeper");
-        report.fault(deep.at, fault);
+        report.lenient_fault(deep.at, fault, None);
         return None;
     }
     let metadata = to_object(entries);
     let bytes = serde_json::to_vec(&metadata).map_or(usize::MAX, |text| text.len());
     if bytes > MAX_METADATA_BYTES {
         let fault = format!("metadata has {bytes} bytes as JSON, at most {MAX_METADATA_BYTES}");
-        report.fault(node.at, fault);
+        report.lenient_fault(node.at, fault, None);
         return None;
     }
     Some(metadata)

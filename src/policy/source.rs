@@ -20,12 +20,21 @@ pub struct Source {
     pub name: Arc<str>,
     /// Its content, hopefully UTF-8.
     pub text: Vec<u8>,
+    /// What other implementations of this format accept is a warning rather than a fault.
+    pub lenient: bool,
 }
 
 impl Source {
     /// A file of this name and content.
     pub fn new(name: impl Into<Arc<str>>, text: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.into(), text: text.into() }
+        Self { name: name.into(), text: text.into(), lenient: false }
+    }
+
+    /// The same, read as other implementations of this format would: what they accept is a warning
+    /// rather than a fault.
+    #[must_use]
+    pub fn lenient(self) -> Self {
+        Self { lenient: true, ..self }
     }
 
     /// A file of this name and the content of `from`, at most 16 MiB.
@@ -54,11 +63,12 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// The file at `path`, or every `*.yaml` and `*.yml` in and below that directory.
-    pub(crate) fn of(path: &Path) -> Self {
+    /// The file at `path`, or every `*.yaml` and `*.yml` in and below that directory; every file
+    /// there if `every`.
+    pub(crate) fn of(path: &Path, every: bool) -> Self {
         let mut listing = Self::default();
         if path.is_dir() {
-            listing.descend(path, &mut Vec::new());
+            listing.descend(path, every, &mut Vec::new());
         } else {
             listing.files.push(path.to_owned());
         }
@@ -67,7 +77,7 @@ impl Listing {
 
     /// `above`: the directories that lead here without their links, which a loop of links would
     /// meet again.
-    fn descend(&mut self, directory: &Path, above: &mut Vec<PathBuf>) {
+    fn descend(&mut self, directory: &Path, every: bool, above: &mut Vec<PathBuf>) {
         let (real, names) = match (fs::canonicalize(directory), names(directory)) {
             (Ok(real), Ok(names)) => (real, names),
             (Err(error), _) | (_, Err(error)) => {
@@ -81,8 +91,8 @@ impl Listing {
         above.push(real);
         for path in names {
             if path.is_dir() {
-                self.descend(&path, above);
-            } else if is_policy(&path) {
+                self.descend(&path, every, above);
+            } else if every || is_policy(&path) {
                 self.files.push(path);
             }
         }
@@ -148,8 +158,10 @@ mod tests {
         for name in ["b.yaml", "a.yml", "c.txt", ".d.yaml", "sub/e.YAML", "sub/.hidden/f.yaml"] {
             fs::write(root.path().join(name), "x").unwrap();
         }
-        let listing = Listing::of(root.path());
+        let listing = Listing::of(root.path(), false);
         assert_eq!(relative(&listing, root.path()), ["a.yml", "b.yaml", "sub/e.YAML"]);
+        let every = relative(&Listing::of(root.path(), true), root.path());
+        assert_eq!(every, ["a.yml", "b.yaml", "c.txt", "sub/e.YAML"]);
         assert_eq!(listing.directories.len(), 2);
         assert!(listing.faults.is_empty());
     }
@@ -161,7 +173,7 @@ mod tests {
         fs::write(root.path().join("..2026/a.yaml"), "content").unwrap();
         symlink("..2026", root.path().join("..data")).unwrap();
         symlink("..data/a.yaml", root.path().join("a.yaml")).unwrap();
-        let (sources, faults) = Listing::of(root.path()).read();
+        let (sources, faults) = Listing::of(root.path(), false).read();
         assert_eq!((sources.len(), faults.len()), (1, 0));
         assert_eq!(sources[0].text, b"content");
     }
@@ -175,7 +187,7 @@ mod tests {
         symlink(&pipe, root.path().join("c.yaml")).unwrap();
         let path = root.path().to_owned();
         let (sender, receiver) = std::sync::mpsc::channel();
-        std::thread::spawn(move || sender.send(Listing::of(&path).read()));
+        std::thread::spawn(move || sender.send(Listing::of(&path, false).read()));
         let read = receiver.recv_timeout(std::time::Duration::from_secs(10));
         let (sources, faults) = read.expect("it does not wait");
         assert_eq!((sources.len(), faults.len()), (1, 2));
@@ -188,7 +200,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("a.yaml"), "").unwrap();
         symlink(root.path(), root.path().join("again")).unwrap();
-        assert_eq!(relative(&Listing::of(root.path()), root.path()), ["a.yaml"]);
+        assert_eq!(relative(&Listing::of(root.path(), false), root.path()), ["a.yaml"]);
     }
 
     #[test]
@@ -196,7 +208,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         symlink("nowhere", root.path().join("a.yaml")).unwrap();
         for path in [root.path().to_owned(), root.path().join("missing")] {
-            let (sources, faults) = Listing::of(&path).read();
+            let (sources, faults) = Listing::of(&path, false).read();
             assert_eq!((sources.len(), faults.len()), (0, 1));
             assert!(faults[0].to_string().contains("cannot be read: "), "{}", faults[0]);
         }

@@ -88,11 +88,6 @@ impl Reader {
         self.faults.0.iter().all(|fault| fault.key != dotted)
     }
 
-    /// True if no source gives `dotted`.
-    pub(crate) fn is_default(&self, dotted: &str) -> bool {
-        self.resolved.get(dotted).is_some_and(|resolved| resolved.origin == DEFAULT)
-    }
-
     /// Reads a setting that is one value. In place of one that is refused stands its default, so
     /// that the rules between settings can be checked all the same.
     pub(crate) fn scalar<T: Setting>(

@@ -17,7 +17,10 @@ use crate::support::tollgate::{Options, entry};
 /// depends on how an algorithm slides would stand here.
 const CANNOT_AGREE: [(&str, &str, &str); 0] = [];
 
-const ALGORITHMS: [&str; 3] = ["sliding_window", "token_bucket", "fixed_window"];
+const ALGORITHMS: [&str; 4] = ["sliding_window", "token_bucket", "fixed_window", RATELIMIT];
+
+/// Fixed windows, in the personality of the reference.
+const RATELIMIT: &str = "ratelimit";
 
 #[derive(Deserialize)]
 struct Case {
@@ -117,10 +120,12 @@ async fn play(
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &String, text: &String| fs::write(dir.path().join(name), text).unwrap();
     case.config_files.iter().for_each(|(name, text)| write(name, text));
-    let mut options = Options::default()
-        .policies(dir.path())
-        .set(format!("policies.default_algorithm={algorithm}"))
-        .set(format!("redis.key_prefix={prefix}"));
+    let mut options =
+        Options::default().policies(dir.path()).set(format!("redis.key_prefix={prefix}"));
+    options = options.set(match algorithm {
+        RATELIMIT => "compat=ratelimit".to_owned(),
+        _ => format!("policies.default_algorithm={algorithm}"),
+    });
     if let Some(redis) = redis {
         // These cases are about answers, not about how quickly a busy machine gives them.
         options = options.redis(redis.url()).set("store.deadline=5s");

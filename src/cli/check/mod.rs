@@ -51,7 +51,7 @@ pub(crate) enum Format {
 /// Checks the policies and prints the report.
 pub(crate) fn run(args: &CheckArgs) -> Outcome {
     let expectations = args.expect.as_deref().map(read_expectations).transpose()?;
-    let files = policies::read(&args.paths)?;
+    let files = policies::read(&args.paths, args.policy.is_lenient())?;
     let outcome = files.compile(&args.policy.options());
     let checked = match (&expectations, &outcome) {
         (Some(expectations), Ok(compiled)) => Some(Checked {

@@ -79,7 +79,8 @@ impl TermsArgs {
                 "no promise to check: write --limit \"sliding_window 50/s\" or --policies DIR";
             return Err(Failure::Line(what.to_owned()));
         };
-        let compiled = policies::read(std::slice::from_ref(path))?.compile(&self.policy.options());
+        let compiled = policies::read(std::slice::from_ref(path), self.policy.is_lenient())?
+            .compile(&self.policy.options());
         let Compiled { set, .. } = compiled
             .map_err(|faults| Failure::Line(format!("the policies have faults\n{faults}")))?;
         Ok(Terms::Policies { set, bound })

@@ -19,6 +19,7 @@ use crate::policy::Files;
 #[derive(Debug)]
 pub struct FileFeed {
     path: PathBuf,
+    lenient: bool,
     watcher: Watcher,
     requested: Arc<Notify>,
     /// The files have changed, or were requested, since they were last returned.
@@ -37,14 +38,16 @@ impl Reread {
 }
 
 impl FileFeed {
-    /// Begins to watch `path`, which may appear later.
+    /// Begins to watch `path`, which may appear later, and whose files are read as
+    /// [`Options::lenient`](crate::policy::Options::lenient) says.
     ///
     /// Start it before the first [`Self::read`], so that no change falls between the two. Reads the
     /// files: blocks. Needs a tokio runtime with time.
-    pub fn start(path: &Path) -> Self {
+    pub fn start(path: &Path, lenient: bool) -> Self {
         Self {
             path: path.to_owned(),
-            watcher: Watcher::start(path),
+            lenient,
+            watcher: Watcher::start(path, lenient),
             requested: Arc::default(),
             due: false,
         }
@@ -52,7 +55,7 @@ impl FileFeed {
 
     /// Reads the files as they are now. Blocks.
     pub fn read(&self) -> Files {
-        Files::read(std::slice::from_ref(&self.path))
+        Files::read(std::slice::from_ref(&self.path), self.lenient)
     }
 
     /// A way to request that they are read again.
@@ -73,9 +76,9 @@ impl Feed for FileFeed {
                 }
                 self.due = true;
             }
-            let path = self.path.clone();
+            let (path, lenient) = (self.path.clone(), self.lenient);
             // The task fails only when the runtime ends, and this with it.
-            if let Ok(files) = spawn_blocking(move || Files::read(&[path])).await {
+            if let Ok(files) = spawn_blocking(move || Files::read(&[path], lenient)).await {
                 self.due = false;
                 return files;
             }

@@ -13,7 +13,6 @@ pub mod json;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -32,6 +31,7 @@ use tonic::codegen::Service as _;
 use crate::edge::grpc::callers::{Callers, FORBIDDEN};
 use crate::edge::grpc::headers::whole_seconds;
 use crate::edge::grpc::rls::{Answered, Rls, Unanswered};
+use crate::edge::health::{Readiness, SharedReadiness};
 use crate::edge::listener::acceptor::Acceptor;
 use crate::edge::listener::connection::serve_http1;
 use crate::edge::listener::memory::{HeldRequest, Memory, NoRoom};
@@ -72,8 +72,8 @@ pub struct Ops<S> {
     pub rls: Rls<S>,
     /// The metrics of `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// True while this instance should receive traffic.
-    pub ready: Arc<AtomicBool>,
+    /// Whether this instance should receive traffic.
+    pub readiness: Arc<SharedReadiness>,
     /// Updates gauges before they are rendered.
     pub refresh: Box<dyn Fn() + Send + Sync>,
     /// Who may ask about a domain.
@@ -103,7 +103,7 @@ impl std::fmt::Display for Check {
 
 impl<S> std::fmt::Debug for Ops<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ops").field("ready", &self.ready).finish_non_exhaustive()
+        f.debug_struct("Ops").field("readiness", &self.readiness).finish_non_exhaustive()
     }
 }
 
@@ -193,11 +193,12 @@ async fn in_time(body_timeout: Duration, request: Request<Body>, next: Next) -> 
 }
 
 async fn ready<S: LimitStore>(State(ops): State<Arc<Ops<S>>>, uri: Uri) -> Response {
-    let (status, mut text) = if ops.ready.load(Ordering::Relaxed) {
-        (StatusCode::OK, "OK\n".to_owned())
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned())
+    let readiness = ops.readiness.get();
+    let status = match readiness {
+        Readiness::Ready => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
     };
+    let mut text = format!("{}\n", readiness.text());
     let names = uri.query().into_iter().flat_map(|query| query.split('&'));
     if names.filter_map(|pair| pair.split('=').next()).any(|name| name == "verbose") {
         text.extend((ops.checks)().iter().map(|check| format!("{check}\n")));

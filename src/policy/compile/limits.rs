@@ -19,6 +19,12 @@ pub(crate) fn fits_header(name: &str) -> bool {
     name.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"\"\\,;".contains(&byte))
 }
 
+/// The part of `name` that fits a header; an underscore stands for what does not.
+fn fitted(name: &str) -> Arc<str> {
+    let fit = |c: char| if fits_header(c.encode_utf8(&mut [0; 4])) { c } else { '_' };
+    name.chars().map(fit).take(LONGEST_NAME).collect::<String>().into()
+}
+
 /// The debt in bursts that a token bucket may go into unless a policy says otherwise.
 const DEBT: u64 = 10;
 
@@ -59,7 +65,7 @@ fn compile(
     report: &mut Report<'_>,
 ) -> Option<RuleLimit> {
     let name = name(limit, report);
-    let replaces = limit.replaces.iter().map(|(name, _)| Arc::clone(name)).collect();
+    let replaces = limit.replaces.iter().map(|(name, _)| fitted(name)).collect();
     let kind = match limit.unlimited.or(false) {
         Some(true) => unlimited(limit, report),
         Some(false) => counted(limit, default, report),
@@ -73,18 +79,17 @@ fn name(limit: &schema::Limit, report: &mut Report<'_>) -> Result<Option<Arc<str
     let Some(name) = value.as_ref() else { return Err(()) };
     if !fits_header(name) {
         let hint = "use printable ASCII without quotes, backslash, comma and semicolon".to_owned();
-        report.fault_with(*at, format!("name {} does not fit a header", quote(name)), hint);
-        return Err(());
+        let message = format!("name {} does not fit a header", quote(name));
+        report.lenient_fault(*at, message, hint);
     }
     if name.len() > LONGEST_NAME {
         let message = format!("name {} is longer than {LONGEST_NAME} bytes", quote(name));
-        report.fault(*at, message);
-        return Err(());
+        report.lenient_fault(*at, message, None);
     }
     if let Some((_, at)) = limit.replaces.iter().find(|(other, _)| other == name) {
         report.fault(*at, format!("limit {} replaces itself", quote(name)));
     }
-    Ok((!name.is_empty()).then(|| Arc::clone(name)))
+    Ok((!name.is_empty()).then(|| fitted(name)))
 }
 
 fn unlimited(limit: &schema::Limit, report: &mut Report<'_>) -> Option<LimitKind> {

@@ -58,6 +58,28 @@ pub(in super::super) struct Kind {
     pub(in super::super) elsewhere: &'static [(&'static [&'static str], &'static str)],
 }
 
+/// The keys that envoyproxy/ratelimit passes over in the wrong place.
+///
+/// Source: `validKeys` of its `src/config/config_impl.go`.
+const ELSEWHERE: [&str; 16] = [
+    "descriptors",
+    "detailed_metric",
+    "domain",
+    "key",
+    "metadata",
+    "name",
+    "quota_mode",
+    "rate_limit",
+    "replaces",
+    "requests_per_unit",
+    "shadow_mode",
+    "share_threshold",
+    "unit",
+    "unlimited",
+    "value",
+    "value_to_metric",
+];
+
 /// A mapping whose keys are known.
 pub(in super::super) struct Fields<'n> {
     entries: &'n [Entry],
@@ -77,7 +99,11 @@ impl<'n> Fields<'n> {
         };
         for entry in entries.iter().filter(|entry| !kind.keys.contains(&&*entry.key)) {
             let message = format!("unknown key {} in {}", quote(&entry.key), kind.name);
-            report.fault_with(entry.key_at, message, advice(&entry.key, kind));
+            if ELSEWHERE.contains(&&*entry.key) {
+                report.lenient_fault(entry.key_at, message, advice(&entry.key, kind));
+            } else {
+                report.fault_with(entry.key_at, message, advice(&entry.key, kind));
+            }
         }
         Some(Self { entries })
     }

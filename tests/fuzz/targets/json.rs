@@ -3,7 +3,6 @@
 //! Input: the body.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use http::{Request, StatusCode, header};
@@ -26,7 +25,7 @@ pub fn run(body: &[u8]) {
     let ops = Ops {
         rls: world::service(HeaderStyle::Reference),
         metrics: world::metrics(),
-        ready: Arc::new(AtomicBool::new(true)),
+        readiness: Arc::default(),
         refresh: Box::new(|| {}),
         callers: Arc::default(),
         checks: Box::new(Vec::new),

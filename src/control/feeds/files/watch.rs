@@ -36,6 +36,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// Watches a policy file or directory.
 pub(super) struct Watcher {
     path: PathBuf,
+    /// Every file counts, not only those with the endings of YAML.
+    every: bool,
     /// The contents when they were last compared.
     seen: Snapshot,
     /// Something may have changed since then. Outlives a dropped [`Watcher::changed`].
@@ -57,13 +59,14 @@ impl Watcher {
     /// Begins to watch `path`, which may appear later.
     ///
     /// Reads the files: blocks. Needs a tokio runtime with time.
-    pub(super) fn start(path: &Path) -> Self {
+    pub(super) fn start(path: &Path, every: bool) -> Self {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let touched = Arc::new(Notify::new());
-        let armed = Armed::new(&path, Look::at(&path), &touched);
+        let armed = Armed::new(&path, Look::at(&path, every), &touched);
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { seen: Snapshot::take(&path), path, pending: false, touched, poll, armed }
+        let seen = Snapshot::take(&path, every);
+        Self { path, every, seen, pending: false, touched, poll, armed }
     }
 
     /// Waits until the contents differ from those at the start or at the last return, and have
@@ -78,9 +81,11 @@ impl Watcher {
                 continue;
             }
             settle(&self.touched).await;
-            let path = self.path.clone();
+            let (path, every) = (self.path.clone(), self.every);
             // The task fails only when the runtime ends, and this with it.
-            let Ok(now) = spawn_blocking(move || Snapshot::take(&path)).await else { continue };
+            let Ok(now) = spawn_blocking(move || Snapshot::take(&path, every)).await else {
+                continue;
+            };
             // Contents may have changed between the look and the new watch: look again.
             self.pending = now.look.directories != self.armed.directories;
             if self.pending {
@@ -99,8 +104,8 @@ impl Watcher {
         tokio::select! {
             () = self.touched.notified() => self.pending = true,
             _ = self.poll.tick() => {
-                let path = self.path.clone();
-                if let Ok(look) = spawn_blocking(move || Look::at(&path)).await {
+                let (path, every) = (self.path.clone(), self.every);
+                if let Ok(look) = spawn_blocking(move || Look::at(&path, every)).await {
                     self.pending = look != self.seen.look;
                 }
             }
@@ -166,10 +171,10 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    fn take(path: &Path) -> Self {
+    fn take(path: &Path, every: bool) -> Self {
         // Looked at before it is read: what changes in between looks different the next time.
-        let look = Look::at(path);
-        let (sources, faults) = Listing::of(path).read();
+        let look = Look::at(path, every);
+        let (sources, faults) = Listing::of(path, every).read();
         let mut hash = Sha256::new();
         let mut add = |bytes: &[u8]| {
             hash.update((bytes.len() as u64).to_be_bytes());
@@ -219,8 +224,8 @@ impl Stamp {
 }
 
 impl Look {
-    fn at(path: &Path) -> Self {
-        let listing = Listing::of(path);
+    fn at(path: &Path, every: bool) -> Self {
+        let listing = Listing::of(path, every);
         let directories = path.parent().into_iter().chain(listing.directories.iter().map(|p| &**p));
         Self {
             directories: directories.map(|path| Stamp::of(path, false)).collect(),

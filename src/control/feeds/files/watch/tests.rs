@@ -27,7 +27,7 @@ impl Place {
     }
 
     fn watch(&self, name: &str) -> Watcher {
-        Watcher::start(&self.path(name))
+        Watcher::start(&self.path(name), false)
     }
 }
 
