@@ -1,10 +1,12 @@
-//! The listeners and their addresses. Port 0 binds any free port.
+//! The listeners and their addresses. Port 0 binds any free port. `[::]` means all addresses, of IPv6
+//! and of IPv4; where IPv6 is off, those of IPv4.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use serde::Serialize;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -102,14 +104,32 @@ fn bind(
 ) -> Result<(TcpListener, SocketAddr), AppError> {
     let refused =
         |source| AppError::Listen { listener, address: address.to_string(), setting, source };
-    let bound = open(address).map_err(refused)?;
+    let bound = open(address).or_else(|error| match without_ipv6(address, &error) {
+        Some(address) => open(address),
+        None => Err(error),
+    });
+    let bound = bound.map_err(refused)?;
     let at = bound.local_addr().map_err(refused)?;
     Ok((bound, at))
+}
+
+/// The address to listen at instead, if there is no IPv6 here.
+fn without_ipv6(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
+    // EAFNOSUPPORT of Linux, which has no kind of its own.
+    const NO_FAMILY: i32 = 97;
+    let off =
+        error.raw_os_error() == Some(NO_FAMILY) || error.kind() == io::ErrorKind::AddrNotAvailable;
+    (off && address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+        .then(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
 }
 
 /// A listener at `address`, whose connections have buffers of a bounded size.
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if address.is_ipv6() {
+        // The default is the system's.
+        SockRef::from(&socket).set_only_v6(!address.ip().is_unspecified())?;
+    }
     // A restart must not wait for the connections of the process before it.
     socket.set_reuseaddr(true)?;
     // Accepted connections inherit both.
@@ -117,4 +137,35 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_recv_buffer_size(SOCKET_BUFFER)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_addresses_are_those_of_both_families() {
+        let (listener, at) = bind("HTTP", "http.listen", "[::]:0".parse().unwrap()).unwrap();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, at.port())).unwrap();
+        let (_, peer) = listener.accept().await.unwrap();
+        assert_eq!(peer.ip().to_canonical(), Ipv4Addr::LOCALHOST);
+        let (_one, at) = bind("HTTP", "http.listen", "[::1]:0".parse().unwrap()).unwrap();
+        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, at.port())).is_err());
+    }
+
+    #[test]
+    fn without_ipv6_all_addresses_are_those_of_ipv4() {
+        let instead = |address: &str, error: i32| {
+            let address = address.parse().unwrap();
+            let error = io::Error::from_raw_os_error(error);
+            without_ipv6(address, &error).map(|address| address.to_string())
+        };
+        let (no_family, not_available, in_use) = (97, 99, 98);
+        assert_eq!(instead("[::]:1", no_family).as_deref(), Some("0.0.0.0:1"));
+        assert_eq!(instead("[::]:1", not_available).as_deref(), Some("0.0.0.0:1"));
+        assert_eq!(instead("[::]:1", in_use), None);
+        assert_eq!(instead("[::1]:1", not_available), None);
+    }
 }

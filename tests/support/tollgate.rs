@@ -56,6 +56,8 @@ pub struct Options {
     config_text: Option<String>,
     data: Option<PathBuf>,
     unheard: bool,
+    ratelimit: bool,
+    arguments: Vec<String>,
 }
 
 impl Options {
@@ -103,15 +105,27 @@ impl Options {
         self
     }
 
+    /// Called as `ratelimit`, with no variables but those of [`Self::env`].
+    pub fn as_ratelimit(mut self) -> Self {
+        self.ratelimit = true;
+        self
+    }
+
+    /// With one more argument.
+    pub fn arg(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
     /// Starts it and waits until it is ready.
     pub fn start(self) -> Tollgate {
         let dir = tempfile::tempdir().unwrap();
         let ready = dir.path().join("ready.json");
-        let mut command = command();
+        let mut command = if self.ratelimit { ratelimit(dir.path()) } else { command() };
         for listener in ["grpc", "admin", "http"] {
             command.args(["--set", &format!("{listener}.listen=127.0.0.1:0")]);
         }
-        command.arg("--ready-file").arg(&ready);
+        command.arg("--ready-file").arg(&ready).args(&self.arguments);
         let data = self.data.clone().unwrap_or_else(|| dir.path().join("data"));
         command.arg("--set").arg(format!("data_dir={}", data.display()));
         if let Some(text) = &self.config_text {
@@ -152,6 +166,15 @@ pub fn command() -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TOLLGATE")) {
         command.env_remove(name);
     }
+    command
+}
+
+/// The binary by the name `ratelimit`, in `dir`.
+pub fn ratelimit(dir: &Path) -> Command {
+    let program = dir.join("ratelimit");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_tollgate"), &program).unwrap();
+    let mut command = Command::new(program);
+    command.env_clear();
     command
 }
 

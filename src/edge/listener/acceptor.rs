@@ -137,6 +137,8 @@ impl Acceptor {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, address)) => {
+                        // A peer over IPv4 is the same on a listener for both.
+                        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                         if let Some(accepted) = self.admit(stream, address) {
                             return accepted;
                         }
