@@ -335,7 +335,7 @@ fn shared(
         bounds: settings.bounds.clone(),
         resolver: Resolver {
             keys: KeyMaker::new(&settings.redis.key_prefix, hasher.clone()),
-            default_algorithm: settings.policies.default_algorithm,
+            defaults: settings.policies.defaults(),
             clients: Clients::new(Arc::default(), calendar.clone()),
         },
         metrics: Arc::clone(metrics),

@@ -210,5 +210,6 @@ fn method(limit: &Limit) -> String {
     match limit.charge() {
         Charge::Admitted => algorithm,
         Charge::Always { .. } => algorithm + ", charge always",
+        Charge::Settled { .. } => algorithm + ", charge settled",
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tollgate::config::Compat;
-use tollgate::policy::{AlgorithmName, Files, Options, Source};
+use tollgate::policy::{AlgorithmName, ChargeName, Files, Options, Source};
 
 use super::exit::Failure;
 
@@ -20,8 +20,13 @@ pub(crate) struct PolicyArgs {
     /// Default: `sliding_window`.
     #[arg(long, value_name = "ALGORITHM")]
     pub(crate) default_algorithm: Option<AlgorithmName>,
+    /// Charge of limits that do not name one: `admitted`, `always` or `settled`
+    ///
+    /// Default: `admitted`.
+    #[arg(long, value_name = "CHARGE")]
+    pub(crate) default_charge: Option<ChargeName>,
     /// Read policies as this service does: every file of a directory, and what it accepts is a
-    /// warning; fixed windows by default
+    /// warning; fixed windows and settled charges by default
     #[arg(long, value_name = "SERVICE")]
     pub(crate) compat: Option<Compat>,
     /// Merge files that define the same domain
@@ -42,6 +47,11 @@ impl PolicyArgs {
                 AlgorithmName::FixedWindow
             } else {
                 AlgorithmName::default()
+            }),
+            default_charge: self.default_charge.unwrap_or(if self.is_lenient() {
+                ChargeName::Settled
+            } else {
+                ChargeName::default()
             }),
             lenient: self.is_lenient(),
             merge_domains: self.merge_domains,

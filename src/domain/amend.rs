@@ -5,7 +5,8 @@
 //!   is given back than was charged: of a bucket, not what may have refilled meanwhile; of a
 //!   window, nothing that may have left it.
 //! * A replica that decided by a share of its own tells the store what it admitted. That only ever
-//!   charges, and stops at the capacity or at the debt that is allowed.
+//!   charges, and stops at the capacity or at the debt that is allowed. A limit that settles books
+//!   it as it [books](super::Hits::Book) hits.
 //!
 //! An amendment needs no verdict and never denies. [`Counter::amend`](super::Counter::amend)
 //! applies it; the script of the Redis store computes the same function (`61_amend.lua`).
@@ -69,7 +70,7 @@ impl Amendment {
     pub fn hits_in(&self, amount: u64) -> u64 {
         match self.limit.algorithm() {
             Algorithm::TokenBucket { .. } => {
-                let hits = u128::from(amount) * u128::from(self.limit.requests());
+                let hits = u128::from(amount) * u128::from(self.limit.rate());
                 (hits / u128::from(self.limit.period_micros())) as u64
             }
             Algorithm::SlidingWindow { .. } | Algorithm::FixedWindow => amount,

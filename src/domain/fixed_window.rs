@@ -46,11 +46,15 @@ pub(super) fn step(
             *state = (window.count > 0).then_some(window);
             true
         }
-        Hits::Take(_) | Hits::Peek => {
+        Hits::Take(_) | Hits::Peek(_) | Hits::Book(_) => {
             let charged = window.count.saturating_add(hits.needed()).min(SATURATION);
             let passed = charged <= limit.capacity();
-            let charges = passed || limit.always_charges();
-            if charges && let Hits::Take(_) = hits {
+            let charges = match hits {
+                Hits::Take(_) => passed || limit.always_charges(),
+                Hits::Book(_) => true,
+                Hits::Peek(_) | Hits::Refund(_) => false,
+            };
+            if charges {
                 window.count = charged;
                 *state = Some(window);
             }
@@ -84,7 +88,8 @@ pub(super) fn amend(
             before.saturating_sub(hits)
         }
         Change::Tell(Told::Fixed { hits, ends_at }) if ends_at == start.plus_micros(period) => {
-            before.saturating_add(hits).min(limit.capacity()).max(before)
+            let most = if limit.settles() { SATURATION } else { limit.capacity() };
+            before.saturating_add(hits).min(most).max(before)
         }
         Change::GiveBack { .. } | Change::Tell(_) => return 0,
     };

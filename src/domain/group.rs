@@ -10,7 +10,7 @@
 //!
 //! * A denied request charges nothing.
 //! * An admitted request charges every limit of each descriptor that passes.
-//! * Refunds, and limits that always charge, apply in both cases.
+//! * Refunds, booked hits, and limits that always charge, apply in both cases.
 //!
 //! The memory store runs [`Group::decide`]. The Redis script computes the same function.
 
@@ -37,10 +37,10 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// True if the charge depends on the verdict. Refunds and limits that always charge do not
-    /// depend on it.
+    /// True if the charge depends on the verdict. Refunds, booked hits and limits that always
+    /// charge do not depend on it.
     pub const fn is_conditional(&self) -> bool {
-        !matches!(self.hits, Hits::Refund(_)) && !self.limit.always_charges()
+        !matches!(self.hits, Hits::Refund(_) | Hits::Book(_)) && !self.limit.always_charges()
     }
 
     /// The reading that does not depend on the counter, if there is one: for a limit of zero, which

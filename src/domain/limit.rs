@@ -111,6 +111,11 @@ pub enum Charge {
         /// The maximum debt of a token bucket in hits. `None`: 2^52 microseconds of refill.
         max_debt: Option<u64>,
     },
+    /// [`Hits::Book`](super::Hits::Book) always, all others only when the request is admitted.
+    Settled {
+        /// The maximum debt of a token bucket in hits. `None`: 2^52 microseconds of refill.
+        max_debt: Option<u64>,
+    },
 }
 
 /// The reason why [`Limit::new`] rejects its arguments.
@@ -225,7 +230,8 @@ impl Limit {
     /// The maximum number of slots of a sliding window.
     pub const MAX_SLOTS: u32 = 1_000;
 
-    /// Makes a limit of `requests` per `period`. 0 requests blocks everything.
+    /// Makes a limit of `requests` per `period`. 0 requests blocks everything but a request that
+    /// tests a limit that settles before anything is booked.
     pub fn new(
         requests: u32,
         period: Duration,
@@ -280,8 +286,10 @@ impl Limit {
         let reach = |hits: u64| Reach::of_hits(hits.saturating_mul(replicas.into()));
         (self.ceiling, self.reach) = match self.charge {
             Charge::Admitted => (self.full, reach(burst.into())),
-            Charge::Always { max_debt: None } => (Span::SATURATED, Reach::UNBOUNDED),
-            Charge::Always { max_debt: Some(debt) } => {
+            Charge::Always { max_debt: None } | Charge::Settled { max_debt: None } => {
+                (Span::SATURATED, Reach::UNBOUNDED)
+            }
+            Charge::Always { max_debt: Some(debt) } | Charge::Settled { max_debt: Some(debt) } => {
                 let hits = u64::from(burst).saturating_add(debt);
                 (self.cost(hits), reach(hits))
             }
@@ -292,6 +300,11 @@ impl Limit {
     /// The hits admitted per period: n.
     pub const fn requests(&self) -> u32 {
         self.requests
+    }
+
+    /// The hits that refill per period. Under a limit of 0 that settles, debt drains as if one did.
+    pub const fn rate(&self) -> u32 {
+        if self.requests == 0 { 1 } else { self.requests }
     }
 
     /// The period in microseconds: P.
@@ -319,6 +332,17 @@ impl Limit {
         matches!(self.charge, Charge::Always { .. })
     }
 
+    /// True if hits of [`Hits::Book`](super::Hits::Book) are meant for this limit.
+    pub const fn settles(&self) -> bool {
+        matches!(self.charge, Charge::Settled { .. })
+    }
+
+    /// The most that may count as used once `hits` are booked: a debt of one capacity, or of the
+    /// hits themselves if they are more.
+    pub(super) fn most_booked(&self, hits: u64) -> u64 {
+        self.capacity().saturating_add(hits.max(self.capacity())).min(SATURATION)
+    }
+
     /// The maximum number of hits that fit at once: B.
     pub const fn capacity(&self) -> u64 {
         match self.algorithm {
@@ -327,14 +351,15 @@ impl Limit {
         }
     }
 
-    /// True if no hit can ever pass.
+    /// True if no hit can ever pass, so that there is no counter. A limit of 0 that settles has
+    /// one: hits are booked in it.
     pub const fn is_blocked(&self) -> bool {
-        self.requests == 0
+        self.requests == 0 && !self.settles()
     }
 
     /// The cost of `hits` in a token bucket: hits * P / n, exact; saturates at 2^52 microseconds.
     pub fn cost(&self, hits: u64) -> Span {
-        let rate = u128::from(self.requests.max(1));
+        let rate = u128::from(self.rate());
         let total = u128::from(hits) * u128::from(self.period);
         match u64::try_from(total / rate) {
             Ok(micros) if micros < SATURATION => Span { micros, remainder: (total % rate) as u64 },
@@ -365,7 +390,7 @@ impl Limit {
         if reach == Reach::UNBOUNDED {
             return Span::SATURATED;
         }
-        if reach == self.reach && written == self.requests {
+        if reach == self.reach && written == self.rate() {
             return self.ceiling;
         }
         let micros = f64::from(reach.0) * self.whole_period as f64 / f64::from(written);

@@ -9,8 +9,12 @@ use super::Timestamp;
 pub enum Hits {
     /// Asks for this many hits, at least one.
     Take(u64),
-    /// Tests if one hit would pass; charges nothing.
-    Peek,
+    /// Tests if this many hits would pass; charges nothing. None pass as long as no more than the
+    /// limit is used.
+    Peek(u64),
+    /// Charges this many hits, whatever becomes of them and of the request. They are spent already,
+    /// so they may overdraw the limit; they pass if they fit.
+    Book(u64),
     /// Gives this many hits back. Always passes, creates no state, and stops at a full bucket or an
     /// empty window.
     Refund(u64),
@@ -20,9 +24,24 @@ impl Hits {
     /// The hits that must fit for the claim to pass; zero for a refund.
     pub const fn needed(self) -> u64 {
         match self {
-            Self::Take(hits) => hits,
-            Self::Peek => 1,
+            Self::Take(hits) | Self::Peek(hits) | Self::Book(hits) => hits,
             Self::Refund(_) => 0,
+        }
+    }
+
+    /// The hits that are charged whatever becomes of the claim.
+    pub const fn booked(self) -> u64 {
+        match self {
+            Self::Book(hits) => hits,
+            Self::Take(_) | Self::Peek(_) | Self::Refund(_) => 0,
+        }
+    }
+
+    /// The hits that are charged if the claim is.
+    pub const fn charged(self) -> Option<u64> {
+        match self {
+            Self::Take(hits) | Self::Book(hits) => Some(hits),
+            Self::Peek(_) | Self::Refund(_) => None,
         }
     }
 }

@@ -7,7 +7,7 @@
 //! losses, restarts and lost tellings.
 //!
 //! Letters: N replicas, capacity C, n requests per period P. A replica gets C div N hits, and one
-//! of the first C mod N turns gets one more. Every share has at least one hit.
+//! of the first C mod N turns gets one more. Every share has at least one hit, but of a limit of 0.
 
 use super::Timestamp;
 use super::counter::Counter;
@@ -36,6 +36,9 @@ impl Limit {
         }
         let replicas = replicas.max(1);
         let part = |hits: u32| {
+            if hits == 0 {
+                return 0;
+            }
             let more = turn % replicas < hits % replicas;
             (hits / replicas + u32::from(more)).max(1)
         };
@@ -45,11 +48,14 @@ impl Limit {
             }
             window => (part(self.requests()), window),
         };
+        let debt = |whole: Option<u64>| match whole {
+            Some(debt) if debt > 0 => Some((debt / u64::from(replicas)).max(1)),
+            whole => whole,
+        };
         let charge = match self.charge() {
-            Charge::Always { max_debt: Some(debt) } if debt > 0 => {
-                Charge::Always { max_debt: Some((debt / u64::from(replicas)).max(1)) }
-            }
-            charge => charge,
+            Charge::Admitted => Charge::Admitted,
+            Charge::Always { max_debt } => Charge::Always { max_debt: debt(max_debt) },
+            Charge::Settled { max_debt } => Charge::Settled { max_debt: debt(max_debt) },
         };
         Self::for_each(replicas, requests, self.period(), algorithm, charge).ok()
     }
@@ -62,7 +68,7 @@ impl Limit {
 pub fn seed(share: &Limit, until: Timestamp, now: Timestamp) -> Counter {
     let period = share.period_micros();
     let hits = share.capacity();
-    if until <= now || share.is_blocked() {
+    if until <= now || hits == 0 {
         return Counter::Empty;
     }
     match share.algorithm() {
@@ -71,7 +77,7 @@ pub fn seed(share: &Limit, until: Timestamp, now: Timestamp) -> Counter {
             Counter::TokenBucket(Bucket {
                 full_at: now.plus_micros(lag.micros),
                 remainder: lag.remainder as u32,
-                rate: share.requests(),
+                rate: share.rate(),
                 reach: share.reach(),
                 outstanding: None,
             })

@@ -121,7 +121,7 @@ pub(super) fn step(state: &mut WindowLog, limit: &Limit, hits: Hits, now: Timest
             state.refund(given);
             true
         }
-        Hits::Take(_) | Hits::Peek => {
+        Hits::Take(_) | Hits::Peek(_) => {
             let charged = used.saturating_add(hits.needed()).min(SATURATION);
             let passed = charged <= limit.capacity();
             let charges = passed || limit.always_charges();
@@ -130,6 +130,14 @@ pub(super) fn step(state: &mut WindowLog, limit: &Limit, hits: Hits, now: Timest
                 state.charge(limit, charged - used, now);
             }
             passed
+        }
+        Hits::Book(booked) => {
+            let fitting = bookable(limit, used, booked);
+            if fitting > 0 {
+                state.slide(limit, now);
+                state.charge(limit, fitting, now);
+            }
+            used.saturating_add(booked) <= limit.capacity()
         }
     };
     let live = state.live(limit, now);
@@ -178,7 +186,12 @@ pub(super) fn amend(state: &mut WindowLog, limit: &Limit, change: &Change, now: 
         }
         Change::Tell(Told::Sliding { hits, age }) if is_live(now.minus_micros(age)) => {
             let at = now.minus_micros(age);
-            let hits = hits.min(limit.capacity().saturating_sub(total(state.live(limit, now))));
+            let used = total(state.live(limit, now));
+            let hits = if limit.settles() {
+                bookable(limit, used, hits)
+            } else {
+                hits.min(limit.capacity().saturating_sub(used))
+            };
             if hits > 0 {
                 state.slide(limit, now);
                 match state.runs.iter_mut().find(|run| run.newest >= at) {
@@ -190,6 +203,11 @@ pub(super) fn amend(state: &mut WindowLog, limit: &Limit, change: &Change, now: 
         }
         Change::GiveBack { .. } | Change::Tell(_) => 0,
     }
+}
+
+/// The part of `hits` that can be booked beside `used` ones.
+fn bookable(limit: &Limit, used: u64, hits: u64) -> u64 {
+    used.saturating_add(hits).min(limit.most_booked(hits)).saturating_sub(used)
 }
 
 fn slots(limit: &Limit) -> usize {

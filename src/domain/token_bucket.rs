@@ -61,7 +61,7 @@ impl Bucket {
         Self {
             full_at: now.plus_micros(lag.micros),
             remainder: lag.remainder as u32,
-            rate: limit.requests(),
+            rate: limit.rate(),
             reach: if lag > limit.ceiling() { before } else { limit.reach() },
             outstanding: (!leased.is_empty()).then(|| Box::new(leased)),
         }
@@ -104,10 +104,10 @@ impl Bucket {
     /// Converts a span of this state to the rate of `limit`. The result is at most [`SATURATION`]
     /// if the rates differ.
     fn converted(&self, span: Span, limit: &Limit) -> Span {
-        if self.rate == limit.requests() {
+        if self.rate == limit.rate() {
             return span;
         }
-        Span { micros: at_new_rate(span, self.rate, limit.requests()), remainder: 0 }
+        Span { micros: at_new_rate(span, self.rate, limit.rate()), remainder: 0 }
     }
 
     /// The first whole microsecond at which the bucket is full at every rate and has no tokens on
@@ -131,7 +131,7 @@ pub(super) fn step(
     let (mut lag, mut leased) =
         state.as_ref().map_or_else(Default::default, |state| state.view(limit, now));
     let before = state.as_ref().map_or_else(|| limit.reach(), |state| state.reach);
-    let rate = limit.requests();
+    let rate = limit.rate();
     let (mut passed, mut until) = (true, None);
     match hits {
         Hits::Refund(given) => {
@@ -140,8 +140,8 @@ pub(super) fn step(
         }
         // A larger limit has charged more than this one can hold: no hit fits, and the debt does
         // not grow.
-        Hits::Take(_) | Hits::Peek if lag > limit.ceiling() => passed = false,
-        Hits::Take(_) | Hits::Peek => {
+        Hits::Take(_) | Hits::Peek(_) if lag > limit.ceiling() => passed = false,
+        Hits::Take(_) | Hits::Peek(_) => {
             let charged = lag.plus(limit.cost(hits.needed()), rate);
             passed = charged <= limit.full();
             let charges = passed || limit.always_charges();
@@ -153,8 +153,24 @@ pub(super) fn step(
                 *state = Bucket::full_in(lag, leased, before, limit, now);
             }
         }
+        Hits::Book(hits) => {
+            let cost = limit.cost(hits);
+            passed = lag.plus(cost, rate) <= limit.full();
+            let booked = booked(lag, cost, limit);
+            if booked > lag {
+                lag = booked;
+                *state = Bucket::full_in(lag, leased, before, limit, now);
+            }
+        }
     }
     Reading { leased_until: until, ..reading(limit, hits, passed, lag.min(limit.ceiling())) }
+}
+
+/// The lag after hits of this cost are booked: with a debt of at most one capacity, or of the hits
+/// themselves if they are more, and never beyond the ceiling. A larger lag stays.
+fn booked(lag: Span, cost: Span, limit: &Limit) -> Span {
+    let most = limit.full().plus(cost.max(limit.full()), limit.rate()).min(limit.ceiling());
+    lag.plus(cost, limit.rate()).min(most).max(lag)
 }
 
 /// Ends the lease that `ask` reports as finished. Grants a new one if the bucket has the tokens and
@@ -166,7 +182,7 @@ fn lease(
     ask: &LeaseAsk,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let rate = limit.requests();
+    let rate = limit.rate();
     if let Some(finished) = ask.finished {
         leased.finish(finished.until, limit.cost(finished.tokens), rate);
     }
@@ -197,7 +213,7 @@ pub(super) fn amend(
     let (before, leased) =
         state.as_ref().map_or_else(Default::default, |state| state.view(limit, now));
     let reach = state.as_ref().map_or_else(|| limit.reach(), |state| state.reach);
-    let rate = limit.requests();
+    let rate = limit.rate();
     let after = match *change {
         Change::GiveBack { hits, charged_at } => {
             let plain = |state: &Bucket| state.rate == rate && state.outstanding.is_none();
@@ -210,7 +226,11 @@ pub(super) fn amend(
         }
         Change::Tell(Told::Bucket { micros }) if before < limit.ceiling() => {
             let told = Span { micros: micros.min(SATURATION), remainder: 0 };
-            before.plus(told, rate).min(limit.ceiling())
+            if limit.settles() {
+                booked(before, told, limit)
+            } else {
+                before.plus(told, rate).min(limit.ceiling())
+            }
         }
         Change::Tell(_) => return 0,
     };
@@ -224,7 +244,7 @@ pub(super) fn amend(
 
 /// The reading of a bucket that will be full in `lag`, after `hits` passed or failed.
 pub fn reading(limit: &Limit, hits: Hits, passed: bool, lag: Span) -> Reading {
-    let (n, period) = (u128::from(limit.requests().max(1)), u128::from(limit.period_micros()));
+    let (n, period) = (u128::from(limit.rate()), u128::from(limit.period_micros()));
     let deficit = u128::from(lag.micros) * n + u128::from(lag.remainder);
     let capacity = u128::from(limit.capacity()) * period;
     let remaining = capacity.saturating_sub(deficit) / period;

@@ -231,6 +231,9 @@ impl Shared {
         // So many limits hold a store up for longer than a decision may take, and undecided
         // requests may pass.
         if resolution.ask.len() > self.bounds.limits {
+            let booked = resolution.ask.claims().map(|(claim, _)| claim.hits.booked());
+            let lost = booked.fold(0, u64::saturating_add);
+            self.metrics.outage.unbooked_hits.inc_by(lost);
             return out_of_bounds();
         }
         Begun::Open(Open { resolution, mode, snapshot })

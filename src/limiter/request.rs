@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::domain::{Hits, Unit};
+use crate::domain::{Hits, Limit, Unit};
 use crate::settings::section;
 
 /// May this pass? One status per descriptor answers it.
@@ -21,6 +21,8 @@ pub struct Descriptor {
     pub entries: Vec<Entry>,
     /// The cost.
     pub hits: Hits,
+    /// The descriptor states the cost itself, so a limit that settles books it.
+    pub own_hits: bool,
     /// A limit that the caller brings along.
     pub limit: Option<Override>,
 }
@@ -43,6 +45,18 @@ pub struct Override {
     pub unit: Option<Unit>,
     /// The number of units of the period; 1 when the caller sends none.
     pub unit_multiplier: u32,
+}
+
+impl Descriptor {
+    /// The hits asked of `limit`. Under a limit that settles, a cost of the descriptor's own is
+    /// booked, and one of 0 passes as long as no more than the limit is used.
+    pub const fn hits_of(&self, limit: &Limit) -> Hits {
+        match self.hits {
+            Hits::Take(hits) if self.own_hits && limit.settles() => Hits::Book(hits),
+            Hits::Peek(_) if self.own_hits && limit.settles() => Hits::Peek(0),
+            hits => hits,
+        }
+    }
 }
 
 section! {

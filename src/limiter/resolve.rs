@@ -23,7 +23,9 @@ use crate::domain::{Algorithm, Charge, Clock, Key, Limit, LimitError, Part, Time
 use crate::limits::directory::Directory;
 use crate::limits::name::Value;
 use crate::limits::{Client, ClientName, Entries, Model};
-use crate::policy::{AlgorithmName, Domain, LimitKind, OnStoreFailure, Rule, RuleLimit};
+use crate::policy::{
+    AlgorithmName, ChargeName, Defaults, Domain, LimitKind, OnStoreFailure, Rule, RuleLimit,
+};
 use crate::telemetry::escape::escape;
 
 /// One descriptor, resolved.
@@ -73,8 +75,8 @@ type Ready = (Limit, Report, Traits);
 pub struct Resolver {
     /// Makes counter keys.
     pub keys: KeyMaker,
-    /// For an override or a client that no rule gives an algorithm.
-    pub default_algorithm: AlgorithmName,
+    /// For an override or a client that no rule gives an algorithm or a charge.
+    pub defaults: Defaults,
     /// Limits of single clients.
     pub clients: Clients,
 }
@@ -257,10 +259,7 @@ impl Resolver {
         rule: Option<&'a Rule>,
     ) -> impl Iterator<Item = Result<Ready, LimitError>> + use<'a> {
         let model = rule.and_then(|rule| rule.limits.iter().find_map(counted));
-        let of_rule = Model {
-            limit: model.map(|(limit, _)| *limit),
-            default_algorithm: self.default_algorithm,
-        };
+        let of_rule = Model { limit: model.map(|(limit, _)| *limit), defaults: self.defaults };
         let rates = client.limits.iter().filter_map(|limit| Some((limit, limit.rate.as_ref()?)));
         rates.map(move |(limit, rate)| {
             let report = Report {
@@ -281,7 +280,8 @@ impl Resolver {
         let period = unit.period(over.unit_multiplier)?;
         let model = rule.and_then(|rule| rule.limits.iter().find_map(counted));
         let requests = over.requests_per_unit;
-        let algorithm = match (model.map(|(limit, _)| limit.algorithm()), self.default_algorithm) {
+        let theirs = model.map(|(limit, _)| limit.algorithm());
+        let algorithm = match (theirs, self.defaults.algorithm) {
             (Some(Algorithm::TokenBucket { .. }), _) | (None, AlgorithmName::TokenBucket) => {
                 Algorithm::TokenBucket { burst: requests }
             }
@@ -292,10 +292,9 @@ impl Resolver {
             (None, AlgorithmName::FixedWindow) => Algorithm::FixedWindow,
         };
         let charge = match model.map(|(limit, _)| limit.charge()) {
-            Some(Charge::Always { .. }) => {
-                Charge::Always { max_debt: Some(u64::from(requests) * 10) }
-            }
-            _ => Charge::Admitted,
+            Some(Charge::Always { .. }) => ChargeName::Always.charge(None, requests),
+            Some(charge) => charge,
+            None => self.defaults.charge.charge(None, requests),
         };
         let limit = Limit::new(requests, period, algorithm, charge).ok()?;
         let report = Report {

@@ -12,7 +12,7 @@ use super::request::{Descriptor, Entry};
 use super::resolve::Clients;
 use super::*;
 use crate::domain::{Hits, ManualClock, SystemClock};
-use crate::policy::{AlgorithmName, OnStoreFailure, Options, Source, compile};
+use crate::policy::{Defaults, OnStoreFailure, Options, Source, compile};
 use crate::store::MemoryStore;
 
 const POLICY: &str = "
@@ -33,7 +33,7 @@ fn limiter() -> Limiter<MemoryStore<SystemClock>> {
         bounds: Bounds::default(),
         resolver: Resolver {
             keys: KeyMaker::new("tollgate:", SensitiveHasher::new(b"")),
-            default_algorithm: AlgorithmName::SlidingWindow,
+            defaults: Defaults::default(),
             clients: Clients::new(Arc::default(), Arc::new(ManualClock::default())),
         },
         metrics: Arc::clone(&metrics),
@@ -46,7 +46,8 @@ fn limiter() -> Limiter<MemoryStore<SystemClock>> {
 
 fn request() -> Request {
     let entry = Entry { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v") };
-    let descriptor = Descriptor { entries: vec![entry], hits: Hits::Take(1), limit: None };
+    let descriptor =
+        Descriptor { entries: vec![entry], hits: Hits::Take(1), own_hits: false, limit: None };
     Request { domain: Bytes::from_static(b"d"), descriptors: vec![descriptor] }
 }
 

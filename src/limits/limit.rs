@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::domain::{Algorithm, Charge, Limit, LimitError, Unit};
-use crate::policy::{AlgorithmName, OnStoreFailure};
+use crate::policy::{AlgorithmName, ChargeName, Defaults, OnStoreFailure};
 
 /// The limits of a client. A single limit needs no allocation.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,8 +92,11 @@ pub struct Rate {
     /// True if hits are charged even when the request is denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub always: Option<bool>,
-    /// The maximum debt of a token bucket that always charges, in hits. `None`: ten times the
-    /// burst.
+    /// True if it settles: hits that descriptors bring along are booked. Goes before `always`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settled: bool,
+    /// The maximum debt in hits of a token bucket that charges denied requests. `None`: ten times
+    /// the burst if it always charges, otherwise that of the rule or no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_debt: Option<u64>,
     /// The answer while the store fails: allow or deny.
@@ -106,8 +109,8 @@ pub struct Rate {
 pub struct Model {
     /// The limit of the rule. `None`: no rule matches, or the rule has no limit.
     pub limit: Option<Limit>,
-    /// The algorithm if no rule names one.
-    pub default_algorithm: AlgorithmName,
+    /// What applies if no rule says otherwise.
+    pub defaults: Defaults,
 }
 
 impl Rate {
@@ -122,7 +125,7 @@ impl Rate {
             Some(Algorithm::TokenBucket { .. }) => AlgorithmName::TokenBucket,
             Some(Algorithm::SlidingWindow { .. }) => AlgorithmName::SlidingWindow,
             Some(Algorithm::FixedWindow) => AlgorithmName::FixedWindow,
-            None => model.default_algorithm,
+            None => model.defaults.algorithm,
         });
         let burst = self.burst.map_or(self.requests_per_unit, NonZeroU32::get);
         let algorithm = match name {
@@ -138,13 +141,27 @@ impl Rate {
                 ),
             },
         };
-        let always = model.limit.is_some_and(|limit| limit.always_charges());
-        let charge = if self.always.unwrap_or(always) {
-            Charge::Always { max_debt: Some(self.max_debt.unwrap_or(u64::from(burst) * 10)) }
-        } else {
-            Charge::Admitted
+        let charge = match (self.charge(), model.limit.map(|limit| limit.charge())) {
+            (None | Some(ChargeName::Settled), Some(Charge::Settled { max_debt })) => {
+                Charge::Settled { max_debt: self.max_debt.or(max_debt) }
+            }
+            (Some(name), _) => name.charge(self.max_debt, burst),
+            (None, theirs) => {
+                let name = theirs.map_or(model.defaults.charge, ChargeName::from);
+                name.charge(self.max_debt, burst)
+            }
         };
         Limit::new(self.requests_per_unit, period, algorithm, charge)
+    }
+
+    /// The charge, by name.
+    pub const fn charge(&self) -> Option<ChargeName> {
+        match self.always {
+            _ if self.settled => Some(ChargeName::Settled),
+            None => None,
+            Some(false) => Some(ChargeName::Admitted),
+            Some(true) => Some(ChargeName::Always),
+        }
     }
 }
 
@@ -191,5 +208,46 @@ mod word {
             D::Error::custom(format!("unknown word {word:?}, expected {}", T::names().join(", ")))
         });
         known.map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: &str = r#"{"requests_per_unit": 6, "unit": "day", "unit_multiplier": 1"#;
+
+    #[test]
+    fn charge_is_that_of_the_client_then_of_the_rule_then_of_the_settings() {
+        let settled = |max_debt| Charge::Settled { max_debt };
+        let always = |debt| Charge::Always { max_debt: Some(debt) };
+        let rule = |charge| {
+            let algorithm = Algorithm::TokenBucket { burst: 9 };
+            Some(Limit::new(9, Unit::Day.period(1).unwrap(), algorithm, charge).unwrap())
+        };
+        for (written, theirs, default, expected) in [
+            ("", None, ChargeName::Admitted, Charge::Admitted),
+            ("", None, ChargeName::Settled, settled(None)),
+            ("", rule(Charge::Admitted), ChargeName::Settled, Charge::Admitted),
+            ("", rule(settled(Some(7))), ChargeName::Admitted, settled(Some(7))),
+            ("", rule(always(7)), ChargeName::Admitted, always(60)),
+            (
+                r#", "settled": true"#,
+                rule(settled(Some(7))),
+                ChargeName::Admitted,
+                settled(Some(7)),
+            ),
+            (r#", "settled": true"#, rule(always(7)), ChargeName::Admitted, settled(None)),
+            (r#", "settled": true, "max_debt": 3"#, None, ChargeName::Admitted, settled(Some(3))),
+            (r#", "always": false"#, rule(settled(None)), ChargeName::Settled, Charge::Admitted),
+            (r#", "always": true"#, rule(settled(None)), ChargeName::Settled, always(60)),
+        ] {
+            let rate: Rate = serde_json::from_str(&format!("{RATE}{written}}}")).unwrap();
+            let defaults = Defaults { algorithm: AlgorithmName::TokenBucket, charge: default };
+            let limit = rate.limit(&Model { limit: theirs, defaults }).unwrap();
+            assert_eq!(limit.charge(), expected, "{written} {theirs:?} {default:?}");
+            let text = serde_json::to_string(&rate).unwrap();
+            assert_eq!(text.contains("settled"), written.contains("settled"));
+        }
     }
 }

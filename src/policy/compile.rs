@@ -176,8 +176,8 @@ impl Compiler<'_> {
             return None;
         }
         self.names.add(&descriptor.limits, shadow);
-        let default = self.options.default_algorithm;
-        let limits = limits::compile_all(&descriptor.limits, default, &mut self.report)?;
+        let defaults = self.options.defaults();
+        let limits = limits::compile_all(&descriptor.limits, defaults, &mut self.report)?;
         let (path, ordinals): (Vec<_>, Vec<_>) = self.path.iter().cloned().unzip();
         let rule = Arc::new(Rule {
             index: self.rules.len() as u32,

@@ -69,7 +69,7 @@ pub use self::rule::{MAX_METADATA_BYTES, MAX_METADATA_LEVELS};
 pub use self::schema::KEYS;
 pub use self::set::{Domain, PolicySet};
 pub use self::source::Source;
-pub use self::words::{AlgorithmName, OnStoreFailure, UnknownWord};
+pub use self::words::{AlgorithmName, ChargeName, Defaults, OnStoreFailure, UnknownWord};
 
 pub(crate) use self::source::Listing;
 

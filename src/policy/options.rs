@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::words::AlgorithmName;
+use super::words::{AlgorithmName, ChargeName, Defaults};
 use crate::settings::section;
 
 section! {
@@ -16,6 +16,8 @@ section! {
         lenient: bool = "false",
         /// Algorithm of limits that name none: `sliding_window`, `token_bucket` or `fixed_window`.
         default_algorithm: AlgorithmName = "sliding_window",
+        /// Charge of limits that name none: `admitted`, `always` or `settled`.
+        default_charge: ChargeName = "admitted",
         /// true = several files may add to the same domain; false = that is a fault.
         merge_domains: bool = "false",
         /// true = serve before the first policies are there; calls fail until then.
@@ -23,5 +25,12 @@ section! {
         /// true = a reload may leave no policy at all; false = such a reload is refused, and the
         /// policies in force stay.
         allow_empty: bool = "false",
+    }
+}
+
+impl Options {
+    /// What policies leave open.
+    pub const fn defaults(&self) -> Defaults {
+        Defaults { algorithm: self.default_algorithm, charge: self.default_charge }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::str::FromStr;
 
-use crate::domain::Unit;
+use crate::domain::{Charge, Unit};
 use crate::settings::{Word, words};
 
 /// An algorithm by name, without its numbers.
@@ -33,13 +33,24 @@ pub enum OnStoreFailure {
 }
 
 /// The condition on which hits are charged, by name.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum ChargeName {
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum ChargeName {
     /// `admitted`
     #[default]
     Admitted,
     /// `always`
     Always,
+    /// `settled`
+    Settled,
+}
+
+/// What policies leave open.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Defaults {
+    /// The algorithm of limits that name none.
+    pub algorithm: AlgorithmName,
+    /// The charge of limits that name none.
+    pub charge: ChargeName,
 }
 
 /// A word that is none of those expected.
@@ -63,7 +74,7 @@ words!(OnStoreFailure {
     "deny" => Deny,
     "error" => Error,
 });
-words!(ChargeName { "admitted" => Admitted, "always" => Always });
+words!(ChargeName { "admitted" => Admitted, "always" => Always, "settled" => Settled });
 
 impl Word for Unit {
     const WORDS: &'static [(&'static str, Self)] = &[
@@ -85,8 +96,47 @@ impl FromStr for AlgorithmName {
     type Err = UnknownWord;
 
     fn from_str(word: &str) -> Result<Self, UnknownWord> {
-        let unknown = || UnknownWord { word: word.to_owned(), expected: Self::names().join(", ") };
-        Self::from_word(word).ok_or_else(unknown)
+        parse(word)
+    }
+}
+
+impl FromStr for ChargeName {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        parse(word)
+    }
+}
+
+fn parse<T: Word>(word: &str) -> Result<T, UnknownWord> {
+    let unknown = || UnknownWord { word: word.to_owned(), expected: T::names().join(", ") };
+    T::from_word(word).ok_or_else(unknown)
+}
+
+/// The debt in bursts that a token bucket that always charges may go into, unless something says
+/// otherwise.
+const DEBT: u64 = 10;
+
+impl ChargeName {
+    /// The charge of a limit with this burst. The debt of a bucket is at most `max_debt`. Left
+    /// open: ten times the burst if the limit always charges, and no bound if it settles.
+    pub fn charge(self, max_debt: Option<u64>, burst: u32) -> Charge {
+        let always = || max_debt.unwrap_or(DEBT * u64::from(burst));
+        match self {
+            Self::Admitted => Charge::Admitted,
+            Self::Always => Charge::Always { max_debt: Some(always()) },
+            Self::Settled => Charge::Settled { max_debt },
+        }
+    }
+}
+
+impl From<Charge> for ChargeName {
+    fn from(charge: Charge) -> Self {
+        match charge {
+            Charge::Admitted => Self::Admitted,
+            Charge::Always { .. } => Self::Always,
+            Charge::Settled { .. } => Self::Settled,
+        }
     }
 }
 

@@ -87,7 +87,7 @@ impl<C: Clock> MemoryStore<C> {
         limit: &Limit,
         change: impl FnOnce(&mut Counter, Timestamp) -> T,
     ) -> Option<T> {
-        let claim = Claim { key: key.clone(), limit: *limit, hits: Hits::Peek, lease: None };
+        let claim = Claim { key: key.clone(), limit: *limit, hits: Hits::Peek(1), lease: None };
         let print = self.prints.of(key);
         let mut shard = self.shard(print);
         let now = self.clock.now();

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! round 1, all slots at once
-//!   parts with refunds, or with limits that always charge   charged
+//!   parts with charges or refunds that no verdict undoes    charged
 //!   no suspect, and not shy: all others                     charged
 //!   else: the part of the suspect that fits last            charged (none, if only shy)
 //!         all others                                        looked at

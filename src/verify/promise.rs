@@ -90,7 +90,7 @@ impl Promise {
             admitted: trace.admitted.len(),
             refused: trace.refused.len(),
             worst: self.worst(trace),
-            needless: (!self.limit.always_charges()).then(needless),
+            needless: (!self.charges_denied()).then(needless),
             hits: trace.admitted.iter().fold(0, |sum, call| call.hits.saturating_add(sum)),
             exact_hits: self.exact_hits(trace),
         }
@@ -122,7 +122,7 @@ impl Promise {
     }
 
     fn exact_hits(&self, trace: &Trace) -> Option<u64> {
-        if self.limit.always_charges() || !trace.refunded.is_empty() {
+        if self.charges_denied() || !trace.refunded.is_empty() {
             return None;
         }
         let (limit, window) = (self.limit.requests().into(), self.period());
@@ -136,6 +136,11 @@ impl Promise {
             Algorithm::FixedWindow => Exact::Fixed { limit, window, current: i64::MIN, used: 0 },
         };
         Some(exact.admitted(trace.admitted.iter().chain(&trace.refused)))
+    }
+
+    /// True if a denied request may be charged, so that a refusal may follow from another.
+    const fn charges_denied(&self) -> bool {
+        self.limit.always_charges() || self.limit.settles()
     }
 
     fn slope(&self) -> Slope {

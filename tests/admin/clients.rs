@@ -309,18 +309,28 @@ async fn what_was_written_is_read_back_whole() {
         prost_types::Value { kind: Some(prost_types::value::Kind::StringValue("gold".to_owned())) };
     let mut wanted = client(
         ACME,
-        vec![Limit {
-            requests_per_unit: Some(7),
-            unit: Unit::Hour.into(),
-            unit_multiplier: 2,
-            name: "acme".to_owned(),
-            algorithm: Algorithm::TokenBucket.into(),
-            burst: 9,
-            charge: tollgate::edge::admin::pb::Charge::Always.into(),
-            max_debt: Some(11),
-            on_store_failure: tollgate::edge::admin::pb::OnStoreFailure::Deny.into(),
-            ..Limit::default()
-        }],
+        vec![
+            Limit {
+                requests_per_unit: Some(7),
+                unit: Unit::Hour.into(),
+                unit_multiplier: 2,
+                name: "acme".to_owned(),
+                algorithm: Algorithm::TokenBucket.into(),
+                burst: 9,
+                charge: tollgate::edge::admin::pb::Charge::Always.into(),
+                max_debt: Some(11),
+                on_store_failure: tollgate::edge::admin::pb::OnStoreFailure::Deny.into(),
+                ..Limit::default()
+            },
+            Limit {
+                requests_per_unit: Some(70),
+                unit: Unit::Day.into(),
+                algorithm: Algorithm::TokenBucket.into(),
+                charge: tollgate::edge::admin::pb::Charge::Settled.into(),
+                max_debt: Some(5),
+                ..Limit::default()
+            },
+        ],
     );
     wanted.shadow_mode = Some(false);
     wanted.quota_mode = Some(true);

@@ -34,7 +34,7 @@ use tollgate::limiter::status::Decision;
 use tollgate::limiter::top::TopCallers;
 use tollgate::limiter::{Limiter, Shared};
 use tollgate::limits::directory::Directory;
-use tollgate::policy::{AlgorithmName, Files, OnStoreFailure, Options, Source};
+use tollgate::policy::{Defaults, Files, OnStoreFailure, Options, Source};
 use tollgate::store::MemoryStore;
 use tollgate::telemetry::metrics::Metrics;
 use tonic::transport::{Channel, Endpoint};
@@ -109,7 +109,7 @@ impl<R: Registry> World<R> {
             },
             resolver: Resolver {
                 keys: KeyMaker::new("t:", SensitiveHasher::new(b"key")),
-                default_algorithm: AlgorithmName::SlidingWindow,
+                defaults: Defaults::default(),
                 clients: Clients::new(Arc::new(Directory::default()), calendar.clone()),
             },
             metrics: Arc::clone(&metrics),
@@ -219,6 +219,7 @@ pub fn request(domain: &str, descriptors: &[&[(&str, &str)]]) -> Request {
     let descriptor = |entries: &&[(&str, &str)]| Descriptor {
         entries: entries.iter().map(entry).collect(),
         hits: Hits::Take(1),
+        own_hits: false,
         limit: None,
     };
     Request { domain: bytes(domain), descriptors: descriptors.iter().map(descriptor).collect() }

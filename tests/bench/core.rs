@@ -24,7 +24,7 @@ use tollgate::limiter::resolve::{Clients, Resolver};
 use tollgate::limiter::snapshot::Policies;
 use tollgate::limiter::top::TopCallers;
 use tollgate::limiter::{Limiter, Shared};
-use tollgate::policy::{AlgorithmName, OnStoreFailure, Options, Source, compile};
+use tollgate::policy::{AlgorithmName, Defaults, OnStoreFailure, Options, Source, compile};
 use tollgate::store::MemoryStore;
 use tollgate::telemetry::metrics::Metrics;
 
@@ -98,7 +98,8 @@ fn decide(limiter: &Limiter<Store>, client: &'static str, count: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let entry =
         Entry { key: Bytes::from_static(b"client"), value: Bytes::from_static(client.as_bytes()) };
-    let descriptor = Descriptor { entries: vec![entry], hits: Hits::Take(1), limit: None };
+    let descriptor =
+        Descriptor { entries: vec![entry], hits: Hits::Take(1), own_hits: false, limit: None };
     let request = Request { domain: Bytes::from_static(b"d"), descriptors: vec![descriptor] };
     runtime.block_on(async {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
@@ -120,7 +121,7 @@ fn limiters(policy: &str, top: usize) -> impl Fn() -> Limiter<Store> {
         bounds: Bounds::default(),
         resolver: Resolver {
             keys: KeyMaker::new("tollgate:", SensitiveHasher::new(b"")),
-            default_algorithm: AlgorithmName::FixedWindow,
+            defaults: Defaults { algorithm: AlgorithmName::FixedWindow, ..Defaults::default() },
             clients: Clients::new(Arc::default(), Arc::new(ManualClock::default())),
         },
         metrics: Arc::clone(&metrics),

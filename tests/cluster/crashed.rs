@@ -19,7 +19,7 @@ const PARTIAL: [&str; 2] = ["--cluster-require-full-coverage", "no"];
 
 async fn left(store: &RedisStore, key: &str) -> u64 {
     let limit = limit(LIMIT, Algorithm::FixedWindow);
-    let group = request(vec![vec![claim(key, limit, Hits::Peek)]]);
+    let group = request(vec![vec![claim(key, limit, Hits::Peek(1))]]);
     readings(&decide(store, &group).await)[0].remaining
 }
 
@@ -79,7 +79,7 @@ async fn killed_tollgate_leaves_the_hits_of_one_request() {
     let year = Duration::from_hours(365 * 24);
     let limit = Limit::new(LIMIT, year, Algorithm::FixedWindow, Charge::Admitted).unwrap();
     for value in &values {
-        let claim = claim(&key(value), limit, Hits::Peek);
+        let claim = claim(&key(value), limit, Hits::Peek(1));
         let left = readings(&decide(&store, &request(vec![vec![claim]])).await)[0].remaining;
         assert!((3..=4).contains(&left), "{left} of 5 left");
     }

@@ -52,7 +52,7 @@ async fn slot_moves_back_and_forth_under_load() {
         caller.unwrap();
     }
     let peek =
-        request(vec![vec![claim(&moving, limit(REQUESTS, Algorithm::FixedWindow), Hits::Peek)]]);
+        request(vec![vec![claim(&moving, limit(REQUESTS, Algorithm::FixedWindow), Hits::Peek(1))]]);
     let left = readings(&decide(&store, &peek).await)[0].remaining;
     let admitted = admitted.load(Ordering::Relaxed);
     assert_eq!(u64::from(REQUESTS) - left, admitted as u64);

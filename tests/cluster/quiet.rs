@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tollgate::domain::{Algorithm, Claim, Commit, Group, Hits, Key, Limit};
+use tollgate::domain::{Algorithm, Charge, Claim, Commit, Group, Hits, Key, Limit};
 use tollgate::redis::RedisSettings;
 use tollgate::store::redis::RedisStore;
 use tollgate::store::{Answer, LimitStore};
@@ -19,7 +19,10 @@ const ALGORITHMS: [Algorithm; 3] = [
 ];
 
 fn key_limit(key: usize) -> Limit {
-    limit(6, ALGORITHMS[key % 3])
+    let settled = Charge::Settled { max_debt: None };
+    let charge = if key % 4 == 3 { settled } else { Charge::Admitted };
+    let period = limit(6, ALGORITHMS[key % 3]).period();
+    Limit::new(6, period, ALGORITHMS[key % 3], charge).unwrap()
 }
 
 /// Claims on some of the tags, up to two for each.
@@ -29,8 +32,10 @@ fn random_request(tags: &[String], random: &mut fastrand::Rng) -> Group {
     keys.truncate(random.usize(1..=4));
     let part = |key: usize, random: &mut fastrand::Rng| -> Vec<Claim> {
         let hits = match random.u8(0..12) {
-            0 => Hits::Peek,
+            0 => Hits::Peek(1),
             1 => Hits::Refund(1),
+            2 => Hits::Peek(0),
+            3..=4 => Hits::Book(random.u64(1..9)),
             _ => Hits::Take(random.u64(0..3)),
         };
         let claims = 0..random.usize(1..=2);
@@ -52,7 +57,7 @@ fn outcome(answer: &Answer) -> Vec<(bool, u64, bool)> {
 }
 
 async fn left(store: &RedisStore, key: &str, limit: Limit) -> u64 {
-    let group = request(vec![vec![claim(key, limit, Hits::Peek)]]);
+    let group = request(vec![vec![claim(key, limit, Hits::Peek(1))]]);
     readings(&decide(store, &group).await)[0].remaining
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 use tollgate::domain::{Algorithm, Charge, Limit, Unit};
 use tollgate::policy::{
-    AlgorithmName, Compiled, Domain, How, LeaseTerms, LimitKind, OnStoreFailure, Options,
-    PolicySet, Rule, Source, compile, load,
+    AlgorithmName, ChargeName, Compiled, Domain, How, LeaseTerms, LimitKind, OnStoreFailure,
+    Options, PolicySet, Rule, RuleLimit, Source, compile, load,
 };
 
 use super::fixtures;
@@ -36,7 +36,8 @@ fn every_key_reaches_the_rule() {
     assert_eq!(warnings, []);
     let labels: Vec<_> = set.rules().iter().map(|rule| rule.label.as_str()).collect();
     let orders = "client/path='/api/v1/orders'";
-    let under_secret = ["secret=<1>/method", "secret=<1>/burst", "secret=<1>/brief"];
+    let under_secret =
+        ["secret=<1>/method", "secret=<1>/burst", "secret=<1>/tokens", "secret=<1>/brief"];
     assert_eq!(labels[..3], ["client=gold-*", "client", orders]);
     assert_eq!(labels[3..], under_secret);
     for (rule, index) in set.rules().iter().zip(0..) {
@@ -129,6 +130,40 @@ fn default_algorithm_applies_where_none_is_named() {
             panic!("counted")
         };
         assert_eq!(limit.algorithm(), algorithm);
+    }
+}
+
+#[test]
+fn limit_that_settles_has_no_bound_of_its_own() {
+    let Compiled { set, .. } = load_fixture("every-key.yaml");
+    let limits = &rule(&set, "every-key", &[("secret", "s3cret"), ("tokens", "x")]).unwrap().limits;
+    let charge = |limit: &RuleLimit| match &limit.kind {
+        LimitKind::Counted { limit, .. } => limit.charge(),
+        LimitKind::Unlimited => panic!("counted"),
+    };
+    let charges: Vec<_> = limits.iter().map(charge).collect();
+    assert_eq!(charges, [Some(20), None, None].map(|max_debt| Charge::Settled { max_debt }));
+}
+
+#[test]
+fn default_charge_applies_where_none_is_named() {
+    let text = "domain: d
+descriptors:
+  - {key: a, rate_limit: {unit: day, requests_per_unit: 4, algorithm: token_bucket}}
+  - {key: b, rate_limit: {unit: day, requests_per_unit: 4, charge: admitted}}
+";
+    for (default_charge, charge) in [
+        (ChargeName::Admitted, Charge::Admitted),
+        (ChargeName::Always, Charge::Always { max_debt: Some(40) }),
+        (ChargeName::Settled, Charge::Settled { max_debt: None }),
+    ] {
+        let options = Options { default_charge, ..Options::default() };
+        let Compiled { set, .. } = compile(&[Source::new("a", text)], &options).unwrap();
+        let charges = set.rules().iter().map(|rule| match &rule.limits[0].kind {
+            LimitKind::Counted { limit, .. } => limit.charge(),
+            LimitKind::Unlimited => panic!("counted"),
+        });
+        assert_eq!(charges.collect::<Vec<_>>(), [charge, Charge::Admitted]);
     }
 }
 

@@ -281,7 +281,7 @@ impl World {
         if !std::mem::take(away) {
             return;
         }
-        let reset_after = local.counter.step(&local.share, Hits::Peek, at).reset_after;
+        let reset_after = local.counter.step(&local.share, Hits::Peek(1), at).reset_after;
         let told = local.untold.take(reset_after, at);
         if let Some(told) = told.filter(|_| !random.chance(self.plan.lost_tellings_percent)) {
             self.store.amend(&self.limit, &Change::Tell(told), at);

@@ -1,5 +1,5 @@
 //! The decision of a whole request, against the rule as a sentence: denied charges nothing, admitted charges
-//! every limit of each part that passes.
+//! every limit of each part that passes, and what is booked is charged in any case.
 
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ type Described = (bool, bool, Vec<Asked>);
 fn parts() -> impl Strategy<Value = Vec<Described>> {
     let hits = prop_oneof![
         6 => (1_u64..5).prop_map(Hits::Take),
-        1 => Just(Hits::Peek),
+        1 => (0_u64..2).prop_map(Hits::Peek),
+        2 => (1_u64..5).prop_map(Hits::Book),
         1 => (0_u64..4).prop_map(Hits::Refund),
     ];
     let asked = (0_usize..4, hits, prop::bool::weighted(0.15))
@@ -44,7 +45,8 @@ fn apart(mut claims: Vec<Asked>) -> Vec<Asked> {
 }
 
 fn limit(always: bool) -> Limit {
-    let charge = if always { Charge::Always { max_debt: None } } else { Charge::Admitted };
+    let max_debt = None;
+    let charge = if always { Charge::Always { max_debt } } else { Charge::Settled { max_debt } };
     Limit::new(6, Duration::from_hours(1), Algorithm::FixedWindow, charge).unwrap()
 }
 
@@ -80,12 +82,14 @@ fn by_the_rule(parts: &[Described], used: [u64; 4]) -> (Verdict, [u64; 4]) {
             now[asked.slot] + asked.hits.needed() <= 6 || matches!(asked.hits, Hits::Refund(_));
         match asked.hits {
             Hits::Take(hits) if fits || asked.always => now[asked.slot] += hits,
+            Hits::Book(hits) => now[asked.slot] += hits,
             Hits::Refund(given) => now[asked.slot] = now[asked.slot].saturating_sub(given),
             _ => {}
         }
         fits
     };
-    let unconditional = |asked: &&Asked| asked.always || matches!(asked.hits, Hits::Refund(_));
+    let unconditional =
+        |asked: &&Asked| asked.always || matches!(asked.hits, Hits::Refund(_) | Hits::Book(_));
     let mut tried = used;
     let mut passes = Vec::new();
     for (_, _, claims) in parts {

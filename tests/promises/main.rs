@@ -14,6 +14,7 @@ mod group;
 mod oracle;
 mod receipts;
 mod remembered;
+mod settled;
 
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ fn steps(refunds: bool) -> impl Strategy<Value = Vec<Step>> {
     let hits = prop_oneof![
         6 => (1_u64..6).prop_map(Hits::Take),
         2 => (1_u64..60).prop_map(Hits::Take),
-        1 => Just(Hits::Peek),
+        1 => Just(Hits::Peek(1)),
         if refunds { 2 } else { 0 } => (0_u64..6).prop_map(Hits::Refund),
     ];
     let wait = prop_oneof![3 => Just(0), 4 => 0_u64..120, 1 => 900_u64..1_100, 1 => 0_u64..3_000];
@@ -202,7 +203,7 @@ proptest! {
             let reading = counter.step(&limit, step.hits, Timestamp::from_micros(now));
             let left_in = |wait: u64| {
                 let at = Timestamp::from_micros(now + wait);
-                counter.clone().step(&limit, Hits::Peek, at).remaining
+                counter.clone().step(&limit, Hits::Peek(1), at).remaining
             };
             let wait = u64::try_from(reading.reset_after.as_micros()).unwrap();
             prop_assert_eq!(left_in(wait), limit.capacity());
@@ -247,7 +248,7 @@ proptest! {
         let after = limit(new, period, Algorithm::TokenBucket { burst });
         let mut counter = Counter::Empty;
         let first = counter.step(&before, Hits::Take(used), now);
-        let second = counter.step(&after, Hits::Peek, now);
+        let second = counter.step(&after, Hits::Peek(1), now);
         prop_assert!(second.remaining <= first.remaining);
         // Rounding up to whole microseconds costs what refills in one.
         let rounding = 2 + u64::from(new) / period;

@@ -28,7 +28,7 @@ use tollgate::limiter::status::Decision;
 use tollgate::limiter::top::TopCallers;
 use tollgate::limiter::{Limiter, Shared};
 use tollgate::limits::directory::Directory;
-use tollgate::policy::{AlgorithmName, OnStoreFailure, Options, Source, compile};
+use tollgate::policy::{Defaults, OnStoreFailure, Options, Source, compile};
 use tollgate::store::MemoryStore;
 use tollgate::telemetry::metrics::Metrics;
 
@@ -156,7 +156,7 @@ fn limiter(policy: String, metrics: &Arc<Metrics>) -> Limiter<MemoryStore<Virtua
         bounds: Bounds::default(),
         resolver: Resolver {
             keys: KeyMaker::new("tollgate:", SensitiveHasher::new(b"")),
-            default_algorithm: AlgorithmName::SlidingWindow,
+            defaults: Defaults::default(),
             clients: Clients::new(Arc::new(Directory::default()), Arc::new(ManualClock::default())),
         },
         metrics: metrics(),

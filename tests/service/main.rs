@@ -37,6 +37,7 @@ mod outage;
 mod reload;
 mod remembered;
 mod sensitive;
+mod settled;
 mod silence;
 mod snippets;
 mod stale;

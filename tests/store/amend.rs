@@ -285,6 +285,9 @@ const MUTANTS: &[Mutant] = &[
     ("given back to another window", "window-of-charge", "if at > now then"),
     ("given back from a window ahead", "window-of-charge", "if at - at % period ~= start then"),
     ("told to another window", "window-of-telling", "if at < 0 then"),
+    ("a bucket told to its ceiling", "told-to-debt", "kind = TAKE"),
+    ("runs told to the capacity", "told-runs-to-debt", "local most = capacity"),
+    ("a window told to the capacity", "told-count-to-debt", "local most = limit[FIXED_CAPACITY]"),
     ("told beyond the count", "told-to-count", "hits = min(hits, limit[FIXED_CAPACITY])"),
 ];
 

@@ -142,7 +142,7 @@ fn elsewhere() -> Encoded {
     let period = Duration::from_secs(1);
     let limit = Limit::new(1, period, Algorithm::FixedWindow, Charge::Admitted).unwrap();
     let key = Key::new(&b"elsewhere"[..]);
-    let claims = vec![Claim { key, limit, hits: Hits::Peek, lease: None }];
+    let claims = vec![Claim { key, limit, hits: Hits::Peek(1), lease: None }];
     let parts = vec![Part { quota: false, shadow: false, claims: 0..1 }];
     Encoded::new(&Group { parts, claims }, Commit::Together).unwrap()
 }

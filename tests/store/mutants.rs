@@ -65,6 +65,37 @@ const MUTANTS: &[Mutant] = &[
     ("sums without bound", "bounded-count", "local count_after = count + hits"),
 ];
 
+/// Faults of hits that are booked.
+const BOOK_MUTANTS: &[Mutant] = &[
+    ("a booking that always passes", "booked-fits", "passed = true"),
+    ("a debt of one capacity beyond a charge", "booked-cost", "if false then"),
+    ("a charge that is always a capacity", "booked-cost", "if true then"),
+    ("a debt beyond the ceiling", "booked-ceiling", "if false then"),
+    ("a debt of a bucket without bound", "booked-bound", "if false then"),
+    ("a larger debt cut", "booked-larger-debt", "charged = true"),
+    ("a booking lost", "booked-larger-debt", "charged = passed"),
+    (
+        "a debt of a window without bound",
+        "booked-runs-bound",
+        "total_after = min(total_after, SATURATION)",
+    ),
+    (
+        "a debt of one capacity whatever was charged",
+        "booked-runs-bound",
+        "total_after = min(total_after, 2 * capacity)",
+    ),
+    (
+        "a booking that must fit",
+        "booked-count",
+        "charged = (kind == TAKE or kind == BOOK) and (passed or limit[ALWAYS] == 1)",
+    ),
+    (
+        "a booking undone by a denial",
+        "conditional",
+        "local conditional = kind ~= REFUND and limits[limit][ALWAYS] == 0",
+    ),
+];
+
 /// Faults of leases.
 const LEASE_MUTANTS: &[Mutant] = &[
     ("the floor of what is outstanding now forgotten", "floor-now", "if false then"),
@@ -216,8 +247,15 @@ const SHORT_MUTANTS: &[Mutant] = &[
 ];
 
 fn mutants() -> impl Iterator<Item = &'static Mutant> {
-    let lists =
-        [MUTANTS, LEASE_MUTANTS, GROUP_MUTANTS, REACH_MUTANTS, EXPIRY_MUTANTS, SHORT_MUTANTS];
+    let lists = [
+        MUTANTS,
+        BOOK_MUTANTS,
+        LEASE_MUTANTS,
+        GROUP_MUTANTS,
+        REACH_MUTANTS,
+        EXPIRY_MUTANTS,
+        SHORT_MUTANTS,
+    ];
     lists.into_iter().flatten()
 }
 

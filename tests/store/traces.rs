@@ -192,6 +192,8 @@ fn limit(random: &mut Random, era: Era, subject: &Subject) -> Limit {
         let charge = match random.up_to(9) {
             0 if era != Era::End => Charge::Always { max_debt: None },
             0..=2 => Charge::Always { max_debt: Some(debt) },
+            3 if era != Era::End => Charge::Settled { max_debt: None },
+            3..=4 => Charge::Settled { max_debt: Some(debt) },
             _ => Charge::Admitted,
         };
         let algorithm = match subject.algorithm {
@@ -295,9 +297,12 @@ pub fn hits(random: &mut Random, limit: &Limit) -> Hits {
         18 => (1 << 52) + random.up_to(2) - 1,
         _ => u64::MAX,
     };
+    let settles = limit.settles() || random.chance(5);
     match random.up_to(9) {
-        0 => Hits::Peek,
+        0 if settles && random.chance(50) => Hits::Peek(0),
+        0 => Hits::Peek(1),
         1..=2 => Hits::Refund(hits),
+        3..=7 if settles => Hits::Book(hits),
         _ => Hits::Take(hits),
     }
 }

@@ -105,7 +105,7 @@ fn limit(random: &mut Random, shape: u64, period: u64) -> Limit {
 
 fn hits(random: &mut Random, limit: &Limit) -> Hits {
     match random.up_to(5) {
-        0 => Hits::Peek,
+        0 => Hits::Peek(1),
         1 => Hits::Take(limit.capacity()),
         2 => Hits::Take(1 + random.up_to(2 * limit.capacity())),
         _ => Hits::Take(1 + random.up_to(3)),
@@ -241,8 +241,8 @@ fn smaller_limit_forgives_nothing() {
     let cases = [
         (Charge::Admitted, Hits::Take(1)),
         (Charge::Admitted, Hits::Take(1_000)),
-        (Charge::Admitted, Hits::Peek),
-        (debt, Hits::Peek),
+        (Charge::Admitted, Hits::Peek(1)),
+        (debt, Hits::Peek(1)),
         (debt, Hits::Take(3)),
     ];
     for (charge, hits) in cases {

@@ -71,7 +71,7 @@ impl Step {
     pub fn hits(&self) -> Hits {
         match self.kind.as_str() {
             "take" | "always" => Hits::Take(self.hits),
-            "peek" => Hits::Peek,
+            "peek" => Hits::Peek(1),
             "refund" => Hits::Refund(self.hits),
             other => panic!("kind {other}"),
         }

@@ -42,6 +42,7 @@ pub(super) fn limit(limit: &pb::Limit) -> String {
     add(algorithm, limit.algorithm().as_str_name().to_ascii_lowercase());
     add(limit.slots != 0, format!("slots {}", limit.slots));
     add(limit.charge() == pb::Charge::Always, "charge always".to_owned());
+    add(limit.charge() == pb::Charge::Settled, "charge settled".to_owned());
     add(!limit.name.is_empty(), format!("name {}", limit.name));
     text
 }

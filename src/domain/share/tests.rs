@@ -122,7 +122,7 @@ fn bucket_carries_over_to_another_number_of_replicas_unchanged() {
                 let filled = counter.step(&old, Hits::Take(used), START);
                 assert!(filled.passed);
                 let state = counter.clone();
-                let peek = counter.step(&new, Hits::Peek, START);
+                let peek = counter.step(&new, Hits::Peek(1), START);
                 assert_eq!(counter, state, "{before} to {after}: the state changes");
                 // The same part of it is used.
                 let (left, of) = (old.capacity() - used, new.capacity());
@@ -143,7 +143,7 @@ fn share_is_clamped_to_the_clock_as_its_writer_was() {
             let (old, new) = (whole.share(before, 0).unwrap(), whole.share(after, 0).unwrap());
             let mut counter = Counter::Empty;
             counter.step(&old, Hits::Take(old.capacity()), START);
-            let reading = counter.step(&new, Hits::Peek, earlier);
+            let reading = counter.step(&new, Hits::Peek(1), earlier);
             let full = old.full().micros;
             let reset = reading.reset_after.as_micros() as u64;
             assert!((full..=full + 1).contains(&reset), "{before} to {after}: {reset} us");
@@ -156,7 +156,7 @@ fn seeded_bucket_is_full_when_the_store_is() {
     let share = bucket(100, 100).share(4, 0).unwrap();
     let reset = |until: u64| {
         let mut counter = seed(&share, START.plus_micros(until), START);
-        counter.step(&share, Hits::Peek, START).reset_after.as_micros()
+        counter.step(&share, Hits::Peek(1), START).reset_after.as_micros()
     };
     assert_eq!([0, 1, 400_000, 1_000_000].map(reset), [0, 1, 400_000, 1_000_000]);
     assert_eq!(reset(9_000_000), 1_000_000, "at most used up");

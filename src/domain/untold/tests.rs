@@ -34,7 +34,7 @@ impl Replica {
     }
 
     fn reset(&self, now: Timestamp) -> Duration {
-        self.counter.clone().step(&self.share, Hits::Peek, now).reset_after
+        self.counter.clone().step(&self.share, Hits::Peek(1), now).reset_after
     }
 
     fn tell(&mut self, now: Timestamp) -> Option<Told> {
@@ -145,7 +145,7 @@ fn store_that_is_told_has_charged_what_the_share_admitted() {
         let mut store = Counter::Empty;
         store.step(&limit(algorithm), Hits::Take(10), START);
         store.amend(&limit(algorithm), &Change::Tell(told), START);
-        let left = store.step(&limit(algorithm), Hits::Peek, START).remaining;
+        let left = store.step(&limit(algorithm), Hits::Peek(1), START).remaining;
         assert_eq!(left, 70, "{algorithm:?}");
     }
 }

@@ -12,7 +12,7 @@ use crate::limiter::explain::CounterState;
 use crate::limiter::mode::Mode;
 use crate::limiter::report::Report;
 use crate::limits::{self, Client, ClientLimit, Entries, Rate};
-use crate::policy::{AlgorithmName, OnStoreFailure};
+use crate::policy::{AlgorithmName, ChargeName, OnStoreFailure};
 
 /// The latest time that a timestamp may hold: the end of the year 9999.
 const LATEST_SECONDS: i64 = 253_402_300_799;
@@ -121,6 +121,10 @@ pub(super) fn counter_limit(counter: &CounterState) -> pb::Limit {
             shown.max_debt = max_debt.filter(|_| name == pb::Algorithm::TokenBucket);
             pb::Charge::Always.into()
         }
+        Charge::Settled { max_debt } => {
+            shown.max_debt = max_debt.filter(|_| name == pb::Algorithm::TokenBucket);
+            pb::Charge::Settled.into()
+        }
     };
     shown
 }
@@ -176,10 +180,11 @@ pub(super) const fn algorithm_from_pb(algorithm: pb::Algorithm) -> Option<Algori
 }
 
 const fn charge(rate: &Rate) -> pb::Charge {
-    match rate.always {
+    match rate.charge() {
         None => pb::Charge::Unspecified,
-        Some(false) => pb::Charge::Admitted,
-        Some(true) => pb::Charge::Always,
+        Some(ChargeName::Admitted) => pb::Charge::Admitted,
+        Some(ChargeName::Always) => pb::Charge::Always,
+        Some(ChargeName::Settled) => pb::Charge::Settled,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::limiter::request::Bounds;
 use crate::limits::name::HASH_DIGITS;
 use crate::limits::{self, Client, ClientLimit, ClientName, Entries, Limits, Model, Rate};
 use crate::policy::{
-    AlgorithmName, LONGEST_NAME, MAX_METADATA_BYTES, MAX_METADATA_LEVELS, OnStoreFailure,
+    AlgorithmName, Defaults, LONGEST_NAME, MAX_METADATA_BYTES, MAX_METADATA_LEVELS, OnStoreFailure,
     fits_header,
 };
 
@@ -287,15 +287,11 @@ impl Validator<'_> {
         let charge = self.known(limit.charge, &format!("{at}.charge"));
         let failure = self.known(limit.on_store_failure, &format!("{at}.on_store_failure"));
         let algorithm = algorithm.map(algorithm_from_pb);
-        let always = charge.map(|charge| match charge {
-            pb::Charge::Unspecified => None,
-            pb::Charge::Admitted => Some(false),
-            pb::Charge::Always => Some(true),
-        });
-        let fits = match (algorithm, always) {
-            (Some(algorithm), Some(always)) => self.options(limit, algorithm, always, at),
+        let fits = match (algorithm, charge) {
+            (Some(algorithm), Some(charge)) => self.options(limit, algorithm, charge, at),
             _ => false,
         };
+        let charge = charge?;
         let rate = Rate {
             requests_per_unit: limit.requests_per_unit(),
             unit: unit?,
@@ -303,7 +299,12 @@ impl Validator<'_> {
             algorithm: algorithm?,
             burst: NonZeroU32::new(limit.burst),
             slots: NonZeroU32::new(limit.slots),
-            always: always?,
+            always: match charge {
+                pb::Charge::Unspecified | pb::Charge::Settled => None,
+                pb::Charge::Admitted => Some(false),
+                pb::Charge::Always => Some(true),
+            },
+            settled: charge == pb::Charge::Settled,
             max_debt: limit.max_debt,
             on_store_failure: match failure? {
                 pb::OnStoreFailure::Unspecified => None,
@@ -353,19 +354,19 @@ impl Validator<'_> {
         &mut self,
         limit: &pb::Limit,
         algorithm: Option<AlgorithmName>,
-        always: Option<bool>,
+        charge: pb::Charge,
         at: &str,
     ) -> bool {
         let bucket = algorithm == Some(AlgorithmName::TokenBucket);
         let sliding = algorithm == Some(AlgorithmName::SlidingWindow);
-        let post_paid = bucket && always == Some(true);
+        let post_paid = bucket && matches!(charge, pb::Charge::Always | pb::Charge::Settled);
         let misfits = [
             ("burst", limit.burst != 0 && !bucket, "algorithm TOKEN_BUCKET"),
             ("slots", limit.slots != 0 && !sliding, "algorithm SLIDING_WINDOW"),
             (
                 "max_debt",
                 limit.max_debt.is_some() && !post_paid,
-                "algorithm TOKEN_BUCKET and charge ALWAYS",
+                "algorithm TOKEN_BUCKET, and charge ALWAYS or SETTLED",
             ),
         ];
         let mut fits = true;
@@ -378,8 +379,9 @@ impl Validator<'_> {
 
     /// Checks that the numbers can be counted, whatever the rule says of the options left open.
     fn counts(&mut self, rate: &Rate, at: &str) -> bool {
-        let default_algorithm = rate.algorithm.unwrap_or(AlgorithmName::TokenBucket);
-        let Err(error) = rate.limit(&Model { limit: None, default_algorithm }) else { return true };
+        let algorithm = rate.algorithm.unwrap_or(AlgorithmName::TokenBucket);
+        let defaults = Defaults { algorithm, ..Defaults::default() };
+        let Err(error) = rate.limit(&Model { limit: None, defaults }) else { return true };
         let field = match error {
             LimitError::Period => "unit",
             LimitError::Fill | LimitError::Burst => "burst",

@@ -55,7 +55,7 @@ fn descriptor_from_pb(descriptor: pb::RateLimitDescriptor, request_hits: u64) ->
     let hits = match (descriptor.hits_addend, descriptor.is_negative_hits) {
         (Some(hits), true) => Hits::Refund(hits.min(SATURATION)),
         (None, true) => Hits::Refund(request_hits),
-        (Some(0), false) => Hits::Peek,
+        (Some(0), false) => Hits::Peek(1),
         (Some(hits), false) => Hits::Take(hits.min(SATURATION)),
         (None, false) => Hits::Take(request_hits),
     };
@@ -64,6 +64,7 @@ fn descriptor_from_pb(descriptor: pb::RateLimitDescriptor, request_hits: u64) ->
     Descriptor {
         entries: descriptor.entries.into_iter().map(entry).collect(),
         hits,
+        own_hits: descriptor.hits_addend.is_some(),
         limit: descriptor.limit.map(|limit| override_from_pb(&limit)),
     }
 }

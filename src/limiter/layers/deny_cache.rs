@@ -133,10 +133,10 @@ impl DenyCache {
                     }
                     // Hits that were sent later were decided later. The counter was used up a
                     // moment ago, so it stays suspect.
-                    Hits::Take(_) if admitted || !stays => {
+                    Hits::Take(_) | Hits::Book(_) if admitted || !stays => {
                         self.table.supersede(&claim.key, sent, |known| known.until = sent);
                     }
-                    Hits::Take(_) | Hits::Peek => {}
+                    Hits::Take(_) | Hits::Peek(_) | Hits::Book(_) => {}
                 }
             }
         }

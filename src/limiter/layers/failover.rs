@@ -89,9 +89,7 @@ impl<S: LimitStore> Failover<S> {
         if commit != Commit::Together {
             return;
         }
-        for late in late {
-            self.shares.settle_later(ask, late);
-        }
+        self.shares.settle_later(ask, late);
         if let Some(held) = held.filter(|_| ask.verdict() == Verdict::Admit) {
             held.keep();
         }

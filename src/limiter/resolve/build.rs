@@ -180,7 +180,7 @@ impl<'a> Building<'a> {
         let (domain, entries) = (&self.request.domain, &descriptor.entries);
         let sensitivity = Sensitivity::of(rule, self.policy);
         let key = self.resolver.key(domain, entries, sensitivity, sharing, tail);
-        let claim = Claim { key, limit, hits: descriptor.hits, lease: None };
+        let claim = Claim { key, limit, hits: descriptor.hits_of(&limit), lease: None };
         self.resolution.ask.push(claim, traits, report);
     }
 

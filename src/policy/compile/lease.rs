@@ -29,9 +29,9 @@ pub(super) fn compile(
     let Some(Given { key_at, value, .. }) = written else { return Ok(None) };
     let Some(lease) = value else { return Err(()) };
     let bucket = matches!(limit.algorithm(), Algorithm::TokenBucket { .. });
-    if !bucket || limit.always_charges() || limit.is_blocked() {
-        let hint =
-            "lease needs algorithm: token_bucket, charge: admitted and requests_per_unit above 0";
+    if !bucket || limit.always_charges() || limit.requests() == 0 {
+        let hint = "lease needs algorithm: token_bucket, charge: admitted or settled, and \
+                    requests_per_unit above 0";
         report.fault_with(*key_at, "lease beside a limit that cannot be leased", hint.to_owned());
         return Err(());
     }

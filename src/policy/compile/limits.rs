@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::report::Report;
 use super::super::rule::{LimitKind, RuleLimit};
 use super::super::schema::{self, Given};
-use super::super::words::{AlgorithmName, ChargeName};
+use super::super::words::{AlgorithmName, ChargeName, Defaults};
 use super::lease;
 use crate::domain::{Algorithm, Charge, Limit, LimitError, Unit};
 use crate::settings::Word;
@@ -25,16 +25,13 @@ fn fitted(name: &str) -> Arc<str> {
     name.chars().map(fit).take(LONGEST_NAME).collect::<String>().into()
 }
 
-/// The debt in bursts that a token bucket may go into unless a policy says otherwise.
-const DEBT: u64 = 10;
-
 /// All limits of one node; nothing when one of them has a fault.
 pub(super) fn compile_all(
     limits: &[schema::Limit],
-    default: AlgorithmName,
+    defaults: Defaults,
     report: &mut Report<'_>,
 ) -> Option<Vec<RuleLimit>> {
-    let compiled: Vec<_> = limits.iter().map(|limit| compile(limit, default, report)).collect();
+    let compiled: Vec<_> = limits.iter().map(|limit| compile(limit, defaults, report)).collect();
     let mut counted = Vec::new();
     for (written, limit) in limits.iter().zip(&compiled) {
         match limit.as_ref().map(|limit| &limit.kind) {
@@ -61,14 +58,14 @@ pub(super) fn compile_all(
 
 fn compile(
     limit: &schema::Limit,
-    default: AlgorithmName,
+    defaults: Defaults,
     report: &mut Report<'_>,
 ) -> Option<RuleLimit> {
     let name = name(limit, report);
     let replaces = limit.replaces.iter().map(|(name, _)| fitted(name)).collect();
     let kind = match limit.unlimited.or(false) {
         Some(true) => unlimited(limit, report),
-        Some(false) => counted(limit, default, report),
+        Some(false) => counted(limit, defaults, report),
         None => None,
     };
     Some(RuleLimit { name: name.ok()?, replaces, kind: kind? })
@@ -120,12 +117,12 @@ fn unlimited(limit: &schema::Limit, report: &mut Report<'_>) -> Option<LimitKind
 
 fn counted(
     written: &schema::Limit,
-    default: AlgorithmName,
+    defaults: Defaults,
     report: &mut Report<'_>,
 ) -> Option<LimitKind> {
     let period = period(written, report);
     let requests = requests(written, report);
-    let method = method(written, default, requests, report);
+    let method = method(written, defaults, requests, report);
     let (algorithm, charge) = method?;
     // Without a period the shortest one shows what is wrong with the other numbers.
     let (unit, unit_multiplier) = period.unwrap_or((Unit::Second, 1));
@@ -172,14 +169,14 @@ fn requests(limit: &schema::Limit, report: &mut Report<'_>) -> Option<u32> {
 /// The algorithm with its numbers, and the charge; each option must belong to the algorithm.
 fn method(
     limit: &schema::Limit,
-    default: AlgorithmName,
+    defaults: Defaults,
     requests: Option<u32>,
     report: &mut Report<'_>,
 ) -> Option<(Algorithm, Charge)> {
-    let name = limit.algorithm.or(default)?;
-    let charge = limit.charge.or(ChargeName::Admitted)?;
+    let name = limit.algorithm.or(defaults.algorithm)?;
+    let charge = limit.charge.or(defaults.charge)?;
     let bucket = name == AlgorithmName::TokenBucket;
-    let always = charge == ChargeName::Always;
+    let in_debt = charge != ChargeName::Admitted;
     let options = [
         ("burst", limit.burst.key_at(), bucket, "algorithm: token_bucket"),
         (
@@ -191,15 +188,15 @@ fn method(
         (
             "max_debt",
             limit.max_debt.key_at(),
-            bucket && always,
-            "algorithm: token_bucket and charge: always",
+            bucket && in_debt,
+            "algorithm: token_bucket, and charge: always or settled",
         ),
     ];
     let mut clean = true;
     for (key, at, _, needs) in options.into_iter().filter(|(_, _, fits, _)| !fits) {
         if let Some(at) = at {
-            let charge = if always { "always" } else { "admitted" };
-            let message = format!("{key} with algorithm {} and charge {charge}", name.word());
+            let (name, charge) = (name.word(), charge.word());
+            let message = format!("{key} with algorithm {name} and charge {charge}");
             report.fault_with(at, message, format!("{key} needs {needs}"));
             clean = false;
         }
@@ -216,10 +213,14 @@ fn method(
         }
         AlgorithmName::FixedWindow => Algorithm::FixedWindow,
     };
-    let debt = limit.max_debt.or(DEBT * u64::from(burst))?;
-    let charge = match charge {
-        ChargeName::Admitted => Charge::Admitted,
-        ChargeName::Always => Charge::Always { max_debt: bucket.then_some(debt) },
+    let max_debt = match &limit.max_debt.0 {
+        None => None,
+        Some(given) => Some(given.value?),
+    };
+    let charge = match charge.charge(max_debt, burst) {
+        // Only a bucket has a bound.
+        Charge::Always { .. } if !bucket => Charge::Always { max_debt: None },
+        charge => charge,
     };
     Some((algorithm, charge))
 }

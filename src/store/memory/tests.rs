@@ -83,10 +83,10 @@ fn shared_counters_outlive_a_change_of_the_limit_and_are_apart_by_rule() {
     let (one, other) = (of_rule("one"), of_rule("other"));
     assert!(ask(&store, &[&one], per_minute(5), Hits::Take(5))[0].passed);
     for requests in [6, 1, 5] {
-        let left = ask(&store, &[&one], per_minute(requests), Hits::Peek)[0].remaining;
+        let left = ask(&store, &[&one], per_minute(requests), Hits::Peek(1))[0].remaining;
         assert_eq!(left, u64::from(requests.saturating_sub(5)), "of {requests}");
     }
-    assert_eq!(ask(&store, &[&other], per_minute(5), Hits::Peek)[0].remaining, 5);
+    assert_eq!(ask(&store, &[&other], per_minute(5), Hits::Peek(1))[0].remaining, 5);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn denied_group_leaves_every_counter_as_it_was() {
     let (store, _) = store(10);
     ask(&store, &["a"], per_minute(2), Hits::Take(2));
     assert!(!ask(&store, &["b", "a"], per_minute(2), Hits::Take(1))[1].passed);
-    assert_eq!(ask(&store, &["b"], per_minute(2), Hits::Peek)[0].remaining, 2);
+    assert_eq!(ask(&store, &["b"], per_minute(2), Hits::Peek(1))[0].remaining, 2);
     assert_eq!(store.len(), 1, "nothing was stored for b");
 }
 

@@ -39,7 +39,7 @@ impl Counters {
     /// The rest of a limit.
     fn left(&self, claim: &Claim, now: Timestamp) -> (u64, Duration) {
         let mut counter = self.0.get(&claim.key).cloned().unwrap_or_default();
-        let reading = counter.step(&claim.limit, Hits::Peek, now);
+        let reading = counter.step(&claim.limit, Hits::Peek(1), now);
         (reading.remaining, reading.reset_after)
     }
 
@@ -112,10 +112,15 @@ fn random_part(key: u32, random: &mut fastrand::Rng) -> Vec<Claim> {
             Algorithm::SlidingWindow { slots: 4 },
             Algorithm::FixedWindow,
         ][(key as usize + i) % 3];
-        let charge = if key == 5 { Charge::Always { max_debt: Some(5) } } else { Charge::Admitted };
+        let charge = match key {
+            4 => Charge::Settled { max_debt: None },
+            5 => Charge::Always { max_debt: Some(5) },
+            _ => Charge::Admitted,
+        };
         let requests = if random.u8(0..30) == 0 { 0 } else { 4 + key };
         let hits = match random.u8(0..10) {
-            0 => Hits::Peek,
+            0 => Hits::Peek(u64::from(key != 4)),
+            3..=6 if key == 4 => Hits::Book(random.u64(1..7)),
             1 => Hits::Refund(random.u64(0..3)),
             2 => Hits::Take(30),
             _ => Hits::Take(random.u64(0..4)),
@@ -174,7 +179,8 @@ fn descriptor_in_several_slots_is_refused() {
     let crossed = request(vec![vec![take("{a}"), take("{b}")]]);
     assert!(matches!(Split::new(crossed), Err(StoreError::Protocol(_))));
     let blocked = limit(0, Algorithm::FixedWindow, Charge::Admitted);
-    let sound = request(vec![vec![take("{a}1"), take("{a}2"), claim("{b}", blocked, Hits::Peek)]]);
+    let sound =
+        request(vec![vec![take("{a}1"), take("{a}2"), claim("{b}", blocked, Hits::Peek(1))]]);
     assert!(!is_split(&sound) && Split::new(sound).is_ok());
     assert!(is_split(&request(vec![vec![take("{a}")], vec![take("{b}")]])));
 }

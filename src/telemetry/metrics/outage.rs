@@ -34,6 +34,8 @@ pub struct OutageMetrics {
     pub untold_dropped: Counter,
     /// Hits that the store was told.
     pub told_hits: Counter,
+    /// Hits of limits that settle, which no counter has.
+    pub unbooked_hits: ShardedCounter,
     /// Answers that came after their request was decided without them.
     pub late_answers: Counter<u64, AtomicU64>,
     /// Hits of late answers that are counted once and not twice.
@@ -91,6 +93,15 @@ impl OutageMetrics {
             "told_hits",
             "Hits of outages that the store was told afterwards",
             self.told_hits.clone(),
+        );
+        self.register_late(registry);
+    }
+
+    fn register_late(&self, registry: &mut Registry) {
+        registry.register(
+            "unbooked_hits",
+            "Hits to be booked by a limit that settles, which were lost without the store",
+            self.unbooked_hits.clone(),
         );
         registry.register(
             "late_answers",

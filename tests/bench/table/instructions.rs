@@ -28,7 +28,7 @@ use tollgate::limiter::top::TopCallers;
 use tollgate::limiter::{Limiter, Shared};
 use tollgate::limits::directory::Directory;
 use tollgate::limits::{Client, ClientLimit, ClientName, Rate};
-use tollgate::policy::{AlgorithmName, OnStoreFailure, Options, PolicySet, Source, compile};
+use tollgate::policy::{Defaults, OnStoreFailure, Options, PolicySet, Source, compile};
 use tollgate::store::MemoryStore;
 use tollgate::telemetry::metrics::Metrics;
 
@@ -153,7 +153,7 @@ fn service(args: &DecideArgs) -> Rls<MemoryStore<SystemClock>> {
         bounds: Bounds::default(),
         resolver: Resolver {
             keys: KeyMaker::new("tollgate:", hasher.clone()),
-            default_algorithm: AlgorithmName::SlidingWindow,
+            defaults: Defaults::default(),
             clients: Clients::new(directory(args), Arc::new(SystemClock::start())),
         },
         metrics: Arc::clone(&metrics),
@@ -201,6 +201,7 @@ fn client(number: usize) -> Client {
         burst: None,
         slots: None,
         always: None,
+        settled: false,
         max_debt: None,
         on_store_failure: None,
     };

@@ -7,7 +7,7 @@ use tollgate::control::record::{mode_key, policy_key, version_key};
 use tollgate::domain::{Algorithm, Charge, Limit, Unit};
 use tollgate::limits::directory::Directory;
 use tollgate::limits::{Client, Model};
-use tollgate::policy::AlgorithmName;
+use tollgate::policy::{AlgorithmName, Defaults};
 
 const REVISION: u64 = 7;
 
@@ -70,6 +70,7 @@ fn models() -> [Model; 4] {
     };
     let bucket = rule(Algorithm::TokenBucket { burst: 9 });
     let sliding = rule(Algorithm::SlidingWindow { slots: 1_000 });
-    let model = |limit| Model { limit, default_algorithm: AlgorithmName::TokenBucket };
+    let defaults = Defaults { algorithm: AlgorithmName::TokenBucket, ..Defaults::default() };
+    let model = |limit| Model { limit, defaults };
     [None, Some(bucket), Some(sliding), Some(rule(Algorithm::FixedWindow))].map(model)
 }

@@ -121,7 +121,7 @@ fn elsewhere() -> Group {
     let second = Duration::from_secs(1);
     let limit = Limit::new(1, second, Algorithm::FixedWindow, Charge::Admitted);
     let (key, limit) = (Key::new(*b"elsewhere"), limit.expect("a limit"));
-    group(Claim { key, limit, hits: Hits::Peek, lease: None })
+    group(Claim { key, limit, hits: Hits::Peek(1), lease: None })
 }
 
 fn decide(script: &Script, groups: &[Group], now: Timestamp) -> Cmd {

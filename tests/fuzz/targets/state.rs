@@ -90,6 +90,8 @@ impl Ask {
         let charge = match kind / 3 % 8 {
             0 => Charge::Always { max_debt: None },
             1 => Charge::Always { max_debt: Some(5) },
+            2 => Charge::Settled { max_debt: None },
+            3 => Charge::Settled { max_debt: Some(5) },
             _ => Charge::Admitted,
         };
         let period = Duration::from_micros(period);
@@ -193,8 +195,9 @@ fn hits_of(limit: &Limit, choice: u8) -> Hits {
         [1, 1, 2, 3, capacity, capacity + 1, 1 << 33, SATURATION, u64::MAX, capacity / 2 + 1];
     let hits = pick(&hits, choice / 4);
     match choice % 4 {
-        0 => Hits::Peek,
+        0 => Hits::Peek(u64::from(!limit.settles())),
         1 => Hits::Refund(hits),
+        2 if limit.settles() => Hits::Book(hits),
         _ => Hits::Take(hits),
     }
 }

@@ -19,7 +19,7 @@ use tollgate::limiter::top::TopCallers;
 use tollgate::limiter::{Limiter, Shared};
 use tollgate::limits::Client;
 use tollgate::limits::directory::Directory;
-use tollgate::policy::{AlgorithmName, OnStoreFailure, Options, Source, compile};
+use tollgate::policy::{Defaults, OnStoreFailure, Options, Source, compile};
 use tollgate::store::MemoryStore;
 use tollgate::telemetry::metrics::Metrics;
 
@@ -52,7 +52,7 @@ static SHARED: LazyLock<Arc<Shared>> = LazyLock::new(|| {
         bounds: Bounds::default(),
         resolver: Resolver {
             keys: KeyMaker::new("tollgate:", SensitiveHasher::new(b"")),
-            default_algorithm: AlgorithmName::SlidingWindow,
+            defaults: Defaults::default(),
             clients: Clients::new(Arc::new(directory), clock.clone()),
         },
         metrics,

@@ -75,7 +75,7 @@ fn request(name: &ClientName, limit: Option<Override>) -> Request {
         value: value.to_vec().into(),
     };
     let entries = name.entries.pairs().map(entry).collect();
-    let descriptor = Descriptor { entries, hits: Hits::Take(1), limit };
+    let descriptor = Descriptor { entries, hits: Hits::Take(1), own_hits: false, limit };
     Request { domain: name.domain.as_bytes().to_vec().into(), descriptors: vec![descriptor] }
 }
 

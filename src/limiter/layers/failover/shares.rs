@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::replicas::{Place, Replicas};
@@ -25,7 +26,7 @@ use crate::domain::{
     Algorithm, Amendment, Change, Charge, Claim, Clock, Commit, Counter, Group, Hits, Key, Limit,
     Part, SystemClock, Timestamp,
 };
-use crate::limiter::ask::{Ask, Ruling, Source};
+use crate::limiter::ask::{Ask, Asked, Ruling, Source};
 use crate::limiter::layers::deny_cache::DenyCache;
 use crate::limiter::layers::leases::Leases;
 use crate::store::recovery::{Recovery, Teller};
@@ -192,7 +193,7 @@ impl Shares {
     /// The time until the share of a counter is full.
     fn reset_after(&self, key: &Key, limit: &Limit) -> Duration {
         let place = self.replicas.current();
-        let claim = Claim { key: key.clone(), limit: *limit, hits: Hits::Peek, lease: None };
+        let claim = Claim { key: key.clone(), limit: *limit, hits: Hits::Peek(1), lease: None };
         let group = Group {
             parts: vec![Part { quota: false, shadow: false, claims: 0..1 }],
             claims: vec![share(&claim, place)],
@@ -209,7 +210,7 @@ impl Shares {
         let now = self.clock.now();
         let mut back = Vec::new();
         for (i, claim) in decided.group.claims.iter().enumerate() {
-            let Hits::Take(hits) = claim.hits else { continue };
+            let Some(hits) = claim.hits.charged() else { continue };
             if claim.limit.is_blocked() || late.charged.get(i) != Some(&true) {
                 continue;
             }
@@ -225,20 +226,41 @@ impl Shares {
         back
     }
 
-    /// Waits for what becomes of a request that the store was late with, and settles it.
-    pub(super) fn settle_later(self: &Arc<Self>, ask: &Ask, late: Late) {
+    /// Waits for what becomes of a request that the store was late with, and settles it. Counts the
+    /// booked hits that nothing has charged.
+    pub(super) fn settle_later(self: &Arc<Self>, ask: &Ask, late: Vec<Late>) {
+        let unbooked = unbooked(ask);
+        if late.is_empty() {
+            return self.lose(&unbooked, &[]);
+        }
         let group = ask.group().clone();
         let charged = group.charged(Commit::Together, |i| ask.passed(i));
         let decided = Decided { group, charged };
         let shares = Arc::clone(self);
         tokio::spawn(async move {
-            if let Some(answer) = late.await {
-                let back = shares.settle(&decided, &answer);
-                if !back.is_empty() {
-                    (answer.amend)(back);
-                }
-            }
+            let settled = late.into_iter().map(|late| shares.settle_one(&decided, late));
+            let charged: Vec<Vec<bool>> = join_all(settled).await;
+            shares.lose(&unbooked, &charged);
         });
+    }
+
+    /// Settles a request with one late answer. Returns which of its claims that answer has charged;
+    /// none if there was no answer.
+    async fn settle_one(&self, decided: &Decided, late: Late) -> Vec<bool> {
+        let Some(answer) = late.await else { return Vec::new() };
+        let back = self.settle(decided, &answer);
+        let LateAnswer { charged, amend, .. } = answer;
+        if !back.is_empty() {
+            amend(back);
+        }
+        charged
+    }
+
+    /// Counts the hits of `unbooked`, by claim, that none of these late answers has charged.
+    fn lose(&self, unbooked: &[(usize, u64)], charged: &[Vec<bool>]) {
+        let is_lost = |claim: usize| charged.iter().all(|by| by.get(claim) != Some(&true));
+        let lost = unbooked.iter().filter(|(claim, _)| is_lost(*claim)).map(|(_, hits)| *hits);
+        self.metrics.outage.unbooked_hits.inc_by(lost.fold(0, u64::saturating_add));
     }
 
     /// Empties the shares of `keys`, and forgets what is untold of them.
@@ -271,6 +293,16 @@ struct Decided {
     group: Group,
     /// The claims that were charged by the decision.
     charged: Vec<bool>,
+}
+
+/// The claims whose hits are to be booked and were not, with their hits: an answer without a
+/// counter stands in for the store.
+fn unbooked(ask: &Ask) -> Vec<(usize, u64)> {
+    let lost = |(i, (claim, asked)): (usize, (&Claim, &Asked))| {
+        let hits = claim.hits.booked();
+        (hits > 0 && !asked.ruling().counted()).then_some((i, hits))
+    };
+    ask.claims().enumerate().filter_map(lost).collect()
 }
 
 /// The claim on the share of `claim`. Nothing passes where there is no share.

@@ -132,8 +132,8 @@ impl UntoldHits {
 
 fn count(untold: &mut Untold, hits: Hits, now: Timestamp) {
     match hits {
-        Hits::Take(hits) => untold.charge(hits, now),
+        Hits::Take(hits) | Hits::Book(hits) => untold.charge(hits, now),
         Hits::Refund(hits) => untold.refund(hits),
-        Hits::Peek => {}
+        Hits::Peek(_) => {}
     }
 }

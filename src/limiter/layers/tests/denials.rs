@@ -67,7 +67,7 @@ async fn only_what_fails_for_certain_is_answered_from_memory() {
     assert!(!remembers(&here, &two), "nothing has failed");
     // An answer that was sent when something was charged, and not after, is not remembered.
     tokio::time::advance(Duration::from_micros(1)).await;
-    assert!(!decide(&here, Hits::Peek).await.passed);
+    assert!(!decide(&here, Hits::Peek(1)).await.passed);
     assert!(!remembers(&here, &one(limit, Hits::Take(1))), "a peek is not remembered");
     assert!(!decide(&here, Hits::Take(2)).await.passed);
     assert!(remembers(&here, &two));

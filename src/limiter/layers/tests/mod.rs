@@ -201,7 +201,7 @@ async fn limit_that_leaves_an_outage_to_the_caller_is_no_denial() {
     let metrics = Arc::new(Metrics::new(0));
     let away = Failover::new(Misfit(1), OnStoreFailure::Error, Arc::clone(&metrics));
     let layers = Layers::bare(away);
-    for hits in [Hits::Take(1), Hits::Peek, Hits::Refund(1)] {
+    for hits in [Hits::Take(1), Hits::Peek(0), Hits::Refund(1)] {
         let mut open = ask(&[("a", bucket(), hits)], None);
         decided(&layers, &mut open, Instant::now()).await;
         assert!(open.is_unanswered(), "{hits:?}");

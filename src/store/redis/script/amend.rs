@@ -37,6 +37,7 @@ impl AmendFrame {
         let (slot, limit_number) = numbers.unwrap_or_default();
         let change_number = match change {
             Change::GiveBack { .. } => layout::GIVE_BACK,
+            Change::Tell(_) if limit.settles() => layout::TELL_BOOKED,
             Change::Tell(_) => layout::TELL,
         };
         let records = &mut self.arguments.records;

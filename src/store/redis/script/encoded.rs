@@ -89,8 +89,9 @@ impl Encoded {
         let limit = &claim.limit;
         let (kind, hits) = match claim.hits {
             Hits::Take(hits) => (layout::TAKE, hits),
-            Hits::Peek => (layout::PEEK, 1),
+            Hits::Peek(hits) => (layout::PEEK, hits),
             Hits::Refund(hits) => (layout::REFUND, hits),
+            Hits::Book(hits) => (layout::BOOK, hits),
         };
         let algorithm = algorithm(claim);
         let at = self.bytes.len();
@@ -138,7 +139,7 @@ impl EncodedLimit {
         let (requests, period) = (limit.requests(), limit.period_micros());
         match limit.algorithm() {
             Algorithm::TokenBucket { .. } => layout::BucketLimit {
-                rate: requests,
+                rate: limit.rate(),
                 full: limit.full(),
                 ceiling: limit.ceiling(),
                 reach: limit.reach().to_bits(),

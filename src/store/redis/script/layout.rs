@@ -18,7 +18,7 @@ use crate::domain::limit::{Reach, Span};
 constants! {
     /// The commit of a group.
     COMMITS: u8 {
-        TOGETHER = 0, "A denied request charges nothing but refunds and limits that always charge.";
+        TOGETHER = 0, "A denied request charges nothing but refunds, `BOOK`, and limits that always charge.";
         EACH = 1, "Each part is charged by its own verdict.";
         NEVER = 2, "A trial: nothing is charged.";
     }
@@ -42,13 +42,15 @@ constants! {
     /// The kind of a claim.
     KINDS: u8 {
         TAKE = 0, "Charges the hits.";
-        PEEK = 1, "Asks for one hit and charges nothing.";
+        PEEK = 1, "Asks for hits and charges nothing.";
         REFUND = 2, "Gives hits back.";
+        BOOK = 3, "Charges the hits in any case, into debt.";
     }
     /// The change of an amendment.
     CHANGES: u8 {
         GIVE_BACK = 0, "Gives back what was charged for a request that was then denied.";
         TELL = 1, "Charges what was admitted while the store was away.";
+        TELL_BOOKED = 2, "The same for a limit that settles: into debt, as `BOOK` does.";
     }
     /// The version of a state.
     VERSIONS: u8 {
@@ -98,7 +100,7 @@ records! {
     }
     /// Continues a claim on a window.
     WindowHits {
-        hits: u64, "hits", "hits that must fit (`PEEK`: 1), or those given back";
+        hits: u64, "hits", "hits that must fit, or those given back";
     }
     /// Begins an amendment of any algorithm.
     AmendmentHead {
@@ -115,7 +117,7 @@ records! {
     /// Continues the amendment of a window.
     WindowAmendment {
         hits: u64, "hits", "hits to give back, or to charge";
-        at: u64, "us", "time of the charge, since 1970 (`GIVE_BACK`); age of the newest hit, or end of the fixed window (`TELL`)";
+        at: u64, "us", "time of the charge, since 1970 (`GIVE_BACK`); age of the newest hit, or end of the fixed window (`TELL`, `TELL_BOOKED`)";
     }
     /// Begins a limit of any algorithm.
     LimitHead {

@@ -3,7 +3,7 @@
 --   input       unit   meaning
 --   slot               index in KEYS
 --   limit              index in limits
---   kind               TAKE, PEEK or REFUND
+--   kind               TAKE, PEEK, REFUND or BOOK
 --   cost        span   time in which the hits refill
 --   ask                lease to grant; nil: none
 --
@@ -89,8 +89,28 @@ local function token_bucket(slot, limit_number, kind, cost, cost_rest, _, ask)
   -- A larger limit has used more than this one can hold: nothing fits, and debt grows no further.
   local over_ceiling = lag > ceiling or (lag == ceiling and rest > ceiling_rest)
   local settled, passed, charged, until_us = state, true, true, 0
-  if kind == REFUND then
-    lag, rest = minus(lag, rest, cost, cost_rest, rate)
+  if kind > PEEK then
+    if kind == BOOK then
+      local lag_after, rest_after = plus(lag, rest, cost, cost_rest, rate)
+      passed = not exceeds(lag_after, rest_after, full, full_rest) --@booked-fits
+      -- Debt is at most one capacity, or the hits themselves if they are more, within the ceiling. A larger one stays.
+      if exceeds(full, full_rest, cost, cost_rest) then --@booked-cost
+        cost, cost_rest = full, full_rest
+      end
+      local most, most_rest = plus(full, full_rest, cost, cost_rest, rate)
+      if exceeds(most, most_rest, ceiling, ceiling_rest) then --@booked-ceiling
+        most, most_rest = ceiling, ceiling_rest
+      end
+      if exceeds(lag_after, rest_after, most, most_rest) then --@booked-bound
+        lag_after, rest_after = most, most_rest
+      end
+      charged = exceeds(lag_after, rest_after, lag, rest) --@booked-larger-debt
+      if charged then
+        lag, rest = lag_after, rest_after
+      end
+    else
+      lag, rest = minus(lag, rest, cost, cost_rest, rate)
+    end
     if over_ceiling and exceeds(lag, rest, ceiling, ceiling_rest) then
       reach = written_reach --@reach-kept
     end

@@ -3,7 +3,7 @@
 --   input   unit  meaning
 --   slot          index in KEYS
 --   limit         index in limits
---   kind          TAKE, PEEK or REFUND
+--   kind          TAKE, PEEK, REFUND or BOOK
 --   hits    hits  hits that must fit, or those given back
 --
 --   returns  meaning
@@ -118,7 +118,14 @@ sliding_window = function(slot, limit_number, kind, hits)
   else
     local total_after = min(total + hits, SATURATION)
     passed = total_after <= capacity
-    charged = kind == TAKE and (passed or limit[ALWAYS] == 1) and total_after > total
+    if passed then
+      charged = kind ~= PEEK
+    elseif kind == BOOK then
+      total_after = min(total_after, capacity + max(hits, capacity)) --@booked-runs-bound
+    else
+      charged = kind == TAKE and limit[ALWAYS] == 1
+    end
+    charged = charged and total_after > total
     if charged then
       local full = #older / RUN_SIZE + 1 > slots --@slots
       local same_cell = newest - newest % width == now - now % width

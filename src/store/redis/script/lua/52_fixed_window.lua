@@ -3,7 +3,7 @@
 --   input   unit  meaning
 --   slot          index in KEYS
 --   limit         index in limits
---   kind          TAKE, PEEK or REFUND
+--   kind          TAKE, PEEK, REFUND or BOOK
 --   hits    hits  hits that must fit, or those given back
 --
 --   returns  meaning
@@ -46,7 +46,7 @@ local function fixed_window(slot, limit_number, kind, hits)
   else
     local count_after = min(count + hits, SATURATION) --@bounded-count
     passed = count_after <= capacity
-    charged = kind == TAKE and (passed or limit[ALWAYS] == 1)
+    charged = kind == TAKE and (passed or limit[ALWAYS] == 1) or kind == BOOK --@booked-count
     if charged then
       count = count_after
     end

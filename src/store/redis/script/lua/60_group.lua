@@ -50,7 +50,7 @@ local function decide_part(at, commit, group_undo, unconditional)
     local before = group_undo and (states[slot] or first_state(slot))
     local settled, passed = decide_claim(algorithm, at)
     part_passed = part_passed and passed
-    local conditional = kind ~= REFUND and limits[limit][ALWAYS] == 0
+    local conditional = kind < REFUND and limits[limit][ALWAYS] == 0 --@conditional
     if group_undo and slot > 0 and not group_undo[slot] then --@first-touch
       group_undo[slot] = commit == NEVER and before or settled --@trial-settles
     end

@@ -10,10 +10,11 @@
 --   argument  meaning
 --   slot      index in KEYS
 --   limit     index in limits
---   change    GIVE_BACK or TELL
+--   change    GIVE_BACK, TELL or TELL_BOOKED
 --   cost      span of the hits of a bucket
 --   hits      hits of a window
---   at        us: time of the charge (GIVE_BACK); age of the newest hit, or end of the fixed window (TELL)
+--   at        us: time of the charge (GIVE_BACK); age of the newest hit, or end of the fixed window (TELL,
+--             TELL_BOOKED)
 --
 --   function      returns
 --   decided       the first two integers of the answer to a claim, which is not part of the reply
@@ -49,6 +50,8 @@ local function amend_bucket(slot, limit_number, change, cost, cost_rest, at)
     end
     kind = REFUND
     cost, cost_rest = minus(cost, cost_rest, now - at, 0, rate) --@age
+  elseif change == TELL_BOOKED then
+    kind = BOOK --@told-to-debt
   else
     local room, room_rest = minus(limit[BUCKET_CEILING], limit[BUCKET_CEILING_REST], lag, rest, rate)
     if exceeds(cost, cost_rest, room, room_rest) then --@told-to-ceiling
@@ -131,9 +134,11 @@ local function amend_log(slot, limit_number, change, hits, at)
   local period = limit[SLIDING_PERIOD]
   decided(sliding_window, slot, limit_number, PEEK, 1)
   local runs, total = unpack_runs(states[slot], period)
-  if change == TELL then
+  if change ~= GIVE_BACK then
+    local capacity = limit[SLIDING_CAPACITY]
+    local most = change == TELL_BOOKED and capacity + max(hits, capacity) or capacity --@told-runs-to-debt
     at = max(now - at, 0) --@told-age
-    hits = min(hits, max(limit[SLIDING_CAPACITY] - total, 0)) --@told-to-capacity
+    hits = min(hits, max(min(most, SATURATION) - total, 0)) --@told-to-capacity
   end
   if at + period <= now then --@charge-in-window
     return 0
@@ -155,7 +160,7 @@ local function amend_count(slot, limit_number, change, hits, at)
   local limit = limits[limit_number]
   local period = limit[FIXED_PERIOD]
   local count, ends_in = decided(fixed_window, slot, limit_number, PEEK, 1)
-  local start, kind = now - now % period, TAKE
+  local start, kind = now - now % period, REFUND
   if ends_in > period then --@amended-window-ahead
     return 0
   end
@@ -163,12 +168,14 @@ local function amend_count(slot, limit_number, change, hits, at)
     if at > now or at - at % period ~= start then --@window-of-charge
       return 0
     end
-    kind, hits = REFUND, min(hits, count)
+    hits = min(hits, count)
   else
     if at ~= start + period then --@window-of-telling
       return 0
     end
-    hits = min(hits, max(limit[FIXED_CAPACITY] - count, 0)) --@told-to-count
+    local most = change == TELL_BOOKED and SATURATION or limit[FIXED_CAPACITY] --@told-count-to-debt
+    hits = min(hits, max(most - count, 0)) --@told-to-count
+    kind = BOOK
   end
   if hits > 0 then
     decided(fixed_window, slot, limit_number, kind, hits)
