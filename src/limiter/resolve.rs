@@ -75,7 +75,8 @@ type Ready = (Limit, Report, Traits);
 pub struct Resolver {
     /// Makes counter keys.
     pub keys: KeyMaker,
-    /// For an override or a client that no rule gives an algorithm or a charge.
+    /// For an override or a client that no rule gives an algorithm or a charge, and whether all
+    /// are quotas.
     pub defaults: Defaults,
     /// Limits of single clients.
     pub clients: Clients,

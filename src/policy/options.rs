@@ -18,6 +18,8 @@ section! {
         default_algorithm: AlgorithmName = "sliding_window",
         /// Charge of limits that name none: `admitted`, `always` or `settled`.
         default_charge: ChargeName = "admitted",
+        /// true = every descriptor is in quota mode, those of clients and overrides too.
+        quota_mode: bool = "false",
         /// true = several files may add to the same domain; false = that is a fault.
         merge_domains: bool = "false",
         /// true = serve before the first policies are there; calls fail until then.
@@ -31,6 +33,10 @@ section! {
 impl Options {
     /// What policies leave open.
     pub const fn defaults(&self) -> Defaults {
-        Defaults { algorithm: self.default_algorithm, charge: self.default_charge }
+        Defaults {
+            algorithm: self.default_algorithm,
+            charge: self.default_charge,
+            quota: self.quota_mode,
+        }
     }
 }

@@ -51,6 +51,8 @@ pub struct Defaults {
     pub algorithm: AlgorithmName,
     /// The charge of limits that name none.
     pub charge: ChargeName,
+    /// Every descriptor counts among the quota descriptors.
+    pub quota: bool,
 }
 
 /// A word that is none of those expected.

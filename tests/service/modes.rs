@@ -2,9 +2,12 @@
 
 use tollgate::edge::admin::pb::Mode;
 use tollgate::edge::admin::pb::list_modes_response::Source;
+use tollgate::edge::pb::rate_limit_descriptor::RateLimitOverride;
+use tollgate::edge::pb::rate_limit_response::Code;
 
+use crate::support::grpc::codes;
 use crate::support::operator::Operator;
-use crate::support::tollgate::{Options, Tollgate};
+use crate::support::tollgate::{Options, Tollgate, request};
 
 const POLICY: &str =
     "domain: d\ndescriptors:\n  - {key: k, rate_limit: {unit: day, requests_per_unit: 2}}\n";
@@ -66,4 +69,24 @@ async fn mode_that_an_operator_sets_is_seen_until_it_ends() {
     tollgate.wait_for_log("limits are enforced again in every domain");
     assert_eq!(series(&tollgate, 1), [r#"domain="",mode="enforce""#]);
     assert_eq!(operator.list_modes().await, [all]);
+}
+
+/// The first descriptor meets the limit of a rule, the second one brings a limit along.
+#[tokio::test]
+async fn all_descriptors_are_quotas_where_the_settings_say_so() {
+    for (mode, expected) in [("true", [Code::Ok, Code::OverLimit]), ("false", [Code::OverLimit; 2])]
+    {
+        let quota = format!("policies.quota_mode={mode}");
+        let tollgate = Options::serving(POLICY).set(quota).start();
+        let mut client = tollgate.client().await;
+        let spend = |hits| {
+            let mut asked = request("d", &[&[("k", "v")], &[("other", "v")]]);
+            asked.descriptors[0].hits_addend = Some(hits);
+            let limit = RateLimitOverride { requests_per_unit: 1, unit: 4, unit_multiplier: None };
+            asked.descriptors[1].limit = Some(limit);
+            asked
+        };
+        // The first is over at once; the second is full after one request.
+        assert_eq!(codes(&mut client, &spend(3), 2).await, expected, "{mode}");
+    }
 }

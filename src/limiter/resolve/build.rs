@@ -185,6 +185,7 @@ impl<'a> Building<'a> {
     }
 
     fn part(&mut self, start: usize, quota: bool, shadow: bool) -> Part {
+        let quota = quota || self.resolver.defaults.quota;
         self.resolution.ask.close_part(start, quota, shadow || self.shadow)
     }
 }
