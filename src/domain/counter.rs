@@ -141,5 +141,34 @@ impl Counter {
 pub(super) fn blocked(hits: Hits) -> Reading {
     let passed = matches!(hits, Hits::Refund(_));
     let retry_after = passed.then_some(Duration::ZERO);
-    Reading { passed, remaining: 0, retry_after, reset_after: Duration::ZERO, leased_until: None }
+    Reading {
+        passed,
+        remaining: 0,
+        over: 0,
+        retry_after,
+        reset_after: Duration::ZERO,
+        leased_until: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Charge;
+
+    #[test]
+    fn hits_beyond_the_capacity_are_in_the_reading() {
+        let minute = Duration::from_mins(1);
+        let always = Charge::Always { max_debt: Some(200) };
+        for algorithm in [
+            Algorithm::FixedWindow,
+            Algorithm::SlidingWindow { slots: 10 },
+            Algorithm::TokenBucket { burst: 20 },
+        ] {
+            let limit = Limit::new(20, minute, algorithm, always).unwrap();
+            let mut counter = Counter::Empty;
+            let mut over = |hits| counter.step(&limit, Hits::Take(hits), Timestamp::EPOCH).over;
+            assert_eq!([over(15), over(7), over(1)], [0, 2, 3], "{algorithm:?}");
+        }
+    }
 }

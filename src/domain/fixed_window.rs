@@ -105,6 +105,7 @@ pub fn reading(limit: &Limit, hits: Hits, passed: bool, count: u64, ends_in: u64
     Reading {
         passed,
         remaining: limit.capacity().saturating_sub(count),
+        over: count.saturating_sub(limit.capacity()),
         retry_after: if passed {
             Some(Duration::ZERO)
         } else {

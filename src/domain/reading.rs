@@ -53,6 +53,8 @@ pub struct Reading {
     pub passed: bool,
     /// Whole hits that would still fit.
     pub remaining: u64,
+    /// Whole hits that the counter holds beyond the capacity.
+    pub over: u64,
     /// The shortest wait after which the same hits would fit. Zero if they passed; `None` if they
     /// can never fit.
     pub retry_after: Option<Duration>,

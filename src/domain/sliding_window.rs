@@ -159,6 +159,7 @@ pub fn reading(
     Reading {
         passed,
         remaining: limit.capacity().saturating_sub(total),
+        over: total.saturating_sub(limit.capacity()),
         retry_after: if passed {
             Some(Duration::ZERO)
         } else {

@@ -259,6 +259,7 @@ pub fn reading(limit: &Limit, hits: Hits, passed: bool, lag: Span) -> Reading {
     Reading {
         passed,
         remaining: remaining as u64,
+        over: deficit.saturating_sub(capacity).div_ceil(period) as u64,
         retry_after,
         reset_after: Duration::from_micros(lag.micros.saturating_add(u64::from(lag.remainder > 0))),
         leased_until: None,

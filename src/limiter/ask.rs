@@ -46,6 +46,7 @@ impl Ruling {
         let reading = Reading {
             passed,
             remaining: 0,
+            over: 0,
             retry_after: Some(if passed { Duration::ZERO } else { RETRY_AFTER }),
             reset_after: RETRY_AFTER,
             leased_until: None,

@@ -186,6 +186,7 @@ impl Remembered {
         Reading {
             passed: self.fits_at.is_none(),
             remaining: 0,
+            over: 0,
             retry_after: Some(wait),
             reset_after: wait,
             leased_until: None,

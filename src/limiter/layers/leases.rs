@@ -94,6 +94,7 @@ impl Leases {
             let reading = Reading {
                 passed: true,
                 remaining: held.left + held.beside,
+                over: 0,
                 retry_after: Some(Duration::ZERO),
                 reset_after: held.full_at - now,
                 leased_until: None,

@@ -182,6 +182,7 @@ impl LimitStore for Misfit {
         let passed = Reading {
             passed: true,
             remaining: 7,
+            over: 0,
             retry_after: Some(Duration::ZERO),
             reset_after: Duration::ZERO,
             leased_until: None,
