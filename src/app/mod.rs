@@ -143,8 +143,11 @@ fn http(
 ) {
     let (bounds, ops) = (process.listener_bounds(0), Arc::new(ops(process)));
     if let Some(metrics) = metrics {
-        let (acceptor, routes) =
-            (process.acceptor(metrics, "metrics", None), http::metrics_router(Arc::clone(&ops)));
+        let path = &process.settings.metrics.path;
+        let (acceptor, routes) = (
+            process.acceptor(metrics, "metrics", None),
+            http::metrics_router(Arc::clone(&ops), path),
+        );
         tasks.spawn(http::serve(acceptor, routes, bounds.clone(), process.stop.clone()));
     }
     let body_bytes = process.settings.bounds.message_bytes;

@@ -143,7 +143,7 @@ impl Process {
         let guard = Guard::new(&settings.admin);
         // The guard has their hashes, which do.
         settings.admin.forget_tokens();
-        let metrics = Arc::new(Metrics::new(settings.metrics.max_series));
+        let metrics = Arc::new(Metrics::by_settings(&settings.metrics, false));
         let secret = settings.general.sensitive_key.as_ref().map_or("", |secret| secret.expose());
         let hasher = SensitiveHasher::new(secret.as_bytes());
         let calendar = Arc::new(CalendarClock::new(SystemClock::start()));

@@ -92,6 +92,7 @@ fn resolve(mut settings: Settings, reader: &mut Reader) -> Settings {
     settings.redis.resolve(reader);
     settings.failover.resolve(reader);
     settings.response.resolve(reader);
+    settings.metrics.resolve(reader);
     listeners(&settings, reader);
     settings
 }

@@ -27,7 +27,7 @@ use bytes::Bytes;
 pub use self::compat::{Compat, Remark};
 pub use self::load::{Loaded, load};
 pub use self::sources::Sources;
-pub use crate::settings::{Fault, Faults, HostPort, Key, Secret, Section};
+pub use crate::settings::{Fault, Faults, HostPort, Key, Ratio, Secret, Section};
 
 use crate::edge::admin::AdminSettings;
 use crate::edge::grpc::settings::{GrpcSettings, ResponseSettings};

@@ -199,6 +199,14 @@ const BAD_FILES: &[(&str, &[&str])] = &[
         "grpc: {listen: 8081}",
         &["tollgate.yaml:1:16: grpc.listen: found \"8081\"", "write 0.0.0.0:8081"],
     ),
+    (
+        "metrics: {names: all, near_limit_ratio: 1.5, path: metrics}",
+        &[
+            "metrics.names: found \"all\", expected tollgate, reference or both",
+            "metrics.near_limit_ratio: found \"1.5\", expected a number from 0 to 1",
+            "metrics.path: found \"metrics\", expected a path such as /metrics",
+        ],
+    ),
     ("grpc: {listen: 10.0.0.7}", &["add a port: 10.0.0.7:8081"]),
     ("grpc: {listen: 'example.com:80'}", &["expected an address and port"]),
     ("grpc: {listen: 'localhost:99999'}", &["expected an address and port"]),

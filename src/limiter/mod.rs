@@ -18,7 +18,8 @@
 //!   reference count;
 //! * with Redis, the set of the deny cache or of the leases that the counter belongs to;
 //! * of a denial, the set of [`top`] that its caller belongs to;
-//! * of a rule with `detailed_metric` or `value_to_metric`, the shard of its label.
+//! * of a rule with `detailed_metric` or `value_to_metric`, the shard of its label; with
+//!   `metrics.names: reference` of an override, too.
 
 pub mod ask;
 mod denied;
@@ -31,6 +32,7 @@ pub mod report;
 pub mod request;
 pub mod resolve;
 pub mod snapshot;
+mod split;
 pub mod start;
 pub mod status;
 mod tally;

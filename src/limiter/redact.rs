@@ -126,19 +126,57 @@ pub(super) fn detailed_label(
     entries: &[Entry],
     hasher: &SensitiveHasher,
 ) -> Option<String> {
-    let shows = |path: &PathEntry| rule.detailed_metric || path.value_to_metric;
-    if !rule.path.iter().any(shows) {
+    if !rule.path.iter().any(|path| shows(rule, path)) {
         return None;
     }
-    let part = |(entry, path): (ShownEntry<'_>, &PathEntry)| match (&path.how, shared_pattern(path))
-    {
-        (_, Some(pattern)) => format!("{}={}", path.key, pattern),
-        _ if shows(path) => format!("{}={}", path.key, entry.value()),
-        (How::Exact(value) | How::Pattern(value), _) if entry.hasher.is_none() => {
-            format!("{}={value}", path.key)
-        }
-        _ => path.key.to_string(),
+    let part = |(key, value): (&str, Option<String>)| match value {
+        Some(value) => format!("{key}={value}"),
+        None => key.to_owned(),
     };
+    let parts = detailed(rule, entries, hasher).map(part);
+    Some(parts.collect::<Vec<_>>().join("/"))
+}
+
+/// The same as nodes of envoyproxy/ratelimit.
+pub(super) fn detailed_nodes(
+    rule: &Rule,
+    entries: &[Entry],
+    hasher: &SensitiveHasher,
+) -> Vec<String> {
+    let node = |(key, value): (&str, Option<String>)| node(key, value.as_deref().unwrap_or(""));
+    detailed(rule, entries, hasher).map(node).collect()
+}
+
+/// The nodes of envoyproxy/ratelimit for a descriptor that no rule matches: every entry with its
+/// value.
+pub(super) fn shown_nodes(shown: ShownDescriptor<'_>) -> Vec<String> {
+    shown.entries().map(|entry| node(&entry.key(), &entry.value())).collect()
+}
+
+fn node(key: &str, value: &str) -> String {
+    if value.is_empty() { key.to_owned() } else { format!("{key}_{value}") }
+}
+
+fn shows(rule: &Rule, path: &PathEntry) -> bool {
+    rule.detailed_metric || path.value_to_metric
+}
+
+/// The key of each entry, and its value, pattern or hash as far as metrics show it.
+fn detailed<'a>(
+    rule: &'a Rule,
+    entries: &'a [Entry],
+    hasher: &'a SensitiveHasher,
+) -> impl Iterator<Item = (&'a str, Option<String>)> {
     let shown = ShownDescriptor::new(entries, Sensitivity::Rule(rule), hasher);
-    Some(shown.entries().zip(&rule.path).map(part).collect::<Vec<_>>().join("/"))
+    shown.entries().zip(&rule.path).map(|(entry, path)| {
+        let value = match (&path.how, shared_pattern(path)) {
+            (_, Some(pattern)) => Some(pattern.to_owned()),
+            _ if shows(rule, path) => Some(entry.value()),
+            (How::Exact(value) | How::Pattern(value), _) if entry.hasher.is_none() => {
+                Some(value.to_string())
+            }
+            _ => None,
+        };
+        (&*path.key, value)
+    })
 }

@@ -41,7 +41,7 @@ struct Prepared {
 impl Snapshot {
     fn new(policies: PolicySet, version: u64, configured: bool, metrics: &Metrics) -> Self {
         let prepare = |rule: &Rule| Prepared {
-            metrics: metrics.rule(&rule.domain, &rule.label),
+            metrics: metrics.rule(&rule.domain, &rule.label, || rule.nodes()),
             tails: rule.limits.iter().map(tail).collect(),
         };
         let prepared = policies.rules().iter().map(|rule| prepare(rule)).collect();

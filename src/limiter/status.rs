@@ -9,7 +9,7 @@ use super::mode::Mode;
 use super::report::Report;
 use super::resolve::{Resolution, Resolved, Target};
 use super::snapshot::{RuleRef, SnapshotRef};
-use crate::domain::{Limit, Part, Verdict};
+use crate::domain::{Claim, Limit, Part, Reading, Verdict};
 use crate::limits::Client;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -88,6 +88,27 @@ pub struct Limited {
     pub retry_after: Option<Duration>,
     /// The limits that failed.
     pub failed: Vec<Report>,
+    /// The hits on it.
+    pub load: Load,
+}
+
+/// The hits that a limit holds, as its counter has them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Load {
+    /// The most hits that fit.
+    pub capacity: u64,
+    /// Those used, together with those that this descriptor was charged.
+    pub used: u64,
+    /// True if the descriptor's hits are among them; one that fails is charged by some limits only.
+    pub charged: bool,
+}
+
+impl Load {
+    fn of(claim: &Claim, reading: &Reading) -> Self {
+        let capacity = claim.limit.capacity();
+        let used = capacity.saturating_sub(reading.remaining).saturating_add(reading.over);
+        Self { capacity, used, charged: reading.passed || !claim.is_conditional() }
+    }
 }
 
 impl Decision {
@@ -196,13 +217,14 @@ fn limited(part: &Part, ask: &Ask) -> Outcome {
             reset_after: reading.retry_after.unwrap_or_else(|| never(&claim.limit)),
             retry_after: reading.retry_after,
             failed: failed().map(|(_, asked, _)| asked.report.clone()).collect(),
+            load: Load::of(claim, &reading),
         });
     }
     let tightest = all().min_by_key(|(_, _, ruling)| {
         let reading = ruling.reading;
         (!ruling.counted(), reading.remaining, Reverse(reading.reset_after))
     });
-    tightest.map_or(Outcome::NoLimit, |(_, asked, ruling)| {
+    tightest.map_or(Outcome::NoLimit, |(claim, asked, ruling)| {
         let reading = ruling.reading;
         Outcome::Limited(Limited {
             passed: true,
@@ -212,6 +234,7 @@ fn limited(part: &Part, ask: &Ask) -> Outcome {
             reset_after: reading.reset_after,
             retry_after: Some(Duration::ZERO),
             failed: Vec::new(),
+            load: Load::of(claim, &reading),
         })
     })
 }

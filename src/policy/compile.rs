@@ -184,6 +184,7 @@ impl Compiler<'_> {
             domain: Arc::clone(domain),
             label: label(&path, &ordinals),
             path,
+            ordinals: ordinals.into(),
             limits,
             shadow,
             quota: descriptor.quota_mode.good() == Some(true),

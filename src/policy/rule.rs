@@ -32,6 +32,9 @@ pub struct Rule {
     pub label: String,
     /// One per entry of a matching descriptor, same order, at least one.
     pub path: Vec<PathEntry>,
+    /// By entry: the number that stands for a sensitive value among those of its key, from 1; 0 for
+    /// other entries.
+    pub ordinals: Box<[usize]>,
     /// Its limits, all enforced; at least one. An unlimited one is alone.
     pub limits: Vec<RuleLimit>,
     /// Decided and reported, but denies nothing.
@@ -44,6 +47,20 @@ pub struct Rule {
     pub metadata: Option<Arc<Map<String, Value>>>,
     /// The place at which it is written.
     pub place: Place,
+}
+
+impl Rule {
+    /// The nodes of its path as envoyproxy/ratelimit names them: `key`, or `key_value`. A number
+    /// stands for a sensitive value.
+    pub fn nodes(&self) -> impl Iterator<Item = String> {
+        self.path.iter().zip(&self.ordinals).map(|(entry, ordinal)| match &entry.how {
+            How::Any => entry.key.to_string(),
+            How::Exact(_) | How::Pattern(_) if entry.sensitive => {
+                format!("{}_<{ordinal}>", entry.key)
+            }
+            How::Exact(value) | How::Pattern(value) => format!("{}_{value}", entry.key),
+        })
+    }
 }
 
 /// The match of one entry of a descriptor.

@@ -22,6 +22,6 @@ pub use self::section::{Key, Section};
 pub(crate) use self::read::{Reader, Resolved, Setting};
 pub(crate) use self::secret::{NOT_A_SECRET, REDACTED};
 pub(crate) use self::section::{dotted, section};
-pub use self::value::HostPort;
+pub use self::value::{HostPort, Ratio};
 pub(crate) use self::value::{SOME_TIME, declared, mappings, quoted};
 pub(crate) use self::word::{Word, listed, words};

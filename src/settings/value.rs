@@ -82,6 +82,29 @@ macro_rules! whole_numbers {
 
 whole_numbers!(usize, u32);
 
+/// A part of a whole.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ratio(f32);
+
+impl Ratio {
+    /// From 0 to 1.
+    pub const fn get(self) -> f32 {
+        self.0
+    }
+}
+
+impl Setting for Ratio {
+    const EXPECTED: &'static str = "a number from 0 to 1, such as 0.8";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).map(Self)
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
 impl Setting for String {
     const EXPECTED: &'static str = "text";
 
@@ -190,6 +213,18 @@ impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+impl Setting for HostPort {
+    const EXPECTED: &'static str = "a host and port such as localhost:8125";
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text)
+    }
+
+    fn show(&self) -> String {
+        format!("\"{self}\"")
     }
 }
 

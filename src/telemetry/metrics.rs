@@ -5,16 +5,22 @@
 //! series.
 
 mod by_label;
+mod hits;
 mod labels;
 mod listeners;
 mod outage;
+mod process;
+mod reference;
+mod settings;
+mod totals;
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -22,23 +28,18 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use self::by_label::RuleMetrics;
-use self::by_label::{ByDomain, Detailed};
+use self::by_label::{Budget, ByDomain, Detailed};
+pub use self::hits::{HitSplit, RuleHits};
 use self::labels::{
     AddressLabel, Code, DecisionLabels, Kind, ModeLabels, ResultLabel, UnmatchedLabels,
 };
 pub use self::listeners::{CertificateOf, ListenerMetrics};
 pub use self::outage::OutageMetrics;
+use self::process::ProcessMetrics;
+pub use self::reference::ReferenceMetrics;
+pub use self::settings::{MetricsSettings, Names};
+use self::totals::Totals;
 use super::sharded::{DurationHistogram, ShardedCounter};
-use crate::settings::section;
-
-section! {
-    /// Metrics.
-    pub struct MetricsSettings in "metrics" {
-        /// Maximum of series whose labels come from requests. Beyond it, requests count
-        /// in the series of their rule.
-        max_series: usize = "1000" in 1..,
-    }
-}
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -85,6 +86,10 @@ pub struct StoreErrors {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// The series whose names do not begin with `tollgate`.
+    others: Registry,
+    names: Names,
+    reference: Option<Arc<ReferenceMetrics>>,
     decisions: Family<DecisionLabels, ShardedCounter>,
     overrides: ByDomain<RuleMetrics>,
     unruled_clients: ByDomain<RuleMetrics>,
@@ -94,7 +99,7 @@ pub struct Metrics {
     pub of_unknown_domain: ShardedCounter,
     /// Denials that the debug log leaves out.
     pub denied_lines_dropped: ShardedCounter,
-    detailed: Detailed,
+    detailed: Detailed<RuleMetrics>,
     /// Requests answered OK.
     pub requests_ok: ShardedCounter,
     /// Requests answered OVER_LIMIT.
@@ -164,11 +169,35 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes the instruments, all at zero. At most `max_detailed` series may have labels from
-    /// requests.
+    /// Makes the instruments, all at zero, by the default settings. At most `max_detailed` series
+    /// may have labels from requests.
     pub fn new(max_detailed: usize) -> Self {
-        let mut made = Self {
+        let settings = MetricsSettings { max_series: max_detailed, ..MetricsSettings::default() };
+        Self::by_settings(&settings, false)
+    }
+
+    /// Makes the instruments, all at zero. `reference`: those of envoyproxy/ratelimit count even if
+    /// they are not shown.
+    pub fn by_settings(settings: &MetricsSettings, reference: bool) -> Self {
+        let budget = Budget::new(settings.max_series);
+        let mut made = Self::at_zero(settings.names, budget.clone());
+        made.register_decisions();
+        made.register_store();
+        made.register_redis();
+        made.register_process();
+        made.register_registry();
+        if reference || settings.names.have_reference() {
+            made.register_reference(settings, budget);
+        }
+        made
+    }
+
+    fn at_zero(names: Names, budget: Budget) -> Self {
+        Self {
             registry: Registry::with_prefix("tollgate"),
+            others: Registry::default(),
+            names,
+            reference: None,
             decisions: Family::default(),
             overrides: ByDomain::default(),
             unruled_clients: ByDomain::default(),
@@ -176,7 +205,7 @@ impl Metrics {
             no_rule: ByDomain::default(),
             of_unknown_domain: ShardedCounter::default(),
             denied_lines_dropped: ShardedCounter::default(),
-            detailed: Detailed::new(max_detailed),
+            detailed: Detailed::new(budget),
             requests_ok: ShardedCounter::default(),
             requests_over_limit: ShardedCounter::default(),
             requests_invalid: ShardedCounter::default(),
@@ -211,13 +240,7 @@ impl Metrics {
             clients: Gauge::default(),
             modes: Family::default(),
             shown_modes: Mutex::default(),
-        };
-        made.register_decisions();
-        made.register_store();
-        made.register_redis();
-        made.register_process();
-        made.register_registry();
-        made
+        }
     }
 
     fn register_decisions(&mut self) {
@@ -362,6 +385,8 @@ impl Metrics {
             "The running version",
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
+        let process = self.others.sub_registry_with_prefix("process");
+        process.register_collector(Box::new(ProcessMetrics));
     }
 
     fn register_registry(&mut self) {
@@ -394,8 +419,38 @@ impl Metrics {
         );
     }
 
-    /// The counters of the rule `rule` of `domain`.
-    pub fn rule(&self, domain: &str, rule: &str) -> RuleMetrics {
+    fn register_reference(&mut self, settings: &MetricsSettings, budget: Budget) {
+        let StoreErrors { timeout, unavailable, rejected, protocol } = &self.store_errors;
+        let totals = Totals {
+            store_errors: [timeout, unavailable, rejected, protocol].map(Clone::clone),
+            invalid: [&self.requests_invalid, &self.requests_forbidden].map(Clone::clone),
+            reloads_ok: self.reloads_ok.clone(),
+            reloads_failed: self.reloads_failed.clone(),
+        };
+        let made = ReferenceMetrics::new(settings.near_limit_ratio.get(), budget, totals);
+        let made = Arc::new(made);
+        if settings.names.have_reference() {
+            self.others.register_collector(Box::new(Arc::clone(&made)));
+        }
+        self.reference = Some(made);
+    }
+
+    /// The counts of envoyproxy/ratelimit; none: nothing asks for them.
+    pub fn reference(&self) -> Option<&ReferenceMetrics> {
+        self.reference.as_deref()
+    }
+
+    /// The counters of the rule `rule` of `domain`, which is at the end of `nodes` as
+    /// envoyproxy/ratelimit names them.
+    pub fn rule<N>(&self, domain: &str, rule: &str, nodes: impl FnOnce() -> N) -> RuleMetrics
+    where
+        N: IntoIterator<Item = String>,
+    {
+        let hits = self.reference().map(|reference| reference.rule(domain, nodes()));
+        RuleMetrics { hits, ..self.outcomes(domain, rule) }
+    }
+
+    fn outcomes(&self, domain: &str, rule: &str) -> RuleMetrics {
         let counter = |outcome| {
             let (domain, rule) = (domain.to_owned(), rule.to_owned());
             self.decisions.get_or_create_owned(&DecisionLabels { domain, rule, outcome })
@@ -404,16 +459,23 @@ impl Metrics {
             ok: counter(OK),
             over_limit: counter("over_limit"),
             shadowed: counter("shadowed"),
+            hits: None,
         }
     }
 
-    /// Counts by `count` a descriptor of `domain` that no rule matches.
+    /// Counts by `count` a descriptor of `domain` that no rule matches. The hits of an override are
+    /// counted [elsewhere](ReferenceMetrics::of_override).
     pub fn unruled(&self, domain: &[u8], unruled: Unruled, count: impl FnOnce(&RuleMetrics)) {
         let counters = match unruled {
             Unruled::Override => &self.overrides,
             Unruled::Client => &self.unruled_clients,
         };
-        counters.count(domain, |domain| self.rule(domain, unruled.label()), count);
+        let label = unruled.label();
+        let make = |domain: &str| match unruled {
+            Unruled::Override => self.outcomes(domain, label),
+            Unruled::Client => self.rule(domain, label, || [label.to_owned()]),
+        };
+        counters.count(domain, make, count);
     }
 
     /// Counts a descriptor of `domain`, which a policy or a client names, that nothing limits as no
@@ -426,22 +488,27 @@ impl Metrics {
         self.no_rule.count(domain, make, ShardedCounter::inc);
     }
 
-    /// Counts by `count` a descriptor by a rule label with values from the request. False if
-    /// `max_detailed` is reached.
+    /// Counts by `count` a descriptor by a rule label with values from the request, and `nodes`
+    /// with the same values. False if the maximum of series is reached.
     ///
     /// # Concurrency
     /// Takes a lock that only labels of the same shard share.
-    pub fn detailed_rule(
+    pub fn detailed_rule<N>(
         &self,
         domain: &str,
         rule: &str,
+        nodes: impl FnOnce() -> N,
         count: impl FnOnce(&RuleMetrics),
-    ) -> bool {
+    ) -> bool
+    where
+        N: IntoIterator<Item = String>,
+    {
         let is_known = || {
             let (domain, rule) = (domain.to_owned(), rule.to_owned());
             self.decisions.get(&DecisionLabels { domain, rule, outcome: OK }).is_some()
         };
-        self.detailed.count(domain, rule, is_known, || self.rule(domain, rule), count)
+        let make = || self.rule(domain, rule, nodes);
+        self.detailed.count(domain.as_bytes(), rule, is_known, make, count)
     }
 
     /// Shows these modes by domain, and no others.
@@ -471,9 +538,17 @@ impl Metrics {
     /// Renders all instruments in the OpenMetrics text format; see [`CONTENT_TYPE`].
     pub fn render(&self) -> String {
         let mut text = String::new();
-        if encode(&mut text, &self.registry).is_err() {
+        if self.encode(&mut text).is_err() {
             let _ = writeln!(text, "# the metrics cannot be rendered");
         }
         text
+    }
+
+    fn encode(&self, text: &mut String) -> fmt::Result {
+        if self.names.have_tollgate() {
+            encode_registry(text, &self.registry)?;
+        }
+        encode_registry(text, &self.others)?;
+        encode_eof(text)
     }
 }

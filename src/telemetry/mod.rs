@@ -4,4 +4,5 @@ pub mod escape;
 pub mod logs;
 pub mod metrics;
 pub mod panics;
+pub mod process;
 pub mod sharded;

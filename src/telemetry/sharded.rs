@@ -128,9 +128,16 @@ const BUCKETS: usize = 16;
 /// ms, which is above the usual timeout of Envoy.
 const FIRST_NANOS: u64 = 10_000;
 
-/// A histogram of durations with buckets from 10 µs to 164 ms.
+/// The upper bounds of all buckets but the last, in nanoseconds, ascending.
+pub type Bounds = [u64; BUCKETS - 1];
+
+/// A histogram of durations, by default with buckets from 10 µs to 164 ms.
 #[derive(Clone, Debug)]
-pub struct DurationHistogram(Shards<HistogramShard>);
+pub struct DurationHistogram {
+    shards: Shards<HistogramShard>,
+    /// None: each bound is twice the one before.
+    bounds: Option<&'static Bounds>,
+}
 
 #[derive(Debug, Default)]
 struct HistogramShard {
@@ -138,20 +145,62 @@ struct HistogramShard {
     sum_nanos: AtomicU64,
 }
 
+/// The content of a histogram.
+#[derive(Clone, Copy, Debug)]
+pub struct Durations {
+    /// The upper bound in seconds and the count of each bucket, ascending; the last is infinite.
+    pub buckets: [(f64, u64); BUCKETS],
+    /// The sum of all durations, in seconds.
+    pub sum: f64,
+}
+
+impl Durations {
+    /// The number of durations.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|(_, count)| count).sum()
+    }
+}
+
 impl Default for DurationHistogram {
     fn default() -> Self {
-        Self(Shards::new())
+        Self { shards: Shards::new(), bounds: None }
     }
 }
 
 impl DurationHistogram {
+    /// A histogram with these buckets.
+    pub fn with_bounds(bounds: &'static Bounds) -> Self {
+        Self { shards: Shards::new(), bounds: Some(bounds) }
+    }
+
     /// Counts `duration`.
     #[expect(clippy::indexing_slicing, reason = "`bucket_of` is below the number of buckets")]
     pub fn observe(&self, duration: Duration) {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let shard = self.0.own();
-        shard.buckets[bucket_of(nanos)].fetch_add(1, Ordering::Relaxed);
+        let bucket = match self.bounds {
+            Some(bounds) => bounds.partition_point(|bound| *bound < nanos),
+            None => bucket_of(nanos),
+        };
+        let shard = self.shards.own();
+        shard.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         shard.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// The sum of all shards.
+    pub fn read(&self) -> Durations {
+        let bound = |bucket: usize| match self.bounds {
+            Some(bounds) => bounds.get(bucket).map_or(f64::INFINITY, |bound| *bound as f64 / 1e9),
+            None => upper_bound(bucket),
+        };
+        let mut buckets: [(f64, u64); BUCKETS] = std::array::from_fn(|i| (bound(i), 0));
+        let mut sum_nanos = 0_u64;
+        for shard in self.shards.iter() {
+            for ((_, sum), bucket) in buckets.iter_mut().zip(&shard.buckets) {
+                *sum += bucket.load(Ordering::Relaxed);
+            }
+            sum_nanos = sum_nanos.saturating_add(shard.sum_nanos.load(Ordering::Relaxed));
+        }
+        Durations { buckets, sum: sum_nanos as f64 / 1e9 }
     }
 }
 
@@ -175,16 +224,9 @@ impl TypedMetric for DurationHistogram {
 
 impl EncodeMetric for DurationHistogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let mut buckets: [(f64, u64); BUCKETS] = std::array::from_fn(|i| (upper_bound(i), 0));
-        let mut sum_nanos = 0_u64;
-        for shard in self.0.iter() {
-            for ((_, sum), bucket) in buckets.iter_mut().zip(&shard.buckets) {
-                *sum += bucket.load(Ordering::Relaxed);
-            }
-            sum_nanos = sum_nanos.saturating_add(shard.sum_nanos.load(Ordering::Relaxed));
-        }
-        let count = buckets.iter().map(|(_, count)| count).sum();
-        encoder.encode_histogram::<NoLabelSet>(sum_nanos as f64 / 1e9, count, &buckets, None)
+        let durations = self.read();
+        let Durations { buckets, sum } = &durations;
+        encoder.encode_histogram::<NoLabelSet>(*sum, durations.count(), buckets, None)
     }
 
     fn metric_type(&self) -> MetricType {

@@ -8,6 +8,7 @@ use tollgate::policy;
 
 use crate::markdown::{self, Page, pages, table};
 use crate::support::certs::Authority;
+use crate::support::http::post;
 use crate::support::redis::free_port;
 use crate::support::tollgate::Options;
 
@@ -81,20 +82,28 @@ fn policy_keys_are_all_there() {
 
 #[test]
 fn metrics_are_all_there_with_their_labels() {
-    let listed: BTreeMap<_, _> = table("metrics")
-        .into_iter()
-        .map(|cells| (cells[0].replace('`', ""), labels_of(&cells[1].replace(['`', ' '], ""))))
-        .collect();
-    assert_eq!(listed, metrics());
+    let mut exposed = metrics();
+    for (mark, prefix) in
+        [("metrics", "tollgate_"), ("metrics: process", "process_"), ("metrics: reference", "")]
+    {
+        let listed: BTreeMap<_, _> = table(mark)
+            .into_iter()
+            .map(|cells| (cells[0].replace('`', ""), labels_of(&cells[1].replace(['`', ' '], ""))))
+            .collect();
+        let of_table: BTreeMap<_, _> =
+            exposed.extract_if(.., |name, _| name.starts_with(prefix)).collect();
+        assert_eq!(listed, of_table, "{mark}");
+    }
 }
 
 #[test]
 fn metrics_in_the_prose_exist() {
-    let known = table("metrics").into_iter().map(|cells| cells[0].replace('`', ""));
-    let known: Vec<_> = known.collect();
+    let tables = ["metrics", "metrics: process", "metrics: reference"].into_iter().flat_map(table);
+    let known: Vec<_> = tables.map(|cells| cells[0].replace('`', "")).collect();
     let word = |c: char| c.is_ascii_lowercase() || c == '_';
     for span in code_spans() {
-        for (start, _) in span.match_indices("tollgate_") {
+        let prefixes = ["tollgate_", "ratelimit_service_"];
+        for (start, _) in prefixes.into_iter().flat_map(|prefix| span.match_indices(prefix)) {
             let name = span[start..].split(|c| !word(c)).next().unwrap();
             let metric = name.trim_end_matches("_bucket");
             assert!(known.iter().any(|known| known == metric), "no metric {span}");
@@ -111,6 +120,7 @@ fn metrics() -> BTreeMap<String, Vec<String>> {
         .redis(format!("redis://127.0.0.1:{}", free_port()))
         .set(format!("grpc.tls.cert_file={}", pair.cert.display()))
         .set(format!("grpc.tls.key_file={}", pair.key.display()))
+        .set("metrics.names=both")
         .start();
     let grpc = tollgate.at.grpc;
     let port = grpc.port();
@@ -122,6 +132,10 @@ fn metrics() -> BTreeMap<String, Vec<String>> {
     let http = tollgate.at.http;
     let request = r#"{"domain":"example","descriptors":[{"entries":[{"key":"path","value":"/api/v1/prices/A"}]}]}"#;
     curl(&["-d", request, &format!("http://{http}/json")]);
+    // A rule of two nodes has all labels. It is denied while Redis is away.
+    let request = r#"{"domain":"example","descriptors":[{"entries":[{"key":"path","value":"/api/v1/orders"},
+        {"key":"api_key","value":"k"}]}]}"#;
+    assert_eq!(post(http, "/json", request).status, 429);
     let text = curl(&[&format!("http://{http}/metrics")]);
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     types.map(|(name, kind)| exposed(&text, name, kind)).collect()

@@ -34,6 +34,7 @@ mod load;
 mod memory;
 mod modes;
 mod outage;
+mod reference;
 mod reload;
 mod remembered;
 mod sensitive;

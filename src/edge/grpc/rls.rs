@@ -143,7 +143,13 @@ impl<S: LimitStore> Rls<S> {
             self.metrics.requests_forbidden.inc();
             return unary::refusal(Status::permission_denied(FORBIDDEN));
         }
-        match self.answer(request, head.patience).await {
+        let reference = self.metrics.reference();
+        let started = reference.map(|_| Instant::now());
+        let answered = self.answer(request, head.patience).await;
+        if let Some((reference, started)) = reference.zip(started) {
+            reference.response_time.observe(started.elapsed());
+        }
+        match answered {
             Ok(answered) => response(&answered.response, memory),
             Err(unanswered) => unary::refusal(unanswered.into()),
         }

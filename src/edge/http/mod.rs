@@ -50,6 +50,8 @@ section! {
         /// Address and port of a listener for `/metrics` alone, without TLS; unset = `/metrics` is
         /// served on `listen`.
         metrics_listen: Option<SocketAddr> = "",
+        /// Serve `/metrics` on `listen`; unset = unless `metrics_listen` is set.
+        metrics: Option<bool> = "",
         /// Serve decisions at `/json`.
         json: bool = "true",
     }
@@ -152,7 +154,7 @@ pub fn router<S: LimitStore>(
     if settings.json {
         routes = routes.route("/json", post(decide::<S>));
     }
-    if settings.metrics_listen.is_none() {
+    if settings.metrics.unwrap_or(settings.metrics_listen.is_none()) {
         routes = routes.route("/metrics", get(metrics::<S>));
     }
     routes
@@ -162,9 +164,9 @@ pub fn router<S: LimitStore>(
         .with_state(ops)
 }
 
-/// Builds the routes of the listener for metrics.
-pub fn metrics_router<S: LimitStore>(ops: Arc<Ops<S>>) -> Router {
-    let routes = Router::new().route("/metrics", get(metrics::<S>));
+/// Builds the routes of the listener for metrics, which are at `path`.
+pub fn metrics_router<S: LimitStore>(ops: Arc<Ops<S>>, path: &str) -> Router {
+    let routes = Router::new().route(path, get(metrics::<S>));
     routes.layer(map_response(hardened)).with_state(ops)
 }
 

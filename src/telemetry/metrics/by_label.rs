@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::Mutex;
 
+use super::hits::RuleHits;
 use crate::telemetry::escape::escape;
 use crate::telemetry::sharded::ShardedCounter;
 
-/// The counters of one rule: descriptors decided, by outcome.
+/// The counters of one rule: descriptors decided, by outcome, and their hits.
 #[derive(Clone, Debug)]
 pub struct RuleMetrics {
     /// Passed.
@@ -20,6 +22,8 @@ pub struct RuleMetrics {
     pub over_limit: ShardedCounter,
     /// Over its limit, but passed because of shadow mode.
     pub shadowed: ShardedCounter,
+    /// Its hits under the names of envoyproxy/ratelimit, if they are counted.
+    pub hits: Option<RuleHits>,
 }
 
 /// Counters by domain, as requests call it: policies or clients name each. Read on decisions,
@@ -57,30 +61,52 @@ impl<T: Clone> ByDomain<T> {
 /// Shards of [`Detailed`]: more than cores, so that two cores seldom meet.
 const DETAILED_SHARDS: usize = 64;
 
-/// Series whose labels are made of a request's values, by label.
-#[derive(Debug)]
-pub(super) struct Detailed {
-    hasher: DefaultHashBuilder,
-    shards: Box<[Mutex<HashTable<DetailedRule>>]>,
-    made: AtomicUsize,
+/// The number of series whose labels are made of a request's values; copies count together.
+#[derive(Clone, Debug)]
+pub(super) struct Budget {
+    made: Arc<AtomicUsize>,
     most: usize,
 }
 
-#[derive(Debug)]
-struct DetailedRule {
-    domain: Box<str>,
-    rule: Box<str>,
-    metrics: RuleMetrics,
-}
-
-impl Detailed {
+impl Budget {
     /// At most `most` series.
     pub(super) fn new(most: usize) -> Self {
+        Self { made: Arc::default(), most }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.made.load(Ordering::Relaxed) >= self.most
+    }
+
+    /// Takes one; false: none is left.
+    fn take(&self) -> bool {
+        let more = |made| (made < self.most).then_some(made + 1);
+        self.made.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+}
+
+/// Series whose labels are made of a request's values, by label.
+#[derive(Debug)]
+pub(super) struct Detailed<T> {
+    hasher: DefaultHashBuilder,
+    shards: Box<[Mutex<HashTable<Labelled<T>>>]>,
+    budget: Budget,
+}
+
+#[derive(Debug)]
+struct Labelled<T> {
+    domain: Box<[u8]>,
+    label: Box<str>,
+    counters: T,
+}
+
+impl<T> Detailed<T> {
+    /// As many series as `budget` has.
+    pub(super) fn new(budget: Budget) -> Self {
         Self {
             hasher: DefaultHashBuilder::default(),
             shards: (0..DETAILED_SHARDS).map(|_| Mutex::default()).collect(),
-            made: AtomicUsize::new(0),
-            most,
+            budget,
         }
     }
 
@@ -88,39 +114,33 @@ impl Detailed {
     /// series as there may be. A label that `is_known` is no further series.
     pub(super) fn count(
         &self,
-        domain: &str,
-        rule: &str,
+        domain: &[u8],
+        label: &str,
         is_known: impl FnOnce() -> bool,
-        make: impl FnOnce() -> RuleMetrics,
-        count: impl FnOnce(&RuleMetrics),
+        make: impl FnOnce() -> T,
+        count: impl FnOnce(&T),
     ) -> bool {
-        let hash = self.hasher.hash_one((domain, rule));
-        let is_it = |known: &DetailedRule| *known.domain == *domain && *known.rule == *rule;
-        let rehash = |known: &DetailedRule| self.hasher.hash_one((&*known.domain, &*known.rule));
+        let hash = self.hasher.hash_one((domain, label));
+        let is_it = |known: &Labelled<T>| *known.domain == *domain && *known.label == *label;
+        let rehash = |known: &Labelled<T>| self.hasher.hash_one((&*known.domain, &*known.label));
         let mut shard = self.shard(hash).lock();
         if let Some(known) = shard.find(hash, is_it) {
-            count(&known.metrics);
+            count(&known.counters);
             return true;
         }
         // Beyond the bound no lock of the family is taken: the rule counts what comes then.
-        if self.made.load(Ordering::Relaxed) >= self.most {
+        if self.budget.is_spent() || !is_known() && !self.budget.take() {
             return false;
         }
-        let more = |made| (made < self.most).then_some(made + 1);
-        if !is_known()
-            && self.made.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err()
-        {
-            return false;
-        }
-        let metrics = make();
-        count(&metrics);
-        let (domain, rule) = (domain.into(), rule.into());
-        shard.insert_unique(hash, DetailedRule { domain, rule, metrics }, rehash);
+        let counters = make();
+        count(&counters);
+        let (domain, label) = (domain.into(), label.into());
+        shard.insert_unique(hash, Labelled { domain, label, counters }, rehash);
         true
     }
 
     #[expect(clippy::indexing_slicing, reason = "the index is below the number of shards")]
-    fn shard(&self, hash: u64) -> &Mutex<HashTable<DetailedRule>> {
+    fn shard(&self, hash: u64) -> &Mutex<HashTable<Labelled<T>>> {
         &self.shards[(hash >> 32) as usize % DETAILED_SHARDS]
     }
 }
