@@ -32,6 +32,7 @@ pub(super) struct Listeners {
     pub(super) admin: TcpListener,
     pub(super) http: TcpListener,
     pub(super) metrics: Option<TcpListener>,
+    pub(super) debug: Option<TcpListener>,
     pub(super) addresses: Addresses,
 }
 
@@ -43,6 +44,8 @@ pub(super) struct Addresses {
     pub(super) http: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) metrics: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) debug: Option<SocketAddr>,
 }
 
 impl Listeners {
@@ -50,16 +53,21 @@ impl Listeners {
         let (grpc, grpc_at) = bind("gRPC", "grpc.listen", settings.grpc.listen)?;
         let (admin, admin_at) = bind("admin", "admin.listen", settings.admin.listen)?;
         let (http, http_at) = bind("HTTP", "http.listen", settings.http.listen)?;
-        let (metrics, metrics_at) = match settings.http.metrics_listen {
-            Some(address) => {
-                let (bound, at) = bind("metrics", "http.metrics_listen", address)?;
-                (Some(bound), Some(at))
-            }
-            None => (None, None),
+        let optional = |listener, setting, address: Option<SocketAddr>| {
+            let bound = address.map(|address| bind(listener, setting, address));
+            Ok::<_, AppError>(bound.transpose()?.unzip())
         };
-        let addresses =
-            Addresses { grpc: grpc_at, admin: admin_at, http: http_at, metrics: metrics_at };
-        Ok(Self { grpc, admin, http, metrics, addresses })
+        let (metrics, metrics_at) =
+            optional("metrics", "http.metrics_listen", settings.http.metrics_listen)?;
+        let (debug, debug_at) = optional("debug", "debug.listen", settings.debug.listen)?;
+        let addresses = Addresses {
+            grpc: grpc_at,
+            admin: admin_at,
+            http: http_at,
+            metrics: metrics_at,
+            debug: debug_at,
+        };
+        Ok(Self { grpc, admin, http, metrics, debug, addresses })
     }
 }
 

@@ -32,6 +32,7 @@ use crate::config::{self, Settings};
 use crate::control::feeds::files::FileFeed;
 use crate::control::layered::{Layered, Origin, Replaced, Since};
 use crate::domain::{Clock as _, WallClock};
+use crate::edge::http::debug::Debug;
 use crate::edge::http::{self, Ops};
 use crate::limiter::key::OPEN_SECRETS;
 use crate::policy::{Files, PolicySet, Source};
@@ -68,6 +69,7 @@ pub async fn run(
     ));
     administer::spawn(&tasks, &process, listeners.admin);
     http(&tasks, listeners.http, listeners.metrics, &process);
+    debug(&tasks, listeners.debug, &process);
     reload::spawn(&tasks, Arc::clone(&process), feed, logs, reread)?;
 
     process.wait_for_stores().await;
@@ -154,5 +156,14 @@ fn http(
     let body_timeout = bounds.listener.message_timeout;
     let routes = http::router(ops, &process.settings.http, body_bytes, body_timeout);
     let acceptor = process.acceptor(listener, "http", process.tls.http.clone());
+    tasks.spawn(http::serve(acceptor, routes, bounds, process.stop.clone()));
+}
+
+/// Starts the debug listener, if there is one.
+fn debug(tasks: &TaskTracker, listener: Option<TcpListener>, process: &Arc<Process>) {
+    let Some(listener) = listener else { return };
+    let routes = Debug { shared: Arc::clone(&process.shared) }.routes();
+    let acceptor = process.acceptor(listener, "debug", None);
+    let bounds = process.listener_bounds(0);
     tasks.spawn(http::serve(acceptor, routes, bounds, process.stop.clone()));
 }

@@ -106,6 +106,7 @@ fn listeners(settings: &Settings, reader: &mut Reader) {
     ];
     let metrics = settings.http.metrics_listen;
     all.extend(metrics.map(|address| ("http.metrics_listen", address)));
+    all.extend(settings.debug.listen.map(|address| ("debug.listen", address)));
     for (index, (key, address)) in all.iter().enumerate() {
         for (other_key, other) in all.iter().take(index) {
             let same_ip = address.ip() == other.ip()

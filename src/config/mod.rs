@@ -33,6 +33,7 @@ use crate::edge::admin::AdminSettings;
 use crate::edge::grpc::settings::{GrpcSettings, ResponseSettings};
 use crate::edge::health::HealthSettings;
 use crate::edge::http::HttpSettings;
+use crate::edge::http::debug::DebugSettings;
 use crate::edge::listener::ListenerSettings;
 use crate::limiter::layers::deny_cache::DenyCacheSettings;
 use crate::limiter::layers::failover::{FailoverSettings, StoreSettings};
@@ -84,6 +85,8 @@ settings! {
     http: HttpSettings,
     /// Health.
     health: HealthSettings,
+    /// The debug listener.
+    debug: DebugSettings,
     /// Policies.
     policies: Options,
     /// Redis.

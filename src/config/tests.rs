@@ -207,6 +207,7 @@ const BAD_FILES: &[(&str, &[&str])] = &[
             "metrics.path: found \"metrics\", expected a path such as /metrics",
         ],
     ),
+    ("http: {listen: ':8080'}\ndebug: {listen: ':8080'}", &["is taken by http.listen"]),
     ("grpc: {listen: 10.0.0.7}", &["add a port: 10.0.0.7:8081"]),
     ("grpc: {listen: 'example.com:80'}", &["expected an address and port"]),
     ("grpc: {listen: 'localhost:99999'}", &["expected an address and port"]),

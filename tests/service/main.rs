@@ -24,6 +24,7 @@ mod cli;
 mod clients;
 mod conformance;
 mod control;
+mod debug;
 mod decisions;
 mod durability;
 mod edge;

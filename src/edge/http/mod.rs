@@ -7,8 +7,11 @@
 //! | `GET /livez` | 200 while the process runs |
 //! | `GET /metrics` | OpenMetrics text; on a listener of its own with `http.metrics_listen` |
 //!
+//! The debug listener has [other paths](debug).
+//!
 //! Another path is 404, another method 405. HEAD goes wherever GET goes.
 
+pub mod debug;
 pub mod json;
 
 use std::net::SocketAddr;
