@@ -37,6 +37,7 @@ use crate::edge::http::{self, Ops};
 use crate::limiter::key::OPEN_SECRETS;
 use crate::policy::{Files, PolicySet, Source};
 use crate::telemetry::logs::LogHandle;
+use crate::telemetry::statsd;
 
 /// The policies without a setting for them.
 const EXAMPLE: &str = include_str!("../../deploy/policies/example.yaml");
@@ -70,6 +71,7 @@ pub async fn run(
     administer::spawn(&tasks, &process, listeners.admin);
     http(&tasks, listeners.http, listeners.metrics, &process);
     debug(&tasks, listeners.debug, &process);
+    statsd(&tasks, &process);
     reload::spawn(&tasks, Arc::clone(&process), feed, logs, reread)?;
 
     process.wait_for_stores().await;
@@ -166,4 +168,12 @@ fn debug(tasks: &TaskTracker, listener: Option<TcpListener>, process: &Arc<Proce
     let acceptor = process.acceptor(listener, "debug", None);
     let bounds = process.listener_bounds(0);
     tasks.spawn(http::serve(acceptor, routes, bounds, process.stop.clone()));
+}
+
+/// Starts the reports to statsd, if there is a server.
+fn statsd(tasks: &TaskTracker, process: &Arc<Process>) {
+    let settings = process.settings.statsd.clone();
+    let Some(address) = settings.address.clone() else { return };
+    let (metrics, stop) = (Arc::clone(&process.metrics), process.stop.clone());
+    tasks.spawn(async move { statsd::run(&settings, address, metrics, stop).await });
 }

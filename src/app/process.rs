@@ -143,7 +143,8 @@ impl Process {
         let guard = Guard::new(&settings.admin);
         // The guard has their hashes, which do.
         settings.admin.forget_tokens();
-        let metrics = Arc::new(Metrics::by_settings(&settings.metrics, false));
+        let metrics =
+            Arc::new(Metrics::by_settings(&settings.metrics, settings.statsd.address.is_some()));
         let secret = settings.general.sensitive_key.as_ref().map_or("", |secret| secret.expose());
         let hasher = SensitiveHasher::new(secret.as_bytes());
         let calendar = Arc::new(CalendarClock::new(SystemClock::start()));

@@ -93,6 +93,7 @@ fn resolve(mut settings: Settings, reader: &mut Reader) -> Settings {
     settings.failover.resolve(reader);
     settings.response.resolve(reader);
     settings.metrics.resolve(reader);
+    settings.statsd.resolve(reader);
     listeners(&settings, reader);
     settings
 }

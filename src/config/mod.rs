@@ -44,6 +44,7 @@ use crate::redis::RedisSettings;
 use crate::settings::{Reader, section};
 use crate::telemetry::logs::LogSettings;
 use crate::telemetry::metrics::MetricsSettings;
+use crate::telemetry::statsd::StatsdSettings;
 
 /// Declares [`Settings`]: every section, in the order of `print-config`.
 macro_rules! settings {
@@ -105,6 +106,8 @@ settings! {
     response: ResponseSettings,
     /// Metrics.
     metrics: MetricsSettings,
+    /// Statistics to a statsd server.
+    statsd: StatsdSettings,
     /// Logs.
     log: LogSettings,
 }

@@ -207,6 +207,14 @@ const BAD_FILES: &[(&str, &[&str])] = &[
             "metrics.path: found \"metrics\", expected a path such as /metrics",
         ],
     ),
+    (
+        "statsd: {address: localhost, interval: 0s, prefix: 'a:b'}",
+        &[
+            "statsd.address: found \"localhost\", expected a host and port",
+            "statsd.interval: found 0s, expected at least 10ms",
+            "statsd.prefix: found \"a:b\", expected printable characters",
+        ],
+    ),
     ("http: {listen: ':8080'}\ndebug: {listen: ':8080'}", &["is taken by http.listen"]),
     ("grpc: {listen: 10.0.0.7}", &["add a port: 10.0.0.7:8081"]),
     ("grpc: {listen: 'example.com:80'}", &["expected an address and port"]),

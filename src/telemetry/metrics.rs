@@ -99,6 +99,8 @@ pub struct Metrics {
     pub of_unknown_domain: ShardedCounter,
     /// Denials that the debug log leaves out.
     pub denied_lines_dropped: ShardedCounter,
+    /// Lines of statistics that did not reach the server.
+    pub statsd_lines_dropped: Counter,
     detailed: Detailed<RuleMetrics>,
     /// Requests answered OK.
     pub requests_ok: ShardedCounter,
@@ -205,6 +207,7 @@ impl Metrics {
             no_rule: ByDomain::default(),
             of_unknown_domain: ShardedCounter::default(),
             denied_lines_dropped: ShardedCounter::default(),
+            statsd_lines_dropped: Counter::default(),
             detailed: Detailed::new(budget),
             requests_ok: ShardedCounter::default(),
             requests_over_limit: ShardedCounter::default(),
@@ -384,6 +387,11 @@ impl Metrics {
             "build",
             "The running version",
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register(
+            "statsd_lines_dropped",
+            "Lines of statistics that did not reach the statsd server",
+            self.statsd_lines_dropped.clone(),
         );
         let process = self.others.sub_registry_with_prefix("process");
         process.register_collector(Box::new(ProcessMetrics));

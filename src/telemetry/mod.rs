@@ -1,4 +1,4 @@
-//! Metrics, logs, and safe text for both.
+//! Metrics, statsd, logs, and safe text for them.
 
 pub mod escape;
 pub mod logs;
@@ -6,3 +6,4 @@ pub mod metrics;
 pub mod panics;
 pub mod process;
 pub mod sharded;
+pub mod statsd;

@@ -43,6 +43,7 @@ mod settled;
 mod silence;
 mod snippets;
 mod stale;
+mod statsd;
 mod top;
 mod turns;
 mod unwritable;
