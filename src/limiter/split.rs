@@ -13,7 +13,10 @@ use crate::telemetry::metrics::HitSplit;
 /// The split of `hits` that a descriptor with `status` asked for. `near_ratio` is the part of a
 /// limit from which on hits are near it.
 pub(super) fn split(hits: Hits, status: &Status, near_ratio: f32) -> HitSplit {
-    let Hits::Take(hits) = hits else { return HitSplit::default() };
+    let hits = match hits {
+        Hits::Take(hits) => hits,
+        Hits::Peek | Hits::Refund(_) => return HitSplit::default(),
+    };
     let split = match &status.outcome {
         Outcome::Limited(Limited { passed, load, .. }) if !status.degraded => {
             by_load(hits, *passed, *load, near_ratio)

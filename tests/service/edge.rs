@@ -293,7 +293,7 @@ fn json_is_decided_like_grpc() {
 
 #[test]
 fn probes_and_metrics_answer() {
-    let tollgate = Options::serving(POLICIES).start();
+    let tollgate = Options::serving(POLICIES).set("metrics.names=both").start();
     for path in ["/healthcheck", "/readyz", "/livez"] {
         let answer = http::get(tollgate.at.http, path);
         assert_eq!((answer.status, answer.body.as_str()), (200, "OK\n"), "{path}");
@@ -316,7 +316,8 @@ fn probes_and_metrics_answer() {
         let (series, value) = line.rsplit_once(' ').expect("a value");
         value.parse::<f64>().unwrap_or_else(|_| panic!("no number in {line}"));
         let name = series.split('{').next().unwrap();
-        assert!(name.starts_with("tollgate_"), "{line}");
+        let prefixes = ["tollgate_", "process_", "ratelimit_service_"];
+        assert!(prefixes.iter().any(|prefix| name.starts_with(prefix)), "{line}");
         assert!(families.iter().any(|family| name.starts_with(family)), "no TYPE before {line}");
     }
     assert!(families.len() >= 12, "{families:?}");

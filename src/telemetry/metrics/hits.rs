@@ -31,7 +31,7 @@ pub(super) const KINDS: [(&str, &str); 5] = [
     ("shadow_mode", "Hits beyond a limit in shadow mode"),
 ];
 
-/// The counters of one rule, in the order of [`KINDS`].
+/// The counters of one rule, in the order of `KINDS`.
 #[derive(Clone, Debug, Default)]
 pub struct RuleHits([ShardedCounter; KINDS.len()]);
 
