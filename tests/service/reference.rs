@@ -10,6 +10,7 @@ use tollgate::edge::pb::rate_limit_response::rate_limit::Unit;
 use crate::support::grpc::{Client, ask, codes, refund, with_hits};
 use crate::support::http;
 use crate::support::operator::{Operator, client as limited, limit};
+use crate::support::redis::free_port;
 use crate::support::tollgate::{Options, Tollgate, request};
 
 const KINDS: [&str; 5] = ["total_hits", "over_limit", "near_limit", "within_limit", "shadow_mode"];
@@ -241,6 +242,24 @@ async fn errors_and_the_kill_switch_are_counted() {
     // One that is does not need the kill switch.
     ask(&mut client, with_hits(of("shadow"), 30)).await;
     assert_eq!(metric("global_shadow_mode"), Some(1.0));
+}
+
+#[tokio::test]
+async fn calls_without_redis_are_errors_and_their_hits_are_not_lost() {
+    let policies = SPLIT.replace("ALGORITHM", "fixed_window");
+    for (mode, expected) in [("allow", [23, 0, 0, 23, 0]), ("deny", [23, 23, 0, 0, 0])] {
+        let tollgate = both(&policies)
+            .redis(format!("redis://127.0.0.1:{}", free_port()))
+            .set(format!("store.on_failure={mode}"))
+            .start();
+        let mut client = tollgate.client().await;
+        codes(&mut client, &of("plain"), 5).await;
+        ask(&mut client, with_hits(of("plain"), 18)).await;
+        let error = "ratelimit_service_should_rate_limit_error{err_type=\"redis_error\"}";
+        assert_eq!(tollgate.metric(error), Some(6.0), "{mode}");
+        // Nobody has counted them, so none is known to be near the limit.
+        assert_eq!(hits(&tollgate, "domain=\"d\",key1=\"plain\""), Some(expected), "{mode}");
+    }
 }
 
 /// What is not limited, or gives hits back, counts nowhere.
