@@ -14,8 +14,8 @@ use crate::telemetry::metrics::HitSplit;
 /// limit from which on hits are near it.
 pub(super) fn split(hits: Hits, status: &Status, near_ratio: f32) -> HitSplit {
     let hits = match hits {
-        Hits::Take(hits) => hits,
-        Hits::Peek | Hits::Refund(_) => return HitSplit::default(),
+        Hits::Take(hits) | Hits::Book(hits) => hits,
+        Hits::Peek(_) | Hits::Refund(_) => return HitSplit::default(),
     };
     let split = match &status.outcome {
         Outcome::Limited(Limited { passed, load, .. }) if !status.degraded => {
