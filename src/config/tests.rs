@@ -208,10 +208,11 @@ const BAD_FILES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "statsd: {address: localhost, interval: 0s, prefix: 'a:b'}",
+        "statsd: {address: localhost, interval: 0s, prefix: 'a:b', tags: [env]}",
         &[
             "statsd.address: found \"localhost\", expected a host and port",
             "statsd.interval: found 0s, expected at least 10ms",
+            "statsd.tags: found \"env\", expected a list such as [env=prod, zone=b]",
             "statsd.prefix: found \"a:b\", expected printable characters",
         ],
     ),

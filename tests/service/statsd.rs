@@ -207,7 +207,7 @@ fn datagrams(socket: &UdpSocket, holds: impl Fn(&[String]) -> bool) -> Vec<Strin
 async fn statsd_over_udp_has_tags_in_names_and_a_prefix() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let tollgate = reporting_to(socket.local_addr().unwrap())
-        .config("statsd: {tags: {zone: b, env: prod}, prefix: edge.}\n")
+        .config("statsd: {tags: [zone=b, env=prod], prefix: edge.}\n")
         .set("statsd.protocol=udp")
         .start();
     hit(&tollgate, 3).await;
@@ -219,7 +219,8 @@ async fn statsd_over_udp_has_tags_in_names_and_a_prefix() {
 async fn dogstatsd_has_tags_after_the_value() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let tollgate = reporting_to(socket.local_addr().unwrap())
-        .config("statsd: {tags: {zone: b, env: prod}, flavor: dogstatsd}\n")
+        .set("statsd.tags=zone=b,env=prod")
+        .set("statsd.flavor=dogstatsd")
         .start();
     hit(&tollgate, 1).await;
     let line = format!("{RULE}.total_hits:1|c|#env:prod,zone:b");
@@ -241,4 +242,36 @@ async fn value_of_a_request_makes_no_line_of_its_own() {
     let name = "ratelimit.service.rate_limit.d.k_x_9_c%0Aforged_1_c%0A.total_hits";
     let lines = datagrams(&socket, |lines| sum(lines, name) == 2);
     assert!(lines.iter().all(|line| !line.starts_with("forged")), "{lines:#?}");
+}
+
+/// The variables of envoyproxy/ratelimit lead to the same listeners and lines.
+#[tokio::test]
+async fn variables_of_the_reference_set_listeners_and_statsd() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port().to_string();
+    let mut options = Options::serving(POLICY).set("debug.listen=127.0.0.1:0");
+    for (name, value) in [
+        ("TOLLGATE__COMPAT", "ratelimit"),
+        ("USE_PROMETHEUS", "true"),
+        ("PROMETHEUS_ADDR", "127.0.0.1:0"),
+        ("PROMETHEUS_PATH", "/prom"),
+        ("STATSD_HOST", "127.0.0.1"),
+        ("STATSD_PORT", &port),
+        ("STATSD_PROTOCOL", "udp"),
+        ("STATS_FLUSH_INTERVAL", "20ms"),
+        ("EXTRA_TAGS", "zone:b,env:prod"),
+    ] {
+        options = options.env(name, value);
+    }
+    let tollgate = options.start();
+    hit(&tollgate, 2).await;
+    let name = format!("{RULE}.total_hits.__env=prod.__zone=b");
+    datagrams(&socket, |lines| sum(lines, &name) == 2);
+    let series = "ratelimit_service_rate_limit_total_hits{domain=\"shop/limits\",";
+    for (at, path) in [(tollgate.at.http, "/metrics"), (tollgate.at.metrics.unwrap(), "/prom")] {
+        let text = crate::support::http::get(at, path).body;
+        assert!(text.contains(series) && text.contains("tollgate_build_info"), "{path}: {text}");
+    }
+    let limits = crate::support::http::get(tollgate.at.debug.unwrap(), "/rlconfig").body;
+    assert!(limits.contains(".remote_address: unit=YEAR requests_per_unit=4,"), "{limits}");
 }

@@ -32,6 +32,8 @@ pub(super) const DEFAULTS: &[(&str, &str)] = &[
     ("grpc.drain_delay", "5s"),
     ("response.dynamic_metadata", "false"),
     ("metrics.names", "both"),
+    // Beside the listener of its own, if there is one.
+    ("http.metrics", "true"),
     ("log.level", "warn"),
 ];
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::deltas::Deltas;
 use self::send::Sender;
-pub use self::settings::{Flavor, Protocol, StatsdSettings};
+pub use self::settings::{Flavor, Protocol, StatsdSettings, Tags};
 use self::wire::Wire;
 use super::metrics::Metrics;
 use crate::settings::HostPort;

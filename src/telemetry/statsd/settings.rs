@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::settings::{HostPort, Reader, mappings, section, words};
+use crate::settings::{HostPort, Reader, Setting, quoted, section, words};
 
 section! {
     /// Statistics to a statsd server, under the names of envoyproxy/ratelimit.
@@ -19,12 +19,43 @@ section! {
         interval: Duration = "10s" in MIN_INTERVAL..,
         /// Text before each name.
         prefix: String = "",
-        /// Tags of each line, such as `{env: prod}`. In the file only.
-        tags: BTreeMap<String, String> = "",
+        /// Tags of each line, such as `[env=prod, zone=b]`.
+        tags: Tags = "",
     }
 }
 
-mappings!(String, "a mapping from tag to value");
+/// Tags with their values, by name.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Tags(BTreeMap<String, String>);
+
+impl Tags {
+    /// Each tag with its value, in the order of their names.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(tag, value)| (tag.as_str(), value.as_str()))
+    }
+}
+
+impl Setting for Tags {
+    const EXPECTED: &'static str = "a list such as [env=prod, zone=b]";
+    const LIST: bool = true;
+
+    fn parse(text: &str) -> Option<Self> {
+        let tag = |item: &str| {
+            let (tag, value) = item.trim().split_once('=')?;
+            (!tag.is_empty()).then(|| (tag.to_owned(), value.to_owned()))
+        };
+        text.split(',').map(tag).collect::<Option<_>>().map(Self)
+    }
+
+    fn show(&self) -> String {
+        let items = self.iter().map(|(tag, value)| quoted(&format!("{tag}={value}")));
+        format!("[{}]", items.collect::<Vec<_>>().join(", "))
+    }
+
+    fn unset() -> Option<Self> {
+        Some(Self::default())
+    }
+}
 
 /// The least time between two reports.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);

@@ -2,10 +2,9 @@
 //!
 //! Source: the statsd protocol, the tags of lyft/gostats (in the name, sorted), and `DogStatsD`.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::settings::{Flavor, StatsdSettings};
+use super::settings::{Flavor, StatsdSettings, Tags};
 
 /// Writes lines.
 #[derive(Debug)]
@@ -48,14 +47,14 @@ impl Wire {
     }
 }
 
-fn name_tags(tags: &BTreeMap<String, String>) -> String {
-    let one = |(tag, value): (&String, &String)| format!(".__{}={}", clean(tag), clean(value));
+fn name_tags(tags: &Tags) -> String {
+    let one = |(tag, value)| format!(".__{}={}", clean(tag), clean(value));
     tags.iter().map(one).collect::<Vec<_>>().concat()
 }
 
-fn dogstatsd_tags(tags: &BTreeMap<String, String>) -> String {
-    let pairs: Vec<String> =
-        tags.iter().map(|(tag, value)| format!("{}:{}", clean(tag), clean(value))).collect();
+fn dogstatsd_tags(tags: &Tags) -> String {
+    let one = |(tag, value)| format!("{}:{}", clean(tag), clean(value));
+    let pairs: Vec<String> = tags.iter().map(one).collect();
     if pairs.is_empty() { String::new() } else { format!("|#{}", pairs.join(",")) }
 }
 
@@ -68,28 +67,24 @@ fn clean(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Setting as _;
 
-    fn wire(flavor: Flavor, tags: &[(&str, &str)]) -> Wire {
-        let owned = |(tag, value): &(&str, &str)| ((*tag).to_owned(), (*value).to_owned());
-        let tags = tags.iter().map(owned).collect();
-        Wire::new(&StatsdSettings {
-            prefix: "edge.".into(),
-            flavor,
-            tags,
-            ..StatsdSettings::default()
-        })
+    fn wire(flavor: Flavor, tags: &str) -> Wire {
+        let tags = if tags.is_empty() { Tags::default() } else { Tags::parse(tags).unwrap() };
+        let prefix = "edge.".into();
+        Wire::new(&StatsdSettings { prefix, flavor, tags, ..StatsdSettings::default() })
     }
 
     #[test]
     fn lines_have_prefix_value_type_and_sorted_tags() {
-        let plain = wire(Flavor::Statsd, &[]);
+        let plain = wire(Flavor::Statsd, "");
         assert_eq!(plain.counter("a.b", 3), "edge.a.b:3|c\n");
         assert_eq!(plain.timer("t", 0.75, 1), "edge.t:0.75|ms\n");
         assert_eq!(plain.timer("t", 7.5, 4), "edge.t:7.5|ms|@0.25\n");
-        let tags = [("zone", "b"), ("env", "a:b\n")];
-        let statsd = wire(Flavor::Statsd, &tags);
+        let tags = "zone=b, env=a:b\u{7}";
+        let statsd = wire(Flavor::Statsd, tags);
         assert_eq!(statsd.counter("a", 1), "edge.a.__env=a_b_.__zone=b:1|c\n");
-        let dog = wire(Flavor::Dogstatsd, &tags);
+        let dog = wire(Flavor::Dogstatsd, tags);
         assert_eq!(dog.counter("a", 1), "edge.a:1|c|#env:a_b_,zone:b\n");
     }
 }
