@@ -54,7 +54,9 @@ pub async fn run(
     let lenient = settings.policies.lenient;
     let feed = settings.policies.path.as_deref().map(|path| FileFeed::start(path, lenient));
     let (layered, set) = policies(&settings, feed.as_ref())?;
-    set.iter().for_each(|set| warn_of_open_secrets(&settings, set));
+    if let Some(set) = &set {
+        warn_of_open_secrets(&settings, set);
+    }
     let listeners = Listeners::bind(&settings)?;
     let signals = drain::Signals::install()?;
     let process = Arc::new(Process::new(settings, set, layered)?);

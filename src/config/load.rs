@@ -42,8 +42,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     ];
     let Adopted { layers, remarks } = adopted(sources, &own, &mut faults);
     let layers = [Layer::defaults()].into_iter().chain(layers).chain(own);
-    let builder =
-        layers.fold(config::Config::builder(), |builder, layer| builder.add_source(layer));
+    let builder = layers.fold(config::Config::builder(), config::ConfigBuilder::add_source);
     let merged = builder.build().and_then(|merged| merged.cache.into_table());
     let merged = match merged {
         Ok(merged) => merged,

@@ -72,7 +72,7 @@ mod tests {
     fn wire(flavor: Flavor, tags: &str) -> Wire {
         let tags = if tags.is_empty() { Tags::default() } else { Tags::parse(tags).unwrap() };
         let prefix = "edge.".into();
-        Wire::new(&StatsdSettings { prefix, flavor, tags, ..StatsdSettings::default() })
+        Wire::new(&StatsdSettings { flavor, prefix, tags, ..StatsdSettings::default() })
     }
 
     #[test]
