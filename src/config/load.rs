@@ -42,7 +42,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     ];
     let Adopted { layers, remarks } = adopted(sources, &own, &mut faults);
     let layers = [Layer::defaults()].into_iter().chain(layers).chain(own);
-    let builder = layers.fold(config::Config::builder(), config::ConfigBuilder::add_source);
+    let mut builder = config::Config::builder();
+    for layer in layers {
+        builder = builder.add_source(layer);
+    }
     let merged = builder.build().and_then(|merged| merged.cache.into_table());
     let merged = match merged {
         Ok(merged) => merged,

@@ -1,4 +1,5 @@
-//! The fixed window: a count per window aligned to the epoch of the store's clock.
+//! The fixed window: a count per window aligned to the epoch of the store's clock, or to a
+//! calendar.
 //!
 //! Promise: admitted per aligned window <= limit; up to twice that across an edge.
 
@@ -7,12 +8,13 @@ use std::time::Duration;
 use super::amend::{Change, Told};
 use super::limit::Limit;
 use super::reading::{Hits, Reading};
+use super::windows::Window;
 use super::{SATURATION, Timestamp};
 
 /// The hits counted in one window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct WindowCount {
-    /// The start of the window, a multiple of the period since 1970.
+    /// The start of the window: a multiple of the period since 1970, or an edge of the calendar.
     pub start: Timestamp,
     /// Hits counted in it.
     pub count: u64,
@@ -21,12 +23,11 @@ pub struct WindowCount {
 impl WindowCount {
     /// Clamps a window that begins later than the next one: the clock has stepped back.
     pub(super) fn clamp_to_clock(&mut self, limit: &Limit, now: Timestamp) {
-        let period = limit.period_micros();
-        self.start = self.start.min(now.floor(period).plus_micros(period));
+        self.start = self.start.min(limit.window(now).end);
     }
 
     pub(super) fn empty_at(&self, limit: &Limit) -> Timestamp {
-        self.start.plus_micros(limit.period_micros())
+        limit.end_of(self.start)
     }
 }
 
@@ -37,7 +38,7 @@ pub(super) fn step(
     hits: Hits,
     now: Timestamp,
 ) -> Reading {
-    let start = now.floor(limit.period_micros());
+    let Window { start, end, next_end } = limit.window(now);
     let current = state.filter(|state| state.start >= start && state.count > 0);
     let mut window = current.unwrap_or(WindowCount { start, count: 0 });
     let passed = match hits {
@@ -61,7 +62,12 @@ pub(super) fn step(
             passed
         }
     };
-    let ends_in = window.empty_at(limit).micros_since(now);
+    let ends_at = match limit.windows() {
+        None => window.empty_at(limit),
+        Some(_) if window.start < end => end,
+        Some(_) => next_end,
+    };
+    let ends_in = ends_at.micros_since(now);
     reading(limit, hits, passed, window.count, ends_in)
 }
 
@@ -74,20 +80,17 @@ pub(super) fn amend(
     change: &Change,
     now: Timestamp,
 ) -> u64 {
-    let period = limit.period_micros();
-    let start = now.floor(period);
+    let Window { start, end, .. } = limit.window(now);
     // A window ahead dates from before the clock stepped back.
     if state.is_some_and(|state| state.start > start) {
         return 0;
     }
     let before = state.filter(|state| state.start == start).map_or(0, |state| state.count);
     let count = match *change {
-        Change::GiveBack { hits, charged_at }
-            if charged_at <= now && charged_at.floor(period) == start =>
-        {
+        Change::GiveBack { hits, charged_at } if charged_at <= now && charged_at >= start => {
             before.saturating_sub(hits)
         }
-        Change::Tell(Told::Fixed { hits, ends_at }) if ends_at == start.plus_micros(period) => {
+        Change::Tell(Told::Fixed { hits, ends_at }) if ends_at == end => {
             let most = if limit.settles() { SATURATION } else { limit.capacity() };
             before.saturating_add(hits).min(most).max(before)
         }

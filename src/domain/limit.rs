@@ -7,7 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::SATURATION;
+use super::windows::{Window, Windows};
+use super::{SATURATION, Timestamp};
 
 /// The maximum period and the maximum fill time of a bucket: 2^51 microseconds (71 years).
 const MAX_SPAN_US: u64 = 1 << 51;
@@ -196,6 +197,8 @@ pub struct Limit {
     reach: Reach,
     /// The period; of a share, that of the limit that it is a share of.
     whole_period: u64,
+    /// The windows of a fixed window that follows a calendar.
+    windows: Option<Windows>,
 }
 
 /// The maximum lag, in hits, under the limit that wrote the state of a bucket: burst plus debt.
@@ -267,8 +270,18 @@ impl Limit {
             Algorithm::SlidingWindow { .. } | Algorithm::FixedWindow => whole_period,
         };
         let (full, ceiling, reach) = (Span::default(), Span::default(), Reach::of_hits(0));
-        let mut limit =
-            Self { requests, period, algorithm, charge, full, ceiling, reach, whole_period };
+        let windows = None;
+        let mut limit = Self {
+            requests,
+            period,
+            algorithm,
+            charge,
+            full,
+            ceiling,
+            reach,
+            whole_period,
+            windows,
+        };
         if let Algorithm::TokenBucket { burst } = algorithm {
             limit.fill_bucket(burst, replicas)?;
         }
@@ -295,6 +308,37 @@ impl Limit {
             }
         };
         Ok(())
+    }
+
+    /// The same limit, whose fixed windows are these. The period stays as a rough length. Limits of
+    /// other algorithms have no such windows.
+    #[must_use]
+    pub fn on(self, windows: Windows) -> Self {
+        let windows = (self.algorithm == Algorithm::FixedWindow).then_some(windows);
+        Self { windows, ..self }
+    }
+
+    /// The windows of a calendar, if this limit follows one.
+    pub const fn windows(&self) -> Option<Windows> {
+        self.windows
+    }
+
+    /// The fixed window that `now` is in.
+    pub fn window(&self, now: Timestamp) -> Window {
+        if let Some(windows) = self.windows {
+            return windows.at(now);
+        }
+        let start = now.floor(self.period);
+        let end = start.plus_micros(self.period);
+        Window { start, end, next_end: end.plus_micros(self.period) }
+    }
+
+    /// The end of the fixed window that begins at `start`.
+    pub(super) fn end_of(&self, start: Timestamp) -> Timestamp {
+        match self.windows {
+            Some(windows) => windows.end_of(start),
+            None => start.plus_micros(self.period),
+        }
     }
 
     /// The hits admitted per period: n.

@@ -62,6 +62,7 @@
 //! * [`amend`]: changes of a counter outside of decisions: hits given back, hits told afterwards.
 //! * [`share`]: the share of a limit by which one process decides while the store is away.
 //! * [`untold`]: the hits of a share that the store does not know yet.
+//! * [`windows`]: windows of unequal lengths.
 //! * [`clock`]: time as an input.
 
 pub mod amend;
@@ -77,6 +78,7 @@ pub mod share;
 pub mod sliding_window;
 pub mod token_bucket;
 pub mod untold;
+pub mod windows;
 
 pub use amend::{Amendment, Change, Told};
 pub use clock::{CalendarClock, Clock, ManualClock, SystemClock, Timestamp, WallClock};
@@ -87,6 +89,7 @@ pub use lease::{Lease, LeaseAsk};
 pub use limit::{Algorithm, Charge, Limit, LimitError, Unit};
 pub use reading::{Hits, Reading};
 pub use untold::Untold;
+pub use windows::{Window, Windows};
 
 /// The value at which hits and sums of hits saturate: 2^52. A Lua double counts exactly to 2^53.
 pub const SATURATION: u64 = 1 << 52;

@@ -15,6 +15,7 @@ use super::fixed_window::WindowCount;
 use super::limit::{Algorithm, Charge, Limit, Span};
 use super::sliding_window::{Run, WindowLog};
 use super::token_bucket::Bucket;
+use super::windows::Window;
 
 /// The turn of the replica of `rank` among `replicas` at the key of this [slot](super::Key::slot).
 /// Each key gives the hits that are left over to other ranks.
@@ -57,7 +58,8 @@ impl Limit {
             Charge::Always { max_debt } => Charge::Always { max_debt: debt(max_debt) },
             Charge::Settled { max_debt } => Charge::Settled { max_debt: debt(max_debt) },
         };
-        Self::for_each(replicas, requests, self.period(), algorithm, charge).ok()
+        let share = Self::for_each(replicas, requests, self.period(), algorithm, charge).ok()?;
+        Some(self.windows().map_or(share, |windows| share.on(windows)))
     }
 }
 
@@ -87,10 +89,13 @@ pub fn seed(share: &Limit, until: Timestamp, now: Timestamp) -> Counter {
             Counter::SlidingWindow(WindowLog { runs: vec![Run { newest, hits }] })
         }
         // `until` may be off by a round trip: the nearest edge is meant.
-        Algorithm::FixedWindow => match until.plus_micros(period / 2).floor(period) {
-            end if end <= now => Counter::Empty,
-            _ => Counter::FixedWindow(WindowCount { start: now.floor(period), count: hits }),
-        },
+        Algorithm::FixedWindow => {
+            let Window { start, end, .. } = share.window(now);
+            if until.micros_since(start) < end.micros_since(until) {
+                return Counter::Empty;
+            }
+            Counter::FixedWindow(WindowCount { start, count: hits })
+        }
     }
 }
 

@@ -150,8 +150,7 @@ impl Untold {
 
 /// The end of the window that `now` is in.
 fn end(limit: &Limit, now: Timestamp) -> Timestamp {
-    let period = limit.period_micros();
-    now.floor(period).plus_micros(period)
+    limit.window(now).end
 }
 
 fn after(now: Timestamp, wait: Duration) -> Timestamp {

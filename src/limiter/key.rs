@@ -151,6 +151,11 @@ pub(super) fn shared_pattern(path: &PathEntry) -> Option<&str> {
 /// Without the formatting machinery: every decision about a client makes one.
 pub fn tail(limit: &Limit) -> Vec<u8> {
     let mut tail = Vec::with_capacity(LONGEST_TAIL);
+    if let Some(windows) = limit.windows() {
+        tail.extend_from_slice(b":calendar:");
+        tail.extend_from_slice(windows.name().as_bytes());
+        return tail;
+    }
     let (name, slots) = match limit.algorithm() {
         Algorithm::TokenBucket { .. } => (&b":token_bucket:"[..], None),
         Algorithm::SlidingWindow { slots } => (&b":sliding_window:"[..], Some(slots)),
@@ -188,7 +193,8 @@ pub fn is_alike(one: &Limit, other: &Limit) -> bool {
         | (Algorithm::FixedWindow, Algorithm::FixedWindow) => true,
         _ => false,
     };
-    algorithms && one.period_micros() == other.period_micros()
+    let calendar = |limit: &Limit| limit.windows().map(|windows| windows.name());
+    algorithms && one.period_micros() == other.period_micros() && calendar(one) == calendar(other)
 }
 
 fn write_number(text: &mut Vec<u8>, number: u64) {

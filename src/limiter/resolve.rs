@@ -19,12 +19,13 @@ use super::redact::Sensitivity;
 use super::report::{LimitName, Report};
 use super::request::{Entry, Override, Request};
 use super::snapshot::{RuleRef, Snapshot, SnapshotRef};
-use crate::domain::{Algorithm, Charge, Clock, Key, Limit, LimitError, Part, Timestamp};
+use crate::domain::{Algorithm, Charge, Clock, Key, Limit, LimitError, Part, Timestamp, Unit};
 use crate::limits::directory::Directory;
 use crate::limits::name::Value;
 use crate::limits::{Client, ClientName, Entries, Model};
 use crate::policy::{
-    AlgorithmName, ChargeName, Defaults, Domain, LimitKind, OnStoreFailure, Rule, RuleLimit,
+    AlgorithmName, Calendar, ChargeName, Defaults, Domain, LimitKind, OnStoreFailure, Rule,
+    RuleLimit,
 };
 use crate::telemetry::escape::escape;
 
@@ -258,9 +259,10 @@ impl Resolver {
         &self,
         client: &'a Client,
         rule: Option<&'a Rule>,
-    ) -> impl Iterator<Item = Result<Ready, LimitError>> + use<'a> {
+    ) -> impl Iterator<Item = Result<Ready, LimitError>> {
         let model = rule.and_then(|rule| rule.limits.iter().find_map(counted));
         let of_rule = Model { limit: model.map(|(limit, _)| *limit), defaults: self.defaults };
+        let calendar = rule.and_then(calendar_of);
         let rates = client.limits.iter().filter_map(|limit| Some((limit, limit.rate.as_ref()?)));
         rates.map(move |(limit, rate)| {
             let report = Report {
@@ -271,8 +273,23 @@ impl Resolver {
             };
             let on_store_failure =
                 rate.on_store_failure.or_else(|| model.and_then(|(_, failure)| failure));
-            Ok((rate.limit(&of_rule)?, report, Traits { on_store_failure, lease: None }))
+            let limit = rate.limit(&of_rule)?;
+            let limit = self.placed(limit, (rate.unit, rate.unit_multiplier), calendar);
+            Ok((limit, report, Traits { on_store_failure, lease: None }))
         })
+    }
+
+    /// A limit of this period with the windows of its calendar, if it follows one: that of its
+    /// rule, `theirs`, where the period is the same, otherwise that of the settings.
+    fn placed(&self, limit: Limit, period: (Unit, u32), theirs: Option<Calendar>) -> Limit {
+        if limit.algorithm() != Algorithm::FixedWindow {
+            return limit;
+        }
+        let theirs = theirs.filter(|calendar| (calendar.unit(), 1) == period);
+        match theirs.or_else(|| self.defaults.calendar(period)) {
+            Some(calendar) => limit.on(calendar.windows(self.clients.now())),
+            None => limit,
+        }
     }
 
     /// The limit of an override: its numbers, the rest from the rule it stands in for.
@@ -298,6 +315,7 @@ impl Resolver {
             None => self.defaults.charge.charge(None, requests),
         };
         let limit = Limit::new(requests, period, algorithm, charge).ok()?;
+        let limit = self.placed(limit, (unit, over.unit_multiplier), rule.and_then(calendar_of));
         let report = Report {
             requests_per_unit: requests,
             unit,
@@ -326,6 +344,15 @@ fn rule_of<'a>(policy: Option<&'a Domain>, entries: &[Entry]) -> Option<&'a Rule
 
 fn pairs(entries: &[Entry]) -> impl Iterator<Item = (&[u8], &[u8])> {
     entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()))
+}
+
+/// The calendar of the first limit that counts.
+fn calendar_of(rule: &Rule) -> Option<Calendar> {
+    let calendar = |limit: &RuleLimit| match limit.kind {
+        LimitKind::Unlimited => None,
+        LimitKind::Counted { calendar, .. } => Some(calendar),
+    };
+    rule.limits.iter().find_map(calendar).flatten()
 }
 
 /// The limit and failure mode of a limit that counts.

@@ -243,8 +243,11 @@ mod tests {
             (r#", "always": true"#, rule(settled(None)), ChargeName::Settled, always(60)),
         ] {
             let rate: Rate = serde_json::from_str(&format!("{RATE}{written}}}")).unwrap();
-            let defaults =
-                Defaults { algorithm: AlgorithmName::TokenBucket, charge: default, quota: false };
+            let defaults = Defaults {
+                algorithm: AlgorithmName::TokenBucket,
+                charge: default,
+                ..Defaults::default()
+            };
             let limit = rate.limit(&Model { limit: theirs, defaults }).unwrap();
             assert_eq!(limit.charge(), expected, "{written} {theirs:?} {default:?}");
             let text = serde_json::to_string(&rate).unwrap();

@@ -17,6 +17,7 @@ use super::set::{Domain, PolicySet};
 use super::source::Source;
 use crate::yaml::{self, At, quote};
 
+mod calendar;
 mod lease;
 mod limits;
 mod names;

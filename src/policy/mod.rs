@@ -44,6 +44,7 @@
 use std::path::{Path, PathBuf};
 
 mod allowance;
+mod calendar;
 mod compile;
 mod expect;
 mod fault;
@@ -58,6 +59,7 @@ mod source;
 mod words;
 
 pub use self::allowance::{Allowance, Rate};
+pub use self::calendar::Calendar;
 pub(crate) use self::compile::network;
 pub use self::compile::{Compiled, compile};
 pub(crate) use self::compile::{LONGEST_NAME, fits_header};

@@ -20,6 +20,8 @@ section! {
         default_charge: ChargeName = "admitted",
         /// true = every descriptor is in quota mode, those of clients and overrides too.
         quota_mode: bool = "false",
+        /// true = fixed windows of a month follow the calendar in UTC; false = they last 30 days.
+        calendar_months: bool = "false",
         /// true = several files may add to the same domain; false = that is a fault.
         merge_domains: bool = "false",
         /// true = serve before the first policies are there; calls fail until then.
@@ -37,6 +39,7 @@ impl Options {
             algorithm: self.default_algorithm,
             charge: self.default_charge,
             quota: self.quota_mode,
+            calendar_months: self.calendar_months,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::calendar::Calendar;
 use super::fault::Place;
 use super::words::OnStoreFailure;
 use crate::domain::{Limit, Unit};
@@ -117,6 +118,8 @@ pub enum LimitKind {
         on_store_failure: Option<OnStoreFailure>,
         /// Replicas may hold tokens of it.
         lease: Option<LeaseTerms>,
+        /// Its fixed windows follow this calendar.
+        calendar: Option<Calendar>,
     },
 }
 

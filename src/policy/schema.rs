@@ -40,7 +40,7 @@ use serde_json::{Map, Value};
 
 use super::report::Report;
 use super::rule::{MAX_METADATA_BYTES, MAX_METADATA_LEVELS};
-use super::words::{AlgorithmName, ChargeName, OnStoreFailure};
+use super::words::{AlgorithmName, ChargeName, OnStoreFailure, WeekdayName};
 use crate::domain::{SATURATION, Unit};
 use crate::yaml::{At, Data, Entry, Node, to_object};
 
@@ -66,6 +66,7 @@ const LIMIT: Kind = Kind {
     elsewhere: &[
         (DESCRIPTOR_KEYS, "to the descriptor, beside \"rate_limit\""),
         (LEASE.keys, "inside \"lease\""),
+        (&["zone", "anchor_day", "weekday"], "inside \"calendar\""),
     ],
 };
 
@@ -73,13 +74,17 @@ const REPLACES: Kind = Kind { name: "an entry of replaces", keys: &["name"], els
 
 const LEASE: Kind = Kind { name: "a lease", keys: &["max_share", "ttl"], elsewhere: &[] };
 
+const CALENDAR: Kind =
+    Kind { name: "a calendar", keys: &["unit", "zone", "anchor_day", "weekday"], elsewhere: &[] };
+
 /// The name of each kind of mapping in a policy file, and the keys it may have.
-pub const KEYS: [(&str, &[&str]); 5] = [
+pub const KEYS: [(&str, &[&str]); 6] = [
     (FILE.name, FILE.keys),
     (DESCRIPTOR.name, DESCRIPTOR.keys),
     (LIMIT.name, LIMIT.keys),
     (REPLACES.name, REPLACES.keys),
     (LEASE.name, LEASE.keys),
+    (CALENDAR.name, CALENDAR.keys),
 ];
 
 const DESCRIPTOR_KEYS: &[&str] = &[
@@ -111,6 +116,7 @@ const LIMIT_KEYS: &[&str] = &[
     "max_debt",
     "on_store_failure",
     "lease",
+    "calendar",
 ];
 
 /// A file.
@@ -157,6 +163,16 @@ pub(super) struct Limit {
     pub(super) max_debt: Field<u64>,
     pub(super) on_store_failure: Field<OnStoreFailure>,
     pub(super) lease: Option<Given<Lease>>,
+    pub(super) calendar: Option<Given<Calendar>>,
+}
+
+/// A calendar, as written.
+pub(super) struct Calendar {
+    pub(super) at: At,
+    pub(super) unit: Field<Unit>,
+    pub(super) zone: Field<Arc<str>>,
+    pub(super) anchor_day: Field<u32>,
+    pub(super) weekday: Field<WeekdayName>,
 }
 
 /// A lease, as written.
@@ -286,6 +302,7 @@ impl Limit {
             max_debt: fields.whole("max_debt", SATURATION, report),
             on_store_failure: fields.word("on_store_failure", report),
             lease: Lease::read(&fields, report),
+            calendar: Calendar::read(&fields, report),
         })
     }
 
@@ -302,6 +319,21 @@ impl Limit {
             }
         }
         names
+    }
+}
+
+impl Calendar {
+    /// The calendar of a limit; none: there is none.
+    fn read(limit: &Fields<'_>, report: &mut Report<'_>) -> Option<Given<Self>> {
+        let Entry { key_at, value: node, .. } = limit.get("calendar")?;
+        let calendar = Fields::open(node, &CALENDAR, report).map(|fields| Self {
+            at: node.at,
+            unit: fields.word("unit", report),
+            zone: fields.text("zone", report),
+            anchor_day: fields.count("anchor_day", report),
+            weekday: fields.word("weekday", report),
+        });
+        Some(Given { key_at: *key_at, at: node.at, value: calendar })
     }
 }
 

@@ -4,6 +4,9 @@
 
 use std::str::FromStr;
 
+use jiff::civil::Weekday;
+
+use super::calendar::Calendar;
 use crate::domain::{Charge, Unit};
 use crate::settings::{Word, words};
 
@@ -44,6 +47,26 @@ pub enum ChargeName {
     Settled,
 }
 
+/// A day of the week, by name.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum WeekdayName {
+    /// `monday`
+    #[default]
+    Monday,
+    /// `tuesday`
+    Tuesday,
+    /// `wednesday`
+    Wednesday,
+    /// `thursday`
+    Thursday,
+    /// `friday`
+    Friday,
+    /// `saturday`
+    Saturday,
+    /// `sunday`
+    Sunday,
+}
+
 /// What policies leave open.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Defaults {
@@ -53,6 +76,16 @@ pub struct Defaults {
     pub charge: ChargeName,
     /// Every descriptor counts among the quota descriptors.
     pub quota: bool,
+    /// Fixed windows of a month are those of the calendar of UTC.
+    pub calendar_months: bool,
+}
+
+impl Defaults {
+    /// The calendar of fixed windows of this period, unless one is named.
+    pub fn calendar(&self, period: (Unit, u32)) -> Option<Calendar> {
+        let months = self.calendar_months && period == (Unit::Month, 1);
+        months.then(Calendar::months).flatten()
+    }
 }
 
 /// A word that is none of those expected.
@@ -75,6 +108,15 @@ words!(OnStoreFailure {
     "allow" => Allow,
     "deny" => Deny,
     "error" => Error,
+});
+words!(WeekdayName {
+    "monday" => Monday,
+    "tuesday" => Tuesday,
+    "wednesday" => Wednesday,
+    "thursday" => Thursday,
+    "friday" => Friday,
+    "saturday" => Saturday,
+    "sunday" => Sunday,
 });
 words!(ChargeName { "admitted" => Admitted, "always" => Always, "settled" => Settled });
 
@@ -128,6 +170,20 @@ impl ChargeName {
             Self::Admitted => Charge::Admitted,
             Self::Always => Charge::Always { max_debt: Some(always()) },
             Self::Settled => Charge::Settled { max_debt },
+        }
+    }
+}
+
+impl From<WeekdayName> for Weekday {
+    fn from(name: WeekdayName) -> Self {
+        match name {
+            WeekdayName::Monday => Self::Monday,
+            WeekdayName::Tuesday => Self::Tuesday,
+            WeekdayName::Wednesday => Self::Wednesday,
+            WeekdayName::Thursday => Self::Thursday,
+            WeekdayName::Friday => Self::Friday,
+            WeekdayName::Saturday => Self::Saturday,
+            WeekdayName::Sunday => Self::Sunday,
         }
     }
 }

@@ -15,7 +15,8 @@ const POLICY: &str =
     "domain: d\ndescriptors:\n  - {key: k, rate_limit: {unit: day, requests_per_unit: 1}}\n";
 
 fn started(root: &Path) -> Tollgate {
-    let environment = Options::default().as_ratelimit().env("RUNTIME_SUBDIRECTORY", "ratelimit");
+    let environment =
+        Options::default().called_ratelimit().env("RUNTIME_SUBDIRECTORY", "ratelimit");
     environment.env("RUNTIME_ROOT", root.to_str().unwrap()).env("LOG_LEVEL", "info").start()
 }
 

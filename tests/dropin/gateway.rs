@@ -126,7 +126,7 @@ fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
 /// A tollgate with these descriptors, YAML, in the personality.
 fn tollgate(redis: &RedisServer, descriptors: &str) -> Tollgate {
     let policies = format!("domain: shop/edge/https\ndescriptors:\n{descriptors}");
-    let options = Options::serving(&policies).as_ratelimit();
+    let options = Options::serving(&policies).called_ratelimit();
     options.env("REDIS_URL", &format!("127.0.0.1:{}", redis.port())).start()
 }
 

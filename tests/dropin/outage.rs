@@ -15,7 +15,7 @@ const POLICIES: &str =
 #[tokio::test]
 async fn call_fails_within_its_time_and_health_follows_redis_if_asked_to() {
     let Some(mut redis) = RedisServer::start() else { return };
-    let options = Options::serving(POLICIES).as_ratelimit().env("LOG_LEVEL", "info");
+    let options = Options::serving(POLICIES).called_ratelimit().env("LOG_LEVEL", "info");
     let options = options.env("REDIS_URL", &format!("127.0.0.1:{}", redis.port()));
     let tollgate = options.env("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", "true").start();
     let mut client = tollgate.client().await;
@@ -38,7 +38,7 @@ async fn health_waits_for_a_domain_if_asked_to() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("config");
     let options = Options::default()
-        .as_ratelimit()
+        .called_ratelimit()
         .env("LOG_LEVEL", "info")
         .env("RUNTIME_ROOT", dir.path().to_str().unwrap());
     let tollgate = options.env("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "1").start();

@@ -33,7 +33,7 @@ fn what_would_change_limits_ends_the_start_with_every_reason_and_no_secret() {
 #[test]
 fn unknown_arguments_are_one_warning() {
     let tollgate = Options::default()
-        .as_ratelimit()
+        .called_ratelimit()
         .env("REDIS_URL", "127.0.0.1:1")
         .arg("--quotaRateLimitServiceAddr=x:1")
         .start();
@@ -46,7 +46,7 @@ fn unknown_arguments_are_one_warning() {
 #[test]
 fn each_variable_has_a_line_with_its_setting() {
     let tollgate = Options::default()
-        .as_ratelimit()
+        .called_ratelimit()
         .env("REDIS_URL", "redis://:hunter2@127.0.0.1:1")
         .env("LOG_LEVEL", "info")
         .env("NEAR_LIMIT_RATIO", "0.5")

@@ -27,7 +27,14 @@ fn counted(
     (unit, unit_multiplier): (Unit, u32),
     on_store_failure: Option<OnStoreFailure>,
 ) -> LimitKind {
-    LimitKind::Counted { limit, unit, unit_multiplier, on_store_failure, lease: None }
+    LimitKind::Counted {
+        limit,
+        unit,
+        unit_multiplier,
+        on_store_failure,
+        lease: None,
+        calendar: None,
+    }
 }
 
 #[test]
@@ -36,8 +43,13 @@ fn every_key_reaches_the_rule() {
     assert_eq!(warnings, []);
     let labels: Vec<_> = set.rules().iter().map(|rule| rule.label.as_str()).collect();
     let orders = "client/path='/api/v1/orders'";
-    let under_secret =
-        ["secret=<1>/method", "secret=<1>/burst", "secret=<1>/tokens", "secret=<1>/brief"];
+    let under_secret = [
+        "secret=<1>/method",
+        "secret=<1>/burst",
+        "secret=<1>/tokens",
+        "secret=<1>/calendar",
+        "secret=<1>/brief",
+    ];
     assert_eq!(labels[..3], ["client=gold-*", "client", orders]);
     assert_eq!(labels[3..], under_secret);
     for (rule, index) in set.rules().iter().zip(0..) {

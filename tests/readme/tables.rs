@@ -70,12 +70,13 @@ fn policy_keys_are_all_there() {
         let rows = table(&format!("keys: {kind}"));
         sorted(rows.into_iter().map(|cells| cells[0].trim_matches('`').to_owned()))
     };
-    let [file, descriptor, limit, (_, of_replaces), (_, of_lease)] = policy::KEYS;
+    let [file, descriptor, limit, (_, of_replaces), (_, of_lease), (_, of_calendar)] = policy::KEYS;
     for (kind, keys) in [file, descriptor] {
         assert_eq!(listed(kind), sorted(keys.iter().map(ToString::to_string)), "{kind}");
     }
     let below = of_replaces.iter().map(|key| format!("replaces[].{key}"));
     let below = below.chain(of_lease.iter().map(|key| format!("lease.{key}")));
+    let below = below.chain(of_calendar.iter().map(|key| format!("calendar.{key}")));
     let keys = limit.1.iter().map(ToString::to_string).chain(below);
     assert_eq!(listed(limit.0), sorted(keys), "{}", limit.0);
 }

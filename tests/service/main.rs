@@ -20,6 +20,7 @@ mod admission;
 mod answers;
 mod audit;
 mod bounds;
+mod calendar;
 mod cli;
 mod clients;
 mod conformance;

@@ -73,7 +73,7 @@ impl Trace {
 }
 
 fn amendment(random: &mut Random, subject: &Subject, now: u64, times: &[u64]) -> Amendment {
-    let limit = subject.turn(random);
+    let limit = subject.turn(random, now);
     let change = if random.chance(50) {
         give_back(random, &limit, now, times)
     } else {
@@ -111,8 +111,9 @@ fn tell(random: &mut Random, limit: &Limit, now: u64) -> Change {
             Told::Sliding { hits, age: random.pick(&age) }
         }
         Algorithm::FixedWindow => {
-            let end = now - now % period + period;
-            let ends_at = random.pick(&[end, end, end, end - period, end + period, now]);
+            let end = limit.window(Timestamp::from_micros(now)).end.as_micros();
+            let ends_at =
+                random.pick(&[end, end, end, end.saturating_sub(period), end + period, now]);
             Told::Fixed { hits, ends_at: Timestamp::from_micros(ends_at) }
         }
     })
@@ -283,7 +284,7 @@ const MUTANTS: &[Mutant] = &[
     ("amended runs that outlive their expiry", "amended-runs-expiry", ""),
     ("given back to a window ahead", "amended-window-ahead", "if ends_in < 0 then"),
     ("given back to another window", "window-of-charge", "if at > now then"),
-    ("given back from a window ahead", "window-of-charge", "if at - at % period ~= start then"),
+    ("given back from a window ahead", "window-of-charge", "if at < start then"),
     ("told to another window", "window-of-telling", "if at < 0 then"),
     ("a bucket told to its ceiling", "told-to-debt", "kind = TAKE"),
     ("runs told to the capacity", "told-runs-to-debt", "local most = capacity"),

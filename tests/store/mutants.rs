@@ -56,12 +56,15 @@ const MUTANTS: &[Mutant] = &[
     ("a refund lost", "run-refund", "return hits, pack(RUN, time, count) .. sub(older, first)"),
     ("a wait one run too long", "fits-after-run", "if left + hits < capacity then"),
     ("runs that move together", "distances", "moved[#moved + 1] = pack(RUN, now, count)"),
+    ("a window ahead not pulled back", "window-ahead", "if written_start > stop + period then"),
+    ("the last window counted", "this-window", "elseif written_start >= start - period then"),
     (
-        "a window ahead not pulled back",
-        "window-ahead",
-        "if written_start > start + 2 * period then",
+        "a window ahead as long as this one",
+        "next-period",
+        "period = start == stop and period or stop - start",
     ),
-    ("the last window counted", "this-window", "if written_start >= start - period then"),
+    ("a window of a calendar that does not begin", "calendar-current", "elseif now > second then"),
+    ("a window of a calendar that does not end", "calendar-next", "if now > third then"),
     ("sums without bound", "bounded-count", "local count_after = count + hits"),
 ];
 

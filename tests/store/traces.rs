@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tollgate::domain::{
     Algorithm, Charge, Claim, Commit, Group, Hits, Key, Lease, LeaseAsk, Limit, Part, Timestamp,
+    Windows,
 };
 
 use super::random::Random;
@@ -58,6 +59,9 @@ pub struct Subject {
     /// Of its leases, now and then another.
     ttl: u64,
     limit: Limit,
+    /// Its fixed windows follow a calendar, by the clock of a replica that is ahead by half of this, and behind by the
+    /// other half.
+    calendar: Option<(u64, u64)>,
     /// Others that are held to the same counter in turn.
     others: Vec<Limit>,
 }
@@ -133,7 +137,7 @@ impl Trace {
                 7 if dense => now.saturating_sub(width),
                 _ => moved(&mut random, now, &subjects, era),
             };
-            let limit = subject.turn(&mut random);
+            let limit = subject.turn(&mut random, now);
             let lease =
                 if random.chance(10) { lease(&mut random, now, subject, &limit) } else { None };
             let any = hits(&mut random, &limit);
@@ -162,8 +166,17 @@ pub fn subject(random: &mut Random, era: Era, key: String) -> Subject {
         period,
         ttl: random.pick(&TTLS),
         limit: any.unwrap(),
+        calendar: None,
         others: Vec::new(),
     };
+    if let Kind::FixedWindow = subject.algorithm
+        && random.chance(50)
+    {
+        let half = period / 2;
+        let ahead = random.pick(&[0, 0, half]);
+        subject.calendar =
+            Some((random.up_to(ahead), if ahead == 0 { random.up_to(half) } else { 0 }));
+    }
     subject.limit = limit(random, era, &subject);
     // At another rate a state may lie far ahead, at the end beyond what a double counts.
     if era != Era::End && random.chance(40) {
@@ -173,11 +186,26 @@ pub fn subject(random: &mut Random, era: Era, key: String) -> Subject {
 }
 
 impl Subject {
-    /// The limit whose turn it is.
-    pub fn turn(&self, random: &mut Random) -> Limit {
+    /// The limit whose turn it is, at this time.
+    pub fn turn(&self, random: &mut Random, now: u64) -> Limit {
         let turn = random.up_to(self.others.len() as u64) as usize;
-        self.others.get(turn).copied().unwrap_or(self.limit)
+        let limit = self.others.get(turn).copied().unwrap_or(self.limit);
+        match self.calendar {
+            Some((ahead, behind)) => {
+                limit.on(windows(self.period, (now + ahead).saturating_sub(behind)))
+            }
+            None => limit,
+        }
     }
+}
+
+/// Windows of unequal lengths around `now`, two thirds to four thirds of a period each.
+fn windows(period: u64, now: u64) -> Windows {
+    let edge = |i: u64| i * period + i % 1_000_003 * 7_919 % (period / 3).max(1);
+    let near = now / period;
+    let current = if edge(near) > now { near.saturating_sub(1) } else { near };
+    let edges = [current.saturating_sub(1), current, current + 1, current + 2];
+    Windows::new("unequal", edges.map(|i| Timestamp::from_micros(edge(i))))
 }
 
 /// Other numbers for the same counter; what its key fixes stays.
@@ -248,7 +276,7 @@ pub fn group(random: &mut Random, now: u64, subjects: &[Subject]) -> (Group, Com
         let first = group.claims.len();
         for _ in 0..random.pick(&[1, 1, 1, 2, 2, 3, 0]) {
             let subject = &subjects[random.up_to(subjects.len() as u64 - 1) as usize];
-            let limit = subject.turn(random);
+            let limit = subject.turn(random, now);
             let hits = hits(random, &limit);
             let lease = lease(random, now, subject, &limit);
             let key = subject.key.clone();

@@ -107,7 +107,7 @@ impl Options {
     }
 
     /// Called as `ratelimit`, with no variables but those of [`Self::env`].
-    pub fn as_ratelimit(mut self) -> Self {
+    pub fn called_ratelimit(mut self) -> Self {
         self.ratelimit = true;
         self
     }

@@ -148,6 +148,9 @@ fn counters(descriptor: &Descriptor, rule: &Rule, bound: u32) -> Judged {
         let name = String::from_utf8_lossy(name.as_bytes()).into_owned();
         (name, Promise::new(*limit).times(bound))
     };
+    if counted.clone().any(|limit| limit.windows().is_some()) {
+        return Judged::Not("of calendar windows");
+    }
     let counters: Vec<_> = counted.map(counter).collect();
     if counters.is_empty() { Judged::Not("unlimited") } else { Judged::Counters(counters) }
 }

@@ -120,7 +120,9 @@ impl<'a> Building<'a> {
                     unit_multiplier,
                     on_store_failure,
                     lease,
+                    calendar,
                 } => {
+                    let counted = self.resolver.placed(counted, (unit, unit_multiplier), calendar);
                     let name = limit.name.is_some();
                     let report = Report {
                         requests_per_unit: counted.requests(),

@@ -6,7 +6,7 @@ use super::super::report::Report;
 use super::super::rule::{LimitKind, RuleLimit};
 use super::super::schema::{self, Given};
 use super::super::words::{AlgorithmName, ChargeName, Defaults};
-use super::lease;
+use super::{calendar, lease};
 use crate::domain::{Algorithm, Charge, Limit, LimitError, Unit};
 use crate::settings::Word;
 use crate::yaml::quote;
@@ -100,6 +100,7 @@ fn unlimited(limit: &schema::Limit, report: &mut Report<'_>) -> Option<LimitKind
         ("max_debt", limit.max_debt.key_at()),
         ("on_store_failure", limit.on_store_failure.key_at()),
         ("lease", limit.lease.as_ref().map(|given| given.key_at)),
+        ("calendar", limit.calendar.as_ref().map(|given| given.key_at)),
     ];
     let mut clean = true;
     for (key, at) in useless {
@@ -135,7 +136,12 @@ fn counted(
         Some(given) => Some(given.value?),
     };
     let lease = lease::compile(written.lease.as_ref(), &limit, report).ok()?;
-    Some(LimitKind::Counted { limit, unit, unit_multiplier, on_store_failure, lease })
+    let of_policy = (unit, unit_multiplier);
+    let calendar = calendar::compile(written.calendar.as_ref(), &limit, of_policy, report).ok()?;
+    let fixed = limit.algorithm() == Algorithm::FixedWindow;
+    let calendar = calendar.or_else(|| defaults.calendar(of_policy).filter(|_| fixed));
+    let limit = calendar.map_or(limit, |calendar| limit.on(calendar.unplaced()));
+    Some(LimitKind::Counted { limit, unit, unit_multiplier, on_store_failure, lease, calendar })
 }
 
 fn period(limit: &schema::Limit, report: &mut Report<'_>) -> Option<(Unit, u32)> {

@@ -44,8 +44,10 @@ impl Display for Line<'_> {
                     write!(f, ", unit_multiplier: {unit_multiplier}")?;
                 }
                 write!(f, ", algorithm: {}", algorithm(limit.algorithm()))?;
-                if matches!(limit.charge(), Charge::Always { .. }) {
-                    f.write_str(", charge: always")?;
+                match limit.charge() {
+                    Charge::Admitted => {}
+                    Charge::Always { .. } => f.write_str(", charge: always")?,
+                    Charge::Settled { .. } => f.write_str(", charge: settled")?,
                 }
             }
         }

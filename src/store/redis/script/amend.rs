@@ -33,7 +33,7 @@ impl AmendFrame {
         } else {
             self.arguments.numbers_of(key, &EncodedLimit::new(limit)).ok()
         };
-        let algorithm = numbers.map_or(layout::BLOCKED, |_| number(limit.algorithm()));
+        let algorithm = numbers.map_or(layout::BLOCKED, |_| number(limit));
         let (slot, limit_number) = numbers.unwrap_or_default();
         let change_number = match change {
             Change::GiveBack { .. } => layout::GIVE_BACK,

@@ -134,7 +134,7 @@ impl EncodedLimit {
 
     pub(super) fn new(limit: &Limit) -> Self {
         let mut encoded = Self { bytes: [0; Self::MAX_BYTES], len: 0 };
-        let algorithm = number(limit.algorithm());
+        let algorithm = number(limit);
         layout::LimitHead { algorithm, always: limit.always_charges().into() }.write(&mut encoded);
         let (requests, period) = (limit.requests(), limit.period_micros());
         match limit.algorithm() {
@@ -151,9 +151,14 @@ impl EncodedLimit {
                 layout::SlidingLimit { capacity: requests, period, run_width, slots }
                     .write(&mut encoded);
             }
-            Algorithm::FixedWindow => {
-                layout::FixedLimit { capacity: requests, period }.write(&mut encoded);
-            }
+            Algorithm::FixedWindow => match limit.windows() {
+                None => layout::FixedLimit { capacity: requests, period }.write(&mut encoded),
+                Some(windows) => {
+                    let [first, second, third, last] = windows.edges().map(Timestamp::as_micros);
+                    layout::CalendarLimit { capacity: requests, first, second, third, last }
+                        .write(&mut encoded);
+                }
+            },
         }
         encoded
     }
@@ -177,13 +182,14 @@ const fn algorithm(claim: &Claim) -> u8 {
     match claim.limit.algorithm() {
         _ if claim.limit.is_blocked() => layout::BLOCKED,
         Algorithm::TokenBucket { .. } if claim.lease.is_some() => layout::LEASED_TOKEN_BUCKET,
-        algorithm => number(algorithm),
+        _ => number(&claim.limit),
     }
 }
 
-/// The number of an algorithm.
-pub(super) const fn number(algorithm: Algorithm) -> u8 {
-    match algorithm {
+/// The number of the algorithm of a limit.
+pub(super) const fn number(limit: &Limit) -> u8 {
+    match limit.algorithm() {
+        _ if limit.windows().is_some() => layout::CALENDAR_WINDOW,
         Algorithm::TokenBucket { .. } => layout::TOKEN_BUCKET,
         Algorithm::SlidingWindow { .. } => layout::SLIDING_WINDOW,
         Algorithm::FixedWindow => layout::FIXED_WINDOW,

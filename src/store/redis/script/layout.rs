@@ -27,13 +27,14 @@ constants! {
         QUOTA = 1, "Denies only together with all other parts of this role.";
         SHADOW = 2, "Never denies.";
     }
-    /// The algorithm of a claim; a limit and a state have one of 1 to 3.
+    /// The algorithm of a claim; a limit has one of 1 to 4, a state one of 1 to 3.
     ALGORITHMS: u8 {
         BLOCKED = 0, "A limit of no requests.";
         TOKEN_BUCKET = 1, "A token bucket.";
         SLIDING_WINDOW = 2, "A sliding window.";
         FIXED_WINDOW = 3, "A fixed window.";
-        LEASED_TOKEN_BUCKET = 4, "A token bucket, and a lease once the hits are charged.";
+        CALENDAR_WINDOW = 4, "A fixed window between edges that the limit has; its state is that of a fixed window.";
+        LEASED_TOKEN_BUCKET = 5, "A token bucket, and a lease once the hits are charged.";
     }
     /// Added to the algorithm of a claim.
     MARKS: u8 {
@@ -144,6 +145,15 @@ records! {
         capacity: u32, "hits", "most hits in a window";
         period: u64, "us", "length of the window";
     }
+    /// Continues the limit of a fixed window that follows a calendar. The clock of Redis picks the
+    /// window.
+    CalendarLimit {
+        capacity: u32, "hits", "most hits in a window";
+        first: u64, "us", "begin of the previous window, since 1970";
+        second: u64, "us", "begin of the window that the replica is in";
+        third: u64, "us", "its end, the begin of the next window";
+        last: u64, "us", "end of the next window";
+    }
     /// Begins a state.
     StateHead {
         version: u8, "", "version of the state";
@@ -251,6 +261,7 @@ pub const CLAIMS: &[Format] = formats!(
     CLAIM "Token bucket" = ClaimHead Cost,
     CLAIM "Sliding window" = ClaimHead WindowHits,
     CLAIM "Fixed window" = ClaimHead WindowHits,
+    CLAIM "Calendar window" = ClaimHead WindowHits,
     CLAIM "Token bucket and a lease" = ClaimHead Cost Ask,
 );
 
@@ -266,6 +277,7 @@ pub const LIMITS: &[Format] = formats!(
     BUCKET "Token bucket" = LimitHead BucketLimit,
     SLIDING "Sliding window" = LimitHead SlidingLimit,
     FIXED "Fixed window" = LimitHead FixedLimit,
+    CALENDAR "Calendar window" = LimitHead CalendarLimit,
 );
 
 /// The states.

@@ -74,10 +74,10 @@ fn timestamp(micros: u64) -> Timestamp {
 }
 
 impl Crowd {
-    fn new(careful: bool, limits: [Limit; 2], seed: u64) -> Self {
+    fn new(careful: bool, limits: &[Limit; 2], seed: u64) -> Self {
         Self {
             careful,
-            limits,
+            limits: *limits,
             keys: ["{full}", "{free}"].map(|key| Key::new(key.as_bytes())),
             random: fastrand::Rng::with_seed(seed),
             now: 0,
@@ -282,9 +282,9 @@ fn window(requests: u32) -> Limit {
 /// what refills meanwhile cannot be given back.
 #[test]
 fn limit_that_is_used_up_does_not_refuse_others() {
-    let careful = |limits| Crowd::new(true, limits, 1).run();
+    let careful = |limits| Crowd::new(true, &limits, 1).run();
     let buckets = [bucket(10, 10), bucket(1_000, 100)];
-    let hasty = Crowd::new(false, buckets, 1).run();
+    let hasty = Crowd::new(false, &buckets, 1).run();
     assert!(hasty.needless > 0.3, "the model sees no waste: {hasty:?}");
     for limits in [buckets, [window(10), window(1_000)]] {
         let seen = careful(limits);
@@ -298,7 +298,7 @@ fn nothing_is_exceeded_where_everybody_pushes() {
     for limits in [[bucket(300, 30), bucket(500, 20)], [window(200), window(300)]] {
         for careful in [false, true] {
             for seed in 0..2 {
-                let seen = Crowd::new(careful, limits, seed).run();
+                let seen = Crowd::new(careful, &limits, seed).run();
                 assert!(seen.admitted > 300 && seen.excess <= 0, "{careful}: {seen:?}");
             }
         }

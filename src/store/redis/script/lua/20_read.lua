@@ -19,6 +19,10 @@
 
 local EMPTY = ''
 
+-- Numbers of a limit that follows a calendar, beyond those of a fixed window.
+local WINDOW_START = 5
+local NEXT_PERIOD = 6
+
 local keys, args, limit_args = KEYS, ARGV[1], ARGV[2]
 local pack, unpack_at = struct.pack, struct.unpack
 local byte, sub, rep, format, call = string.byte, string.sub, string.rep, string.format, redis.call
@@ -116,8 +120,20 @@ end
 local limits = { [0] = { 0 } }
 local limit_at = 1
 while limit_at <= #limit_args do
-  local limit = { unpack_at(LIMIT[byte(limit_args, limit_at)], limit_args, limit_at + 1) }
+  local algorithm = byte(limit_args, limit_at)
+  local limit = { unpack_at(LIMIT[algorithm], limit_args, limit_at + 1) }
   limits[#limits + 1], limit_at = limit, limit[#limit]
+  if algorithm == CALENDAR_WINDOW then
+    -- From here on it is a fixed window that knows its begin, and the length of the next one.
+    local first, second, third, last = unpack(limit, CALENDAR_FIRST, CALENDAR_LAST)
+    local start, stop, next_period = first, second, third - second
+    if now >= third then --@calendar-next
+      start, stop, next_period = third, max(last, now + 1), last - third
+    elseif now >= second then --@calendar-current
+      start, stop, next_period = second, third, last - third
+    end
+    limit[FIXED_PERIOD], limit[WINDOW_START], limit[NEXT_PERIOD] = stop - start, start, next_period
+  end
 end
 
 local reply = { 0, now }

@@ -17,7 +17,7 @@ local function fixed_window(slot, limit_number, kind, hits)
   local limit = limits[limit_number]
   local capacity, period = limit[FIXED_CAPACITY], limit[FIXED_PERIOD]
   local state = states[slot] or stored[slot]
-  local start, count = now - now % period, 0
+  local start, count = limit[WINDOW_START] or now - now % period, 0
   local counted = false
   local version, algorithm, written_start, written_count
   if state and #state == FIXED_SIZE then
@@ -30,13 +30,20 @@ local function fixed_window(slot, limit_number, kind, hits)
     -- No state, one of another algorithm, or an unreadable one.
     state = states[slot] or first_state(slot)
   else
-    if written_start > start + period then --@window-ahead
-      written_start = start + period
-      state = pack(FIXED, WINDOW_VERSION, FIXED_WINDOW, written_start, written_count)
-      renewed[slot] = true --@pulled-window-expiry
-    end
-    if written_start >= start then --@this-window
+    if written_start > start then
+      local stop = start + period
+      if written_start > stop then --@window-ahead
+        written_start = stop
+        state = pack(FIXED, WINDOW_VERSION, FIXED_WINDOW, written_start, written_count)
+        renewed[slot] = true --@pulled-window-expiry
+      end
       start, count, counted = written_start, written_count, true
+      if limit[NEXT_PERIOD] then
+        -- A window ahead has a length of its own. One that begins between two edges ends with that of now.
+        period = start == stop and limit[NEXT_PERIOD] or stop - start --@next-period
+      end
+    elseif written_start == start then --@this-window
+      count, counted = written_count, true
     end
   end
 

@@ -32,7 +32,8 @@ local function blocked(_, _, kind)
 end
 
 -- By algorithm number, from BLOCKED to LEASED_TOKEN_BUCKET.
-local algorithms = { [0] = blocked, token_bucket, sliding_window, fixed_window, leased_token_bucket }
+local algorithms =
+  { [0] = blocked, token_bucket, sliding_window, fixed_window, fixed_window, leased_token_bucket }
 
 local function decide_claim(algorithm, at)
   return algorithms[algorithm](unpack_at(CLAIM[algorithm], args, at + 1))

@@ -160,12 +160,12 @@ local function amend_count(slot, limit_number, change, hits, at)
   local limit = limits[limit_number]
   local period = limit[FIXED_PERIOD]
   local count, ends_in = decided(fixed_window, slot, limit_number, PEEK, 1)
-  local start, kind = now - now % period, REFUND
-  if ends_in > period then --@amended-window-ahead
+  local start, kind = limit[WINDOW_START] or now - now % period, REFUND
+  if ends_in > start + period - now then --@amended-window-ahead
     return 0
   end
   if change == GIVE_BACK then
-    if at > now or at - at % period ~= start then --@window-of-charge
+    if at > now or at < start then --@window-of-charge
       return 0
     end
     hits = min(hits, count)
