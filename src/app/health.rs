@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::sync::Mutex;
 use tonic_health::ServingStatus;
 
 use super::process::Process;
@@ -12,10 +11,6 @@ use crate::edge::health::Readiness;
 
 /// The interval at which the conditions are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-
-/// The readiness that was last reported. Held while it is reported, so that reports have an order.
-#[derive(Debug, Default)]
-pub(super) struct Reported(Mutex<Readiness>);
 
 /// Reports NOT_SERVING until the start is complete, because tonic-health starts as SERVING.
 pub(super) async fn set_starting(process: &Process) {
@@ -62,7 +57,7 @@ fn condition(process: &Process) -> Readiness {
 }
 
 async fn report(process: &Process, readiness: Readiness) {
-    let mut reported = process.reported.0.lock().await;
+    let mut reported = process.reported.lock().await;
     if *reported == readiness || *reported == Readiness::Draining {
         return;
     }

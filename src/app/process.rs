@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use super::error::AppError;
-use super::health::Reported;
 use super::listen::ListenersTls;
 use crate::config::Settings;
 use crate::control::Control;
@@ -27,7 +26,7 @@ use crate::edge::admin::auth::Guard;
 use crate::edge::grpc::callers::Callers;
 use crate::edge::grpc::response::Responder;
 use crate::edge::grpc::rls::Rls;
-use crate::edge::health::SharedReadiness;
+use crate::edge::health::{Readiness, SharedReadiness};
 use crate::edge::listener::Bounds as ListenerBounds;
 use crate::edge::listener::acceptor::Acceptor;
 use crate::edge::listener::tls::Tls;
@@ -70,7 +69,9 @@ pub(super) struct Process {
     pub(super) health: HealthReporter,
     /// Whether this instance should get traffic.
     pub(super) readiness: Arc<SharedReadiness>,
-    pub(super) reported: Reported,
+    /// The readiness that was last reported. Held while it is reported, so that reports have an
+    /// order.
+    pub(super) reported: tokio::sync::Mutex<Readiness>,
     /// Cancelled when connections are to end.
     pub(super) stop: CancellationToken,
     /// The TLS of the listeners.
@@ -176,7 +177,7 @@ impl Process {
             start: Arc::default(),
             health: HealthReporter::new(),
             readiness: Arc::default(),
-            reported: Reported::default(),
+            reported: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),
             tls: ListenersTls::new(&settings)?,
             callers: Arc::new(Callers::new(&settings.grpc.tls.domain_san)),

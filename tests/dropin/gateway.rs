@@ -23,18 +23,13 @@ fn rule(key: &str, more: &str) -> String {
     )
 }
 
-/// Envoy in front of a backend, and the backend.
-async fn gateway(tollgate: SocketAddr, deny: bool, routes: &[Route]) -> Option<(Envoy, Backend)> {
-    let program = envoy::installed()?;
-    let backend = Backend::start("backend").await;
-    let routes: Vec<String> = routes.iter().map(route).collect();
-    let configuration = format!(
-        r#"
-admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}
+/// Envoy with the filter, the cluster of tollgate and the metadata of costs.
+const CONFIGURATION: &str = r#"
+admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}
 static_resources:
   listeners:
   - name: edge
-    address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}
+    address: {socket_address: {address: 127.0.0.1, port_value: 0}}
     filter_chains:
     - filters:
       - name: envoy.filters.network.http_connection_manager
@@ -46,23 +41,23 @@ static_resources:
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.set_metadata.v3.Config
               metadata:
-              - {{metadata_namespace: usage, value: {{ten: 10, two: 2, one: 1, three: 3, four: 4, many: 10000}}}}
+              - {metadata_namespace: usage, value: {ten: 10, two: 2, one: 1, three: 3, four: 4, many: 10000}}
               - metadata_namespace: limits
                 value:
-                  six: {{requests_per_unit: 6, unit: HOUR}}
-                  two: {{requests_per_unit: 2, unit: HOUR}}
-                  none: {{requests_per_unit: 0, unit: HOUR}}
+                  six: {requests_per_unit: 6, unit: HOUR}
+                  two: {requests_per_unit: 2, unit: HOUR}
+                  none: {requests_per_unit: 0, unit: HOUR}
           - name: envoy.filters.http.ratelimit
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit
               domain: shop/edge/https
               timeout: 5s
-              failure_mode_deny: {deny}
+              failure_mode_deny: @DENY@
               disable_x_envoy_ratelimited_header: true
               enable_x_ratelimit_headers: DRAFT_VERSION_03
               rate_limit_service:
                 transport_api_version: V3
-                grpc_service: {{envoy_grpc: {{cluster_name: ratelimit_cluster}}}}
+                grpc_service: {envoy_grpc: {cluster_name: ratelimit_cluster}}
           - name: envoy.filters.http.router
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
@@ -72,29 +67,40 @@ static_resources:
             - name: all
               domains: ["*"]
               routes:
-{}
+@ROUTES@
   clusters:
   - name: backend
     type: STATIC
     load_assignment:
       cluster_name: backend
-      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}}}}}]}}]
+      endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: @BACKEND@}}}}]}]
   - name: ratelimit_cluster
     type: STATIC
     connect_timeout: 10s
     typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
         "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-        explicit_http_config: {{http2_protocol_options: {{}}}}
+        explicit_http_config: {http2_protocol_options: {}}
     load_assignment:
       cluster_name: ratelimit_cluster
-      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}}}]}}]
-"#,
-        routes.join("\n"),
-        backend.at.port(),
-        tollgate.ip(),
-        tollgate.port(),
-    );
+      endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: @HOST@, port_value: @PORT@}}}}]}]
+"#;
+
+/// Envoy in front of a backend, and the backend.
+async fn gateway(tollgate: SocketAddr, deny: bool, routes: &[Route]) -> Option<(Envoy, Backend)> {
+    let program = envoy::installed()?;
+    let backend = Backend::start("backend").await;
+    let routes: Vec<String> = routes.iter().map(route).collect();
+    let parts = [
+        ("@DENY@", deny.to_string()),
+        ("@ROUTES@", routes.join("\n")),
+        ("@BACKEND@", backend.at.port().to_string()),
+        ("@HOST@", tollgate.ip().to_string()),
+        ("@PORT@", tollgate.port().to_string()),
+    ];
+    let configuration = parts
+        .iter()
+        .fold(CONFIGURATION.to_owned(), |text, (name, value)| text.replace(name, value));
     Some((Envoy::run(&program, &configuration).await, backend))
 }
 

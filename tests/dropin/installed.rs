@@ -94,7 +94,9 @@ fn open_to_all(path: &Path) {
     let mode = if path.is_dir() { 0o755 } else { 0o644 };
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     if path.is_dir() {
-        fs::read_dir(path).unwrap().for_each(|entry| open_to_all(&entry.unwrap().path()));
+        for entry in fs::read_dir(path).unwrap() {
+            open_to_all(&entry.unwrap().path());
+        }
     }
 }
 

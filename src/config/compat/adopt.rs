@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::Remark;
 use super::go;
+use super::remark::Remark;
 use crate::config::layer::Layer;
 use crate::config::sources::Sources;
 use crate::settings::Faults;

@@ -9,7 +9,8 @@
 //!
 //! * `adopt`: reads variables. `go`: the forms of their values.
 //! * `listeners`, `policies`, `redis`, `telemetry`: which setting each of them is.
-//! * `defaults`: the defaults; `inert`: the variables without a setting.
+//! * `defaults`: the defaults; `inert`: the variables without a setting; `remark`: what is said of
+//!   them.
 //!
 //! Source of names, types and meanings: `src/settings/settings.go` of envoyproxy/ratelimit.
 
@@ -20,6 +21,7 @@ mod inert;
 mod listeners;
 mod policies;
 mod redis;
+mod remark;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use self::adopt::Adopter;
+pub use self::remark::Remark;
 use super::layer::Layer;
 use super::sources::Sources;
 use crate::settings::{Faults, Word as _, words};
@@ -51,17 +54,6 @@ impl FromStr for Compat {
         let unknown = || format!("expected one of {}", Self::names().join(", "));
         Self::from_word(word).ok_or_else(unknown)
     }
-}
-
-/// A remark about a source, for the log of the start.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Remark {
-    /// The operator should do something.
-    Warning(String),
-    /// What became of a variable.
-    Info(String),
-    /// What became of a variable that needs nothing.
-    Detail(String),
 }
 
 /// The layers of the personality, weaker first, and what there is to say of them.
