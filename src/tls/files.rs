@@ -75,6 +75,11 @@ impl Files {
         Ok(Some(roots))
     }
 
+    /// The setting that names the authorities.
+    pub(super) const fn ca_setting(&self) -> &'static str {
+        self.paths.ca.0
+    }
+
     /// The certificates of the authorities; none without a file.
     pub(crate) fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, TlsFault> {
         self.ca.as_ref().map_or(Ok(Vec::new()), |pem| certificates(pem, &self.paths.ca))

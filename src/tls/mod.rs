@@ -1,11 +1,13 @@
 //! Certificates, keys and authorities from PEM files, for both sides of TLS: tollgate as a client
-//! of Redis, and the listeners as servers.
+//! of Redis and of a control plane, and the listeners as servers.
 //!
 //! * `files`: the files of one section of settings, read and understood.
 //! * `Reloaded` (`reload`): what they make, renewed when they change.
+//! * `client`: the files as the configuration of a client.
 //! * `certificate`: names and end of validity of a certificate.
 
 pub(crate) mod certificate;
+mod client;
 mod files;
 mod reload;
 
@@ -13,6 +15,7 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
 
+pub(crate) use self::client::{Verifier, client_config};
 pub(crate) use self::files::{Files, Paths, PemPath};
 pub(crate) use self::reload::Reloaded;
 
