@@ -42,7 +42,9 @@ pub fn compile(sources: &[Source], options: &Options) -> Result<Compiled, Faults
     let mut report = Report::new(sources);
     let mut files = Vec::new();
     for (source, file) in sources.iter().zip(0..) {
-        if let Some(node) = yaml::parse(file, &source.text, report.notes()) {
+        if let Some(draft) = &source.draft {
+            files.push(schema::File::of(draft, file));
+        } else if let Some(node) = yaml::parse(file, &source.text, report.notes()) {
             files.push(schema::File::read(&node, &mut report));
         }
     }
@@ -81,6 +83,36 @@ struct Compiler<'a> {
     names: Names,
 }
 
+/// A level whose nodes are not all compiled yet.
+struct OpenLevel {
+    level: Level,
+    siblings: Siblings,
+    rest: std::vec::IntoIter<Descriptor>,
+}
+
+/// A node whose level below is not compiled yet.
+struct OpenNode {
+    key: Arc<str>,
+    /// None: it has a fault, or a sibling takes its values.
+    slot: Option<Slot>,
+    rule: Option<Arc<Rule>>,
+    sensitive: bool,
+}
+
+impl OpenLevel {
+    fn new(descriptors: Vec<Descriptor>) -> Self {
+        let rest = descriptors.into_iter();
+        Self { level: Level::default(), siblings: Siblings::default(), rest }
+    }
+
+    fn close(&mut self, node: OpenNode, below: Level) {
+        let OpenNode { key, slot, rule, sensitive } = node;
+        if let Some(slot) = slot {
+            self.level.insert(&key, slot, Node { rule, sensitive, below });
+        }
+    }
+}
+
 impl Compiler<'_> {
     fn domains(&mut self, files: Vec<schema::File>) -> Vec<Domain> {
         let mut order: Vec<(Arc<str>, Vec<Descriptor>)> = Vec::new();
@@ -117,26 +149,41 @@ impl Compiler<'_> {
         Domain::new(name, root)
     }
 
+    /// The tree of `descriptors`. A loop and not a recursion: control planes may nest them
+    /// thousands of levels deep.
     fn level(&mut self, domain: &Arc<str>, descriptors: Vec<Descriptor>) -> Level {
-        let mut level = Level::default();
-        let mut siblings = Siblings::default();
-        for descriptor in descriptors {
-            // What has no place in the tree is still checked, with all below it.
-            let slot = siblings.slot(&descriptor, &mut self.report);
-            let entry = self.entry(&descriptor, slot.as_ref());
-            let key = Arc::clone(&entry.key);
-            let sensitive = entry.sensitive;
-            let ordinal = siblings.ordinal(&entry);
-            self.path.push((entry, ordinal));
-            let rule = self.rule(domain, &descriptor);
-            let below = self.level(domain, descriptor.descriptors);
-            self.path.pop();
-            if let Some(slot) = slot {
-                level.insert(&key, slot, Node { rule, sensitive, below });
+        let mut above: Vec<(OpenLevel, OpenNode)> = Vec::new();
+        let mut current = OpenLevel::new(descriptors);
+        loop {
+            if let Some(descriptor) = current.rest.next() {
+                let (node, below) = self.open(domain, descriptor, &mut current.siblings);
+                above.push((current, node));
+                current = OpenLevel::new(below);
+                continue;
             }
+            current.siblings.check(&mut self.report);
+            let Some((mut parent, node)) = above.pop() else { return current.level };
+            self.path.pop();
+            parent.close(node, current.level);
+            current = parent;
         }
-        siblings.check(&mut self.report);
-        level
+    }
+
+    /// Enters the node of `descriptor`, and returns it with the descriptors below it.
+    fn open(
+        &mut self,
+        domain: &Arc<str>,
+        mut descriptor: Descriptor,
+        siblings: &mut Siblings,
+    ) -> (OpenNode, Vec<Descriptor>) {
+        // What has no place in the tree is still checked, with all below it.
+        let slot = siblings.slot(&descriptor, &mut self.report);
+        let entry = self.entry(&descriptor, slot.as_ref());
+        let (key, sensitive) = (Arc::clone(&entry.key), entry.sensitive);
+        let ordinal = siblings.ordinal(&entry);
+        self.path.push((entry, ordinal));
+        let rule = self.rule(domain, &descriptor);
+        (OpenNode { key, slot, rule, sensitive }, std::mem::take(&mut descriptor.descriptors))
     }
 
     fn entry(&mut self, descriptor: &Descriptor, slot: Option<&Slot>) -> PathEntry {

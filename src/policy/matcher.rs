@@ -3,8 +3,10 @@
 //! At each level an entry takes the node of exactly its key and value; else the first node of its
 //! key, in file order, whose wildcards match; else the node of the key alone. The choice is final:
 //! what fails further down does not go back. Keys and values are never joined, so `("a", "b_c")`
-//! and `("a_b", "c")` cannot meet. Finding allocates nothing.
+//! and `("a_b", "c")` cannot meet. Finding allocates nothing. Nothing here recurses: a tree may be
+//! thousands of levels deep.
 
+use std::mem;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -58,12 +60,16 @@ impl Level {
 
     /// Returns whether a node marks values as sensitive.
     pub(super) fn marks_sensitive(&self) -> bool {
-        let marks = |node: &Node| node.sensitive || node.below.marks_sensitive();
-        self.keys.values().any(|values| {
-            values.exact.values().any(marks)
-                || values.patterns.iter().any(|(_, node)| marks(node))
-                || values.any.as_deref().is_some_and(marks)
-        })
+        let mut levels = vec![self];
+        while let Some(level) = levels.pop() {
+            for node in level.keys.values().flat_map(Values::nodes) {
+                if node.sensitive {
+                    return true;
+                }
+                levels.push(&node.below);
+            }
+        }
+        false
     }
 
     /// The rule of the node that the last of `entries` leads to.
@@ -107,7 +113,28 @@ impl Level {
     }
 }
 
+/// Takes the tree apart level by level: the drop of a tree of thousands of levels would otherwise
+/// recurse and exhaust the stack.
+impl Drop for Level {
+    fn drop(&mut self) {
+        let mut levels = vec![mem::take(&mut self.keys)];
+        while let Some(keys) = levels.pop() {
+            for Values { exact, patterns, any } in keys.into_values() {
+                let patterns = patterns.into_iter().map(|(_, node)| node);
+                let nodes = exact.into_values().chain(patterns).chain(any.map(|node| *node));
+                // A level without keys has nothing to take apart.
+                levels.extend(nodes.map(|mut node| mem::take(&mut node.below.keys)));
+            }
+        }
+    }
+}
+
 impl Values {
+    fn nodes(&self) -> impl Iterator<Item = &Node> {
+        let patterns = self.patterns.iter().map(|(_, node)| node);
+        self.exact.values().chain(patterns).chain(self.any.as_deref())
+    }
+
     fn get(&self, value: &[u8]) -> Option<&Node> {
         let wild = || self.patterns.iter().find(|(pattern, _)| pattern.matches(value));
         let exact = self.exact.get(value);

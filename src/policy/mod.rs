@@ -46,6 +46,7 @@ use std::path::{Path, PathBuf};
 mod allowance;
 mod calendar;
 mod compile;
+mod draft;
 mod expect;
 mod fault;
 mod matcher;
@@ -63,6 +64,7 @@ pub use self::calendar::Calendar;
 pub(crate) use self::compile::network;
 pub use self::compile::{Compiled, compile};
 pub(crate) use self::compile::{LONGEST_NAME, fits_header};
+pub use self::draft::{Draft, DraftLimit, DraftNode};
 pub use self::expect::{Expectations, Failed};
 pub use self::fault::{Fault, Faults, Place, Snippet, Warning};
 pub use self::options::Options;
@@ -87,10 +89,10 @@ pub fn load(path: &Path, options: &Options) -> Result<Compiled, Faults> {
 #[derive(Clone, Debug, Default)]
 pub struct Files {
     sources: Vec<Source>,
-    /// Those that could not be read.
+    /// Those that could not be read, or were refused by their reader.
     unread: Vec<Fault>,
-    /// Directories without any.
-    empty: Vec<Warning>,
+    /// Directories without any, and what the reader of a file warns of.
+    warnings: Vec<Warning>,
 }
 
 impl Files {
@@ -116,7 +118,7 @@ impl Files {
 
     fn warn_of_none(&mut self, path: &Path, message: &str) {
         let fault = Fault::of_file(path.to_string_lossy().into(), message.to_owned());
-        self.empty.push(Warning(fault));
+        self.warnings.push(Warning(fault));
     }
 
     /// Files that were read elsewhere.
@@ -129,6 +131,16 @@ impl Files {
         self.sources.push(source);
     }
 
+    /// Adds a fault of the file `name`, which is then refused with all others.
+    pub fn refuse(&mut self, name: &str, message: String) {
+        self.unread.push(Fault::of_file(name.into(), message));
+    }
+
+    /// Adds a warning about the file `name`.
+    pub fn warn(&mut self, name: &str, message: String) {
+        self.warnings.push(Warning(Fault::of_file(name.into(), message)));
+    }
+
     /// The files.
     pub fn sources(&self) -> &[Source] {
         &self.sources
@@ -138,7 +150,7 @@ impl Files {
     pub fn compile(&self, options: &Options) -> Result<Compiled, Faults> {
         match compile(&self.sources, options) {
             Ok(mut compiled) if self.unread.is_empty() => {
-                compiled.warnings.extend(self.empty.iter().cloned());
+                compiled.warnings.extend(self.warnings.iter().cloned());
                 Ok(compiled)
             }
             Ok(compiled) => Err(Faults::new(self.unread.clone(), compiled.warnings)),

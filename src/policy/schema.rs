@@ -44,6 +44,7 @@ use super::words::{AlgorithmName, ChargeName, OnStoreFailure, WeekdayName};
 use crate::domain::{SATURATION, Unit};
 use crate::yaml::{At, Data, Entry, Node, to_object};
 
+mod drafts;
 mod fields;
 
 pub(super) use self::fields::{Field, Fields, Given, Kind};

@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::draft::Draft;
 use super::fault::Fault;
 
 /// The largest policy file, 16 MiB.
@@ -22,12 +23,19 @@ pub struct Source {
     pub text: Vec<u8>,
     /// What other implementations of this format accept is a warning rather than a fault.
     pub lenient: bool,
+    /// The tree that takes the place of the text; `text` only tells it from others then.
+    pub(super) draft: Option<Arc<Draft>>,
 }
 
 impl Source {
     /// A file of this name and content.
     pub fn new(name: impl Into<Arc<str>>, text: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.into(), text: text.into(), lenient: false }
+        Self { name: name.into(), text: text.into(), lenient: false, draft: None }
+    }
+
+    /// A policy of this name that came as a tree. `identity` differs where the trees do.
+    pub fn drafted(name: impl Into<Arc<str>>, draft: Draft, identity: Vec<u8>) -> Self {
+        Self { draft: Some(Arc::new(draft)), ..Self::new(name, identity) }.lenient()
     }
 
     /// The same, read as other implementations of this format would: what they accept is a warning

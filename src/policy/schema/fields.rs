@@ -26,7 +26,7 @@ pub(in super::super) struct Given<T> {
 pub(in super::super) struct Field<T>(pub(in super::super) Option<Given<T>>);
 
 impl<T> Field<T> {
-    const ABSENT: Self = Self(None);
+    pub(super) const ABSENT: Self = Self(None);
 
     pub(in super::super) fn key_at(&self) -> Option<At> {
         self.0.as_ref().map(|given| given.key_at)
