@@ -71,6 +71,11 @@ impl Listeners {
     }
 }
 
+/// A listener for gRPC, opened again where it was bound before.
+pub(super) fn reopen_grpc(address: SocketAddr) -> Result<TcpListener, AppError> {
+    Ok(bind("gRPC", "grpc.listen", address)?.0)
+}
+
 /// The TLS of the listeners; `None` for one in clear.
 #[derive(Debug)]
 pub(super) struct ListenersTls {

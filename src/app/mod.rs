@@ -65,11 +65,15 @@ pub async fn run(
     let (tasks, accepting) = (TaskTracker::new(), CancellationToken::new());
 
     let cores = Cores::start(&process)?;
-    tasks.spawn(cores::deal(
-        process.acceptor(listeners.grpc, "grpc", process.tls.grpc.clone()),
-        cores.senders(),
-        accepting.clone(),
-    ));
+    let xds = reload::spawn_xds(&tasks, &process);
+    let awaited = xds.filter(|_| !process.settings.policies.start_without);
+    if awaited.is_none() {
+        serve_grpc(&tasks, listeners.grpc, &process, &cores, &accepting);
+    } else {
+        // It was bound to know at once that it can be. Callers of a closed port know at once that
+        // there is no decision.
+        drop(listeners.grpc);
+    }
     administer::spawn(&tasks, &process, listeners.admin);
     http(&tasks, listeners.http, listeners.metrics, &process);
     debug(&tasks, listeners.debug, &process);
@@ -85,6 +89,18 @@ pub async fn run(
     tasks.spawn(
         async move { reporting.stop.run_until_cancelled(modes::run(&reporting.shared)).await },
     );
+    if let Some(first) = awaited {
+        tracing::info!("the gRPC port opens after the first response of the control plane");
+        tokio::select! {
+            () = first.settled() => {}
+            () = signals.wait() => {
+                drain::drain(&process, accepting, cores, tasks, signals).await;
+                return Ok(());
+            }
+        }
+        let listener = listen::reopen_grpc(listeners.addresses.grpc)?;
+        serve_grpc(&tasks, listener, &process, &cores, &accepting);
+    }
     health::set_started(&process).await;
     let followed = Arc::clone(&process);
     tasks.spawn(async move { followed.stop.run_until_cancelled(health::follow(&followed)).await });
@@ -95,6 +111,18 @@ pub async fn run(
     Ok(())
 }
 
+/// Starts to accept connections of callers.
+fn serve_grpc(
+    tasks: &TaskTracker,
+    listener: TcpListener,
+    process: &Process,
+    cores: &Cores,
+    accepting: &CancellationToken,
+) {
+    let acceptor = process.acceptor(listener, "grpc", process.tls.grpc.clone());
+    tasks.spawn(cores::deal(acceptor, cores.senders(), accepting.clone()));
+}
+
 fn warn_of_open_secrets(settings: &Settings, set: &PolicySet) {
     let configured = settings.policies.path.is_some();
     let open = settings.general.sensitive_key.is_none();
@@ -103,15 +131,21 @@ fn warn_of_open_secrets(settings: &Settings, set: &PolicySet) {
     }
 }
 
-/// The policies of `feed`, or the built-in example; `None`: they have faults, and the process starts
-/// all the same. Reads files: blocks.
+/// The policies of `feed`, or the built-in example if there is no other; `None`: they have faults
+/// and the process starts all the same, or a control plane has yet to send them. Reads files: blocks.
 fn policies(
     settings: &Settings,
     feed: Option<&FileFeed>,
 ) -> Result<(Layered, Option<PolicySet>), AppError> {
+    let mut layered = Layered::new(settings.policies.clone());
+    if settings.xds.is_set() {
+        layered = layered.awaiting(Origin::Xds);
+        if feed.is_none() {
+            return Ok((layered, None));
+        }
+    }
     let example = || Files::of(vec![Source::new("the built-in example", EXAMPLE)]);
     let files = feed.map_or_else(example, FileFeed::read);
-    let mut layered = Layered::new(settings.policies.clone());
     let since = Since { version: 1, at: WallClock.now() };
     let Replaced { set, warnings, .. } = match layered.replace(Origin::Files, &files, since) {
         Ok(replaced) => replaced,

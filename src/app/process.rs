@@ -133,7 +133,7 @@ impl LimitStore for Store {
 }
 
 impl Process {
-    /// `policies`: none if there were none without faults at the start.
+    /// `policies`: none if there were none without faults at the start, or none came yet.
     ///
     /// The registry's connections live on the runtime that calls this.
     pub(super) fn new(
@@ -149,6 +149,8 @@ impl Process {
         let secret = settings.general.sensitive_key.as_ref().map_or("", |secret| secret.expose());
         let hasher = SensitiveHasher::new(secret.as_bytes());
         let calendar = Arc::new(CalendarClock::new(SystemClock::start()));
+        let configured = policies.is_some() && layered.awaits().is_none();
+        let policies = (policies.unwrap_or_default(), configured);
         let shared = shared(&settings, policies, &hasher, &calendar, &metrics);
         let responder = Responder { settings: settings.response.clone(), hasher };
         let shared = Arc::new(shared);
@@ -326,13 +328,13 @@ impl Process {
 /// The state that every core shares.
 fn shared(
     settings: &Settings,
-    policies: Option<PolicySet>,
+    (policies, configured): (PolicySet, bool),
     hasher: &SensitiveHasher,
     calendar: &Arc<CalendarClock>,
     metrics: &Arc<Metrics>,
 ) -> Shared {
     Shared {
-        policies: Policies::starting(policies, Arc::clone(metrics)),
+        policies: Policies::starting(policies, configured, Arc::clone(metrics)),
         modes: KillSwitch::new(settings.modes()),
         bounds: settings.bounds.clone(),
         resolver: Resolver {

@@ -38,7 +38,8 @@ pub(super) fn announce(process: &Process, at: &Addresses) {
         "tollgate {} is ready",
         env!("CARGO_PKG_VERSION"),
     );
-    if process.settings.policies.path.is_none() && process.settings.http.json {
+    let example = process.settings.policies.path.is_none() && !process.settings.xds.is_set();
+    if example && process.settings.http.json {
         let scheme = if process.tls.http.is_some() { "https" } else { "http" };
         let request = r#"{"domain":"example","descriptors":[{"entries":[{"key":"api_key","value":"demo"}]}]}"#;
         tracing::info!(

@@ -13,6 +13,7 @@ use super::token_files::TokenFiles;
 use crate::config::{self, Settings};
 use crate::control::feeds;
 use crate::control::feeds::files::FileFeed;
+use crate::control::feeds::xds::{self, FirstResponse};
 use crate::telemetry::logs::LogHandle;
 
 /// Starts the tasks that bring changed policy files in force and answer SIGHUP, until the process
@@ -51,6 +52,19 @@ pub(super) fn spawn(
         }
     });
     Ok(())
+}
+
+/// Starts the tasks that bring the policies of the control plane in force, until the process stops.
+/// Returns its first response; none: there is no control plane.
+pub(super) fn spawn_xds(tasks: &TaskTracker, process: &Process) -> Option<FirstResponse> {
+    let merge_domains = process.settings.policies.merge_domains;
+    let (feed, subscription) = xds::feed(&process.settings.xds, merge_domains, &process.metrics)?;
+    let first = subscription.first();
+    let (writer, stop) = (Arc::clone(process.control.writer()), process.stop.clone());
+    tasks.spawn(async move { stop.run_until_cancelled(feeds::drive(feed, writer)).await });
+    let stop = process.stop.clone();
+    tasks.spawn(async move { stop.run_until_cancelled(subscription.run()).await });
+    Some(first)
 }
 
 /// Settings that change while tollgate runs. All others need a restart.

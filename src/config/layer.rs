@@ -37,9 +37,7 @@ impl Source for Layer {
 impl Layer {
     /// Gives the setting `dotted` a value. The keys here are those of this program.
     pub(super) fn put(&mut self, dotted: &str, origin: &str, value: impl Into<String>) {
-        if Key::find(dotted).is_none() {
-            return;
-        }
+        debug_assert!(Key::find(dotted).is_some(), "no setting {dotted}");
         let value = Value::new(Some(&origin.to_owned()), value.into());
         self.values.insert(dotted.to_owned(), value);
     }

@@ -91,6 +91,7 @@ fn resolve(mut settings: Settings, reader: &mut Reader) -> Settings {
     settings.grpc.resolve(reader);
     settings.admin.resolve(reader);
     settings.http.resolve(reader);
+    settings.xds.resolve(reader);
     settings.redis.resolve(reader);
     settings.failover.resolve(reader);
     settings.response.resolve(reader);

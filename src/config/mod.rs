@@ -29,6 +29,7 @@ pub use self::load::{Loaded, load};
 pub use self::sources::Sources;
 pub use crate::settings::{Fault, Faults, HostPort, Key, Ratio, Secret, Section};
 
+use crate::control::feeds::xds::settings::XdsSettings;
 use crate::edge::admin::AdminSettings;
 use crate::edge::grpc::settings::{GrpcSettings, ResponseSettings};
 use crate::edge::health::HealthSettings;
@@ -90,6 +91,8 @@ settings! {
     debug: DebugSettings,
     /// Policies.
     policies: Options,
+    /// The control plane.
+    xds: XdsSettings,
     /// Redis.
     redis: RedisSettings,
     /// Decisions and the store.

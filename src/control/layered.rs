@@ -89,6 +89,8 @@ pub struct Layered {
     options: Options,
     /// By precedence; a feed without policies may be absent.
     layers: BTreeMap<Origin, Layer>,
+    /// A feed without which it is unknown which policies there are.
+    awaited: Option<Origin>,
 }
 
 /// The policies of one feed.
@@ -97,7 +99,19 @@ type Layer = BTreeMap<Arc<str>, Arc<Offer>>;
 impl Layered {
     /// No policies.
     pub const fn new(options: Options) -> Self {
-        Self { options, layers: BTreeMap::new() }
+        Self { options, layers: BTreeMap::new(), awaited: None }
+    }
+
+    /// The same, incomplete until the first policies of `origin` are in force. Until then those of
+    /// lower precedence are not, because `origin` may have others for their domains.
+    #[must_use]
+    pub fn awaiting(self, origin: Origin) -> Self {
+        Self { awaited: Some(origin), ..self }
+    }
+
+    /// The feed that it waits for.
+    pub fn awaits(&self) -> Option<Origin> {
+        self.awaited.filter(|origin| !self.layers.contains_key(origin))
     }
 
     /// Puts `files` in the place of everything that `origin` had. On an error everything stays.
@@ -114,7 +128,8 @@ impl Layered {
         let Compiled { set, warnings, domains } = files.compile(&self.options)?;
         let before = self.layers.get(&origin);
         let lost = before.map_or(0, BTreeMap::len);
-        if domains.is_empty() && lost > 0 && !self.options.allow_empty {
+        let may_be_empty = self.options.allow_empty || origin.may_become_empty();
+        if domains.is_empty() && lost > 0 && !may_be_empty {
             return Err(Refusal::Empty(lost));
         }
         let layer = layer_of(files.sources(), domains, since, before);
@@ -164,7 +179,8 @@ impl Layered {
 
     /// Everything that is in force.
     pub fn set(&self) -> PolicySet {
-        let mut layers: Vec<Origin> = self.layers.keys().copied().collect();
+        let known = |origin: &Origin| self.awaits().is_none_or(|awaited| *origin < awaited);
+        let mut layers: Vec<Origin> = self.layers.keys().copied().filter(known).collect();
         loop {
             match compile(&self.sources(&layers), &self.options) {
                 Ok(compiled) => return compiled.set,

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
 use super::layered::Difference;
+use crate::policy::Warning;
 use crate::telemetry::escape::escape;
 
 /// The names that one list of a line shows.
 const MAX_LISTED: usize = 10;
+
+/// The warnings about one set that are logged.
+const MAX_WARNINGS: usize = 50;
 
 /// At most [`MAX_LISTED`] names, and the number of the others; `none` without any.
 #[derive(Debug)]
@@ -26,6 +30,17 @@ impl<I: ExactSizeIterator<Item: Display> + Clone> Display for Listed<I> {
             0 => Ok(()),
             more => write!(f, " and {more} more"),
         }
+    }
+}
+
+/// Reports warnings about policies. A control plane may cause thousands of one kind.
+pub(super) fn warnings(warnings: &[Warning]) {
+    for warning in warnings.iter().take(MAX_WARNINGS) {
+        tracing::warn!("{warning}");
+    }
+    let more = warnings.len().saturating_sub(MAX_WARNINGS);
+    if more > 0 {
+        tracing::warn!(more, "further warnings about policies are left out");
     }
 }
 

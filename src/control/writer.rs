@@ -131,9 +131,7 @@ impl Writer {
         let mut layered = Layered::clone(&self.layered.load());
         let Replaced { set, warnings, difference } =
             layered.replace(origin, files, self.next_version())?;
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
+        report::warnings(&warnings);
         let version = self.publish(layered, set, true);
         let rules = self.shared.policies.current().policies.rules().len();
         report::reloaded(origin.name(), version, rules, &difference);
@@ -164,7 +162,8 @@ impl Writer {
     fn publish(&self, layered: Layered, set: PolicySet, fed: bool) -> u64 {
         let faulty = layered.offers(Origin::Registry).filter(|(_, o)| o.outcome.is_err()).count();
         self.shared.metrics.faulty_policies.set(i64::try_from(faulty).unwrap_or(i64::MAX));
-        let version = self.shared.policies.replace(set, fed);
+        let complete = fed && layered.awaits().is_none();
+        let version = self.shared.policies.replace(set, complete);
         self.layered.store(Arc::new(layered));
         self.note_size();
         version

@@ -23,7 +23,7 @@ pub enum Readiness {
     Starting,
     /// It should.
     Ready,
-    /// There was never a policy, because those at the start have faults.
+    /// There was never a policy: those at the start have faults, or the control plane sent none.
     NeverConfigured,
     /// No domain has a policy, and the settings require one.
     NoPolicies,
@@ -48,7 +48,7 @@ impl Readiness {
         match self {
             Self::Starting => "starting",
             Self::Ready => "OK",
-            Self::NeverConfigured => "no policies could be read yet; the log has the faults",
+            Self::NeverConfigured => "no policies yet; the log has the reason",
             Self::NoPolicies => "no domain has a policy",
             Self::NoStore => "the store is away",
             Self::Draining => "draining",

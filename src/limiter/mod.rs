@@ -222,11 +222,13 @@ impl Shared {
             return out_of_bounds();
         }
         let policy = snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
-        if policy.is_none() && !self.resolver.clients.has_domain(&request.domain) {
+        let awaited = !snapshot.configured && mode == Mode::Enforce;
+        // A client alone is not enough to go by: its descriptors may have rules, too.
+        let undecidable = awaited || !self.resolver.clients.has_domain(&request.domain);
+        if policy.is_none() && undecidable {
             let status = Status { outcome: Outcome::UnknownDomain, ..Status::default() };
             let unknown = undecided(&status, Verdict::Admit);
-            let unavailable =
-                (!snapshot.configured && mode == Mode::Enforce).then_some(NO_POLICIES);
+            let unavailable = awaited.then_some(NO_POLICIES);
             return Begun::Decided(Decision { unavailable, ..unknown });
         }
         let resolution = self.resolver.resolve(request, &snapshot, policy, mode);

@@ -24,7 +24,8 @@ pub struct Snapshot {
     pub policies: PolicySet,
     /// Counts up with every change, from 1.
     pub version: u64,
-    /// False before the first policies, of a process that may start without.
+    /// False before the first policies, of a process that may start without, or of a feed that may
+    /// have more domains.
     pub configured: bool,
     /// By the index of the rule.
     prepared: Vec<Prepared>,
@@ -135,13 +136,12 @@ pub struct Policies {
 impl Policies {
     /// `policies` as version 1.
     pub fn new(policies: PolicySet, metrics: Arc<Metrics>) -> Self {
-        Self::starting(Some(policies), metrics)
+        Self::starting(policies, true, metrics)
     }
 
-    /// `policies` as version 1; `None`: the first ones are still to come.
-    pub fn starting(policies: Option<PolicySet>, metrics: Arc<Metrics>) -> Self {
-        let configured = policies.is_some();
-        let snapshot = Snapshot::new(policies.unwrap_or_default(), 1, configured, &metrics);
+    /// `policies` as version 1; not `configured`: others are still to come.
+    pub fn starting(policies: PolicySet, configured: bool, metrics: Arc<Metrics>) -> Self {
+        let snapshot = Snapshot::new(policies, 1, configured, &metrics);
         metrics.policy_version.set(1);
         let current = ArcSwap::from_pointee(snapshot);
         Self { current, metrics, unknown: UnknownDomains::new() }

@@ -8,7 +8,8 @@ use crate::settings::section;
 section! {
     /// Policies: the limits, and the requests that they apply to.
     pub struct Options in "policies" {
-        /// A YAML file or a directory of YAML files; unset = a built-in example.
+        /// A YAML file or a directory of YAML files; unset = a built-in example, or with
+        /// `xds.server` no file.
         path: Option<PathBuf> = "",
         /// true = read policies as envoyproxy/ratelimit does: every file of the directory, which may
         /// be missing; what it accepts is a warning, and faults at the start do not end the process.
@@ -24,7 +25,8 @@ section! {
         calendar_months: bool = "false",
         /// true = several files may add to the same domain; false = that is a fault.
         merge_domains: bool = "false",
-        /// true = serve before the first policies are there; calls fail until then.
+        /// true = serve before the first policies are there; calls fail until then. false = wait for
+        /// the first response of `xds.server` before the gRPC port opens.
         start_without: bool = "false",
         /// true = a reload may leave no policy at all; false = such a reload is refused, and the
         /// policies in force stay.

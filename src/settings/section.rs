@@ -110,7 +110,7 @@ macro_rules! section {
             /// Adds the dotted keys whose values differ in `other`.
             pub(crate) fn changed(&self, other: &Self, keys: &mut Vec<String>) {
                 $(
-                    if self.$field != other.$field {
+                    if PartialEq::ne(&self.$field, &other.$field) {
                         keys.push($crate::settings::dotted($prefix, stringify!($field)));
                     }
                 )+

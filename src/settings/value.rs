@@ -105,6 +105,18 @@ impl Setting for Ratio {
     }
 }
 
+impl Setting for f64 {
+    const EXPECTED: &'static str = "a number";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|number: &Self| number.is_finite())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Setting for String {
     const EXPECTED: &'static str = "text";
 
@@ -195,7 +207,8 @@ pub struct HostPort {
 }
 
 impl HostPort {
-    fn parse(text: &str) -> Option<Self> {
+    /// The host and the port of `text`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.trim().rsplit_once(':')?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let host = bare.unwrap_or(host);

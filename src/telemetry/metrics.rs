@@ -13,6 +13,7 @@ mod process;
 mod reference;
 mod settings;
 mod totals;
+mod xds;
 
 use std::collections::HashSet;
 use std::fmt::{self, Write as _};
@@ -39,6 +40,7 @@ use self::process::ProcessMetrics;
 pub use self::reference::ReferenceMetrics;
 pub use self::settings::{MetricsSettings, Names};
 use self::totals::Totals;
+pub use self::xds::XdsMetrics;
 use super::sharded::{DurationHistogram, ShardedCounter};
 
 /// The content type of [`Metrics::render`].
@@ -144,6 +146,8 @@ pub struct Metrics {
     pub rules: Gauge,
     /// 1 while the store can be reached.
     pub store_up: Gauge,
+    /// The control plane.
+    pub xds: XdsMetrics,
     /// The number of times that the primary of Redis has moved.
     pub redis_switches: Counter<u64, AtomicU64>,
     redis_primary: Family<AddressLabel, Gauge>,
@@ -230,6 +234,7 @@ impl Metrics {
             domains: Gauge::default(),
             rules: Gauge::default(),
             store_up: Gauge::default(),
+            xds: XdsMetrics::default(),
             redis_switches: Counter::default(),
             redis_primary: Family::default(),
             memory_counters: Gauge::default(),
@@ -382,6 +387,7 @@ impl Metrics {
             "Policies applied at run time that do not compile and are left out",
             self.faulty_policies.clone(),
         );
+        self.xds.register(registry);
         self.listeners.register(registry);
         registry.register(
             "build",

@@ -1,10 +1,12 @@
 //! Feeds of whole policy sets, and the loop that brings what they read to the writer.
 //!
 //! * [`files`]: a file or directory that is watched.
+//! * [`xds`]: a control plane.
 //!
 //! The registry is no such feed: its follower brings single records.
 
 pub mod files;
+pub mod xds;
 
 use std::future::{Future, pending};
 use std::sync::Arc;
@@ -29,6 +31,9 @@ pub trait Feed: Send + 'static {
     /// # Cancel safety
     /// Dropped, it forgets nothing: the next call returns what is new.
     fn next(&mut self) -> impl Future<Output = Files> + Send;
+
+    /// Learns what became of that which [`Self::next`] returned last.
+    fn settled(&mut self, _outcome: &Result<(), Refusal>) {}
 }
 
 /// Brings everything that `feed` reads to `writer`, until it is dropped. A refusal is repeated in
@@ -48,6 +53,7 @@ pub async fn drive<F: Feed>(mut feed: F, writer: Arc<Writer>) {
         tokio::select! {
             files = feed.next() => {
                 let outcome = writer.replace(F::ORIGIN, files).await;
+                feed.settled(&outcome);
                 refused = outcome.err().map(|refusal| (refusal, Instant::now()));
             }
             () = reminder => if let Some((_, last)) = &mut refused { *last = Instant::now() },
@@ -66,5 +72,7 @@ fn remind(origin: Origin, refusal: &Refusal) {
         Refusal::Empty(_) => ("a restart would serve without them", refusal.to_string()),
         Refusal::Failed(_) => ("a restart may fail", refusal.to_string()),
     };
+    // A control plane is told, and a restart asks it again.
+    let restart = if origin == Origin::Xds { "its last response is refused" } else { restart };
     tracing::warn!(feed, reason, "the policies in force are older than the feed's; {restart}");
 }

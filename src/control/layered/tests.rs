@@ -129,3 +129,49 @@ fn domains_that_differ_are_listed_and_others_keep_their_time() {
     assert_eq!(replaced.difference, difference);
     assert_eq!(layered.standings("orders"), [(Origin::Files, since(3), Standing::InForce)]);
 }
+
+fn from_control_plane(layered: &mut Layered, version: u64, sources: &[(&str, &str)]) -> Replaced {
+    layered.replace(Origin::Xds, &files(sources), since(version)).unwrap()
+}
+
+#[test]
+fn control_plane_gives_way_to_files_and_goes_before_applied_policies() {
+    use Standing::{InForce, ShadowedBy};
+
+    let mut layered = layered();
+    let (edge, orders) = (yaml("edge", 2), yaml("orders", 3));
+    from_control_plane(&mut layered, 2, &[("x/edge", &edge), ("x/orders", &orders)]);
+    apply(&mut layered, &[("orders", 1, Some(&orders))]);
+    assert_eq!(places(&layered), ["a.yaml:2:15", "x/orders:2:15"]);
+    let standings = |domain: &str| -> Vec<_> {
+        layered
+            .standings(domain)
+            .into_iter()
+            .map(|(origin, _, standing)| (origin, standing))
+            .collect()
+    };
+    let waiting = ShadowedBy(Origin::Files);
+    assert_eq!(standings("edge"), [(Origin::Files, InForce), (Origin::Xds, waiting)]);
+    let waiting = ShadowedBy(Origin::Xds);
+    assert_eq!(standings("orders"), [(Origin::Xds, InForce), (Origin::Registry, waiting)]);
+}
+
+#[test]
+fn control_plane_may_take_away_all_of_its_policies() {
+    let mut layered = layered();
+    from_control_plane(&mut layered, 2, &[("x", &yaml("orders", 3))]);
+    let replaced = from_control_plane(&mut layered, 3, &[]);
+    assert_eq!(replaced.difference.removed, [Arc::from("orders")]);
+    assert_eq!(places(&layered), ["a.yaml:2:15"]);
+}
+
+#[test]
+fn applied_policies_wait_for_a_control_plane_that_may_have_others() {
+    let mut layered = layered().awaiting(Origin::Xds);
+    apply(&mut layered, &[("orders", 1, Some(&yaml("orders", 3)))]);
+    assert_eq!(layered.awaits(), Some(Origin::Xds));
+    assert_eq!(places(&layered), ["a.yaml:2:15"]);
+    from_control_plane(&mut layered, 2, &[]);
+    assert_eq!(layered.awaits(), None);
+    assert_eq!(places(&layered), ["a.yaml:2:15", "rpc:orders:2:15"]);
+}

@@ -1,6 +1,7 @@
 //! `tollgate.v1.PolicyService`: whole domains at run time; the kill switch, explanations and the
 //! rank of callers are beside it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
@@ -69,10 +70,12 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
             let stored = StoredPolicy { yaml: offer.text(), updated_at: offer.since.at };
             self.policy(domain, stored, offer.since.version, &offer.outcome)
         };
-        let file_domains = layered.offers(Origin::Files).map(|(domain, _)| domain.to_string());
+        // A domain that a control plane defines is as if a file defined it.
+        let fed = [Origin::Files, Origin::Xds].into_iter().flat_map(|of| layered.offers(of));
+        let file_domains: BTreeSet<_> = fed.map(|(domain, _)| domain.to_string()).collect();
         Ok(Response::new(pb::ListPoliciesResponse {
             policies: layered.offers(Origin::Registry).map(policy).collect(),
-            file_domains: file_domains.collect(),
+            file_domains: file_domains.into_iter().collect(),
             warnings: stale.into_iter().collect(),
         }))
     }

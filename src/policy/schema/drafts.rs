@@ -65,6 +65,7 @@ impl Limit {
             max_debt: Field::ABSENT,
             on_store_failure: Field::ABSENT,
             lease: None,
+            calendar: None,
         }
     }
 }

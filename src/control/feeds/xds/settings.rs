@@ -1,0 +1,237 @@
+//! The section `xds` of the settings.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use rustls::pki_types::ServerName;
+
+use crate::settings::{HostPort, NOT_A_SECRET, REDACTED, Reader, Setting, quoted, section};
+
+/// The schemes that may stand before an address, and whether each means TLS.
+const SCHEMES: [(&str, bool); 3] = [("dns:///", false), ("http://", false), ("https://", true)];
+
+/// The address of the control plane.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Server {
+    /// The name, resolved at each attempt to connect, and the port.
+    pub at: HostPort,
+    /// It was written with `https://`.
+    pub tls: bool,
+}
+
+impl Setting for Server {
+    const EXPECTED: &'static str = "a host and port such as envoy-gateway:18001";
+
+    fn parse(text: &str) -> Option<Self> {
+        let scheme = SCHEMES.iter().find_map(|(scheme, tls)| {
+            text.strip_prefix(scheme).map(|rest| (rest.trim_end_matches('/'), *tls))
+        });
+        let (address, tls) = scheme.unwrap_or((text, false));
+        Some(Self { at: HostPort::parse(address)?, tls })
+    }
+
+    fn show(&self) -> String {
+        quoted(&self.to_string())
+    }
+
+    fn hint(text: &str) -> Option<String> {
+        let bare = !text.is_empty() && !text.contains([':', '/']);
+        bare.then(|| format!("add a port: {text}:18000"))
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https://" } else { "" };
+        write!(f, "{scheme}{}", self.at)
+    }
+}
+
+/// Names and values, written `name=value,name2=value2`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Pairs(pub BTreeMap<String, String>);
+
+impl Setting for Pairs {
+    const EXPECTED: &'static str = "pairs such as zone=a,team=edge";
+
+    fn parse(text: &str) -> Option<Self> {
+        let pair = |pair: &str| {
+            let (name, value) = pair.split_once('=')?;
+            let name = name.trim();
+            (!name.is_empty()).then(|| (name.to_owned(), value.trim().to_owned()))
+        };
+        text.split(',').map(pair).collect::<Option<_>>().map(Self)
+    }
+
+    fn show(&self) -> String {
+        let pairs = self.0.iter().map(|(name, value)| format!("{name}={value}"));
+        quoted(&pairs.collect::<Vec<_>>().join(","))
+    }
+}
+
+/// Headers. Their values may be secret, and are not shown.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Headers(Pairs);
+
+impl Headers {
+    /// Names and values, fit for a request.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.0.0.iter()
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl Setting for Headers {
+    const EXPECTED: &'static str = "headers such as authorization=TOKEN,x-zone=a";
+    const SECRET: bool = true;
+
+    fn parse(text: &str) -> Option<Self> {
+        let fits = |(name, value): (&String, &String)| {
+            name.parse::<HeaderName>().is_ok_and(|name| !name.as_str().ends_with("-bin"))
+                && HeaderValue::from_str(value).is_ok()
+        };
+        let pairs = Pairs::parse(text).filter(|pairs| pairs.0.iter().all(fits));
+        pairs.filter(|_| text != REDACTED).map(Self)
+    }
+
+    fn show(&self) -> String {
+        quoted(REDACTED)
+    }
+
+    fn hint(text: &str) -> Option<String> {
+        (text == REDACTED).then(|| NOT_A_SECRET.to_owned())
+    }
+}
+
+section! {
+    /// A control plane that sends the policies over xDS, such as Envoy Gateway.
+    pub struct XdsSettings in "xds" {
+        /// Host and port of the control plane; unset = none. `https://` before it means TLS.
+        server: Option<Server> = "",
+        /// Name by which the control plane finds the policies of this service.
+        node_id: String = "default",
+        /// What else the control plane is told about this service, such as `zone=a,team=edge`.
+        node_metadata: Option<Pairs> = "",
+        /// Headers of the stream, such as `authorization=TOKEN,x-zone=a`.
+        headers: Option<Headers> = "",
+        /// Maximum time to connect, over all addresses of the name, and as much again for TLS.
+        connect_timeout: Duration = "5s" in Duration::from_millis(1)..,
+        /// Idle time after which TCP asks whether the control plane is still there. It is gone after
+        /// three questions without an answer.
+        tcp_keepalive: Duration = "20s" in Duration::from_secs(1)..,
+        /// Largest response in bytes.
+        max_message_bytes: usize = "67108864" in 1 << 10..=1 << 30,
+    }
+    with {
+        /// TLS to the control plane.
+        tls: XdsTlsSettings,
+        /// Waits between attempts to connect.
+        backoff: BackoffSettings,
+    }
+}
+
+section! {
+    /// TLS to the control plane. Files are read again at every connection.
+    pub struct XdsTlsSettings in "xds.tls" {
+        /// Connect over TLS.
+        enabled: bool = "false",
+        /// File with the certificates of the authorities to trust, PEM; unset = those of the
+        /// system.
+        ca_file: Option<PathBuf> = "",
+        /// File with the certificate of tollgate and its chain, PEM.
+        cert_file: Option<PathBuf> = "",
+        /// File with the key of `cert_file`, PEM: PKCS #8, PKCS #1 or SEC 1.
+        key_file: Option<PathBuf> = "",
+        /// Name that the certificate of the control plane must have; unset = the host that is
+        /// connected to.
+        server_name: Option<String> = "",
+    }
+}
+
+section! {
+    /// Waits between attempts to connect to the control plane.
+    pub struct BackoffSettings in "xds.backoff" {
+        /// Wait after the first failure.
+        initial: Duration = "1s" in Duration::from_millis(10)..,
+        /// Longest wait.
+        max: Duration = "1m" in Duration::from_millis(10)..,
+        /// Growth from one wait to the next.
+        factor: f64 = "2" in 1.0..,
+        /// Spread each wait by half in both directions, so that replicas do not connect together.
+        jitter: bool = "true",
+    }
+}
+
+impl XdsSettings {
+    /// True if there is a control plane.
+    pub const fn is_set(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// The rules that no type expresses.
+    pub(crate) fn resolve(&mut self, reader: &mut Reader) {
+        self.tls.enabled |= self.server.as_ref().is_some_and(|server| server.tls);
+        let XdsTlsSettings { cert_file, key_file, server_name, .. } = &self.tls;
+        let pair = [("cert_file", cert_file, "key_file"), ("key_file", key_file, "cert_file")];
+        for (name, _, other) in pair
+            .iter()
+            .filter(|(_, file, _)| file.is_some() && (cert_file.is_none() || key_file.is_none()))
+        {
+            reader.refuse(&format!("xds.tls.{name}"), format!("set xds.tls.{other} too"));
+        }
+        if let Some(name) = server_name.as_ref().filter(|name| !is_name(name)) {
+            reader.refuse("xds.tls.server_name", format!("{name:?} is no name of a server"));
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    ServerName::try_from(name).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_may_have_a_scheme() {
+        for (text, host, port, tls) in [
+            ("envoy-gateway:18001", "envoy-gateway", 18001, false),
+            ("dns:///envoy-gateway:18001", "envoy-gateway", 18001, false),
+            ("http://10.0.0.1:80/", "10.0.0.1", 80, false),
+            ("https://[::1]:18000", "::1", 18000, true),
+        ] {
+            let at = HostPort { host: host.to_owned(), port };
+            assert_eq!(Server::parse(text), Some(Server { at, tls }), "{text}");
+        }
+        for text in ["", "envoy-gateway", "envoy-gateway:0", "ftp://a:1", "http://"] {
+            assert_eq!(Server::parse(text), None, "{text}");
+        }
+    }
+    #[test]
+    fn pairs_are_names_and_values() {
+        let pairs = Pairs::parse("zone=a, team = edge=1").unwrap();
+        assert_eq!((&*pairs.0["zone"], &*pairs.0["team"]), ("a", "edge=1"));
+        assert_eq!(pairs.show(), "\"team=edge=1,zone=a\"");
+        for text in ["a", "=1", "a=1,"] {
+            assert_eq!(Pairs::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn values_of_headers_are_not_shown() {
+        let headers = Headers::parse("Authorization=hunter2").unwrap();
+        assert!(!format!("{headers:?} {}", headers.show()).contains("hunter2"));
+        for text in ["a b=1", "a=\u{7}", "x-bin=1", "***"] {
+            assert_eq!(Headers::parse(text), None, "{text}");
+        }
+    }
+}
