@@ -1,5 +1,5 @@
-//! The listeners and their addresses. Port 0 binds any free port. `[::]` means all addresses, of IPv6
-//! and of IPv4; where IPv6 is off, those of IPv4.
+//! The listeners and their addresses. Port 0 binds any free port. `[::]` means all addresses, of
+//! IPv6 and of IPv4; where IPv6 is off, those of IPv4.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -132,7 +132,8 @@ fn warn_of_open_secrets(settings: &Settings, set: &PolicySet) {
 }
 
 /// The policies of `feed`, or the built-in example if there is no other; `None`: they have faults
-/// and the process starts all the same, or a control plane has yet to send them. Reads files: blocks.
+/// and the process starts all the same, or a control plane has yet to send them. Reads files:
+/// blocks.
 fn policies(
     settings: &Settings,
     feed: Option<&FileFeed>,

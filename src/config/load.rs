@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::compat::{self, Adopted, Compat, Remark};
+use super::compat::{self, Adopted, Remark};
 use super::layer::Layer;
+use super::service::Compat;
 use super::sources::Sources;
 use super::{Settings, print};
 use crate::settings::{Faults, Reader, Resolved};

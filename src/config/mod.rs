@@ -15,6 +15,7 @@ mod keys;
 mod layer;
 mod load;
 mod print;
+mod service;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -24,8 +25,9 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-pub use self::compat::{Compat, Remark};
+pub use self::compat::Remark;
 pub use self::load::{Loaded, load};
+pub use self::service::Compat;
 pub use self::sources::Sources;
 pub use crate::settings::{Fault, Faults, HostPort, Key, Ratio, Secret, Section};
 

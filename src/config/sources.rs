@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::compat::Compat;
+use super::service::Compat;
 use crate::settings::Secret;
 
 /// The sources of settings, weakest first. `Debug` shows none of the values, which may be secrets.

@@ -11,9 +11,9 @@ section! {
         /// A YAML file or a directory of YAML files; unset = a built-in example, or with
         /// `xds.server` no file.
         path: Option<PathBuf> = "",
-        /// true = read policies as envoyproxy/ratelimit does: every file of the directory, which may
-        /// be missing; what it accepts is a warning, and faults at the start do not end the process.
-        /// false = `*.yaml` and `*.yml`; what is probably a mistake is a fault.
+        /// true = read policies as envoyproxy/ratelimit does: every file of the directory, which
+        /// may be missing; what it accepts is a warning, and faults at the start do not end the
+        /// process. false = `*.yaml` and `*.yml`; what is probably a mistake is a fault.
         lenient: bool = "false",
         /// Algorithm of limits that name none: `sliding_window`, `token_bucket` or `fixed_window`.
         default_algorithm: AlgorithmName = "sliding_window",
@@ -25,8 +25,8 @@ section! {
         calendar_months: bool = "false",
         /// true = several files may add to the same domain; false = that is a fault.
         merge_domains: bool = "false",
-        /// true = serve before the first policies are there; calls fail until then. false = wait for
-        /// the first response of `xds.server` before the gRPC port opens.
+        /// true = serve before the first policies are there; calls fail until then. false = wait
+        /// for the first response of `xds.server` before the gRPC port opens.
         start_without: bool = "false",
         /// true = a reload may leave no policy at all; false = such a reload is refused, and the
         /// policies in force stay.

@@ -69,7 +69,8 @@ const BOUNDS: [&str; 3] =
 async fn chain_of_all_header_matches_is_decided() {
     const LEVELS: usize = 1_150;
     let ads = Ads::start();
-    let tollgate = BOUNDS.into_iter().fold(options(&ads), Options::set).start();
+    let tollgate =
+        BOUNDS.into_iter().fold(options(&ads), crate::support::tollgate::Options::set).start();
     ads.subscribed();
     let names: Vec<_> = (0..LEVELS).map(|level| format!("rule-0-match-{level}")).collect();
     let limit = json!({"unit": "HOUR", "requests_per_unit": 2});
@@ -118,7 +119,8 @@ fn chain(names: &[String], limit: &Value) -> prost_types::Any {
 async fn all_rules_of_a_policy_may_match_one_request() {
     const RULES: usize = 256;
     let ads = Ads::start();
-    let tollgate = BOUNDS.into_iter().fold(options(&ads), Options::set).start();
+    let tollgate =
+        BOUNDS.into_iter().fold(options(&ads), crate::support::tollgate::Options::set).start();
     ads.subscribed();
     let names: Vec<_> = (0..RULES).map(|rule| format!("rule-{rule}-match--1")).collect();
     let limit = json!({"unit": "HOUR", "requests_per_unit": 2});

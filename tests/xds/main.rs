@@ -1,4 +1,5 @@
-//! Policies of a control plane: a fake one of our own, over sockets and TLS, against the real binary.
+//! Policies of a control plane: a fake one of our own, over sockets and TLS, against the real
+//! binary.
 //!
 //! The fake sends the headers of its answer with its first response, as servers of gRPC in Go do.
 

@@ -94,7 +94,7 @@ const KEEPALIVE: u8 = 2;
 async fn tcp_asks_whether_a_silent_peer_is_there() {
     for (set, seconds) in [(None, 20.0), (Some("xds.tcp_keepalive=7s"), 7.0)] {
         let ads = Ads::start();
-        let options = set.into_iter().fold(options(&ads), Options::set);
+        let options = set.into_iter().fold(options(&ads), crate::support::tollgate::Options::set);
         let tollgate = options.start();
         ads.subscribed();
         let keepalive = || {

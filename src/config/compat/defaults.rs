@@ -13,8 +13,8 @@ pub(super) const DEFAULTS: &[(&str, &str)] = &[
     ("policies.lenient", "true"),
     // As without an answer: the caller's `failure_mode_deny` decides.
     ("store.on_failure", "error"),
-    // A Redis in another zone, or under load, takes up to 50 ms. Callers that wait less are answered
-    // within four fifths of their time.
+    // A Redis in another zone, or under load, takes up to 50 ms. Callers that wait less are
+    // answered within four fifths of their time.
     ("store.deadline", "1s"),
     // A request beyond a bound is denied, and generated rules may have 256 descriptors of 1150
     // entries.

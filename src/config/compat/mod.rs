@@ -27,34 +27,12 @@ mod telemetry;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::str::FromStr;
 
 use self::adopt::Adopter;
 pub use self::remark::Remark;
 use super::layer::Layer;
 use super::sources::Sources;
-use crate::settings::{Faults, Word as _, words};
-
-/// The service that tollgate stands in for.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Compat {
-    /// None: tollgate as itself.
-    #[default]
-    None,
-    /// envoyproxy/ratelimit.
-    Ratelimit,
-}
-
-words!(Compat { "none" => None, "ratelimit" => Ratelimit });
-
-impl FromStr for Compat {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        let unknown = || format!("expected one of {}", Self::names().join(", "));
-        Self::from_word(word).ok_or_else(unknown)
-    }
-}
+use crate::settings::Faults;
 
 /// The layers of the personality, weaker first, and what there is to say of them.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use super::defaults::DEFAULTS;
 use super::*;
-use crate::config::{Key, Loaded, Secret, Settings, load};
+use crate::config::{Compat, Key, Loaded, Secret, Settings, load};
 use crate::limiter::mode::Mode;
 use crate::policy::{AlgorithmName, OnStoreFailure};
 use crate::redis::RedisSettings;

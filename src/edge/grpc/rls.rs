@@ -1,7 +1,7 @@
 //! `envoy.service.ratelimit.v3.RateLimitService`, for gRPC and for `/json`.
 //!
-//! A denied request is an answer, never a gRPC error: Envoy lets a request pass on any error. A call
-//! fails only if it is invalid, or if its limits leave it to the caller.
+//! A denied request is an answer, never a gRPC error: Envoy lets a request pass on any error. A
+//! call fails only if it is invalid, or if its limits leave it to the caller.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! The answers to responses: which version is accepted, which content is refused, and when the
 //! control plane is told. Pure: no stream and no clock.
 //!
-//! Source: the xDS transport protocol, state of the world. A response is answered with its nonce and
-//! the version accepted last on this stream; an error makes that a NACK.
+//! Source: the xDS transport protocol, state of the world. A response is answered with its nonce
+//! and the version accepted last on this stream; an error makes that a NACK.
 //!
 //! Some control planes answer a NACK at once with the content that it refuses. So the NACK of
 //! content that was refused before is delayed, longer each time.

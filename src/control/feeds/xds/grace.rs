@@ -1,7 +1,7 @@
 //! The time after the start of a stream in which no domain is removed. Pure: time is an argument.
 //!
-//! A control plane that was restarted knows its gateways one after the other, so its first responses
-//! may lack domains that exist. Their limits stay until it has been quiet for a moment.
+//! A control plane that was restarted knows its gateways one after the other, so its first
+//! responses may lack domains that exist. Their limits stay until it has been quiet for a moment.
 
 use std::time::Duration;
 

@@ -10,7 +10,8 @@
 //!
 //! * `subscription`: keeps a stream open, and answers its responses; `offer`: what it hands on.
 //! * `connect`: a connection; `backoff`: waits between attempts.
-//! * `acks`: the answers to responses; `grace`: the time in which no domain is removed.
+//! * `requests`: the messages to the control plane. `acks`: the answers to responses.
+//! * `grace`: the time in which no domain is removed.
 //! * `resources`, `tree`, `metadata`: messages to policies. `pb`: the generated messages.
 //! * [`settings`]: the section `xds`.
 
@@ -28,6 +29,7 @@ mod offer;
     reason = "generated"
 )]
 pub mod pb;
+mod requests;
 mod resources;
 pub mod settings;
 mod subscription;

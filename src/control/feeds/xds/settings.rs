@@ -124,8 +124,8 @@ section! {
         headers: Option<Headers> = "",
         /// Maximum time to connect, over all addresses of the name, and as much again for TLS.
         connect_timeout: Duration = "5s" in Duration::from_millis(1)..,
-        /// Idle time after which TCP asks whether the control plane is still there. It is gone after
-        /// three questions without an answer.
+        /// Idle time after which TCP asks whether the control plane is still there. It is gone
+        /// after three questions without an answer.
         tcp_keepalive: Duration = "20s" in Duration::from_secs(1)..,
         /// Largest response in bytes.
         max_message_bytes: usize = "67108864" in 1 << 10..=1 << 30,

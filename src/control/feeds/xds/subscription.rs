@@ -7,25 +7,23 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost_types::value::Kind;
-use prost_types::{Struct, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Status, Streaming};
 
-use super::acks::{Acks, Answer, ContentHash, Known, hash};
+use super::acks::{Acks, ContentHash, Known, hash};
 use super::backoff::Backoff;
 use super::connect::{chain, connect};
 use super::grace::Grace;
 use super::offer::{FirstResponse, Offer};
 use super::pb::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use super::pb::{self, DiscoveryRequest, DiscoveryResponse, Node};
+use super::pb::{DiscoveryRequest, DiscoveryResponse};
+use super::requests::{request, subscribe};
 use super::resources::{Contents, Sources, TYPE_URL, read, with};
-use super::settings::{Headers, Pairs, Server, XdsSettings};
+use super::settings::{Server, XdsSettings};
 use crate::domain::{Clock as _, WallClock};
 use crate::policy::Files;
 use crate::telemetry::metrics::Metrics;
@@ -170,21 +168,10 @@ impl Subscription {
     async fn open(&mut self, channel: Channel) -> Result<Stream, Status> {
         let (requests, outgoing) = mpsc::channel(QUEUED_REQUESTS);
         let answer = self.acks.open();
-        let first = self.request(answer);
+        let first = request(&self.settings, answer);
         // There is room: it is the first one.
         let _ = requests.send(first).await;
-        let mut request = Request::new(ReceiverStream::new(outgoing));
-        for (name, value) in self.settings.headers.iter().flat_map(Headers::iter) {
-            // The settings were checked for that.
-            let (Ok(name), Ok(mut value)) = (
-                name.to_ascii_lowercase().parse::<AsciiMetadataKey>(),
-                value.parse::<AsciiMetadataValue>(),
-            ) else {
-                continue;
-            };
-            value.set_sensitive(true);
-            request.metadata_mut().insert(name, value);
-        }
+        let request = subscribe(&self.settings, ReceiverStream::new(outgoing));
         let mut client = AggregatedDiscoveryServiceClient::new(channel)
             .max_decoding_message_size(self.settings.max_message_bytes);
         let mut call = Box::pin(client.stream_aggregated_resources(request));
@@ -197,33 +184,6 @@ impl Subscription {
         };
         let responses = response.into_inner();
         Ok(Stream { requests, responses, grace: Grace::default(), early: None })
-    }
-
-    fn request(&self, answer: Answer) -> DiscoveryRequest {
-        let Answer { version, nonce, error } = answer;
-        let text = |text: &String| Value { kind: Some(Kind::StringValue(text.clone())) };
-        let metadata = self.settings.node_metadata.as_ref().map(|Pairs(pairs)| Struct {
-            fields: pairs.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
-        });
-        let node = Node {
-            id: self.settings.node_id.clone(),
-            metadata,
-            user_agent_name: env!("CARGO_PKG_NAME").to_owned(),
-            user_agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..Node::default()
-        };
-        DiscoveryRequest {
-            version_info: version,
-            node: Some(node),
-            type_url: TYPE_URL.to_owned(),
-            response_nonce: nonce,
-            error_detail: error.map(|message| pb::Status {
-                code: Code::InvalidArgument.into(),
-                message,
-                ..pb::Status::default()
-            }),
-            ..DiscoveryRequest::default()
-        }
     }
 
     /// Puts a response in force or refuses it, and says so.
@@ -262,7 +222,7 @@ impl Subscription {
             self.metrics.xds.last_accepted.set(i64::try_from(now).unwrap_or(i64::MAX));
         }
         // Where the stream has ended, reading from it says so.
-        let _ = stream.requests.send(self.request(answer)).await;
+        let _ = stream.requests.send(request(&self.settings, answer)).await;
     }
 
     /// Puts `contents` in force, and `held` domains beside them.

@@ -1,3 +1,5 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
 use prost_types::value::Kind;
 
 use super::super::pb::RateLimitReplace;
@@ -189,4 +191,31 @@ fn deepest_chain_compiles_matches_and_is_dropped() {
     drop(set);
     let (_, found) = read(&[chain(MAX_LEVELS + 1)]);
     assert_eq!(found.faults, ["descriptors are nested more than 4096 deep"]);
+}
+
+proptest! {
+    /// Whatever a control plane generates of valid limits is no fault, twins included.
+    #[test]
+    fn every_tree_of_valid_limits_compiles(
+        nodes in vec((0_usize..8, "[ab]", "[xy*]{0,2}", 1_i32..8, any::<u32>(), any::<bool>()), 1..24),
+    ) {
+        let mut made: Vec<(usize, RateLimitDescriptor)> = Vec::new();
+        for (place, key, value, unit, requests, shadow) in nodes {
+            let limit = (requests % 3 > 0).then(|| policy(unit, requests));
+            let node = RateLimitDescriptor { shadow_mode: shadow, ..descriptor(&key, &value, limit) };
+            made.push((place, node));
+        }
+        let mut top = Vec::new();
+        while let Some((place, node)) = made.pop() {
+            let count = made.len();
+            match made.get_mut(place * count / 8).filter(|_| place > 0) {
+                Some((_, parent)) => parent.descriptors.push(node.encode_to_vec().into()),
+                None => top.push(node),
+            }
+        }
+        let (draft, found) = read(&top);
+        prop_assert_eq!(found.faults, [""; 0]);
+        let limited = draft.nodes.iter().filter(|node| !node.limits.is_empty()).count();
+        prop_assert_eq!(set(draft).rules().len(), limited);
+    }
 }
