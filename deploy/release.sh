@@ -50,6 +50,23 @@ binary_of() { echo "$DIST/tollgate-$VERSION-linux-$1"; }
 
 image_of() { echo "$DIST/tollgate-$VERSION-image-$1.tar"; }
 
+# Without the variables that build a standard library: they are for the static binaries alone, and
+# programs for this machine do not build with them.
+plain() { env -u CARGO_UNSTABLE_BUILD_STD -u RUSTC_BOOTSTRAP -u RUSTFLAGS "$@"; }
+
+# need_tools TOOL...: as deploy/tools.sh names them. It reports a missing tool and goes on.
+need_tools() {
+    local tool
+    plain deploy/tools.sh "$@"
+    for tool in "$@"; do
+        case "$tool" in
+        zig) tool=cargo-zigbuild ;;
+        cyclonedx) tool=cargo-cyclonedx ;;
+        esac
+        if ! command -v "$tool" >/dev/null; then die "cannot go on without $tool"; fi
+    done
+}
+
 # need_std TARGET: the standard library of the target, from rustup if it is missing.
 need_std() {
     if [ -n "${CARGO_UNSTABLE_BUILD_STD:-}" ]; then return; fi
@@ -116,7 +133,7 @@ start_emulated() {
 # The dependencies of the binaries with licences and checksums. cargo-cyclonedx writes beside
 # Cargo.toml, and puts the path of the repository into its references.
 sbom() {
-    cargo cyclonedx --quiet --format json --spec-version 1.5 --no-build-deps --target "$(target_of amd64)" \
+    plain cargo cyclonedx --quiet --format json --spec-version 1.5 --no-build-deps --target "$(target_of amd64)" \
         --override-filename sbom
     sed "s|path+file://$PWD|path+file:///tollgate|g" sbom.json >"$DIST/tollgate-$VERSION.cdx.json"
     rm sbom.json
@@ -137,11 +154,14 @@ checksums() {
 }
 
 everything() {
-    local arch text
+    local arch text target
     # Before the builds, which take minutes.
     text=$(notes)
-    for arch in $ARCHS; do target_of "$arch" >/dev/null; done
-    deploy/tools.sh zig cyclonedx bwrap
+    for arch in $ARCHS; do
+        target=$(target_of "$arch")
+        need_std "$target"
+    done
+    need_tools zig cyclonedx bwrap
     rm -rf "$DIST"
     for arch in $ARCHS; do image "$arch"; done
     sbom
@@ -159,12 +179,12 @@ export SOURCE_DATE_EPOCH
 case "${1:-}" in
 "") everything ;;
 image)
-    deploy/tools.sh zig bwrap
+    need_tools zig bwrap
     image "$(this_arch)"
     ;;
 static)
     if [ "$#" -lt 4 ]; then die "static needs an architecture, a directory and the names of binaries"; fi
-    deploy/tools.sh zig
+    need_tools zig
     static "${@:2}"
     ;;
 notes) notes ;;
