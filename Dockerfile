@@ -28,5 +28,5 @@ COPY --from=build /out/root/ /
 COPY --from=build --chown=65534:65534 /out/data /data
 WORKDIR /
 USER 65534:65534
-EXPOSE 8080 8081
+EXPOSE 6070 8080 8081
 ENTRYPOINT ["/bin/tollgate"]

@@ -32,7 +32,7 @@ WORKING_DIRECTORY = "/"
 ENTRYPOINT = ["/bin/tollgate"]
 # Users of envoyproxy/ratelimit start this path.
 OTHER_NAME = "/bin/ratelimit"
-PORTS = ["8080/tcp", "8081/tcp"]
+PORTS = ["6070/tcp", "8080/tcp", "8081/tcp"]
 CA_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 # The certificates of Mozilla as Debian's ca-certificates has them. Not the bundle of this machine,
 # because it may hold certificates of a company.

@@ -126,6 +126,10 @@ impl Options {
         for listener in ["grpc", "admin", "http"] {
             command.args(["--set", &format!("{listener}.listen=127.0.0.1:0")]);
         }
+        let named = self.set.iter().chain(self.env.iter().map(|(_, value)| value));
+        if self.ratelimit || named.into_iter().any(|text| text.ends_with("ratelimit")) {
+            command.args(["--set", "debug.listen=127.0.0.1:0"]);
+        }
         command.arg("--ready-file").arg(&ready).args(&self.arguments);
         let data = self.data.clone().unwrap_or_else(|| dir.path().join("data"));
         command.arg("--set").arg(format!("data_dir={}", data.display()));

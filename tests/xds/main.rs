@@ -21,6 +21,7 @@ mod acks;
 mod ads;
 mod certs;
 mod feeds;
+mod installed;
 mod large;
 mod mutual;
 mod removals;

@@ -13,10 +13,10 @@ use crate::support::grpc::{ask, codes, with_hits};
 use crate::support::http;
 use crate::support::tollgate::{Options, Tollgate, descriptor, request};
 
-const ROUTE: &str = "httproute/shop/orders/rule/0/match/0/api_shop_example";
+pub const ROUTE: &str = "httproute/shop/orders/rule/0/match/0/api_shop_example";
 
 /// Two gateways' worth of policies, as Envoy Gateway generates them.
-fn generated() -> serde_json::Value {
+pub fn generated() -> serde_json::Value {
     let user = json!([{"key": "rule-0-method", "value": "rule-0-method",
         "rate_limit": {"unit": "MINUTE", "requests_per_unit": 100}}]);
     let path = json!([{"key": "rule-1-match-0", "value": "rule-1-match-0", "shadow_mode": true,
