@@ -71,7 +71,10 @@ fn lenient(mut arguments: Vec<OsString>) -> Result<(Command, Vec<String>), clap:
 fn unknown(error: &clap::Error) -> Option<String> {
     let kind = match error.kind() {
         ErrorKind::UnknownArgument => ContextKind::InvalidArg,
-        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        // The second one: beside a flag, a word that would be a command.
+        ErrorKind::InvalidSubcommand | ErrorKind::ArgumentConflict => {
+            ContextKind::InvalidSubcommand
+        }
         _ => return None,
     };
     match error.get(kind)? {

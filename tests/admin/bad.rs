@@ -91,7 +91,7 @@ fn bad_upserts() -> Vec<(Action, &'static str)> {
         (with_limit(|l| { l.unit = Unit::Year.into(); l.unit_multiplier = 11; }), "upsert.clients[0].limits[0].unit_multiplier"),
         (with_limit(|l| l.algorithm = 4), "upsert.clients[0].limits[0].algorithm"),
         (with_limit(|l| l.charge = 4), "upsert.clients[0].limits[0].charge"),
-        (with_limit(|l| l.on_store_failure = 4), "upsert.clients[0].limits[0].on_store_failure"),
+        (with_limit(|l| l.on_store_failure = 5), "upsert.clients[0].limits[0].on_store_failure"),
         (with_limit(|l| { l.algorithm = Algorithm::FixedWindow.into(); l.burst = 1; }), "upsert.clients[0].limits[0].burst"),
         (with_limit(|l| l.burst = 1), "upsert.clients[0].limits[0].burst"),
         (with_limit(|l| { l.algorithm = Algorithm::TokenBucket.into(); l.requests_per_unit = Some(0); l.burst = 1; }), "upsert.clients[0].limits[0].burst"),
