@@ -13,7 +13,7 @@ use super::token_files::TokenFiles;
 use crate::config::{self, Settings};
 use crate::control::feeds;
 use crate::control::feeds::files::FileFeed;
-use crate::control::feeds::xds::{self, FirstResponse};
+use crate::control::feeds::xds::{self, FirstResponse, Kept};
 use crate::telemetry::logs::LogHandle;
 
 /// Starts the tasks that bring changed policy files in force and answer SIGHUP, until the process
@@ -58,7 +58,11 @@ pub(super) fn spawn(
 /// Returns its first response; none: there is no control plane.
 pub(super) fn spawn_xds(tasks: &TaskTracker, process: &Process) -> Option<FirstResponse> {
     let merge_domains = process.settings.policies.merge_domains;
-    let (feed, subscription) = xds::feed(&process.settings.xds, merge_domains, &process.metrics)?;
+    let settings = &process.settings.xds;
+    let prefix = &process.settings.redis.key_prefix;
+    let connector = process.connector.as_ref().filter(|_| settings.keep_last);
+    let kept = connector.map(|connector| Kept::new(connector, prefix, &settings.node_id));
+    let (feed, subscription) = xds::feed(settings, merge_domains, &process.metrics, kept)?;
     let first = subscription.first();
     let (writer, stop) = (Arc::clone(process.control.writer()), process.stop.clone());
     tasks.spawn(async move { stop.run_until_cancelled(feeds::drive(feed, writer)).await });

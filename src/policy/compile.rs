@@ -220,7 +220,10 @@ impl Compiler<'_> {
     fn rule(&mut self, domain: &Arc<str>, descriptor: &Descriptor) -> Option<Arc<Rule>> {
         let shadow = descriptor.shadow_mode.good() == Some(true);
         if !descriptor.has_limits {
-            self.warn_of_idle_modes(descriptor);
+            // Control planes set modes on all nodes that lead to a limit.
+            if !self.report.is_generated(descriptor.at) {
+                self.warn_of_idle_modes(descriptor);
+            }
             return None;
         }
         self.names.add(&descriptor.limits, shadow);

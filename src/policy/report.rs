@@ -52,6 +52,11 @@ impl<'a> Report<'a> {
         lenient
     }
 
+    /// True if the source of `at` is no text that somebody wrote.
+    pub(super) fn is_generated(&self, at: At) -> bool {
+        self.sources.get(at.file as usize).is_some_and(|source| source.draft.is_some())
+    }
+
     pub(super) fn warn(&mut self, at: At, message: impl Into<String>, hint: &str) {
         self.notes.warn(at, message, hint);
     }

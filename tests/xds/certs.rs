@@ -24,7 +24,7 @@ impl Authority {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         run(dir.path(), "genrsa -traditional -out ca.key 2048");
-        run(dir.path(), "req -x509 -new -key ca.key -subj /CN=envoy-gateway -days 30 -out ca.crt");
+        run(dir.path(), "req -x509 -new -key ca.key -subj /CN=envoy-gateway -days 365 -out ca.crt");
         Self { dir }
     }
 
@@ -37,7 +37,7 @@ impl Authority {
         run(dir, &format!("req -new -key tls.key -subj /CN={common_name} -out tls.csr"));
         run(
             dir,
-            "x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -days 30 -extfile names -out tls.crt",
+            "x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -days 365 -extfile names -out tls.crt",
         );
         for file in ["ca.crt", "tls.crt", "tls.key"] {
             fs::copy(dir.join(file), directory.join(file)).unwrap();

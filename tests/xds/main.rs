@@ -22,6 +22,7 @@ mod ads;
 mod certs;
 mod feeds;
 mod installed;
+mod kept;
 mod large;
 mod mutual;
 mod removals;

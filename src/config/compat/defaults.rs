@@ -11,6 +11,8 @@ pub(super) const DEFAULTS: &[(&str, &str)] = &[
     ("policies.default_algorithm", "fixed_window"),
     ("policies.default_charge", "settled"),
     ("policies.lenient", "true"),
+    // Not without limits after a restart beside that of the control plane.
+    ("xds.keep_last", "true"),
     // As without an answer: the caller's `failure_mode_deny` decides.
     ("store.on_failure", "error"),
     // A Redis in another zone, or under load, takes up to 50 ms. Callers that wait less are

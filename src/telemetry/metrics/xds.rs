@@ -18,6 +18,8 @@ pub struct XdsMetrics {
     pub refused: Counter,
     /// Responses of the content that is in force.
     pub unchanged: Counter,
+    /// 1 while the policies in force are those of an earlier process.
+    pub stale: Gauge,
     /// The time of the last response that was not refused, in seconds since 1970.
     pub last_accepted: Gauge,
 }
@@ -33,6 +35,11 @@ impl XdsMetrics {
         let of = |result| responses.get_or_create_owned(&ResultLabel { result });
         (self.ok, self.refused, self.unchanged) = (of("ok"), of("refused"), of("unchanged"));
         registry.register("xds_responses", "Responses of the control plane, by result", responses);
+        registry.register(
+            "xds_stale",
+            "1 while the policies are those that an earlier process kept in Redis",
+            self.stale.clone(),
+        );
         registry.register_with_unit(
             "xds_last_accepted_timestamp",
             "Time since 1970 of the last response that was not refused; 0 without any",

@@ -11,7 +11,7 @@
 //! * `subscription`: keeps a stream open, and answers its responses; `offer`: what it hands on.
 //! * `connect`: a connection; `backoff`: waits between attempts.
 //! * `requests`: the messages to the control plane. `acks`: the answers to responses.
-//! * `grace`: the time in which no domain is removed.
+//! * `grace`: the time in which no domain is removed. `kept`: the last good response in Redis.
 //! * `resources`, `tree`, `metadata`: messages to policies. `pb`: the generated messages.
 //! * [`settings`]: the section `xds`.
 
@@ -19,6 +19,7 @@ mod acks;
 mod backoff;
 mod connect;
 mod grace;
+mod kept;
 mod metadata;
 mod offer;
 #[expect(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
@@ -40,6 +41,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::kept::Kept;
 pub use self::offer::FirstResponse;
 use self::offer::Offer;
 use self::settings::XdsSettings;
@@ -61,16 +63,19 @@ pub struct XdsFeed {
 }
 
 /// The feed of the control plane of `settings`, and the task that serves it; none: there is no
-/// control plane. With `merge_domains` several resources may be of one domain.
+/// control plane. With `merge_domains` several resources may be of one domain. Good responses are
+/// kept in `kept`, if there is one.
 pub fn feed(
     settings: &XdsSettings,
     merge_domains: bool,
     metrics: &Arc<Metrics>,
+    kept: Option<Kept>,
 ) -> Option<(XdsFeed, Subscription)> {
     let server = settings.server.clone()?;
     let (sender, offers) = mpsc::channel(1);
     let subscription =
         Subscription::new(server, settings.clone(), merge_domains, sender, Arc::clone(metrics));
+    let subscription = subscription.keeping(kept);
     Some((XdsFeed { offers, outcome: None }, subscription))
 }
 

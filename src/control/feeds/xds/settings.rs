@@ -127,6 +127,8 @@ section! {
         /// Idle time after which TCP asks whether the control plane is still there. It is gone
         /// after three questions without an answer.
         tcp_keepalive: Duration = "20s" in Duration::from_secs(1)..,
+        /// Keep the last good response in Redis, and start by it while the control plane is away.
+        keep_last: bool = "false",
         /// Largest response in bytes.
         max_message_bytes: usize = "67108864" in 1 << 10..=1 << 30,
     }

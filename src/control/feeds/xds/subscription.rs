@@ -18,6 +18,7 @@ use super::acks::{Acks, ContentHash, Known, hash};
 use super::backoff::Backoff;
 use super::connect::{chain, connect};
 use super::grace::Grace;
+use super::kept::Kept;
 use super::offer::{FirstResponse, Offer};
 use super::pb::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use super::pb::{DiscoveryRequest, DiscoveryResponse};
@@ -44,6 +45,7 @@ pub struct Subscription {
     offers: mpsc::Sender<Offer>,
     metrics: Arc<Metrics>,
     first: FirstResponse,
+    kept: Option<Kept>,
     acks: Acks,
     /// The policies of the last good response.
     latest: Sources,
@@ -87,12 +89,18 @@ impl Subscription {
             offers,
             metrics,
             first: FirstResponse::default(),
+            kept: None,
             acks: Acks::default(),
             latest: Sources::new(),
             in_force: Sources::new(),
             up: false,
             logged: BTreeSet::new(),
         }
+    }
+
+    /// The same that keeps good responses in `kept`, and begins with the last one of them.
+    pub(super) fn keeping(self, kept: Option<Kept>) -> Self {
+        Self { kept, ..self }
     }
 
     /// The first response, for those who wait for it.
@@ -102,6 +110,7 @@ impl Subscription {
 
     /// Serves the feed until it is dropped.
     pub async fn run(mut self) {
+        self.begin_with_kept().await;
         let mut backoff = Backoff::new(self.settings.backoff.clone());
         loop {
             let end = self.stream(&mut backoff).await;
@@ -112,6 +121,22 @@ impl Subscription {
                 End::Failed(_) => backoff.failed(chance),
             })
             .await;
+        }
+    }
+
+    /// Puts the last good response in force, as long as there is no other.
+    async fn begin_with_kept(&mut self) {
+        let Some(kept) = &self.kept else { return };
+        let Some(resources) = kept.load().await else { return };
+        let merge = self.merge_domains;
+        let Ok(contents) = spawn_blocking(move || read(resources, merge)).await else { return };
+        let domains = contents.sources.len();
+        if self.offer(contents.files(&Sources::new())).await.is_ok() {
+            tracing::info!(domains, "serving the last policies of the control plane from Redis");
+            self.metrics.xds.stale.set(1);
+            self.in_force.clone_from(&contents.sources);
+            self.latest = contents.sources;
+            self.first.note();
         }
     }
 
@@ -204,6 +229,7 @@ impl Subscription {
             }
             Known::New => {
                 let merge = self.merge_domains;
+                let copy = self.kept.is_some().then(|| resources.clone());
                 let read = spawn_blocking(move || read(resources, merge)).await;
                 let held =
                     if stream.grace.holds() { self.in_force.clone() } else { Sources::new() };
@@ -211,6 +237,9 @@ impl Subscription {
                     Ok(contents) => self.put_in_force(contents, &held).await,
                     Err(error) => Err(error.to_string()),
                 };
+                if let (Ok(()), Some(kept), Some(copy)) = (&outcome, &self.kept, copy) {
+                    kept.keep(copy).await;
+                }
                 match outcome {
                     Ok(()) => self.acks.accept(content, version, nonce),
                     Err(error) => self.acks.refuse(content, nonce, error),
@@ -220,6 +249,7 @@ impl Subscription {
         if answer.error.is_none() {
             let now = Duration::from_micros(WallClock.now().as_micros()).as_secs();
             self.metrics.xds.last_accepted.set(i64::try_from(now).unwrap_or(i64::MAX));
+            self.metrics.xds.stale.set(0);
         }
         // Where the stream has ended, reading from it says so.
         let _ = stream.requests.send(request(&self.settings, answer)).await;

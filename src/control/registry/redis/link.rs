@@ -21,7 +21,7 @@ use crate::redis::backoff::Backoff;
 use crate::redis::line::Line;
 
 /// A connection that comes back.
-pub(super) struct Link {
+pub(in crate::control) struct Link {
     connector: Connector,
     home: Handle,
     patience: Duration,
@@ -99,12 +99,12 @@ impl fmt::Debug for Link {
 
 impl Link {
     /// `patience`: how long an answer may take.
-    pub(super) fn new(connector: Connector, home: Handle, patience: Duration) -> Self {
+    pub(in crate::control) fn new(connector: Connector, home: Handle, patience: Duration) -> Self {
         let attempts = Mutex::new(Attempts { open: None, backoff: Backoff::new(), failed: None });
         Self { connector, home, patience, attempts }
     }
 
-    pub(super) async fn query(&self, command: &Cmd) -> Result<Value, RegistryError> {
+    pub(in crate::control) async fn query(&self, command: &Cmd) -> Result<Value, RegistryError> {
         self.settled(|| self.query_once(command)).await.map_err(Lost::of_query)
     }
 

@@ -13,7 +13,7 @@
 //! Needs Redis 5 or later. A user with an ACL needs the commands that docs/redis.md lists:
 //! `redis/inspect/permissions.rs` has those of the registry, too.
 
-mod link;
+pub(in crate::control) mod link;
 mod news;
 mod wire;
 
