@@ -275,3 +275,37 @@ async fn usage_limits_that_the_request_brings_end_alike() {
         assert_eq!(passed(&caller, &tollgate, &format!("/{key}")).await, calls, "{key}");
     }
 }
+
+/// What the tests of Envoy Gateway expect: by address, in shadow, with a cost of the request, and by
+/// the value of a header.
+#[tokio::test]
+async fn limits_of_every_kind_end_where_envoy_gateway_expects_it() {
+    let Some(redis) = RedisServer::start() else { return };
+    let limit =
+        |requests: u32| format!("rate_limit: {{unit: hour, requests_per_unit: {requests}}}");
+    let descriptors = [
+        format!("  - {{key: remote_address, {}}}\n", limit(3)),
+        format!("  - {{key: s, value: s, shadow_mode: true, {}}}\n", limit(3)),
+        format!("  - {{key: c, value: c, {}}}\n", limit(4)),
+        format!("  - {{key: rule-0-match-0, {}}}\n", limit(1)),
+    ];
+    let tollgate = tollgate(&redis, &descriptors.concat());
+    let user = "{actions: [{request_headers: {header_name: x-user-id, descriptor_key: \
+                rule-0-match-0}}]}";
+    let routes = [
+        Route { path: "/address", rate_limits: "{actions: [{remote_address: {}}]}".to_owned() },
+        Route { path: "/shadow", rate_limits: rule("s", "") },
+        Route { path: "/cost", rate_limits: rule("c", ", hits_addend: {number: 2}") },
+        Route { path: "/user", rate_limits: user.to_owned() },
+    ];
+    let Some((envoy, _backend)) = gateway(tollgate.at.grpc, false, &routes).await else { return };
+    let caller = Caller::of(envoy.edge);
+    assert_eq!(statuses(&caller, "/address", 4).await, [200, 200, 200, 429]);
+    assert_eq!(statuses(&caller, "/shadow", 5).await, [200; 5]);
+    assert_eq!(statuses(&caller, "/cost", 3).await, [200, 200, 429]);
+    for (user, status) in [("7", 200), ("8", 200), ("7", 429), ("8", 429)] {
+        let answer = caller.get_with("/user", "x-user-id", user.as_bytes()).await.unwrap();
+        assert_eq!(answer.status, status, "user {user}");
+    }
+    assert_eq!(statuses(&caller, "/user", 3).await, [200; 3], "no rule without the header");
+}
