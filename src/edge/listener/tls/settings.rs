@@ -63,14 +63,14 @@ macro_rules! tls_section {
 tls_section!(
     GrpcTlsSettings,
     "grpc.tls",
-    "TLS on the gRPC listener.",
+    " TLS on the gRPC listener.",
     /// Who may ask about a domain: alternative names by domain, such as
     /// `{payments: "spiffe://mesh/ns/pay/*"}`. A domain that is not in it is open to every caller.
     /// In the file only.
     domain_san: BTreeMap<String, SanPatterns> = "",
 );
-tls_section!(AdminTlsSettings, "admin.tls", "TLS on the admin listener.");
-tls_section!(HttpTlsSettings, "http.tls", "TLS on the HTTP listener.");
+tls_section!(AdminTlsSettings, "admin.tls", " TLS on the admin listener.");
+tls_section!(HttpTlsSettings, "http.tls", " TLS on the HTTP listener.");
 
 /// The settings of one listener.
 #[derive(Clone, Debug)]
