@@ -73,7 +73,9 @@ fn adopted(sources: &Sources, own: &[Layer], faults: &mut Faults) -> Adopted {
     // A word that is none is a fault when the setting is read.
     let compat = word.map_or(sources.program, |word| word.parse().unwrap_or_default());
     if compat == Compat::None {
-        let remarks = compat::hint(sources).into_iter().collect();
+        // Who says so needs no hint.
+        let hint = compat::hint(sources).filter(|_| word.is_none());
+        let remarks = hint.into_iter().collect();
         return Adopted { layers: Vec::new(), remarks };
     }
     let overridden = |setting: &str| own.iter().any(|layer| layer.get(setting).is_some());
