@@ -83,6 +83,8 @@ pub struct Ask {
     group: Group,
     /// One per claim of the group, same order.
     records: Vec<Asked>,
+    /// A claim has no answer, so that it is looked for only then.
+    unanswered: bool,
 }
 
 /// The record of a claim.
@@ -223,6 +225,8 @@ impl Ask {
             if asked.ruling.is_none() {
                 asked.ruling = rule(claim, asked.traits);
                 open |= asked.ruling.is_none();
+                let source = asked.ruling.as_ref().map(|ruling| ruling.source);
+                self.unanswered |= source == Some(Source::Nothing);
             }
         }
         open
@@ -255,7 +259,7 @@ impl Ask {
         let open = |part: &Part| {
             self.claims_of(part).any(|(_, asked)| asked.ruling().source == Source::Nothing)
         };
-        self.group.parts.iter().any(|part| !part.shadow && open(part))
+        self.unanswered && self.group.parts.iter().any(|part| !part.shadow && open(part))
     }
 
     /// The verdict on the whole request, by the rulings.
