@@ -67,7 +67,7 @@ pub(super) struct Process {
     pub(super) calendar: Arc<CalendarClock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: HealthReporter,
-    /// Whether this instance should get traffic.
+    /// The readiness of this instance for traffic.
     pub(super) readiness: Arc<SharedReadiness>,
     /// The readiness that was last reported. Held while it is reported, so that reports have an
     /// order.

@@ -1,4 +1,4 @@
-//! Whether this instance should get traffic, and why not.
+//! The readiness of this instance: it should get traffic, or a reason why not.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -14,7 +14,7 @@ section! {
     }
 }
 
-/// Whether an instance should get traffic.
+/// The readiness of an instance for traffic.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[repr(u8)]
 pub enum Readiness {
@@ -43,7 +43,7 @@ impl Readiness {
         Self::Draining,
     ];
 
-    /// What health says of it.
+    /// The text that health shows.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Starting => "starting",

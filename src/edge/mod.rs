@@ -3,7 +3,7 @@
 //! * [`grpc`]: Envoy's rate limit protocol.
 //! * [`admin`]: clients, policies, the kill switch and explanations, for operators.
 //! * [`http`]: JSON, health and metrics.
-//! * [`health`]: whether this instance should get traffic.
+//! * [`health`]: the readiness of this instance for traffic.
 //! * [`listener`]: accepts and serves the connections of all listeners, within bounds.
 //! * [`pb`]: the generated messages and services.
 

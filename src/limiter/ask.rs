@@ -83,7 +83,7 @@ pub struct Ask {
     group: Group,
     /// One per claim of the group, same order.
     records: Vec<Asked>,
-    /// A claim has no answer, so that it is looked for only then.
+    /// True once a claim was left to the caller, which spares all other requests the search.
     unanswered: bool,
 }
 

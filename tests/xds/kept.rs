@@ -52,6 +52,8 @@ async fn other_nodes_and_the_default_keep_nothing() {
     for set in ["xds.node_id=other", "xds.keep_last=false"] {
         let options = options(&ads).redis(redis.url()).set("xds.keep_last=true").set(set);
         let other = options.set("xds.server=127.0.0.1:1").start();
+        // Redis has been asked before the control plane is.
+        other.wait_for_log("no stream of the control plane");
         let mut client = other.client().await;
         let refused = client.should_rate_limit(request("x", &[&[("k", "v")]])).await;
         assert_eq!(refused.expect_err(set).code(), tonic::Code::Unavailable);

@@ -1,12 +1,12 @@
-//! What the start says of the sources of settings.
+//! Remarks of the start about the sources of settings.
 
 /// A remark about a source, for the log of the start.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Remark {
     /// The operator should do something.
     Warning(String),
-    /// What became of a variable.
+    /// A variable, and the setting that it became.
     Info(String),
-    /// What became of a variable that needs nothing.
+    /// A variable for which nothing is to be done.
     Detail(String),
 }

@@ -77,7 +77,7 @@ pub struct Ops<S> {
     pub rls: Rls<S>,
     /// The metrics of `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// Whether this instance should receive traffic.
+    /// The readiness of this instance for traffic.
     pub readiness: Arc<SharedReadiness>,
     /// Updates gauges before they are rendered.
     pub refresh: Box<dyn Fn() + Send + Sync>,
