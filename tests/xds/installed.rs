@@ -130,7 +130,9 @@ async fn inside() {
     fs::create_dir("/tmp/certs").unwrap();
     authority.issue(Path::new("/tmp/certs"), "*", &["*.envoy-gateway-system", "caller.test"]);
     let ads = Ads::at(at(18_001), Some(authority.server()));
-    let (_redis, _ratelimit) = (redis(), ratelimit());
+    let _redis = redis();
+    until("Redis", || std::net::TcpStream::connect(at(6_379)).is_ok());
+    let _ratelimit = ratelimit();
     until("a listener", || std::net::TcpStream::connect(at(8_080)).is_ok());
     until("health before any response", || http::get(at(8_080), "/healthcheck").status == 200);
     ads.certificate();
