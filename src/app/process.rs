@@ -148,6 +148,8 @@ impl Process {
             Arc::new(Metrics::by_settings(&settings.metrics, settings.statsd.address.is_some()));
         let secret = settings.general.sensitive_key.as_ref().map_or("", |secret| secret.expose());
         let hasher = SensitiveHasher::new(secret.as_bytes());
+        let store = if settings.redis.is_set() { "redis" } else { "memory" };
+        metrics.decision_durations.name_store(store);
         let calendar = Arc::new(CalendarClock::new(SystemClock::start()));
         let configured = policies.is_some() && layered.awaits().is_none();
         let policies = (policies.unwrap_or_default(), configured);
@@ -237,6 +239,7 @@ impl Process {
             recovery: Arc::clone(&self.recovery),
             teller: Some(self.shares.clone()),
             suspects,
+            calls: self.metrics.store.calls.clone(),
             ..StoreOptions::default()
         };
         let store = RedisStore::connect_with(&self.settings.redis, connector, options);
@@ -296,7 +299,7 @@ impl Process {
     /// Brings gauges up to date.
     pub(super) fn refresh(&self) {
         let redis = self.redis.lock();
-        self.metrics.store_up.set(redis.iter().all(RedisStore::is_up).into());
+        self.metrics.store.up.set(redis.iter().all(RedisStore::is_up).into());
         let outage = &self.metrics.outage;
         let breakers: Vec<_> = redis.iter().flat_map(RedisStore::breakers).collect();
         for state in BreakerState::ALL {
@@ -310,18 +313,21 @@ impl Process {
         outage.share_keys.set(gauge(self.shares.len()));
         outage.untold_keys.set(gauge(self.recovery.untold()));
         let unreadable: u64 = redis.iter().map(RedisStore::unreadable_states).sum();
-        self.metrics.unreadable_states.inner().store(unreadable, Ordering::Relaxed);
-        self.metrics.memory_counters.set(gauge(self.memory.len()));
+        self.metrics.store.unreadable_states.inner().store(unreadable, Ordering::Relaxed);
+        self.metrics.store.memory_counters.set(gauge(self.memory.len()));
+        self.metrics.store.memory_bytes.set(gauge(self.memory.bytes()));
+        let in_flight: u64 = redis.iter().map(RedisStore::calls_in_flight).sum();
+        self.metrics.store.calls_in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
         if let Some(connector) = &self.connector {
-            let switches = self.metrics.redis_switches.inner();
+            let switches = self.metrics.store.redis_switches.inner();
             switches.store(connector.switches(), Ordering::Relaxed);
-            self.metrics.set_redis_primary(connector.primary());
+            self.metrics.store.show_primary(connector.primary());
         }
         let progress = self.control.follower().progress();
-        self.metrics.registry_up.set(progress.reached.into());
+        self.metrics.registry.up.set(progress.reached.into());
         let revision = i64::try_from(progress.revision).unwrap_or(i64::MAX);
-        self.metrics.registry_revision.set(revision);
-        self.metrics.clients.set(gauge(self.shared.resolver.clients.directory().len()));
+        self.metrics.registry.revision.set(revision);
+        self.metrics.registry.clients.set(gauge(self.shared.resolver.clients.directory().len()));
     }
 }
 

@@ -33,7 +33,7 @@ impl Writable {
         };
         let mut last = self.last.lock();
         let before = last.replace(reason.is_none());
-        self.metrics.registry_writable.set(reason.is_none().into());
+        self.metrics.registry.writable.set(reason.is_none().into());
         if reason.is_some() {
             self.failed.notify_one();
         }

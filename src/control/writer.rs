@@ -109,9 +109,9 @@ impl Writer {
         self.note_reload(replaced.is_ok());
         let metrics = &self.shared.metrics;
         if replaced.is_ok() {
-            metrics.reloads_ok.inc()
+            metrics.policies.reloads_ok.inc()
         } else {
-            metrics.reloads_failed.inc()
+            metrics.policies.reloads_failed.inc()
         };
         if let Err(refusal) = &replaced {
             let feed = origin.name();
@@ -161,7 +161,7 @@ impl Writer {
     /// `publishing`.
     fn publish(&self, layered: Layered, set: PolicySet, fed: bool) -> u64 {
         let faulty = layered.offers(Origin::Registry).filter(|(_, o)| o.outcome.is_err()).count();
-        self.shared.metrics.faulty_policies.set(i64::try_from(faulty).unwrap_or(i64::MAX));
+        self.shared.metrics.policies.faulty.set(i64::try_from(faulty).unwrap_or(i64::MAX));
         let complete = fed && layered.awaits().is_none();
         let version = self.shared.policies.replace(set, complete);
         self.layered.store(Arc::new(layered));
@@ -177,16 +177,16 @@ impl Writer {
 
     fn note_reload(&self, successful: bool) {
         let metrics = &self.shared.metrics;
-        metrics.last_reload_successful.set(successful.into());
+        metrics.policies.last_reload_successful.set(successful.into());
         let now = Duration::from_micros(self.shared.resolver.clients.now().as_micros()).as_secs();
-        metrics.last_reload_timestamp.set(i64::try_from(now).unwrap_or(i64::MAX));
+        metrics.policies.last_reload_timestamp.set(i64::try_from(now).unwrap_or(i64::MAX));
     }
 
     fn note_size(&self) {
         let (metrics, snapshot) = (&self.shared.metrics, self.shared.policies.current());
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        metrics.rules.set(count(snapshot.policies.rules().len()));
-        metrics.domains.set(count(snapshot.policies.domains().len()));
+        metrics.policies.rules.set(count(snapshot.policies.rules().len()));
+        metrics.policies.domains.set(count(snapshot.policies.domains().len()));
     }
 }
 

@@ -37,6 +37,14 @@ impl Hits {
         }
     }
 
+    /// The hits that are asked for, or given back.
+    pub const fn amount(self) -> u64 {
+        match self {
+            Self::Take(hits) | Self::Book(hits) | Self::Refund(hits) => hits,
+            Self::Peek(_) => 0,
+        }
+    }
+
     /// The hits that are charged if the claim is.
     pub const fn charged(self) -> Option<u64> {
         match self {

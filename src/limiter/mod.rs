@@ -77,12 +77,12 @@ impl Shared {
     /// The verdict on a request that is too large to be read; counts it. Its domain was not read,
     /// so only the global switch can count.
     pub fn decide_unread(&self) -> Verdict {
-        self.metrics.out_of_bounds.inc();
+        self.metrics.requests.out_of_bounds.inc();
         if self.modes.global() == Mode::Enforce {
-            self.metrics.requests_over_limit.inc();
+            self.metrics.requests.over_limit.inc();
             Verdict::Deny
         } else {
-            self.metrics.requests_ok.inc();
+            self.metrics.requests.ok.inc();
             Verdict::Admit
         }
     }
@@ -146,8 +146,9 @@ impl<S: LimitStore> Limiter<S> {
             Begun::Decided(decision) => decision,
             Begun::Open(mut open) => {
                 let commit = Commit::Together;
-                self.layers.decide(&mut open.resolution.ask, commit, deadline).await;
-                open.decision()
+                let ask = &mut open.resolution.ask;
+                let asked = self.layers.decide(ask, commit, deadline).await;
+                open.decision(asked)
             }
         }
     }
@@ -161,9 +162,10 @@ impl<S: LimitStore> Limiter<S> {
             }
             Begun::Open(mut open) => {
                 let commit = Commit::Never;
-                self.layers.decide(&mut open.resolution.ask, commit, deadline).await;
+                let ask = &mut open.resolution.ask;
+                let asked = self.layers.decide(ask, commit, deadline).await;
                 let descriptors = explain(&open.resolution);
-                Explanation { decision: open.decision(), domain_known, descriptors }
+                Explanation { decision: open.decision(asked), domain_known, descriptors }
             }
         }
     }
@@ -189,11 +191,12 @@ struct Open {
 }
 
 impl Open {
-    fn decision(self) -> Decision {
+    fn decision(self, asked: bool) -> Decision {
         let verdict = self.resolution.ask.verdict();
         let unavailable = self.resolution.ask.is_unanswered().then_some(STORE_AWAY);
         let statuses = statuses(self.resolution);
-        Decision { verdict, unavailable, statuses, mode: self.mode, snapshot: self.snapshot }
+        let Self { mode, snapshot, .. } = self;
+        Decision { verdict, unavailable, statuses, asked, mode, snapshot }
     }
 }
 
@@ -253,7 +256,7 @@ fn undecided(
     verdict: Verdict,
 ) -> Decision {
     let statuses = vec![status.clone(); request.descriptors.len()];
-    Decision { verdict, unavailable: None, statuses, mode, snapshot }
+    Decision { verdict, unavailable: None, statuses, asked: false, mode, snapshot }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::snapshot::RuleRef;
 use crate::domain::Unit;
+use crate::telemetry::metrics::LimitOf;
 
 /// The limit of a claim as answers report it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -18,6 +19,8 @@ pub struct Report {
     pub unit_multiplier: u32,
     /// The limit's name.
     pub name: Option<LimitName>,
+    /// The limit among those of its rule.
+    pub of: LimitOf,
 }
 
 impl Report {

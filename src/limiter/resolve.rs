@@ -28,6 +28,7 @@ use crate::policy::{
     RuleLimit,
 };
 use crate::telemetry::escape::escape;
+use crate::telemetry::metrics::LimitOf;
 
 /// One descriptor, resolved.
 #[derive(Clone, Debug)]
@@ -270,6 +271,7 @@ impl Resolver {
                 unit: rate.unit,
                 unit_multiplier: rate.unit_multiplier,
                 name: limit.name.clone().map(LimitName::Own),
+                of: LimitOf::Client,
             };
             let on_store_failure =
                 rate.on_store_failure.or_else(|| model.and_then(|(_, failure)| failure));
@@ -321,6 +323,7 @@ impl Resolver {
             unit,
             unit_multiplier: over.unit_multiplier,
             name: None,
+            of: LimitOf::Override,
         };
         let on_store_failure = model.and_then(|(_, on_failure)| on_failure);
         let traits = Traits { on_store_failure, lease: None };

@@ -42,7 +42,7 @@ struct Prepared {
 impl Snapshot {
     fn new(policies: PolicySet, version: u64, configured: bool, metrics: &Metrics) -> Self {
         let prepare = |rule: &Rule| Prepared {
-            metrics: metrics.rule(&rule.domain, &rule.label, || rule.nodes()),
+            metrics: metrics.rule(&rule.domain, rule.limits.len(), || rule.nodes()),
             tails: rule.limits.iter().map(tail).collect(),
         };
         let prepared = policies.rules().iter().map(|rule| prepare(rule)).collect();
@@ -142,7 +142,7 @@ impl Policies {
     /// `policies` as version 1; not `configured`: others are still to come.
     pub fn starting(policies: PolicySet, configured: bool, metrics: Arc<Metrics>) -> Self {
         let snapshot = Snapshot::new(policies, 1, configured, &metrics);
-        metrics.policy_version.set(1);
+        metrics.policies.version.set(1);
         let current = ArcSwap::from_pointee(snapshot);
         Self { current, metrics, unknown: UnknownDomains::new() }
     }
@@ -166,7 +166,7 @@ impl Policies {
         let current = self.current.load();
         let (version, configured) = (current.version + 1, current.configured || first);
         self.current.store(Arc::new(Snapshot::new(policies, version, configured, &self.metrics)));
-        self.metrics.policy_version.set(i64::try_from(version).unwrap_or(i64::MAX));
+        self.metrics.policies.version.set(i64::try_from(version).unwrap_or(i64::MAX));
         version
     }
 }

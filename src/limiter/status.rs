@@ -11,6 +11,7 @@ use super::resolve::{Resolution, Resolved, Target};
 use super::snapshot::{RuleRef, SnapshotRef};
 use crate::domain::{Claim, Limit, Part, Reading, Verdict};
 use crate::limits::Client;
+use crate::telemetry::metrics::Answered;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -24,6 +25,8 @@ pub struct Decision {
     pub unavailable: Option<&'static str>,
     /// One per descriptor, same order.
     pub statuses: Vec<Status>,
+    /// The store was asked.
+    pub asked: bool,
     /// The mode in force for the domain.
     pub mode: Mode,
     /// The policies it was decided by.
@@ -109,6 +112,11 @@ impl Load {
         let used = capacity.saturating_sub(reading.remaining).saturating_add(reading.over);
         Self { capacity, used, charged: reading.passed || !claim.is_conditional() }
     }
+
+    /// True if at least `ratio` of the capacity is used.
+    pub fn is_near(self, ratio: f32) -> bool {
+        self.used as f32 >= self.capacity as f32 * ratio
+    }
 }
 
 impl Decision {
@@ -116,6 +124,16 @@ impl Decision {
     pub fn is_of_unknown_domain(&self) -> bool {
         // All statuses are alike then.
         self.statuses.first().is_some_and(|first| matches!(first.outcome, Outcome::UnknownDomain))
+    }
+
+    /// The outcome, as durations are counted.
+    pub fn answered(&self) -> Answered {
+        let degraded = || self.statuses.iter().any(|status| status.degraded);
+        match self.verdict {
+            _ if self.unavailable.is_some() || degraded() => Answered::Degraded,
+            Verdict::Admit => Answered::Admitted,
+            Verdict::Deny => Answered::OverLimit,
+        }
     }
 
     /// The time until every descriptor that is over its limit would pass. None: all pass, or one

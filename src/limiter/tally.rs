@@ -1,13 +1,16 @@
-//! Counts what was decided, by rule and outcome.
+//! Counts what was decided, by rule, limit and outcome.
 
 use super::key::SensitiveHasher;
 use super::mode::Mode;
 use super::redact::{Sensitivity, ShownDescriptor, detailed_label, detailed_nodes, shown_nodes};
 use super::request::{Descriptor, Request};
 use super::split::{is_own_shadow, split};
-use super::status::{Decision, Outcome, Status};
-use crate::domain::Verdict;
-use crate::telemetry::metrics::{HitSplit, Metrics, ReferenceMetrics, RuleMetrics, Unruled};
+use super::status::{Decision, Limited, Outcome, Status};
+use crate::domain::{Hits, Verdict};
+use crate::policy::{Rule, RuleLimit};
+use crate::telemetry::metrics::{
+    Decided, LimitOf, Metrics, OutcomeLabel, ReferenceMetrics, SeriesName, Unruled,
+};
 
 /// Counts `decision`, the answer to `request`. Returns true if a descriptor is over a limit,
 /// shadowed or not.
@@ -18,16 +21,16 @@ pub(super) fn tally(
     decision: &Decision,
 ) -> bool {
     if decision.unavailable.is_some() {
-        metrics.requests_unavailable.inc();
+        metrics.requests.unavailable.inc();
         return false;
     }
     match decision.verdict {
-        Verdict::Admit => metrics.requests_ok.inc(),
-        Verdict::Deny => metrics.requests_over_limit.inc(),
+        Verdict::Admit => metrics.requests.ok.inc(),
+        Verdict::Deny => metrics.requests.over_limit.inc(),
     }
     match decision.statuses.first().map(|status| &status.outcome) {
-        Some(Outcome::UnknownDomain) => metrics.unknown_domain.inc(),
-        Some(Outcome::OutOfBounds) => metrics.out_of_bounds.inc(),
+        Some(Outcome::UnknownDomain) => metrics.requests.unknown_domain.inc(),
+        Some(Outcome::OutOfBounds) => metrics.requests.out_of_bounds.inc(),
         _ => {}
     }
     let reference = metrics.reference();
@@ -43,30 +46,24 @@ pub(super) fn tally(
                 continue;
             }
             Outcome::UnknownDomain => {
-                metrics.of_unknown_domain.inc();
+                metrics.of_unknown_domain();
                 continue;
             }
             Outcome::Unlimited | Outcome::Limited(_) | Outcome::InvalidOverride => {}
         }
         over_limit |= status.failed();
-        let hits = reference.map(|of| split(descriptor.hits, status, of.near_limit_ratio));
-        let count = |counters: &RuleMetrics| count(counters, status, hits);
-        let Some(rule) = status.rule.as_deref() else {
-            let client = status.client.is_some();
-            let unruled = if client { Unruled::Client } else { Unruled::Override };
-            metrics.unruled(&request.domain, unruled, count);
-            if let Some((reference, hits)) = reference.zip(hits).filter(|_| !client) {
-                let nodes = override_nodes(request, descriptor, decision, hasher);
-                reference.of_override(&request.domain, &nodes, hits);
-            }
-            continue;
+        let decided = Decided {
+            outcome: outcome(status, descriptor.hits, metrics.near_limit_ratio),
+            hits: descriptor.hits.amount(),
+            split: reference.map(|of| split(descriptor.hits, status, of.near_limit_ratio)),
         };
-        let entries = &descriptor.entries;
-        let nodes = || detailed_nodes(rule, entries, hasher);
-        let detailed = detailed_label(rule, entries, hasher)
-            .is_some_and(|label| metrics.detailed_rule(&rule.domain, &label, nodes, count));
-        if !detailed {
-            count(decision.snapshot.metrics(rule));
+        match status.rule.as_deref() {
+            Some(rule) => {
+                tally_rule(metrics, hasher, descriptor, decision, (rule, status), decided)
+            }
+            None => {
+                tally_unruled(metrics, hasher, request, descriptor, decision, (status, decided))
+            }
         }
     }
     over_limit
@@ -92,14 +89,84 @@ fn override_nodes(
     shown_nodes(ShownDescriptor::new(&descriptor.entries, sensitivity, hasher))
 }
 
-fn count(metrics: &RuleMetrics, status: &Status, hits: Option<HitSplit>) {
-    let counter = match (status.failed(), status.shadow) {
-        (false, _) => &metrics.ok,
-        (true, false) => &metrics.over_limit,
-        (true, true) => &metrics.shadowed,
+/// Counts a descriptor that `rule` limits.
+fn tally_rule(
+    metrics: &Metrics,
+    hasher: &SensitiveHasher,
+    descriptor: &Descriptor,
+    decision: &Decision,
+    (rule, status): (&Rule, &Status),
+    decided: Decided,
+) {
+    let of = limit_of(status);
+    let name = |label: &str| SeriesName {
+        domain: rule.domain.to_string(),
+        rule: label.to_owned(),
+        limit: limit_label(rule, of),
     };
-    counter.inc();
-    if let Some((counters, hits)) = metrics.hits.as_ref().zip(hits) {
-        counters.add(hits);
+    let entries = &descriptor.entries;
+    let nodes = || detailed_nodes(rule, entries, hasher);
+    let detailed = detailed_label(rule, entries, hasher)
+        // Of values that share a counter: the label of the rule.
+        .filter(|label| *label != rule.label)
+        .is_some_and(|label| metrics.detailed_rule(&name(&label), nodes, decided));
+    if !detailed {
+        let counters = decision.snapshot.metrics(rule);
+        metrics.decided(counters, of, decided, || name(&rule.label));
+    }
+}
+
+/// Counts a descriptor that a client or an override limits, and no rule.
+fn tally_unruled(
+    metrics: &Metrics,
+    hasher: &SensitiveHasher,
+    request: &Request,
+    descriptor: &Descriptor,
+    decision: &Decision,
+    (status, decided): (&Status, Decided),
+) {
+    if status.client.is_some() {
+        return metrics.unruled(&request.domain, Unruled::Client, decided);
+    }
+    metrics.unruled(&request.domain, Unruled::Override, decided);
+    if let Some((reference, hits)) = metrics.reference().zip(decided.split) {
+        let nodes = override_nodes(request, descriptor, decision, hasher);
+        reference.of_override(&request.domain, &nodes, hits);
+    }
+}
+
+/// The limit by which a descriptor was decided, of those that its rule or its client has.
+fn limit_of(status: &Status) -> LimitOf {
+    match &status.outcome {
+        Outcome::Limited(limited) => limited.limit.of,
+        Outcome::InvalidOverride => LimitOf::Override,
+        _ if status.client.is_some() => LimitOf::Client,
+        _ => LimitOf::Rule(0),
+    }
+}
+
+fn limit_label(rule: &Rule, of: LimitOf) -> String {
+    let of_rule = || match of {
+        LimitOf::Rule(position) => rule.limits.get(position).map(RuleLimit::label),
+        LimitOf::Client | LimitOf::Override => None,
+    };
+    of.name().map(str::to_owned).or_else(of_rule).unwrap_or_default()
+}
+
+fn outcome(status: &Status, hits: Hits, near_ratio: f32) -> OutcomeLabel {
+    match (status.degraded, status.failed(), status.shadow) {
+        (true, true, _) => OutcomeLabel::DegradedOverLimit,
+        (true, false, _) => OutcomeLabel::DegradedAdmitted,
+        (false, true, true) => OutcomeLabel::Shadowed,
+        (false, true, false) => OutcomeLabel::OverLimit,
+        (false, false, _) => match hits {
+            Hits::Peek(_) => OutcomeLabel::Peek,
+            Hits::Refund(_) => OutcomeLabel::Refund,
+            Hits::Take(_) | Hits::Book(_) => {
+                let near = |limited: &Limited| limited.counted && limited.load.is_near(near_ratio);
+                let near = status.limited().is_some_and(near);
+                if near { OutcomeLabel::NearLimit } else { OutcomeLabel::Admitted }
+            }
+        },
     }
 }

@@ -101,6 +101,21 @@ pub struct RuleLimit {
     pub kind: LimitKind,
 }
 
+impl RuleLimit {
+    /// Its name, otherwise its numbers such as `100/MINUTE` or `100/5MINUTE`.
+    pub fn label(&self) -> String {
+        match (&self.name, &self.kind) {
+            (Some(name), _) => name.to_string(),
+            (None, LimitKind::Unlimited) => "unlimited".to_owned(),
+            (None, LimitKind::Counted { limit, unit, unit_multiplier, .. }) => {
+                let many = (*unit_multiplier > 1).then(|| unit_multiplier.to_string());
+                let unit = unit.name().to_uppercase();
+                format!("{}/{}{unit}", limit.requests(), many.unwrap_or_default())
+            }
+        }
+    }
+}
+
 /// The hits that a limit allows.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LimitKind {

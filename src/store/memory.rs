@@ -55,6 +55,11 @@ impl<C: Clock> MemoryStore<C> {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
+    /// The memory of the counters held, estimated.
+    pub fn bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().bytes()).sum()
+    }
+
     /// True if no counter is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

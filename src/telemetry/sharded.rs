@@ -108,6 +108,51 @@ impl ShardedCounter {
     }
 }
 
+/// A number that rises and falls. A thread may take back what another has added.
+#[derive(Clone, Debug, Default)]
+pub struct ShardedGauge(ShardedCounter);
+
+/// One of what a [`ShardedGauge`] counts, until it is dropped.
+#[derive(Debug)]
+pub struct Counted(ShardedGauge);
+
+impl ShardedGauge {
+    /// Counts one until the result is dropped.
+    #[must_use]
+    pub fn hold(&self) -> Counted {
+        self.0.inc();
+        Counted(self.clone())
+    }
+
+    /// The sum of all shards.
+    pub fn get(&self) -> i64 {
+        // A shard below zero and the one that makes up for it wrap around together.
+        let all = self.0.blocks.iter().map(|block| self.0.of(block).load(Ordering::Relaxed));
+        all.fold(0_u64, u64::wrapping_add).cast_signed()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let counter = &self.0.0;
+        counter.of(counter.blocks.own()).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl TypedMetric for ShardedGauge {
+    const TYPE: MetricType = MetricType::Gauge;
+}
+
+impl EncodeMetric for ShardedGauge {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        encoder.encode_gauge(&self.get())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
 impl TypedMetric for ShardedCounter {
     const TYPE: MetricType = MetricType::Counter;
 }
@@ -124,98 +169,110 @@ impl EncodeMetric for ShardedCounter {
 
 /// The number of buckets of a histogram, including the one without an upper bound.
 const BUCKETS: usize = 16;
-/// The upper bound of the first bucket: 10 µs. Each following bound is twice as large, up to 164
-/// ms, which is above the usual timeout of Envoy.
-const FIRST_NANOS: u64 = 10_000;
 
-/// The upper bounds of all buckets but the last, in nanoseconds, ascending.
+/// The upper bounds of all buckets but the last, ascending.
 pub type Bounds = [u64; BUCKETS - 1];
 
-/// A histogram of durations, by default with buckets from 10 µs to 164 ms.
+/// A histogram of whole numbers.
 #[derive(Clone, Debug)]
-pub struct DurationHistogram {
+struct Histogram {
     shards: Shards<HistogramShard>,
-    /// None: each bound is twice the one before.
-    bounds: Option<&'static Bounds>,
+    bounds: &'static Bounds,
+    /// The numbers that make one of the unit that is shown.
+    per_unit: f64,
 }
 
 #[derive(Debug, Default)]
 struct HistogramShard {
     buckets: [AtomicU64; BUCKETS],
-    sum_nanos: AtomicU64,
+    sum: AtomicU64,
 }
 
-/// The content of a histogram.
+/// The content of a histogram, in the unit that is shown.
 #[derive(Clone, Copy, Debug)]
-pub struct Durations {
-    /// The upper bound in seconds and the count of each bucket, ascending; the last is infinite.
+pub struct Distribution {
+    /// The upper bound and the count of each bucket, ascending; the last is infinite.
     pub buckets: [(f64, u64); BUCKETS],
-    /// The sum of all durations, in seconds.
+    /// The sum of all values.
     pub sum: f64,
 }
 
-impl Durations {
-    /// The number of durations.
+impl Distribution {
+    /// The number of values.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|(_, count)| count).sum()
     }
 }
 
-impl Default for DurationHistogram {
-    fn default() -> Self {
-        Self { shards: Shards::new(), bounds: None }
-    }
-}
-
-impl DurationHistogram {
-    /// A histogram with these buckets.
-    pub fn with_bounds(bounds: &'static Bounds) -> Self {
-        Self { shards: Shards::new(), bounds: Some(bounds) }
+impl Histogram {
+    fn new(bounds: &'static Bounds, per_unit: f64) -> Self {
+        Self { shards: Shards::new(), bounds, per_unit }
     }
 
-    /// Counts `duration`.
-    #[expect(clippy::indexing_slicing, reason = "`bucket_of` is below the number of buckets")]
-    pub fn observe(&self, duration: Duration) {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = match self.bounds {
-            Some(bounds) => bounds.partition_point(|bound| *bound < nanos),
-            None => bucket_of(nanos),
-        };
+    #[expect(clippy::indexing_slicing, reason = "there is one bucket more than bounds")]
+    fn observe(&self, value: u64) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
         let shard = self.shards.own();
         shard.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        shard.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
+        shard.sum.fetch_add(value, Ordering::Relaxed);
     }
 
-    /// The sum of all shards.
-    pub fn read(&self) -> Durations {
-        let bound = |bucket: usize| match self.bounds {
-            Some(bounds) => bounds.get(bucket).map_or(f64::INFINITY, |bound| *bound as f64 / 1e9),
-            None => upper_bound(bucket),
+    fn read(&self) -> Distribution {
+        let bound = |bucket: usize| {
+            self.bounds.get(bucket).map_or(f64::INFINITY, |bound| *bound as f64 / self.per_unit)
         };
         let mut buckets: [(f64, u64); BUCKETS] = std::array::from_fn(|i| (bound(i), 0));
-        let mut sum_nanos = 0_u64;
+        let mut total = 0_u64;
         for shard in self.shards.iter() {
             for ((_, sum), bucket) in buckets.iter_mut().zip(&shard.buckets) {
                 *sum += bucket.load(Ordering::Relaxed);
             }
-            sum_nanos = sum_nanos.saturating_add(shard.sum_nanos.load(Ordering::Relaxed));
+            total = total.saturating_add(shard.sum.load(Ordering::Relaxed));
         }
-        Durations { buckets, sum: sum_nanos as f64 / 1e9 }
+        Distribution { buckets, sum: total as f64 / self.per_unit }
+    }
+
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let read = self.read();
+        encoder.encode_histogram::<NoLabelSet>(read.sum, read.count(), &read.buckets, None)
     }
 }
 
-/// The first bucket whose upper bound is not below `nanos`.
-fn bucket_of(nanos: u64) -> usize {
-    let firsts = nanos.div_ceil(FIRST_NANOS).max(1);
-    (firsts.next_power_of_two().trailing_zeros() as usize).min(BUCKETS - 1)
+/// A histogram of durations, shown in seconds.
+#[derive(Clone, Debug)]
+pub struct DurationHistogram(Histogram);
+
+impl DurationHistogram {
+    /// A histogram with these buckets, in nanoseconds.
+    pub fn with_bounds(bounds: &'static Bounds) -> Self {
+        Self(Histogram::new(bounds, 1e9))
+    }
+
+    /// Counts `duration`.
+    pub fn observe(&self, duration: Duration) {
+        self.0.observe(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// The sum of all shards, in seconds.
+    pub fn read(&self) -> Distribution {
+        self.0.read()
+    }
 }
 
-/// The upper bound of a bucket in seconds.
-fn upper_bound(bucket: usize) -> f64 {
-    if bucket == BUCKETS - 1 {
-        return f64::INFINITY;
+/// A histogram of sizes.
+#[derive(Clone, Debug)]
+pub struct SizeHistogram(Histogram);
+
+impl SizeHistogram {
+    /// A histogram with these buckets.
+    pub fn with_bounds(bounds: &'static Bounds) -> Self {
+        Self(Histogram::new(bounds, 1.0))
     }
-    (FIRST_NANOS << bucket) as f64 / 1e9
+
+    /// Counts `size`.
+    pub fn observe(&self, size: usize) {
+        self.0.observe(size as u64);
+    }
 }
 
 impl TypedMetric for DurationHistogram {
@@ -223,10 +280,22 @@ impl TypedMetric for DurationHistogram {
 }
 
 impl EncodeMetric for DurationHistogram {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let durations = self.read();
-        let Durations { buckets, sum } = &durations;
-        encoder.encode_histogram::<NoLabelSet>(*sum, durations.count(), buckets, None)
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+impl TypedMetric for SizeHistogram {
+    const TYPE: MetricType = MetricType::Histogram;
+}
+
+impl EncodeMetric for SizeHistogram {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.0.encode(encoder)
     }
 
     fn metric_type(&self) -> MetricType {
@@ -268,37 +337,61 @@ mod tests {
 
     #[test]
     fn durations_fall_into_the_first_bucket_that_holds_them() {
-        let table = [
-            (0, 0),
-            (10_000, 0),
-            (10_001, 1),
-            (20_000, 1),
-            (20_001, 2),
-            (163_840_000, 14),
-            (163_840_001, 15),
-            (u64::MAX, 15),
+        const BOUNDS: Bounds = [
+            10_000,
+            20_000,
+            30_000,
+            40_000,
+            50_000,
+            60_000,
+            70_000,
+            80_000,
+            90_000,
+            100_000,
+            200_000,
+            300_000,
+            400_000,
+            500_000,
+            160_000_000,
         ];
-        for (nanos, bucket) in table {
-            assert_eq!(bucket_of(nanos), bucket, "{nanos}");
-            assert!(nanos as f64 / 1e9 <= upper_bound(bucket));
-        }
-        let histogram = DurationHistogram::default();
-        for micros in [5, 15, 15, 200_000] {
-            histogram.observe(Duration::from_micros(micros));
+        let histogram = DurationHistogram::with_bounds(&BOUNDS);
+        for nanos in [0, 10_000, 10_001, 20_000, 160_000_000, 160_000_001] {
+            histogram.observe(Duration::from_nanos(nanos));
         }
         let mut registry = Registry::default();
         registry.register("h", "Help", histogram);
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         for line in [
-            "h_sum 0.200035",
-            "h_count 4",
-            "h_bucket{le=\"0.00001\"} 1",
-            "h_bucket{le=\"0.00002\"} 3",
-            "h_bucket{le=\"0.16384\"} 3",
-            "h_bucket{le=\"+Inf\"} 4",
+            "h_sum 0.320040002",
+            "h_count 6",
+            "h_bucket{le=\"0.00001\"} 2",
+            "h_bucket{le=\"0.00002\"} 4",
+            "h_bucket{le=\"0.0005\"} 4",
+            "h_bucket{le=\"0.16\"} 5",
+            "h_bucket{le=\"+Inf\"} 6",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
+    }
+
+    #[test]
+    fn gauge_falls_on_whichever_thread_drops() {
+        let gauge = ShardedGauge::default();
+        let held: Vec<Counted> = (0..9).map(|_| gauge.hold()).collect();
+        assert_eq!(gauge.get(), 9);
+        thread::scope(|scope| _ = scope.spawn(move || drop(held)).join());
+        assert_eq!(gauge.get(), 0);
+    }
+
+    #[test]
+    fn sizes_are_shown_as_they_are() {
+        const BOUNDS: Bounds = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256];
+        let histogram = SizeHistogram::with_bounds(&BOUNDS);
+        [1, 2, 300].into_iter().for_each(|size| histogram.observe(size));
+        let Distribution { buckets, sum } = histogram.0.read();
+        assert_eq!(sum, 303.0);
+        assert_eq!(buckets.map(|(_, count)| count)[..3], [1, 1, 0]);
+        assert_eq!(buckets[15], (f64::INFINITY, 1));
     }
 }

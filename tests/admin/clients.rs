@@ -6,6 +6,7 @@ use tollgate::domain::Verdict;
 use tollgate::edge::admin::pb::manage_clients_request::{Action, Delete, Get, List, ResetUsage};
 use tollgate::edge::admin::pb::{Algorithm, Client, Limit, ManageClientsRequest, Unit};
 use tollgate::limiter::request::Override;
+use tollgate::telemetry::metrics::TextFormat;
 use tonic::Code;
 
 use crate::replica::{World, client, code, name, per_minute, request};
@@ -138,8 +139,8 @@ async fn domain_is_known_when_a_client_names_it() {
     let wanted = request("elsewhere", &[ACME, &[("nobody", "x")]]);
     assert_eq!(replica.decide(&wanted).await.verdict, Verdict::Admit);
     assert_eq!(replica.decide(&wanted).await.verdict, Verdict::Deny);
-    assert_eq!(replica.shared.metrics.unknown_domain.get(), 0);
-    let text = replica.shared.metrics.render();
+    assert_eq!(replica.shared.metrics.requests.unknown_domain.get(), 0);
+    let text = replica.shared.metrics.render(TextFormat::OpenMetrics);
     assert!(
         text.contains(r#"domain="elsewhere",rule="(client)",outcome="over_limit"} 1"#),
         "{text}"

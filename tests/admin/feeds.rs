@@ -70,7 +70,7 @@ async fn refusal_is_repeated_each_minute_until_policies_are_in_force() {
     let driving = tokio::spawn(drive(Sent(receiver), Arc::clone(&replica.writer)));
     let metrics = &replica.shared.metrics;
     let refused = async |times| {
-        while metrics.reloads_failed.get() < times {
+        while metrics.policies.reloads_failed.get() < times {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -98,7 +98,7 @@ async fn refusal_is_repeated_each_minute_until_policies_are_in_force() {
     tokio::time::resume();
 
     sender.send(Files::of(vec![Source::new("edge.yaml", POLICY)])).await.unwrap();
-    while metrics.reloads_ok.get() == 0 {
+    while metrics.policies.reloads_ok.get() == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let before = lines.reminders().len();

@@ -105,8 +105,8 @@ async fn late_replica_skips_what_it_cannot_read() {
     let late = world.replica().await;
     late.follow().await;
     assert!(denied(&late, "orders", "a").await);
-    assert_eq!(late.shared.metrics.unreadable_records.get(), 4);
-    assert_eq!(late.shared.metrics.faulty_policies.get(), 1);
+    assert_eq!(late.shared.metrics.registry.unreadable_records.get(), 4);
+    assert_eq!(late.shared.metrics.policies.faulty.get(), 1);
     let list = late.policies.clone().list_policies(ListPoliciesRequest {}).await.unwrap();
     let old = list.into_inner().policies.into_iter().find(|p| p.domain == "old").unwrap();
     assert!(old.faults[0].starts_with("rpc:old:2:1: unknown key \"rules\""), "{old:?}");

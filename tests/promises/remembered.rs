@@ -187,7 +187,7 @@ async fn run(nodes: &[Node], steps: &[Step]) -> Result<u64, TestCaseError> {
         let shown = |decision: &Decision| format!("{:#?}", decision.statuses);
         prop_assert!(same, "{step:?}: {} instead of {}", shown(&said), shown(&truth));
     }
-    Ok(metrics.remembered_denials.get())
+    Ok(metrics.store.remembered_denials.get())
 }
 
 #[test]

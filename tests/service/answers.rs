@@ -182,17 +182,19 @@ descriptors:
     }
     hit(&[("detailed", "second")]).await;
     let count = |rule: &str, outcome: &str| {
-        let labels = format!("{{domain=\"d\",rule=\"{rule}\",outcome=\"{outcome}\"}}");
+        let limit = if outcome == "over_limit" { "0/DAY" } else { "9/DAY" };
+        let labels =
+            format!("{{domain=\"d\",rule=\"{rule}\",limit=\"{limit}\",outcome=\"{outcome}\"}}");
         tollgate.metric(&format!("tollgate_decisions_total{labels}"))
     };
-    assert_eq!(count("plain", "ok"), Some(1.0));
-    assert_eq!(count("detailed=v\\\"1\\\\%0A", "ok"), Some(1.0));
+    assert_eq!(count("plain", "admitted"), Some(1.0));
+    assert_eq!(count("detailed=v\\\"1\\\\%0A", "admitted"), Some(1.0));
     // Its values share a counter, and the series that the rule has anyway.
-    assert_eq!(count("shared=a*", "ok"), Some(2.0));
+    assert_eq!(count("shared=a*", "admitted"), Some(2.0));
     assert_eq!(count("method=GET/path", "over_limit"), Some(1.0));
-    assert_eq!(count("detailed=second", "ok"), Some(2.0), "a series that is there goes on");
-    assert_eq!(count("detailed", "ok"), Some(10.0), "what is beyond counts together");
-    assert_eq!(count("detailed=beyond 0", "ok"), None);
+    assert_eq!(count("detailed=second", "admitted"), Some(2.0), "a series that is there goes on");
+    assert_eq!(count("detailed", "admitted"), Some(10.0), "what is beyond counts together");
+    assert_eq!(count("detailed=beyond 0", "admitted"), None);
 }
 
 /// Whether a request over its limit is denied in this domain.

@@ -168,7 +168,7 @@ async fn charge_always_counts_denied_requests_up_to_the_debt() {
     assert_eq!(remaining(&mut client, &one("posts", "w")).await, 1);
 }
 
-fn with_override(
+pub fn with_override(
     mut asked: pb::RateLimitRequest,
     requests_per_unit: u32,
     unit: i32,
@@ -301,7 +301,7 @@ async fn shadow_rule_reports_and_denies_nothing() {
     let described = &metadata(&over)["descriptors"][0];
     assert_eq!(described["shadow"], true);
     assert_eq!(described.get("over_limit"), None);
-    let series = "tollgate_decisions_total{domain=\"d\",rule=\"shadow\",outcome=\"shadowed\"}";
+    let series = "tollgate_decisions_total{domain=\"d\",rule=\"shadow\",limit=\"1/DAY\",outcome=\"shadowed\"}";
     assert_eq!(tollgate.metric(series), Some(1.0));
     let mixed = request("d", &[&[("shadow", "v")], &[("one", "v")]]);
     let pair = [ask(&mut client, mixed.clone()).await, ask(&mut client, mixed).await];

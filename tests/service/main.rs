@@ -34,6 +34,7 @@ mod hostile;
 mod json;
 mod load;
 mod memory;
+mod metrics;
 mod modes;
 mod outage;
 mod reference;

@@ -126,7 +126,7 @@ impl Writer {
     }
 
     pub(super) fn unreadable(&self, key: &[u8], reason: &str) {
-        self.shared.metrics.unreadable_records.inc();
+        self.shared.metrics.registry.unreadable_records.inc();
         let key = escape(key);
         tracing::error!(%key, reason, "a record of the registry is skipped");
     }

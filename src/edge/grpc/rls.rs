@@ -83,11 +83,12 @@ impl<S: LimitStore> Rls<S> {
     ) -> Result<Answered, Unanswered> {
         let started = Instant::now();
         let request = from_pb(request).inspect_err(|_| {
-            self.metrics.requests_invalid.inc();
+            self.metrics.requests.invalid.inc();
         })?;
         let deadline = Deadline::after(started, self.allowance, patience);
         let decision = self.limiter.decide(&request, deadline).await;
-        self.metrics.decision_duration.observe(started.elapsed());
+        let (outcome, took) = (decision.answered(), started.elapsed());
+        self.metrics.decision_durations.observe(outcome, decision.asked, took);
         if let Some(reason) = decision.unavailable {
             return Err(Unanswered::Unavailable(reason));
         }
@@ -140,7 +141,7 @@ impl<S: LimitStore> Rls<S> {
             Err(error) => return unary::refusal(Status::internal(error.to_string())),
         };
         if askable.is_some_and(|askable| !askable.has(&request.domain)) {
-            self.metrics.requests_forbidden.inc();
+            self.metrics.requests.forbidden.inc();
             return unary::refusal(Status::permission_denied(FORBIDDEN));
         }
         let reference = self.metrics.reference();

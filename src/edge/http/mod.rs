@@ -5,7 +5,7 @@
 //! | `POST /json` | 200; 429 with `Retry-After`; 429 for a body above the bound; 400; 403; 503 if the caller decides |
 //! | `GET /healthcheck`, `GET /readyz` | 200 while ready for traffic, otherwise 503; with `?verbose`, a line per check |
 //! | `GET /livez` | 200 while the process runs |
-//! | `GET /metrics` | OpenMetrics text; on a listener of its own with `http.metrics_listen` |
+//! | `GET /metrics` | metrics, as OpenMetrics or Prometheus text; on a listener of its own with `http.metrics_listen` |
 //!
 //! The debug listener has [other paths](debug).
 //!
@@ -22,7 +22,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Extension, State};
-use axum::http::{HeaderValue, Request, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{get, post};
@@ -43,7 +43,7 @@ use crate::edge::listener::{Bounds, Peer};
 use crate::edge::pb;
 use crate::settings::{Reader, section};
 use crate::store::LimitStore;
-use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
+use crate::telemetry::metrics::{Metrics, TextFormat};
 
 section! {
     /// The HTTP listener: /json, /healthcheck, /livez, /readyz, /metrics.
@@ -214,11 +214,14 @@ async fn ready<S: LimitStore>(State(ops): State<Arc<Ops<S>>>, uri: Uri) -> Respo
 async fn metrics<S: LimitStore>(
     State(ops): State<Arc<Ops<S>>>,
     Extension(memory): Extension<Memory>,
+    headers: HeaderMap,
 ) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = TextFormat::accepted(accept);
     (ops.refresh)();
     // All metrics are as long as there are rules, and a peer may ask for them and not read them.
-    match memory.answer(ops.metrics.render().into()) {
-        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+    match memory.answer(ops.metrics.render(format).into()) {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(_) => no_room(),
     }
 }
@@ -245,7 +248,7 @@ async fn decide<S: LimitStore>(
         Err(error) => return bad_request(&error),
     };
     if ops.callers.askable(&peer).is_some_and(|askable| !askable.has(&request.domain)) {
-        ops.metrics.requests_forbidden.inc();
+        ops.metrics.requests.forbidden.inc();
         return (StatusCode::FORBIDDEN, format!("{FORBIDDEN}\n")).into_response();
     }
     match ops.rls.answer(request, None).await {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -21,6 +22,7 @@ use super::stream::{Detached, Stream};
 use super::tls::{Established, Tls};
 use super::{Bounds, ListenerSettings, Peer};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::sharded::ShardedGauge;
 use crate::tls::certificate::Names;
 
 /// The pause after a failed accept, for example for lack of file descriptors.
@@ -95,6 +97,8 @@ pub(super) struct Permit {
 #[derive(Debug, Default)]
 struct OpenConnections {
     counts: Mutex<Counts>,
+    gauge: Gauge,
+    streams: ShardedGauge,
 }
 
 #[derive(Debug, Default)]
@@ -123,7 +127,12 @@ impl Acceptor {
         metrics: Arc<Metrics>,
     ) -> Self {
         let refusals = Refusals::new(name, Arc::clone(&metrics));
-        let (open, established) = (Arc::default(), unbounded_channel());
+        let open = Arc::new(OpenConnections {
+            counts: Mutex::default(),
+            gauge: metrics.listeners.open(name),
+            streams: metrics.listeners.streams(name),
+        });
+        let established = unbounded_channel();
         let pending = Arc::new(Pending::new(bounds.listener.max_pending_bytes));
         Self { listener, name, bounds, tls, metrics, open, pending, refusals, established }
     }
@@ -266,6 +275,7 @@ impl OpenConnections {
             count.shaking += usize::from(shaking);
             count.calls += calls as usize;
         });
+        self.gauge.inc();
         Ok(Permit { peer, shaking, calls, open: Arc::clone(self) })
     }
 }
@@ -296,6 +306,11 @@ impl Permit {
         self.calls
     }
 
+    /// The number of calls in progress on all connections of the listener.
+    pub(super) fn streams(&self) -> ShardedGauge {
+        self.open.streams.clone()
+    }
+
     /// Notes that the handshake is done.
     fn shaken(&mut self) {
         if std::mem::take(&mut self.shaking) {
@@ -314,6 +329,7 @@ impl Drop for Permit {
             count.calls = count.calls.saturating_sub(calls);
         };
         self.open.counts.lock().change(self.peer, closed);
+        self.open.gauge.dec();
     }
 }
 

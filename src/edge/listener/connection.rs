@@ -17,6 +17,7 @@ use super::Bounds;
 use super::acceptor::Connection;
 use super::refused::{Reason, Refusal, Refusals};
 use super::stream::{Beginning, PREFACE};
+use crate::telemetry::sharded::ShardedGauge;
 
 /// The bytes of one call that a peer may send before they are read. Most messages are smaller; a
 /// larger one needs a round trip for each window.
@@ -69,7 +70,8 @@ pub(in crate::edge) async fn serve_http2<A, F, B>(
         .max_send_buf_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(MAX_RESET_UNSEEN)
         .max_local_error_reset_streams(MAX_RESETS);
-    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service(answer)));
+    let mut served =
+        pin!(builder.serve_connection(TokioIo::new(stream), service(answer, permit.streams())));
     let ended = tokio::select! {
         ended = served.as_mut() => Some(ended),
         end = until_shutdown(bounds, stop) => {
@@ -103,7 +105,8 @@ pub(in crate::edge) async fn serve_http1<A, F, B>(
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.listener.handshake_timeout)
         .max_buf_size(HTTP1_BUFFER);
-    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service(answer)));
+    let mut served =
+        pin!(builder.serve_connection(TokioIo::new(stream), service(answer, permit.streams())));
     let ended = tokio::select! {
         ended = served.as_mut() => Some(ended),
         end = until_shutdown(bounds, stop) => {
@@ -117,6 +120,7 @@ pub(in crate::edge) async fn serve_http1<A, F, B>(
 
 fn service<A, F, B>(
     answer: A,
+    streams: ShardedGauge,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = Response<B>,
@@ -129,8 +133,12 @@ where
     B: Body,
 {
     service_fn(move |request| {
-        let answer = answer(request);
-        async move { Ok::<_, Infallible>(answer.await) }
+        let (answer, held) = (answer(request), streams.hold());
+        async move {
+            let answered = answer.await;
+            drop(held);
+            Ok::<_, Infallible>(answered)
+        }
     })
 }
 

@@ -102,7 +102,7 @@ impl DenyCache {
                 return None;
             }
         }
-        self.metrics.remembered_denials.inc();
+        self.metrics.store.remembered_denials.inc();
         Some(rulings)
     }
 

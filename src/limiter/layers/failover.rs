@@ -109,7 +109,7 @@ impl<S: LimitStore> Failover<S> {
 
     /// The counter of failures of this kind.
     fn failures(&self, failure: &StoreError) -> &ShardedCounter {
-        let counters = &self.metrics.store_errors;
+        let counters = &self.metrics.store.errors;
         match failure {
             StoreError::Timeout => &counters.timeout,
             StoreError::Unavailable(_) => &counters.unavailable,

@@ -82,7 +82,7 @@ impl Leases {
             };
             spent.push(reading);
         }
-        self.metrics.leased_hits.inc_by(claims.iter().map(|claim| claim.hits.needed()).sum());
+        self.metrics.store.leased_hits.inc_by(claims.iter().map(|claim| claim.hits.needed()).sum());
         Some(spent.into_iter().map(|(reading, _)| Ruling::from(reading)).collect())
     }
 
@@ -112,7 +112,7 @@ impl Leases {
             if held.lease.is_some() && held.until == lease {
                 held.left += claim.hits.needed();
             } else {
-                self.metrics.stranded_hits.inc_by(claim.hits.needed());
+                self.metrics.store.stranded_hits.inc_by(claim.hits.needed());
             }
         };
         self.table.with(&claim.key, &claim.limit, give_back);
@@ -140,7 +140,7 @@ impl Leases {
     ) -> Option<LeaseAsk> {
         let known = self.table.with(&claim.key, &claim.limit, |held| {
             let (ask, stranded) = held.ask(hits, terms, now, deadline);
-            self.metrics.stranded_hits.inc_by(stranded);
+            self.metrics.store.stranded_hits.inc_by(stranded);
             ask
         });
         known.unwrap_or_else(|| {
@@ -306,6 +306,6 @@ mod tests {
             7,
             "the second lease has three tokens fewer, whatever became of the first"
         );
-        assert_eq!(leases.metrics.stranded_hits.get(), 3);
+        assert_eq!(leases.metrics.store.stranded_hits.get(), 3);
     }
 }

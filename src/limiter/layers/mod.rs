@@ -35,20 +35,24 @@ impl<S: LimitStore> Layers<S> {
     }
 
     /// Rules on every claim of `ask`, no later than `deadline`. Claims may be asked to bring leases
-    /// back.
-    pub(super) async fn decide(&self, ask: &mut Ask, commit: Commit, deadline: Deadline) {
+    /// back. Returns true if the store was asked.
+    pub(super) async fn decide(&self, ask: &mut Ask, commit: Commit, deadline: Deadline) -> bool {
         if commit != Commit::Together {
-            return self.failover.decide(ask, commit, deadline).await;
+            self.failover.decide(ask, commit, deadline).await;
+            return true;
         }
         if let Some(rulings) = certain(ask) {
-            return ask.rule(rulings);
+            ask.rule(rulings);
+            return false;
         }
         if self.denials.is_none() && self.leases.is_none() {
-            return self.failover.decide(ask, commit, deadline).await;
+            self.failover.decide(ask, commit, deadline).await;
+            return true;
         }
         let now = Instant::now();
         if let Some(rulings) = self.recall(ask, now) {
-            return ask.rule(rulings);
+            ask.rule(rulings);
+            return false;
         }
         let split = self.failover.splits(ask.group());
         if let Some(leases) = self.leases.as_ref().filter(|_| !split) {
@@ -61,6 +65,7 @@ impl<S: LimitStore> Layers<S> {
         if let Some(denials) = &self.denials {
             denials.remember(ask, now, split);
         }
+        true
     }
 
     /// The rulings that need no store, one per claim, same order.

@@ -14,6 +14,7 @@ use crate::limiter::request::{Descriptor, Request};
 use crate::limiter::snapshot::SnapshotRef;
 use crate::limits::Client;
 use crate::policy::{Domain, LimitKind, Rule, RuleLimit};
+use crate::telemetry::metrics::LimitOf;
 
 /// A resolution in the making.
 pub(super) struct Building<'a> {
@@ -129,6 +130,7 @@ impl<'a> Building<'a> {
                         unit,
                         unit_multiplier,
                         name: name.then(|| LimitName::Rule(self.snapshot.rule(rule), i)),
+                        of: LimitOf::Rule(i),
                     };
                     let tail = self.snapshot.tail(rule, i);
                     let traits = Traits { on_store_failure, lease };
@@ -161,8 +163,13 @@ impl<'a> Building<'a> {
         let start = self.resolution.ask.len();
         let period = std::time::Duration::from_secs(1);
         if let Ok(limit) = Limit::new(0, period, Algorithm::FixedWindow, Charge::Admitted) {
-            let report =
-                Report { requests_per_unit: 0, unit: Unit::Second, unit_multiplier: 1, name: None };
+            let report = Report {
+                requests_per_unit: 0,
+                unit: Unit::Second,
+                unit_multiplier: 1,
+                name: None,
+                of: LimitOf::Override,
+            };
             let traits = Traits::default();
             let tail = b":invalid_override";
             let counter = Counted { rule: None, sharing: Sharing::Rule, tail };

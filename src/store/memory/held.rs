@@ -70,6 +70,15 @@ impl Held {
         })
     }
 
+    /// The bytes that it takes beside itself.
+    pub(super) const fn heap_bytes(&self) -> usize {
+        match self {
+            Self::TokenBucket(..) | Self::FixedWindow(_) | Self::Run(_) => 0,
+            Self::Leased(_) => size_of::<token_bucket::Bucket>(),
+            Self::Runs(bytes) => bytes.len(),
+        }
+    }
+
     /// Replaces the content by `counter`, in place if the size is equal. Returns false if `counter`
     /// is empty.
     pub(super) fn replace(&mut self, counter: Counter, spare: &mut Spare) -> bool {

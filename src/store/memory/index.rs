@@ -21,6 +21,11 @@ impl Index {
         &self.0[part(print)]
     }
 
+    /// The bytes of all positions.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(HashTable::allocation_size).sum()
+    }
+
     /// Mutable [`of`](Self::of).
     #[expect(clippy::indexing_slicing, reason = "`part` is below the number of parts")]
     pub(super) const fn of_mut(&mut self, print: Fingerprint) -> &mut HashTable<u32> {

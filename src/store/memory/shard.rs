@@ -79,6 +79,11 @@ impl Shard {
         }
     }
 
+    /// The bytes of all counters, estimated.
+    pub(super) fn bytes(&self) -> usize {
+        self.entries.bytes() + self.index.bytes() + self.overflow.allocation_size()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len() + self.overflow.len()
     }

@@ -40,6 +40,14 @@ impl Slab {
         self.blocks.get_mut(at / BLOCK_ENTRIES)?.get_mut(at % BLOCK_ENTRIES)
     }
 
+    /// The bytes of all entries; those outside of the list are estimated by its first block.
+    pub(super) fn bytes(&self) -> usize {
+        let blocks = self.blocks.len() * BLOCK_ENTRIES * size_of::<SlabEntry>();
+        let first = self.blocks.first().map_or(&[][..], Vec::as_slice);
+        let outside: usize = first.iter().map(|entry| entry.held.heap_bytes()).sum();
+        blocks + outside * self.len / first.len().max(1)
+    }
+
     /// Appends `entry` at position `len`.
     pub(super) fn push(&mut self, entry: SlabEntry) {
         if let Some(block) = self.blocks.get_mut(self.len / BLOCK_ENTRIES) {

@@ -29,6 +29,7 @@ use crate::redis::Connector;
 use crate::redis::backoff::Backoff;
 use crate::redis::wire::Wire;
 use crate::store::{Allowance, Deadline, StoreError};
+use crate::telemetry::metrics::CallMetrics;
 
 /// The errors with which Redis has executed nothing of a script that writes: it says so before the
 /// first write.
@@ -65,6 +66,7 @@ pub(super) struct Batcher {
     pub(super) allowance: Allowance,
     pub(super) response_timeout: Duration,
     pub(super) notices: Notices,
+    pub(super) calls_seen: CallMetrics,
 }
 
 /// The most that is in flight.
@@ -233,6 +235,8 @@ impl Batcher {
         let node = self.node.as_ref().map(|node| node.address.clone());
         let mut pipeline = Pipeline::new(script, &amend, connection, node.as_ref());
         let served = self.serve_pipeline(wire, connection, &mut pipeline).await;
+        let left = pipeline.frames() as u64;
+        self.counts.ended.fetch_add(left, Ordering::Release);
         if let ServeEnd::Lost(reason) = &served {
             pipeline.fail(&StoreError::Unavailable(reason.clone()));
         }
@@ -322,7 +326,9 @@ impl Batcher {
             }
             let now = Instant::now();
             let expected = Deadline::after(now, self.allowance, None);
+            let groups = calls.len();
             if pipeline.send(calls, &mut wire.output, expected, now + self.response_timeout) {
+                self.calls_seen.groups.observe(groups);
                 self.calls.set_alarm(expected.due());
                 self.counts.frames.fetch_add(1, Ordering::Relaxed);
             }
@@ -408,9 +414,16 @@ impl Batcher {
     /// Distributes the replies that have arrived.
     fn receive(&mut self, pipeline: &mut Pipeline<'_>, wire: &mut Wire) -> Result<(), String> {
         while let Some(message) = wire.next_reply().map_err(|error| error.to_string())? {
-            let completed = pipeline.complete(message, &mut wire.output)?;
+            let before = pipeline.frames();
+            let completed = pipeline.complete(message, &mut wire.output);
+            let ended = before - pipeline.frames();
+            self.counts.ended.fetch_add(ended as u64, Ordering::Release);
+            let completed = completed?;
             self.counts.unreadable.fetch_add(completed.unreadable, Ordering::Relaxed);
             self.counts.late.fetch_add(completed.late.into(), Ordering::Relaxed);
+            if let Some(sent) = completed.sent {
+                self.calls_seen.round_trips.observe(sent.elapsed());
+            }
             self.note_refusal(&completed);
             if let Some(applied) = completed.told {
                 self.told(&applied)?;

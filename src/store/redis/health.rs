@@ -30,6 +30,8 @@ pub(super) struct Health {
 pub(super) struct Counts {
     pub(super) unreadable: AtomicU64,
     pub(super) frames: AtomicU64,
+    /// Calls of the script that are no longer waited for.
+    pub(super) ended: AtomicU64,
     /// Answers that came after their call was decided without them.
     pub(super) late: AtomicU64,
     /// Calls that waited longer because this process was late itself.

@@ -138,6 +138,13 @@ impl RedisStore {
         self.counts.unreadable.load(Ordering::Relaxed)
     }
 
+    /// The number of calls of the script sent and not yet answered.
+    pub fn calls_in_flight(&self) -> u64 {
+        // In this order, so that the difference is not below zero.
+        let ended = self.counts.ended.load(Ordering::Acquire);
+        self.frames().saturating_sub(ended)
+    }
+
     /// The number of calls of the script sent so far.
     pub fn frames(&self) -> u64 {
         self.counts.frames.load(Ordering::Relaxed)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::notices::Notices;
 use crate::store::recovery::{Recovery, Teller};
 use crate::store::{Allowance, Suspects};
+use crate::telemetry::metrics::CallMetrics;
 
 /// Maximum number of requests that wait to be sent; more are rejected.
 pub const MAX_WAITING: usize = 8_192;
@@ -23,6 +24,8 @@ pub struct StoreOptions {
     pub recovery: Arc<Recovery>,
     /// Knows the charges that Redis is to be told.
     pub teller: Option<Arc<dyn Teller>>,
+    /// Metrics of each call of the script.
+    pub calls: CallMetrics,
     /// Knows which counters of a request over several slots will probably deny it.
     pub suspects: Option<Arc<dyn Suspects>>,
 }
@@ -35,6 +38,7 @@ impl Default for StoreOptions {
             notices: Notices::default(),
             recovery: Arc::default(),
             teller: None,
+            calls: CallMetrics::default(),
             suspects: None,
         }
     }

@@ -73,6 +73,7 @@ impl Pipe {
             allowance: options.allowance,
             response_timeout: settings.response_timeout,
             notices: options.notices.clone(),
+            calls_seen: options.calls.clone(),
         };
         runtime.spawn(batcher.run());
         Self { calls, commands, health }

@@ -66,6 +66,7 @@ enum Payload {
     Frame {
         frame: Box<Frame>,
         waiters: Vec<Waiter>,
+        sent: Instant,
         /// The time after which the frame counts as overdue.
         expected: Deadline,
         claims: usize,
@@ -92,6 +93,8 @@ enum Payload {
 /// The effect of a reply.
 #[derive(Debug, Default)]
 pub(super) struct Completed {
+    /// Of calls that decide: the time at which they were sent.
+    pub(super) sent: Option<Instant>,
     /// Calls that got their answer in time.
     pub(super) answered: u32,
     /// Calls whose caller was answered without Redis before.
@@ -182,7 +185,8 @@ impl<'a> Pipeline<'a> {
         self.script.call(&frame, out);
         self.frames += 1;
         self.claims += claims;
-        let payload = Payload::Frame { frame, waiters, expected, claims, asking, with_text: false };
+        let (sent, with_text) = (Instant::now(), false);
+        let payload = Payload::Frame { frame, waiters, sent, expected, claims, asking, with_text };
         self.pending.push_back(Pending { payload, due });
         true
     }
@@ -265,7 +269,7 @@ impl<'a> Pipeline<'a> {
         };
         let unknown = matches!(&message, Message::Error(text) if code(text) == "NOSCRIPT");
         match payload {
-            Payload::Frame { frame, waiters, expected, claims, asking, with_text: false }
+            Payload::Frame { frame, waiters, sent, expected, claims, asking, with_text: false }
                 if unknown =>
             {
                 if asking {
@@ -274,7 +278,7 @@ impl<'a> Pipeline<'a> {
                 self.script.call_with_text(&frame, out);
                 let with_text = true;
                 let payload =
-                    Payload::Frame { frame, waiters, expected, claims, asking, with_text };
+                    Payload::Frame { frame, waiters, sent, expected, claims, asking, with_text };
                 self.pending.push_back(Pending { payload, due });
                 Ok(Completed::default())
             }
@@ -290,10 +294,10 @@ impl<'a> Pipeline<'a> {
                 self.pending.push_back(Pending { payload, due });
                 Ok(Completed::default())
             }
-            Payload::Frame { frame, waiters, claims, .. } => {
+            Payload::Frame { frame, waiters, sent, claims, .. } => {
                 self.frames -= 1;
                 self.claims -= claims;
-                self.complete_frame(frame, waiters, message)
+                self.complete_frame(frame, (waiters, sent), message)
             }
             Payload::Probe { .. } => {
                 let well = matches!(message, Message::Integers(_));
@@ -316,10 +320,11 @@ impl<'a> Pipeline<'a> {
     fn complete_frame(
         &mut self,
         mut frame: Box<Frame>,
-        mut waiters: Vec<Waiter>,
+        (mut waiters, sent): (Vec<Waiter>, Instant),
         message: Message,
     ) -> Result<Completed, String> {
-        let (mut completed, mut elsewhere) = (Completed::default(), None);
+        let mut completed = Completed { sent: Some(sent), ..Completed::default() };
+        let mut elsewhere = None;
         let (mut reply, end) = match message {
             Message::Integers(integers) => aligned(Reply::new(integers), frame.integers()),
             Message::Integer(_) | Message::Text(_) => misaligned("no list of integers"),

@@ -9,22 +9,7 @@ use arc_swap::ArcSwap;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::Mutex;
 
-use super::hits::RuleHits;
 use crate::telemetry::escape::escape;
-use crate::telemetry::sharded::ShardedCounter;
-
-/// The counters of one rule: descriptors decided, by outcome, and their hits.
-#[derive(Clone, Debug)]
-pub struct RuleMetrics {
-    /// Passed.
-    pub ok: ShardedCounter,
-    /// Over its limit.
-    pub over_limit: ShardedCounter,
-    /// Over its limit, but passed because of shadow mode.
-    pub shadowed: ShardedCounter,
-    /// Its hits under the names of envoyproxy/ratelimit, if they are counted.
-    pub hits: Option<RuleHits>,
-}
 
 /// Counters by domain, as requests call it: policies or clients name each. Read on decisions,
 /// copied when a domain is new.

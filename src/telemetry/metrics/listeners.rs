@@ -7,11 +7,15 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::telemetry::sharded::ShardedGauge;
+
 /// Connections, and certificates.
 #[derive(Debug, Default)]
 pub struct ListenerMetrics {
     /// Connections accepted.
     pub accepted: Counter,
+    open: Family<ListenerLabel, Gauge>,
+    streams: Family<ListenerLabel, ShardedGauge>,
     refused: Family<RefusedLabels, Counter>,
     cut: Family<RefusedLabels, Counter>,
     shed: Family<ListenerLabel, Counter>,
@@ -55,6 +59,16 @@ impl CertificateOf {
 }
 
 impl ListenerMetrics {
+    /// The number of connections to `listener` that are open.
+    pub fn open(&self, listener: &'static str) -> Gauge {
+        self.open.get_or_create_owned(&ListenerLabel { listener })
+    }
+
+    /// The number of calls to `listener` in progress.
+    pub fn streams(&self, listener: &'static str) -> ShardedGauge {
+        self.streams.get_or_create_owned(&ListenerLabel { listener })
+    }
+
     /// Counts a connection to `listener` that was closed before a request.
     pub fn refused(&self, listener: &'static str, reason: &'static str) {
         self.refused.get_or_create(&RefusedLabels { listener, reason }).inc();
@@ -95,6 +109,16 @@ impl ListenerMetrics {
 
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("connections", "Connections accepted", self.accepted.clone());
+        registry.register(
+            "open_connections",
+            "Connections that are open, by listener",
+            self.open.clone(),
+        );
+        registry.register(
+            "open_streams",
+            "Calls and requests in progress, by listener",
+            self.streams.clone(),
+        );
         registry.register(
             "connections_refused",
             "Connections closed before a request, by listener and reason",

@@ -19,7 +19,7 @@ use super::by_label::{Budget, ByDomain, Detailed};
 use super::hits::{HitSplit, KINDS, MetricKey, RuleHits};
 use super::totals::Totals;
 use crate::telemetry::escape::escape;
-use crate::telemetry::sharded::{Bounds, DurationHistogram, Durations, ShardedCounter};
+use crate::telemetry::sharded::{Bounds, Distribution, DurationHistogram, ShardedCounter};
 
 /// The one method that callers of rate limits call.
 const METHOD: &str = "ShouldRateLimit";
@@ -179,7 +179,7 @@ impl ReferenceMetrics {
         ] {
             family.encode_family(&[("err_type", kind)])?.encode_gauge(&sum)?;
         }
-        let Durations { buckets, sum } = self.response_time.read();
+        let Distribution { buckets, sum } = self.response_time.read();
         let count: u64 = buckets.iter().map(|(_, count)| count).sum();
         let (name, help) = ("ratelimit_service_total_requests", "gRPC calls answered");
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Unknown)?;

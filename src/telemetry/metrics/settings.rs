@@ -8,11 +8,10 @@ section! {
         /// Names of the series: `tollgate`, `reference` (those of envoyproxy/ratelimit) or `both`.
         /// Those of the process are always there.
         names: Names = "tollgate",
-        /// Maximum of series whose labels come from requests. Beyond it, requests count
-        /// in the series of their rule.
+        /// Maximum of rules and limits whose labels come from requests. Beyond it, requests count
+        /// under their rule.
         max_series: usize = "1000" in 1..,
-        /// Part of a limit from which on hits count as near it, under the names of
-        /// envoyproxy/ratelimit.
+        /// Part of a limit from which on decisions and hits count as near it.
         near_limit_ratio: Ratio = "0.8",
         /// Path of the metrics on the listener of `http.metrics_listen`.
         path: String = "/metrics",

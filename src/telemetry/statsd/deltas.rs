@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::wire::Wire;
 use crate::telemetry::metrics::ReferenceMetrics;
-use crate::telemetry::sharded::Durations;
+use crate::telemetry::sharded::Distribution;
 
 /// The value that stands for a duration beyond all buckets, as a multiple of the last bound.
 const BEYOND: f64 = 1.5;
@@ -14,7 +14,7 @@ const BEYOND: f64 = 1.5;
 pub(super) struct Deltas {
     wire: Wire,
     sums: HashMap<String, u64>,
-    /// Durations, by bucket.
+    /// Distribution, by bucket.
     durations: Vec<u64>,
 }
 
@@ -40,7 +40,7 @@ impl Deltas {
 
     /// Adds a line for each bucket with new durations: its middle, with their number as the rate of
     /// sampling. A line for each call would cost more than the call.
-    fn add_durations(&mut self, durations: &Durations, lines: &mut Vec<String>) {
+    fn add_durations(&mut self, durations: &Distribution, lines: &mut Vec<String>) {
         self.durations.resize(durations.buckets.len(), 0);
         let mut lower = 0.0;
         for ((upper, count), reported) in durations.buckets.iter().zip(&mut self.durations) {

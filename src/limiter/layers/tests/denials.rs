@@ -47,7 +47,11 @@ async fn remembered_denials_are_those_of_the_store() {
             }
         }
     }
-    assert!(metrics.remembered_denials.get() > 1_000, "{}", metrics.remembered_denials.get());
+    assert!(
+        metrics.store.remembered_denials.get() > 1_000,
+        "{}",
+        metrics.store.remembered_denials.get()
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,7 +55,7 @@ async fn worst(replicas: usize, slowest: Duration, plain: bool) -> (f64, u64, u6
         let found = Promise::new(bucket()).worst(&trace);
         worst = worst.max(found.map_or(f64::MIN, |found| found.excess()));
     }
-    (worst, total, metrics.leased_hits.get(), metrics.stranded_hits.get())
+    (worst, total, metrics.store.leased_hits.get(), metrics.store.stranded_hits.get())
 }
 
 #[tokio::test(start_paused = true)]

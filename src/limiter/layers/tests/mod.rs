@@ -19,7 +19,7 @@ use crate::limiter::ask::Traits;
 use crate::limiter::report::Report;
 use crate::policy::{LeaseTerms, OnStoreFailure};
 use crate::store::{Answer, MemoryStore};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{LimitOf, Metrics};
 
 const TERMS: LeaseTerms = LeaseTerms { most: 100, ttl: Duration::from_millis(400) };
 const DEADLINE: Duration = Duration::from_millis(10);
@@ -44,8 +44,13 @@ fn ask(claims: &[(&str, Limit, Hits)], lease: Option<LeaseTerms>) -> Ask {
     };
     let mut ask = Ask::default();
     for (i, wanted) in claims.iter().enumerate() {
-        let report =
-            Report { requests_per_unit: 1, unit: Unit::Second, unit_multiplier: 1, name: None };
+        let report = Report {
+            requests_per_unit: 1,
+            unit: Unit::Second,
+            unit_multiplier: 1,
+            name: None,
+            of: LimitOf::Rule(0),
+        };
         ask.push(claim(wanted), Traits { on_store_failure: None, lease }, report);
         ask.close_part(i, false, false);
     }
@@ -227,6 +232,6 @@ async fn answer_for_another_number_of_claims_is_not_believed() {
         assert!(ruled[0].degraded() && ruled[0].reading.remaining == 0, "{ruled:?}");
         assert_eq!(ruled[0].reading.passed, mode == OnStoreFailure::Allow);
         assert!(!ruled[1].degraded() && !ruled[1].reading.passed, "blocked whatever a store says");
-        assert_eq!(metrics.store_errors.protocol.get(), 1);
+        assert_eq!(metrics.store.errors.protocol.get(), 1);
     }
 }
