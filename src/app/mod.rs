@@ -18,6 +18,7 @@ mod reload;
 mod token_files;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -101,6 +102,8 @@ pub async fn run(
         let listener = listen::reopen_grpc(listeners.addresses.grpc)?;
         serve_grpc(&tasks, listener, &process, &cores, &accepting);
     }
+    let ticking = Arc::clone(&process);
+    tasks.spawn(async move { ticking.stop.run_until_cancelled(tick(&ticking)).await });
     health::set_started(&process).await;
     let followed = Arc::clone(&process);
     tasks.spawn(async move { followed.stop.run_until_cancelled(health::follow(&followed)).await });
@@ -109,6 +112,15 @@ pub async fn run(
     signals.wait().await;
     drain::drain(&process, accepting, cores, tasks, signals).await;
     Ok(())
+}
+
+/// Tells the time to the ranks of callers, which read no clock on decisions, until it is dropped.
+async fn tick(process: &Process) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        seconds.tick().await;
+        process.shared.top.tick();
+    }
 }
 
 /// Starts to accept connections of callers.

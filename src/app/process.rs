@@ -156,6 +156,10 @@ impl Process {
         let shared = shared(&settings, policies, &hasher, &calendar, &metrics);
         let responder = Responder { settings: settings.response.clone(), hasher };
         let shared = Arc::new(shared);
+        let seen = Arc::downgrade(&shared);
+        metrics.show_top(move |most| {
+            seen.upgrade().map(|shared| shared.top_labels(most)).unwrap_or_default()
+        });
         let writer = Arc::new(Writer::new(Arc::clone(&shared), layered));
         // One for the process: it watches files and sentinels, and keeps the map of a cluster, on
         // this runtime.

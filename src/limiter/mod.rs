@@ -17,7 +17,6 @@
 //! * in domains with clients, the directory's shard of the descriptor, and the client's own
 //!   reference count;
 //! * with Redis, the set of the deny cache or of the leases that the counter belongs to;
-//! * of a denial, the set of [`top`] that its caller belongs to;
 //! * of a rule with `detailed_metric` or `value_to_metric`, the shard of its label; with
 //!   `metrics.names: reference` of an override, too.
 
@@ -51,10 +50,10 @@ use self::snapshot::{Policies, SnapshotRef};
 use self::start::Start;
 use self::status::{Decision, Outcome, Status, statuses};
 use self::tally::tally;
-use self::top::TopCallers;
+use self::top::{Ranking, TopCaller, TopCallers, TopQuery};
 use crate::domain::{Commit, Key, Verdict};
 use crate::store::{Deadline, LimitStore, StoreError};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, TopLabels};
 
 /// The state that every core shares.
 #[derive(Debug)]
@@ -74,6 +73,14 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// The callers that are denied most, at most `most` of them, as labels of metrics.
+    pub fn top_labels(&self, most: usize) -> Vec<(TopLabels, u64)> {
+        let Ranking { callers, .. } = self.top.rank(TopQuery::default());
+        let snapshot = self.policies.current();
+        let labels = |top: &TopCaller| (top.caller.labels(&self.resolver, &snapshot), top.count);
+        callers.iter().take(most).map(labels).collect()
+    }
+
     /// The verdict on a request that is too large to be read; counts it. Its domain was not read,
     /// so only the global switch can count.
     pub fn decide_unread(&self) -> Verdict {
@@ -131,9 +138,8 @@ impl<S: LimitStore> Limiter<S> {
         let decision = self.decide_uncounted(request, deadline).await;
         let Shared { metrics, resolver, policies, top, .. } = &*self.shared;
         let hasher = resolver.keys.hasher();
-        if tally(metrics, hasher, request, &decision) {
-            top.note(hasher, request, &decision);
-        }
+        tally(metrics, hasher, request, &decision);
+        top.note(hasher, request, &decision);
         log_denial(metrics, hasher, request, &decision);
         if decision.is_of_unknown_domain() && decision.unavailable.is_none() {
             policies.unknown.warn(&request.domain, &decision.snapshot.policies);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::snapshot::RuleRef;
 use crate::domain::Unit;
+use crate::policy::limit_numbers;
 use crate::telemetry::metrics::LimitOf;
 
 /// The limit of a claim as answers report it.
@@ -29,6 +30,17 @@ impl Report {
     pub fn detached(&self) -> Self {
         let name = self.name.as_deref().map(|name| LimitName::Own(name.into()));
         Self { name, ..*self }
+    }
+}
+
+impl Report {
+    /// Its name, otherwise its numbers as metrics have them, such as `100/MINUTE`. Those of a
+    /// client or an override, too.
+    pub fn label(&self) -> String {
+        match &self.name {
+            Some(name) => name.to_string(),
+            None => limit_numbers(self.requests_per_unit, self.unit, self.unit_multiplier),
+        }
     }
 }
 

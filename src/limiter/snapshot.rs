@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub struct Snapshot {
 /// The parts of a rule that every decision needs.
 #[derive(Debug)]
 struct Prepared {
+    /// A hash of its domain and label.
+    id: u64,
     metrics: RuleMetrics,
     /// The end of the counter key of each limit; empty for an unlimited one.
     tails: Vec<Box<[u8]>>,
@@ -42,6 +45,7 @@ struct Prepared {
 impl Snapshot {
     fn new(policies: PolicySet, version: u64, configured: bool, metrics: &Metrics) -> Self {
         let prepare = |rule: &Rule| Prepared {
+            id: rule_id(rule),
             metrics: metrics.rule(&rule.domain, rule.limits.len(), || rule.nodes()),
             tails: rule.limits.iter().map(tail).collect(),
         };
@@ -54,6 +58,11 @@ impl Snapshot {
         &self.prepared(rule).metrics
     }
 
+    /// A number for `rule` that stays the same as long as its domain and path do.
+    pub(super) fn rule_id(&self, rule: &Rule) -> u64 {
+        self.prepared(rule).id
+    }
+
     /// The end of the counter key of the `limit`-th limit of `rule`.
     #[expect(clippy::indexing_slicing, reason = "a wrong tail would be another counter")]
     pub fn tail(&self, rule: &Rule, limit: usize) -> &[u8] {
@@ -64,6 +73,12 @@ impl Snapshot {
     fn prepared(&self, rule: &Rule) -> &Prepared {
         &self.prepared[rule.index as usize]
     }
+}
+
+fn rule_id(rule: &Rule) -> u64 {
+    let mut hash = DefaultHasher::new();
+    (&rule.domain, &rule.label).hash(&mut hash);
+    hash.finish()
 }
 
 fn tail(limit: &RuleLimit) -> Box<[u8]> {

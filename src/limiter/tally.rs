@@ -12,17 +12,16 @@ use crate::telemetry::metrics::{
     Decided, LimitOf, Metrics, OutcomeLabel, ReferenceMetrics, SeriesName, Unruled,
 };
 
-/// Counts `decision`, the answer to `request`. Returns true if a descriptor is over a limit,
-/// shadowed or not.
+/// Counts `decision`, the answer to `request`.
 pub(super) fn tally(
     metrics: &Metrics,
     hasher: &SensitiveHasher,
     request: &Request,
     decision: &Decision,
-) -> bool {
+) {
     if decision.unavailable.is_some() {
         metrics.requests.unavailable.inc();
-        return false;
+        return;
     }
     match decision.verdict {
         Verdict::Admit => metrics.requests.ok.inc(),
@@ -37,7 +36,6 @@ pub(super) fn tally(
     if let Some(reference) = reference {
         tally_global_shadow(reference, decision);
     }
-    let mut over_limit = false;
     for (descriptor, status) in request.descriptors.iter().zip(&decision.statuses) {
         match status.outcome {
             Outcome::NoLimit | Outcome::OutOfBounds => continue,
@@ -51,7 +49,6 @@ pub(super) fn tally(
             }
             Outcome::Unlimited | Outcome::Limited(_) | Outcome::InvalidOverride => {}
         }
-        over_limit |= status.failed();
         let decided = Decided {
             outcome: outcome(status, descriptor.hits, metrics.near_limit_ratio),
             hits: descriptor.hits.amount(),
@@ -66,7 +63,6 @@ pub(super) fn tally(
             }
         }
     }
-    over_limit
 }
 
 /// Counts a request that passes because its domain, and not its rules, is in shadow mode.

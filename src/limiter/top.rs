@@ -1,14 +1,15 @@
-//! The callers that are denied most, for the question who is being limited now.
+//! The descriptors that are limited most, and those that ask most, for the questions who is being
+//! limited now, by which limit, and who is busy.
 //!
-//! A caller is a descriptor with the rule that limits it. Denials that shadow mode let pass are
-//! counted apart. Counted is each descriptor over its limit, as in `tollgate_decisions_total`, by
-//! whatever decided: the store, the deny cache, or the failure mode. Requests out of bounds are
-//! not, as their descriptors are not looked at.
+//! A caller is a descriptor with the rule that limits it. Limited callers are counted by the limit
+//! that binds, and those that shadow mode lets pass are counted apart. Counted is each descriptor
+//! that has a limit, as in `tollgate_decisions_total`, by whatever decided: the store, the deny
+//! cache, or the failure mode. Requests out of bounds are not, as their descriptors are not looked
+//! at.
 //!
 //! The counts cover the running minute of the clock and the one before it. Each replica counts its
-//! own decisions. An admitted request costs nothing here. A denial costs a hash and the lock of a
-//! set of `sketch`, which also states the error of the counts; `caller` describes a caller when it
-//! enters the rank.
+//! own decisions, each thread in a [`sketch`] of its own, which also states the error of the
+//! counts; `caller` describes a caller when it enters the rank.
 
 mod caller;
 mod sketch;
@@ -17,32 +18,67 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::DefaultHashBuilder;
 
 pub use self::caller::Caller;
-use self::sketch::{Estimate, Sketch};
+use self::sketch::{Estimate, Sketch, estimates};
 use super::key::SensitiveHasher;
 use super::redact::{Sensitivity, ShownDescriptor};
 use super::request::{Entry, Request};
 use super::status::{Decision, Outcome, Status};
 use crate::domain::{Clock, Timestamp};
+use crate::telemetry::metrics::LimitOf;
+use crate::telemetry::sharded::PerThread;
 
 const MINUTE_MICROS: u64 = 60_000_000;
 
-/// Counts denials by caller.
+/// Counts decisions by caller.
 pub struct TopCallers {
-    sketch: Sketch<Arc<Caller>>,
+    sketches: PerThread<Sketches>,
     /// Seeded at random, so that nobody can choose callers that meet in one set.
     hashing: DefaultHashBuilder,
     clock: Box<dyn Clock>,
+    /// The running minute, as of the last [tick](Self::tick): decisions read no clock for it.
+    minute: AtomicU64,
     started: Timestamp,
 }
 
-/// Callers, those with the most denials first.
+/// Those of a thread.
+#[derive(Debug)]
+struct Sketches {
+    limited: Sketch<Arc<Caller>>,
+    busiest: Sketch<Arc<Caller>>,
+}
+
+/// The callers that are asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TopQuery<'a> {
+    /// Of this domain; none: of all.
+    pub domain: Option<&'a str>,
+    /// Of the rule with this label; none: of all.
+    pub rule: Option<&'a str>,
+    /// The order.
+    pub order: TopOrder,
+}
+
+/// What callers are ranked by.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum TopOrder {
+    /// Denials.
+    #[default]
+    Limited,
+    /// Descriptors over their limit that shadow mode let pass.
+    Shadowed,
+    /// All decisions.
+    Busiest,
+}
+
+/// Callers, those with the highest count first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranking {
-    /// The time from which on denials are counted.
+    /// The time from which on decisions are counted.
     pub since: Timestamp,
     /// The present.
     pub until: Timestamp,
@@ -55,9 +91,9 @@ pub struct Ranking {
 pub struct TopCaller {
     /// The caller.
     pub caller: Arc<Caller>,
-    /// It was denied at least so often.
-    pub denials: u64,
-    /// It was denied at most so many times more.
+    /// It was counted at least so often.
+    pub count: u64,
+    /// It was counted at most so many times more.
     pub max_error: u64,
 }
 
@@ -68,83 +104,125 @@ impl fmt::Debug for TopCallers {
 }
 
 impl TopCallers {
-    /// Keeps about `callers` callers a minute, by `clock`; 0: none.
+    /// Keeps about `callers` callers a minute for each thread, by `clock`; 0: none.
     pub fn new(callers: usize, clock: impl Clock) -> Self {
+        let started = clock.now();
         Self {
-            sketch: Sketch::new(callers),
+            sketches: PerThread::new(|| Sketches {
+                limited: Sketch::new(callers),
+                busiest: Sketch::new(callers),
+            }),
             hashing: DefaultHashBuilder::default(),
-            started: clock.now(),
+            minute: AtomicU64::new(minute(started)),
+            started,
             clock: Box::new(clock),
         }
     }
 
     /// True if nothing is counted.
     pub fn is_off(&self) -> bool {
-        self.sketch.is_off()
+        self.sketches.own().limited.is_off()
     }
 
-    /// Counts the descriptors of `request` that `decision` found over their limit.
+    /// Looks at the clock; returns the time. Called each second, and before reading.
+    pub fn tick(&self) -> Timestamp {
+        let now = self.clock.now();
+        let minute = minute(now);
+        if self.minute.load(Ordering::Relaxed) != minute {
+            self.minute.store(minute, Ordering::Relaxed);
+        }
+        now
+    }
+
+    /// Counts the descriptors of `request`, for which `decision` was made.
     pub(super) fn note(&self, hasher: &SensitiveHasher, request: &Request, decision: &Decision) {
-        if self.is_off() {
+        let Sketches { limited, busiest } = self.sketches.own();
+        if busiest.is_off() || decision.unavailable.is_some() {
             return;
         }
-        let minute = minute(self.clock.now());
+        let minute = self.minute.load(Ordering::Relaxed);
         for (descriptor, status) in request.descriptors.iter().zip(&decision.statuses) {
-            if !status.failed() || matches!(status.outcome, Outcome::OutOfBounds) {
+            if !has_limit(status) {
                 continue;
             }
             let entries = &descriptor.entries;
-            let hash = self.hash(&request.domain, entries, status);
-            self.sketch.count(hash, minute, || {
+            let rule = status.rule.as_deref().map_or(0, |rule| decision.snapshot.rule_id(rule));
+            let describe = || {
                 let domain = decision.snapshot.policies.domain(&request.domain);
                 let sensitivity =
                     Sensitivity::of(status.rule.as_deref(), domain.map(AsRef::as_ref));
                 let shown = ShownDescriptor::new(entries, sensitivity, hasher);
                 Arc::new(Caller::of(&request.domain, shown, status))
-            });
+            };
+            let hash = self.hash(&request.domain, entries, status, rule);
+            busiest.count(rule, hash, minute, describe);
+            if status.failed() {
+                limited.count(rule, self.hash_by_limit(hash, status), minute, describe);
+            }
         }
     }
 
-    fn hash(&self, domain: &[u8], entries: &[Entry], status: &Status) -> u64 {
+    /// The hash of a caller. A rule names the domain and the keys.
+    fn hash(&self, domain: &[u8], entries: &[Entry], status: &Status, rule: u64) -> u64 {
         let mut hash = self.hashing.build_hasher();
-        domain.hash(&mut hash);
-        for Entry { key, value } in entries {
-            key.hash(&mut hash);
-            value.hash(&mut hash);
+        hash.write_u64(rule ^ u64::from(status.client.is_some()));
+        if status.rule.is_none() {
+            domain.hash(&mut hash);
+            entries.iter().for_each(|entry| entry.key.hash(&mut hash));
         }
-        let rule = status.rule.as_deref().map_or("", |rule| &rule.label);
-        (rule, status.client.is_some(), status.shadow).hash(&mut hash);
+        entries.iter().for_each(|entry| entry.value.hash(&mut hash));
         hash.finish()
     }
 
-    /// Ranks the callers of `domain`, or of all domains: those that were denied, or with `shadow`
-    /// those that shadow mode let pass.
-    pub fn rank(&self, domain: Option<&str>, shadow: bool) -> Ranking {
-        let until = self.clock.now();
+    /// The same by the limit that binds.
+    fn hash_by_limit(&self, caller: u64, status: &Status) -> u64 {
+        let of = status.limited().map_or(LimitOf::Override, |limited| limited.limit.of);
+        self.hashing.hash_one((caller, of, status.shadow))
+    }
+
+    /// Ranks callers.
+    pub fn rank(&self, query: TopQuery<'_>) -> Ranking {
+        let TopQuery { domain, rule, order } = query;
+        let until = self.tick();
         let minute = minute(until);
         let is_wanted = |caller: &Caller| {
-            caller.shadow == shadow && domain.is_none_or(|domain| *caller.name.domain == *domain)
+            (order == TopOrder::Busiest || caller.shadow == (order == TopOrder::Shadowed))
+                && domain.is_none_or(|domain| *caller.name.domain == *domain)
+                && rule.is_none_or(|rule| caller.rule == rule)
         };
-        let estimates = self.sketch.estimates(minute).into_iter();
+        let known = match order {
+            TopOrder::Busiest => estimates(self.sketches.iter().map(|of| &of.busiest), minute),
+            TopOrder::Limited | TopOrder::Shadowed => {
+                estimates(self.sketches.iter().map(|of| &of.limited), minute)
+            }
+        };
         let mut callers: Vec<TopCaller> =
-            estimates.filter(|known| is_wanted(&known.item)).map(TopCaller::from).collect();
+            known.into_iter().filter(|known| is_wanted(&known.item)).map(TopCaller::from).collect();
         callers.sort_by(|one, other| one.order().cmp(&other.order()));
         let counted = Timestamp::from_micros(minute.saturating_sub(1) * MINUTE_MICROS);
         Ranking { since: counted.max(self.started).min(until), until, callers }
     }
 }
 
+/// True if a limit was looked for and found, or the descriptor is known to have none.
+const fn has_limit(status: &Status) -> bool {
+    match status.outcome {
+        Outcome::NoLimit | Outcome::NoRule | Outcome::UnknownDomain | Outcome::OutOfBounds => false,
+        Outcome::Unlimited | Outcome::Limited(_) | Outcome::InvalidOverride => true,
+    }
+}
+
 impl From<Estimate<Arc<Caller>>> for TopCaller {
     fn from(Estimate { item, count, error }: Estimate<Arc<Caller>>) -> Self {
-        Self { caller: item, denials: count - error, max_error: error }
+        Self { caller: item, count: count - error, max_error: error }
     }
 }
 
 impl TopCaller {
-    /// By denials, then by name so that the order is always the same.
+    /// By count, then by name so that the order is always the same.
     fn order(&self) -> impl Ord {
         let Caller { name, rule, client, .. } = &*self.caller;
-        (Reverse(self.denials), Reverse(self.max_error), name, rule, *client)
+        (Reverse(self.count), Reverse(self.max_error), name, rule, *client)
     }
 }
 

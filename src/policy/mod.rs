@@ -69,7 +69,7 @@ pub use self::expect::{Expectations, Failed};
 pub use self::fault::{Fault, Faults, Place, Snippet, Warning};
 pub use self::options::Options;
 pub use self::rule::{How, LeaseTerms, LimitKind, PathEntry, Rule, RuleLimit};
-pub use self::rule::{MAX_METADATA_BYTES, MAX_METADATA_LEVELS};
+pub use self::rule::{MAX_METADATA_BYTES, MAX_METADATA_LEVELS, limit_numbers};
 pub use self::schema::KEYS;
 pub use self::set::{Domain, PolicySet};
 pub use self::source::Source;

@@ -108,12 +108,16 @@ impl RuleLimit {
             (Some(name), _) => name.to_string(),
             (None, LimitKind::Unlimited) => "unlimited".to_owned(),
             (None, LimitKind::Counted { limit, unit, unit_multiplier, .. }) => {
-                let many = (*unit_multiplier > 1).then(|| unit_multiplier.to_string());
-                let unit = unit.name().to_uppercase();
-                format!("{}/{}{unit}", limit.requests(), many.unwrap_or_default())
+                limit_numbers(limit.requests(), *unit, *unit_multiplier)
             }
         }
     }
+}
+
+/// The numbers of a limit as metrics have them, such as `100/MINUTE` or `100/5MINUTE`.
+pub fn limit_numbers(requests: u32, unit: Unit, unit_multiplier: u32) -> String {
+    let many = (unit_multiplier > 1).then(|| unit_multiplier.to_string());
+    format!("{requests}/{}{}", many.unwrap_or_default(), unit.name().to_uppercase())
 }
 
 /// The hits that a limit allows.

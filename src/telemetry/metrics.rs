@@ -20,6 +20,7 @@ mod requests;
 mod settings;
 mod store;
 mod text;
+mod top;
 mod totals;
 mod unmatched;
 mod xds;
@@ -48,6 +49,8 @@ pub use self::requests::RequestMetrics;
 pub use self::settings::{MetricsSettings, Names};
 pub use self::store::{CallMetrics, StoreErrors, StoreMetrics};
 pub use self::text::TextFormat;
+pub use self::top::TopLabels;
+use self::top::TopSeries;
 use self::totals::Totals;
 use self::unmatched::Unmatched;
 pub use self::unmatched::Unruled;
@@ -71,6 +74,7 @@ pub struct Metrics {
     decisions: Arc<Decisions>,
     detailed: Detailed<LabelledMetrics>,
     unmatched: Unmatched,
+    top: Arc<TopSeries>,
     /// Requests as a whole.
     pub requests: RequestMetrics,
     /// Time to decide a request, without the network.
@@ -123,6 +127,7 @@ impl Metrics {
             decisions: Arc::default(),
             detailed: Detailed::new(budget),
             unmatched: Unmatched::default(),
+            top: Arc::new(TopSeries::new(settings.top_series)),
             requests: RequestMetrics::default(),
             decision_durations: DecisionDurations::default(),
             store: StoreMetrics::default(),
@@ -141,6 +146,7 @@ impl Metrics {
         self.decisions.register(instruments);
         self.requests.register(instruments);
         self.unmatched.register(instruments);
+        instruments.register_collector(Box::new(Arc::clone(&self.top)));
         self.decision_durations.register(instruments);
         self.store.register(instruments);
         self.outage.register(instruments);
@@ -275,6 +281,12 @@ impl Metrics {
         // A limit has no line break in its name.
         let label = format!("{rule}\n{limit}");
         self.detailed.count(domain.as_bytes(), &label, || false, make, count)
+    }
+
+    /// Shows the descriptors that are limited most: those that `read` returns, at most as many as
+    /// it is asked for. The first `read` stays.
+    pub fn show_top(&self, read: impl Fn(usize) -> Vec<(TopLabels, u64)> + Send + Sync + 'static) {
+        self.top.read_by(Box::new(read));
     }
 
     /// Renders all instruments in `format`.

@@ -34,18 +34,43 @@ impl<T> Clone for Shards<T> {
 
 impl<T: Default> Shards<T> {
     fn new() -> Self {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self((0..(cores + OTHER_THREADS).min(MAX_SHARDS)).map(|_| Padded::default()).collect())
+        Self((0..Self::count()).map(|_| Padded::default()).collect())
+    }
+}
+
+/// One value per thread, as far as there are shards.
+#[derive(Debug)]
+pub struct PerThread<T>(Shards<T>);
+
+impl<T> PerThread<T> {
+    /// Values that `make` makes.
+    pub fn new(make: impl Fn() -> T) -> Self {
+        Self(Shards((0..Shards::<T>::count()).map(|_| Padded(make())).collect()))
+    }
+
+    /// That of this thread, which it shares with others if there are more threads than shards.
+    pub fn own(&self) -> &T {
+        self.0.own()
+    }
+
+    /// Those of all threads.
+    pub fn iter(&self) -> impl Iterator<Item = &T> + Clone {
+        self.0.iter()
     }
 }
 
 impl<T> Shards<T> {
+    fn count() -> usize {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        (cores + OTHER_THREADS).min(MAX_SHARDS)
+    }
+
     #[expect(clippy::indexing_slicing, reason = "the index is below the length, which is not 0")]
     fn own(&self) -> &T {
         &self.0[thread_number() % self.0.len()].0
     }
 
-    fn iter(&self) -> impl Iterator<Item = &T> {
+    fn iter(&self) -> impl Iterator<Item = &T> + Clone {
         self.0.iter().map(|padded| &padded.0)
     }
 }

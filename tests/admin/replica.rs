@@ -198,6 +198,7 @@ impl<R: Registry> Replica<R> {
     }
 
     pub async fn decide(&self, request: &Request) -> Decision {
+        self.shared.top.tick();
         self.limiter.decide(request, (Instant::now() + PATIENCE).into()).await
     }
 

@@ -1,10 +1,11 @@
-//! `ListTopCallers` against exact counts of what a replica decided, by a clock that the test moves.
+//! `GetTop` against exact counts of what a replica decided, by a clock that the test moves.
 
 use std::collections::BTreeMap;
 
 use tollgate::control::layered::Origin;
-use tollgate::edge::admin::pb::list_top_callers_response::Caller;
-use tollgate::edge::admin::pb::{Limit, ListTopCallersRequest, ListTopCallersResponse, Unit};
+use tollgate::edge::admin::pb::get_top_request::Order;
+use tollgate::edge::admin::pb::get_top_response::Row;
+use tollgate::edge::admin::pb::{GetTopRequest, GetTopResponse, Limit, Unit};
 use tollgate::edge::grpc::convert::from_pb;
 use tollgate::limiter::key::SensitiveHasher;
 use tollgate::policy::{Files, Source};
@@ -16,27 +17,28 @@ use crate::traffic::{POLICY, Traffic};
 /// The descriptor as text, the rule, and whether a client limits it.
 type Name = (String, String, bool);
 
-async fn list(
-    replica: &Replica,
-    request: ListTopCallersRequest,
-) -> Result<ListTopCallersResponse, Status> {
-    let answer = replica.policies.clone().list_top_callers(request).await;
+async fn list(replica: &Replica, request: GetTopRequest) -> Result<GetTopResponse, Status> {
+    let answer = replica.policies.clone().get_top(request).await;
     answer.map(tonic::Response::into_inner)
 }
 
-async fn callers(replica: &Replica, shadow: bool) -> Vec<Caller> {
-    let all = ListTopCallersRequest { page_size: 1_000, shadow, ..Default::default() };
-    list(replica, all).await.unwrap().callers
+const fn order(shadow: bool) -> i32 {
+    if shadow { Order::Shadowed as i32 } else { Order::Limited as i32 }
 }
 
-fn name(caller: &Caller) -> Name {
+async fn callers(replica: &Replica, shadow: bool) -> Vec<Row> {
+    let all = GetTopRequest { page_size: 1_000, order: order(shadow), ..Default::default() };
+    list(replica, all).await.unwrap().rows
+}
+
+fn name(caller: &Row) -> Name {
     let entries = caller.entries.iter().map(|entry| format!("{}={}", entry.key, entry.value));
     (entries.collect::<Vec<_>>().join("|"), caller.rule.clone(), caller.client())
 }
 
 /// Names and counts, in order.
-fn counts(callers: &[Caller]) -> Vec<(String, u64)> {
-    callers.iter().map(|caller| (name(caller).0, caller.denials())).collect()
+fn counts(callers: &[Row]) -> Vec<(String, u64)> {
+    callers.iter().map(|caller| (name(caller).0, caller.count())).collect()
 }
 
 fn owned<const N: usize>(counts: [(&str, u64); N]) -> Vec<(String, u64)> {
@@ -82,9 +84,11 @@ async fn rank_agrees_with_the_decisions_a_thousand_times() {
     }
     for (exact, shadow) in exact.into_iter().zip([false, true]) {
         let ranked = callers(&here, shadow).await;
-        assert!(ranked.is_sorted_by_key(|caller| u64::MAX - caller.denials()));
+        assert!(ranked.is_sorted_by_key(|caller| u64::MAX - caller.count()));
         assert!(ranked.iter().all(|caller| caller.max_error() == 0 && !caller.truncated()));
-        let found: BTreeMap<Name, u64> = ranked.iter().map(|c| (name(c), c.denials())).collect();
+        let mut found = BTreeMap::<Name, u64>::new();
+        // A row for each limit that has denied.
+        ranked.iter().for_each(|row| *found.entry(name(row)).or_default() += row.count());
         assert_eq!(found, exact);
         assert!(exact.len() > 5 && exact.keys().any(|(.., client)| *client), "{exact:?}");
     }
@@ -96,23 +100,23 @@ async fn counts_cover_the_running_minute_and_the_one_before() {
     let world = World::new();
     let replica = world.replica().await;
     let started = world.time_in(0).seconds;
-    let answer = async || list(&replica, ListTopCallersRequest::default()).await.unwrap();
+    let answer = async || list(&replica, GetTopRequest::default()).await.unwrap();
     ask(&replica, "api_key", "a", 5).await;
     world.advance(40);
     // A minute later, so the window of the limit is another one.
     ask(&replica, "api_key", "b", 6).await;
     let both = answer().await;
-    assert_eq!(counts(&both.callers), owned([("api_key=b", 3), ("api_key=a", 2)]));
+    assert_eq!(counts(&both.rows), owned([("api_key=b", 3), ("api_key=a", 2)]));
     let seconds = |at: Option<prost_types::Timestamp>| at.unwrap().seconds - started;
     assert_eq!((seconds(both.since), seconds(both.until)), (0, 40), "since the start");
     world.advance(59);
-    assert_eq!(answer().await.callers, both.callers);
+    assert_eq!(answer().await.rows, both.rows);
     world.advance(1);
     let later = answer().await;
-    assert_eq!(counts(&later.callers), owned([("api_key=b", 3)]));
+    assert_eq!(counts(&later.rows), owned([("api_key=b", 3)]));
     assert_eq!((seconds(later.since), seconds(later.until)), (40, 100), "since a full minute");
     world.advance(60);
-    assert_eq!(answer().await.callers, []);
+    assert_eq!(answer().await.rows, []);
 }
 
 #[tokio::test]
@@ -126,16 +130,13 @@ async fn callers_are_filtered_cut_to_a_page_and_name_what_limits_them() {
     ask(&replica, "api_key", "b", 1).await;
     ask(&replica, "shadowed", "s", 3).await;
     let page = |domain: &str, page_size| {
-        list(
-            &replica,
-            ListTopCallersRequest { domain: domain.to_owned(), page_size, shadow: false },
-        )
+        list(&replica, GetTopRequest { domain: domain.to_owned(), page_size, ..Default::default() })
     };
     let two = page("edge", 2).await.unwrap();
-    assert_eq!(counts(&two.callers), owned([("api_key=b", 3), ("api_key=c", 2)]));
+    assert_eq!(counts(&two.rows), owned([("api_key=b", 3), ("api_key=c", 2)]));
     assert_eq!(two.total(), 4);
     assert_eq!(page("other", 0).await.unwrap().total(), 0);
-    let all = page("", 1_000).await.unwrap().callers;
+    let all = page("", 1_000).await.unwrap().rows;
     let limit = |requests_per_unit| {
         let unit = Unit::Minute.into();
         Some(Limit { requests_per_unit: Some(requests_per_unit), unit, ..Limit::default() })
@@ -151,7 +152,7 @@ async fn callers_are_filtered_cut_to_a_page_and_name_what_limits_them() {
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert!(refused.message().contains("page_size: found 1001"), "{refused}");
     let off = World { top_callers: 0, ..World::new() }.replica().await;
-    let refused = list(&off, ListTopCallersRequest::default()).await;
+    let refused = list(&off, GetTopRequest::default()).await;
     assert_eq!(code(&refused), Code::FailedPrecondition);
 }
 
@@ -168,7 +169,7 @@ async fn values_are_hashed_also_when_they_become_sensitive_later() {
     ask(&replica, "api_key", "hunter3", 4).await;
     let ranked = callers(&replica, false).await;
     let hasher = SensitiveHasher::new(b"key");
-    let found: Vec<_> = ranked.iter().map(|c| (&c.entries[0], c.denials())).collect();
+    let found: Vec<_> = ranked.iter().map(|c| (&c.entries[0], c.count())).collect();
     let [(api_key, 3), (secret, 2)] = found.as_slice() else { panic!("{found:?}") };
     assert!(api_key.hashed && api_key.value == hasher.hash(b"hunter3"), "{api_key:?}");
     assert!(secret.hashed && secret.value == hasher.hash(b"hunter2"), "{secret:?}");

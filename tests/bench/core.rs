@@ -166,7 +166,7 @@ descriptors:
 /// The share of the rank of denied callers in a denial.
 fn denials(c: &mut Criterion) {
     let mut group = c.benchmark_group("deny");
-    for (name, top) in [("not ranked", 0), ("ranked", 4_096)] {
+    for (name, top) in [("not ranked", 0), ("ranked", 1_024)] {
         let limiter = limiters(DENIED, top)();
         group.bench_function(name, |b| {
             b.iter_custom(|count| {

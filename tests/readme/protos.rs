@@ -30,7 +30,7 @@ const ANSWERS: [(&str, &str, &str); 16] = [
     ("SetMode", "/mode", r#""SHADOW""#),
     ("ListModes", "/modes/0/mode", r#""ENFORCE""#),
     ("Explain", "/descriptors/0/rule", r#""api_key""#),
-    ("ListTopCallers", "/total", r#""0""#),
+    ("GetTop", "/total", r#""0""#),
 ];
 
 /// A line of a comment, and what stands below it.

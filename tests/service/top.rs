@@ -5,6 +5,7 @@ use tollgate::edge::pb::rate_limit_response::Code;
 
 use crate::admin_cli::admin;
 use crate::support::grpc::codes;
+use crate::support::http;
 use crate::support::redis::RedisServer;
 use crate::support::tollgate::{Options, Tollgate, request};
 
@@ -38,7 +39,7 @@ fn ranked(tollgate: &Tollgate, line: &str) -> Vec<(String, u64)> {
         assert_eq!(caller["max_error"], 0);
         let entry = &caller["entries"][0];
         let text = |field: &str| entry[field].as_str().unwrap();
-        (format!("{}={}", text("key"), text("value")), caller["denials"].as_u64().unwrap())
+        (format!("{}={}", text("key"), text("value")), caller["count"].as_u64().unwrap())
     };
     printed.ok().lines().map(caller).collect()
 }
@@ -107,8 +108,80 @@ async fn sensitive_values_are_hashed() {
     assert_eq!(comment.trim(), "# hashed: a sensitive value");
     let json = admin(&tollgate, "top d --json");
     let caller: Value = serde_json::from_str(json.ok()).unwrap();
-    assert_eq!((&caller["entries"][0]["hashed"], &caller["denials"]), (&true.into(), &2.into()));
+    assert_eq!((&caller["entries"][0]["hashed"], &caller["count"]), (&true.into(), &2.into()));
     assert!(!printed.out.contains(SECRET) && !json.out.contains(SECRET));
+}
+
+#[tokio::test]
+async fn busiest_callers_are_ranked_and_a_rule_has_its_own_top() {
+    let tollgate = Options::serving(POLICY).set("metrics.top_series=2").start();
+    for (entry, times) in [(("user", "a"), 4), (("user", "b"), 6), (("shadowed", "s"), 5)] {
+        denied(&tollgate, &[entry], times).await;
+    }
+    let busiest = [("user=b", 6), ("shadowed=s", 5), ("user=a", 4)];
+    let owned = |counts: &[(&str, u64)]| -> Vec<(String, u64)> {
+        counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    };
+    assert_eq!(ranked(&tollgate, "d --busiest"), owned(&busiest));
+    assert_eq!(ranked(&tollgate, "d --busiest --rule shadowed"), owned(&[("shadowed=s", 5)]));
+    assert_eq!(ranked(&tollgate, "d --rule user"), owned(&[("user=b", 3), ("user=a", 1)]));
+    let printed = admin(&tollgate, "top --busiest");
+    assert!(printed.ok().starts_with("DECISIONS  LIMIT"), "{printed:#?}");
+    assert!(printed.ok().contains("\n3 callers decided from 20"), "{printed:#?}");
+    // A third caller that is denied makes no third series.
+    denied(&tollgate, &[("user", "c")], 9).await;
+    let body = http::get(tollgate.at.http, "/metrics").body;
+    let series: Vec<&str> =
+        body.lines().filter(|line| line.starts_with("tollgate_top_denials{")).collect();
+    let of = |value: &str, count: u64| {
+        format!(
+            "tollgate_top_denials{{domain=\"d\",rule=\"user\",limit=\"per-user\",descriptor=\"user={value}\"}} {count}"
+        )
+    };
+    assert_eq!(series, [of("c", 6), of("b", 3)]);
+}
+
+/// Each limit of a rule that binds has a line of its own.
+#[tokio::test]
+async fn limit_that_binds_is_named() {
+    let policy = "
+domain: d
+descriptors:
+  - key: user
+    rate_limits:
+      - {name: small, unit: day, requests_per_unit: 4}
+      - {name: large, unit: year, requests_per_unit: 6, algorithm: fixed_window}
+";
+    let tollgate = Options::serving(policy).start();
+    assert_eq!(denied(&tollgate, &[("user", "a")], 7).await, 3);
+    let printed = admin(&tollgate, "top d");
+    assert!(printed.ok().contains("  3  4/day name small  user  d user=a\n"), "{printed:#?}");
+}
+
+/// Observation by what it holds: of so many values, the same few lines.
+#[tokio::test]
+async fn hundred_thousand_values_take_little_memory() {
+    let values = |tollgate: &Tollgate| {
+        let at = tollgate.at.http;
+        move || http::get(at, "/metrics").body.lines().count()
+    };
+    let tollgate = Options::serving(POLICY).unheard().start();
+    let lines = values(&tollgate);
+    let mut client = tollgate.client().await;
+    let mut flood = async |from: usize, to: usize| {
+        for first in (from..to).step_by(100) {
+            let values: Vec<String> = (first..first + 100).map(|n| format!("v{n}")).collect();
+            let paths: Vec<[(&str, &str); 1]> =
+                values.iter().map(|v| [("user", v.as_str())]).collect();
+            let paths: Vec<&[(&str, &str)]> = paths.iter().map(|path| path.as_slice()).collect();
+            codes(&mut client, &request("d", &paths), 1).await;
+        }
+    };
+    flood(0, 1_000).await;
+    let before = lines();
+    flood(1_000, 100_000).await;
+    assert_eq!(lines(), before, "no series of their own");
+    assert_eq!(tollgate.metric("tollgate_memory_counters"), Some(100_000.0));
 }
 
 #[tokio::test]

@@ -144,13 +144,13 @@ impl Connection {
         answer.map_err(|status| self.failure(&status))
     }
 
-    /// The callers that are denied most.
-    pub(super) async fn top_callers(
+    /// The callers that are limited most, or ask most.
+    pub(super) async fn top(
         &self,
-        message: pb::ListTopCallersRequest,
-    ) -> Result<pb::ListTopCallersResponse, Failure> {
+        message: pb::GetTopRequest,
+    ) -> Result<pb::GetTopResponse, Failure> {
         let mut service = self.policy_service();
-        let answer = self.within(service.list_top_callers(self.request(message))).await?;
+        let answer = self.within(service.get_top(self.request(message))).await?;
         answer.map_err(|status| self.failure(&status))
     }
 

@@ -1,11 +1,12 @@
-//! `tollgate admin top`: the callers that are denied most now, on one replica.
+//! `tollgate admin top`: the callers that are limited most now, or ask most, on one replica.
 
 use std::io::{self, Write as _};
 
 use clap::Args;
 use serde_json::{Value, json};
-use tollgate::edge::admin::pb::list_top_callers_response::Caller;
-use tollgate::edge::admin::pb::{self, ListTopCallersResponse};
+use tollgate::edge::admin::pb::get_top_request::Order;
+use tollgate::edge::admin::pb::get_top_response::Row;
+use tollgate::edge::admin::pb::{self, GetTopResponse};
 use tollgate::telemetry::escape::escape;
 
 use super::connect::Connection;
@@ -27,62 +28,78 @@ pub(super) struct TopArgs {
     )]
     limit: u32,
     /// Show the callers that shadow mode let pass, instead of those that were denied
-    #[arg(long)]
+    #[arg(long, conflicts_with = "busiest")]
     shadow: bool,
+    /// Show the callers that ask most, denied or not
+    #[arg(long)]
+    busiest: bool,
+    /// Only this rule, as the table names it
+    #[arg(long)]
+    rule: Option<String>,
 }
-
-/// The head of the table.
-const HEAD: [&str; 4] = ["DENIALS", "LIMIT", "RULE", "DOMAIN AND DESCRIPTOR"];
 
 /// Ranks callers.
 pub(super) async fn run(server: &ServerArgs, args: TopArgs) -> Outcome {
-    let TopArgs { domain, limit, shadow } = args;
-    let domain = domain.unwrap_or_default();
-    let message = pb::ListTopCallersRequest { domain, page_size: limit, shadow };
-    let answer = Connection::open(server).await?.top_callers(message).await?;
+    let TopArgs { domain, limit, shadow, busiest, rule } = args;
+    let order = match (shadow, busiest) {
+        (true, _) => Order::Shadowed,
+        (_, true) => Order::Busiest,
+        _ => Order::Limited,
+    };
+    let (domain, rule) = (domain.unwrap_or_default(), rule.unwrap_or_default());
+    let message = pb::GetTopRequest { domain, page_size: limit, order: order.into(), rule };
+    let answer = Connection::open(server).await?.top(message).await?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     if server.json {
-        for caller in &answer.callers {
-            writeln!(out, "{}", json(caller, shadow, &answer))?;
+        for caller in &answer.rows {
+            writeln!(out, "{}", json(caller, order, &answer))?;
         }
     } else {
-        for line in table(&answer.callers) {
+        for line in table(order, &answer.rows) {
             writeln!(out, "{line}")?;
         }
-        writeln!(out, "{}", summary(shadow, &answer))?;
+        writeln!(out, "{}", summary(order, &answer))?;
     }
     out.flush()?;
     Ok(())
 }
 
 /// The lines of the table, with as much room for each column as it needs.
-fn table(callers: &[Caller]) -> Vec<String> {
+fn table(order: Order, callers: &[Row]) -> Vec<String> {
     if callers.is_empty() {
         return Vec::new();
     }
     let rows: Vec<_> =
-        [HEAD.map(str::to_owned)].into_iter().chain(callers.iter().map(row)).collect();
+        [head(order).map(str::to_owned)].into_iter().chain(callers.iter().map(row)).collect();
     let width = |column: fn(&[String; 4]) -> &String| {
         rows.iter().map(|row| column(row).chars().count()).max().unwrap_or_default()
     };
     let widths = [width(|row| &row[0]), width(|row| &row[1]), width(|row| &row[2])];
-    let line = |[denials, limit, rule, descriptor]: &[String; 4]| {
+    let line = |[count, limit, rule, descriptor]: &[String; 4]| {
         let [first, second, third] = widths;
-        format!("{denials:>first$}  {limit:<second$}  {rule:<third$}  {descriptor}")
+        format!("{count:>first$}  {limit:<second$}  {rule:<third$}  {descriptor}")
     };
     rows.iter().map(line).collect()
 }
 
-fn row(caller: &Caller) -> [String; 4] {
-    let (denials, error) = (caller.denials(), caller.max_error());
-    let denials =
-        if error == 0 { denials.to_string() } else { format!("{denials}..{}", denials + error) };
+/// The head of the table.
+const fn head(order: Order) -> [&'static str; 4] {
+    let count = match order {
+        Order::Busiest => "DECISIONS",
+        Order::Unspecified | Order::Limited | Order::Shadowed => "DENIALS",
+    };
+    [count, "LIMIT", "RULE", "DOMAIN AND DESCRIPTOR"]
+}
+
+fn row(caller: &Row) -> [String; 4] {
+    let (count, error) = (caller.count(), caller.max_error());
+    let count = if error == 0 { count.to_string() } else { format!("{count}..{}", count + error) };
     let limit = caller.limit.as_ref().map(show::limit).unwrap_or_default();
-    [denials, limit, rule(caller), descriptor(caller)]
+    [count, limit, rule(caller), descriptor(caller)]
 }
 
 /// The rule, or in parentheses what limits in its place, as in the labels of metrics.
-fn rule(caller: &Caller) -> String {
+fn rule(caller: &Row) -> String {
     if caller.client() {
         "(client)".to_owned()
     } else if caller.rule.is_empty() {
@@ -93,7 +110,7 @@ fn rule(caller: &Caller) -> String {
 }
 
 /// Domain and entries as other commands take them, and in a comment what keeps them from it.
-fn descriptor(caller: &Caller) -> String {
+fn descriptor(caller: &Row) -> String {
     let mut text =
         format!("{} {}", escape(caller.domain.as_bytes()), show::descriptor(&caller.entries));
     if caller.entries.iter().any(|entry| entry.hashed) {
@@ -106,11 +123,15 @@ fn descriptor(caller: &Caller) -> String {
 }
 
 /// The subject of the counts.
-fn summary(shadow: bool, answer: &ListTopCallersResponse) -> String {
-    let what = if shadow { "let pass by shadow mode" } else { "denied" };
+fn summary(order: Order, answer: &GetTopResponse) -> String {
+    let what = match order {
+        Order::Shadowed => "let pass by shadow mode",
+        Order::Busiest => "decided",
+        Order::Unspecified | Order::Limited => "denied",
+    };
     let at = |at: &Option<prost_types::Timestamp>| at.as_ref().map(time::short).unwrap_or_default();
     let span = format!("from {} to {} on this replica", at(&answer.since), at(&answer.until));
-    match (answer.callers.len() as u64, answer.total()) {
+    match (answer.rows.len() as u64, answer.total()) {
         (_, 0) => format!("no callers {what} {span}"),
         (_, 1) => format!("1 caller {what} {span}"),
         (listed, total) if listed == total => format!("{total} callers {what} {span}"),
@@ -118,18 +139,18 @@ fn summary(shadow: bool, answer: &ListTopCallersResponse) -> String {
     }
 }
 
-fn json(caller: &Caller, shadow: bool, answer: &ListTopCallersResponse) -> Value {
+fn json(caller: &Row, order: Order, answer: &GetTopResponse) -> Value {
     let at = |at: &Option<prost_types::Timestamp>| at.as_ref().map(time::text);
     json!({
         "domain": caller.domain,
         "entries": caller.entries.iter().cloned().map(Entry::from).collect::<Vec<_>>(),
-        "denials": caller.denials(),
+        "count": caller.count(),
         "max_error": caller.max_error(),
         "rule": caller.rule,
         "limit": caller.limit.as_ref().map(show::limit),
         "client": caller.client(),
         "truncated": caller.truncated(),
-        "shadow": shadow,
+        "order": order.as_str_name(),
         "since": at(&answer.since),
         "until": at(&answer.until),
     })

@@ -138,10 +138,10 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         Ok(Response::new(explain::explain(&self.0, request.into_inner()).await?))
     }
 
-    async fn list_top_callers(
+    async fn get_top(
         &self,
-        request: Request<pb::ListTopCallersRequest>,
-    ) -> Result<Response<pb::ListTopCallersResponse>, Status> {
+        request: Request<pb::GetTopRequest>,
+    ) -> Result<Response<pb::GetTopResponse>, Status> {
         Ok(Response::new(top::list(&self.0, request.get_ref())?))
     }
 }

@@ -16,7 +16,7 @@ const ROLES: [(&str, Role); 11] = [
     ("PolicyService/ListPolicyVersions", Role::Read),
     ("PolicyService/ListModes", Role::Read),
     ("PolicyService/Explain", Role::Read),
-    ("PolicyService/ListTopCallers", Role::Read),
+    ("PolicyService/GetTop", Role::Read),
     ("PolicyService/ApplyPolicy", Role::Admin),
     ("PolicyService/RollbackPolicy", Role::Admin),
     ("PolicyService/DeletePolicy", Role::Admin),

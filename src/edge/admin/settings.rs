@@ -33,9 +33,9 @@ section! {
         /// stands for any text. A certificate with none of the names needs a token. In the file
         /// only.
         san_roles: BTreeMap<String, Role> = "",
-        /// Approximate number of denied callers that `tollgate admin top` ranks; 0 = off. Each
-        /// takes at most 3 KiB.
-        top_callers: usize = "4096" in 0..=1_000_000,
+        /// Approximate number of callers that each thread ranks for `tollgate admin top`, and the
+        /// same again by denials; 0 = off. Each takes at most 3 KiB.
+        top_callers: usize = "1024" in 0..=1_000_000,
     }
     with {
         /// TLS.

@@ -3,9 +3,12 @@
 
 use crate::limiter::redact::ShownDescriptor;
 use crate::limiter::report::Report;
+use crate::limiter::resolve::Resolver;
+use crate::limiter::snapshot::Snapshot;
 use crate::limiter::status::Status;
 use crate::limits::name::Value;
 use crate::limits::{ClientName, Entries};
+use crate::telemetry::metrics::TopLabels;
 
 /// The most bytes of keys and values that are kept of a descriptor.
 const MAX_SHOWN_BYTES: usize = 1_024;
@@ -39,6 +42,35 @@ impl Caller {
             client: status.client.is_some(),
             limit: status.limited().map(|limited| limited.limit.detached()),
             shadow: status.shadow,
+        }
+    }
+}
+
+impl Caller {
+    /// The rule, or in parentheses what limits in its place, as in the labels of decisions.
+    pub fn rule_label(&self) -> &str {
+        match (self.client, &*self.rule) {
+            (true, "") => "(client)",
+            (false, "") => "(override)",
+            (_, rule) => rule,
+        }
+    }
+
+    /// Its name by the policies of `snapshot`, which may mark more values as sensitive than when it
+    /// was counted.
+    pub fn shown_name(&self, resolver: &Resolver, snapshot: &Snapshot) -> ClientName {
+        resolver.hidden_name(&self.name, snapshot).unwrap_or_else(|| self.name.clone())
+    }
+
+    /// The labels of its series.
+    pub(in crate::limiter) fn labels(&self, resolver: &Resolver, snapshot: &Snapshot) -> TopLabels {
+        let name = self.shown_name(resolver, snapshot);
+        let pairs = name.entries.texts().map(|(key, value)| format!("{key}={}", value.text()));
+        TopLabels {
+            domain: name.domain.to_string(),
+            rule: self.rule_label().to_owned(),
+            limit: self.limit.as_ref().map_or_else(String::new, Report::label),
+            descriptor: pairs.collect::<Vec<_>>().join("|"),
         }
     }
 }

@@ -1,8 +1,11 @@
 //! A sketch of the items that are counted most often, over the last one to two minutes, in bounded
 //! memory.
 //!
-//! An item is known by a 64-bit hash, which chooses one of many sets. A set has a lock of its own,
-//! and 16 lines a minute. Of the minutes before, the last one is kept.
+//! An item is known by a 64-bit hash and belongs to a rule. The rule has 16 of many sets, and the
+//! hash chooses one of them, so that a rule with many items takes no line of most others. A set has
+//! a lock of its own, and 16 lines a minute. Of the minutes before, the last one is kept.
+//!
+//! Each thread has a sketch of its own, and readers merge them.
 //!
 //! # Algorithm
 //! Space-saving, by set and minute:
@@ -21,13 +24,13 @@
 //! * an item that was counted more than N / 16 + 1 times is listed;
 //! * counts are exact while the set has a free line.
 //!
-//! Counts and errors of the two minutes are added, so the bounds are those of both together. An
-//! item without a line in one of them was counted there at most as often as the smallest line, or
-//! not at all if a line is free. A collision of hashes within a set (1e-12 for 4096 items) would
-//! join two items.
+//! Counts and errors of the two minutes and of all sketches are added, so the bounds are those of
+//! all together. An item without a line in one of them was counted there at most as often as the
+//! smallest line, or not at all if a line is free. A collision of hashes within a set (1e-12 for
+//! 4096 items) would join two items.
 //!
 //! Source: A. Metwally, D. Agrawal, A. El Abbadi, "Efficient Computation of Frequent and Top-k
-//! Elements in Data Streams" (2005).
+//! Elements in Data Streams" (2005); P. K. Agarwal et al., "Mergeable Summaries" (2012).
 
 use std::mem;
 
@@ -35,6 +38,9 @@ use parking_lot::Mutex;
 
 /// Lines of a set and minute.
 const LINES: usize = 16;
+
+/// Sets of a rule.
+const SETS_PER_RULE: u64 = 16;
 
 /// Items with their counts. Without sets it counts nothing.
 #[derive(Debug)]
@@ -59,10 +65,10 @@ struct Set<T> {
 }
 
 /// The counts of a set in a minute.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Counts<T>(Vec<Line<T>>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Line<T> {
     hash: u64,
     count: u64,
@@ -82,34 +88,62 @@ impl<T: Clone> Sketch<T> {
         self.sets.is_empty()
     }
 
-    /// Counts the item of `hash` in `minute`; `describe` makes its description if it gets one. In a
-    /// minute that is over, the item counts in the current one.
+    /// Counts the item of `hash`, of `rule`, in `minute`; `describe` makes its description if it
+    /// gets one. In a minute that is over, the item counts in the current one.
     ///
     /// # Concurrency
     /// Takes the lock of the set, and calls `describe` outside of it.
-    pub(super) fn count(&self, hash: u64, minute: u64, describe: impl FnOnce() -> T) {
-        let Some(set) = self.set(hash) else { return };
+    pub(super) fn count(&self, rule: u64, hash: u64, minute: u64, describe: impl FnOnce() -> T) {
+        let Some(set) = self.set(rule, hash) else { return };
         if set.lock().at(minute).now.count(hash) {
             let item = describe();
             set.lock().describe(hash, item);
         }
     }
 
-    /// All items with a description, as of `minute`: what that and the one before it counted.
-    ///
-    /// # Concurrency
-    /// Takes the lock of one set after the other.
-    pub(super) fn estimates(&self, minute: u64) -> Vec<Estimate<T>> {
-        let mut all = Vec::new();
-        for set in &self.sets {
-            all.extend(set.lock().at(minute).estimates());
-        }
-        all
+    fn set(&self, rule: u64, hash: u64) -> Option<&Mutex<Set<T>>> {
+        let set = rule.wrapping_add((hash >> 32) % SETS_PER_RULE);
+        self.sets.get((set as usize).checked_rem(self.sets.len())?)
     }
+}
 
-    fn set(&self, hash: u64) -> Option<&Mutex<Set<T>>> {
-        self.sets.get(((hash >> 32) as usize).checked_rem(self.sets.len())?)
+/// All items of `sketches`, which have equal numbers of sets, with a description, as of `minute`:
+/// what that and the one before it counted.
+///
+/// # Concurrency
+/// Takes the lock of one set after the other.
+pub(super) fn estimates<'a, T: Clone + 'a>(
+    sketches: impl Iterator<Item = &'a Sketch<T>> + Clone,
+    minute: u64,
+) -> Vec<Estimate<T>> {
+    let sets = sketches.clone().next().map_or(0, |sketch| sketch.sets.len());
+    let mut all = Vec::new();
+    for set in 0..sets {
+        let mut counts: Vec<Counts<T>> = Vec::new();
+        for set in sketches.clone().filter_map(|sketch| sketch.sets.get(set)) {
+            let mut locked = set.lock();
+            let Set { now, before, .. } = locked.at(minute);
+            counts.extend(
+                [&*now, &*before].into_iter().filter(|counts| !counts.0.is_empty()).cloned(),
+            );
+        }
+        all.extend(merged(&counts));
     }
+    all
+}
+
+/// The items of the same set in several sketches and minutes.
+fn merged<T: Clone>(counts: &[Counts<T>]) -> impl Iterator<Item = Estimate<T>> {
+    let mut hashes: Vec<u64> =
+        counts.iter().flat_map(|counts| counts.0.iter().map(|line| line.hash)).collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    hashes.into_iter().filter_map(move |hash| {
+        let item = counts.iter().find_map(|counts| counts.line(hash)?.item.clone())?;
+        let each = counts.iter().map(|counts| counts.of(hash));
+        let (count, error) = each.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        Some(Estimate { item, count, error })
+    })
 }
 
 impl<T> Default for Set<T> {
@@ -140,18 +174,6 @@ impl<T: Clone> Set<T> {
                 return;
             }
         }
-    }
-
-    fn estimates(&self) -> impl Iterator<Item = Estimate<T>> {
-        let Self { now, before, .. } = self;
-        let current = now.0.iter().map(|line| line.hash);
-        let gone = before.0.iter().map(|line| line.hash).filter(|hash| now.line(*hash).is_none());
-        current.chain(gone).filter_map(|hash| {
-            let described = |counts: &Counts<T>| counts.line(hash)?.item.clone();
-            let item = described(now).or_else(|| described(before))?;
-            let ((count, error), (earlier, its_error)) = (now.of(hash), before.of(hash));
-            Some(Estimate { item, count: count + earlier, error: error + its_error })
-        })
     }
 }
 

@@ -13,6 +13,8 @@ section! {
         max_series: usize = "1000" in 1..,
         /// Part of a limit from which on decisions and hits count as near it.
         near_limit_ratio: Ratio = "0.8",
+        /// Maximum of series of `tollgate_top_denials`, whose labels are descriptors; 0 = none.
+        top_series: usize = "10" in 0..=1_000,
         /// Path of the metrics on the listener of `http.metrics_listen`.
         path: String = "/metrics",
     }

@@ -157,7 +157,7 @@ fn service(args: &DecideArgs) -> Rls<MemoryStore<SystemClock>> {
             clients: Clients::new(directory(args), Arc::new(SystemClock::start())),
         },
         metrics: Arc::clone(&metrics),
-        top: TopCallers::new(4_096, SystemClock::start()),
+        top: TopCallers::new(1_024, SystemClock::start()),
     });
     let store = MemoryStore::new(1_000_000, SystemClock::start());
     let failover = Failover::new(store, OnStoreFailure::Allow, Arc::clone(&metrics));
