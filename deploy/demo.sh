@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The whole stack on this machine without containers: Redis, two tollgates that share it, three
-# backends, Envoy. Waits until each is ready, prints what to try, and stops everything on Ctrl-C or
+# backends, Envoy, Prometheus. Waits until each is ready, prints what to try, and stops everything on Ctrl-C or
 # when one of them ends. docker-compose.yml describes the same stack; tests/deploy compares both and
 # deploy/envoy/envoy.yaml.
 # With the argument `cluster`, Redis is a cluster: three primaries with a replica each.
+# PROMETHEUS_INTERVAL=1s makes Prometheus scrape so often.
 # DEMO_BIN=DIR takes tollgate and sample-backend from DIR instead of building them.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -15,6 +16,7 @@ ENVOY_ADMIN=127.0.0.1:9901
 TOLLGATE_GRPC=(127.0.0.1:8081 127.0.0.1:8091)
 TOLLGATE_ADMIN=(127.0.0.1:8082 127.0.0.1:8092)
 TOLLGATE_HTTP=(127.0.0.1:8080 127.0.0.1:8090)
+PROMETHEUS=127.0.0.1:9090
 BACKENDS=(127.0.0.1:9001 127.0.0.1:9002 127.0.0.1:9003)
 POLICIES=deploy/policies/edge.yaml
 ENVOY_CONFIG=deploy/envoy/envoy.yaml
@@ -210,6 +212,16 @@ start_envoy() {
     await "            ${#TOLLGATE_GRPC[@]} healthy tollgates" healthy ratelimit "${#TOLLGATE_GRPC[@]}"
 }
 
+# Alertmanager is not part of the demo, so alerts are shown by Prometheus alone.
+start_prometheus() {
+    mkdir "$logs/prometheus-data"
+    cp deploy/prometheus/recording.yml deploy/prometheus/alerts.yml "$logs"
+    sed "s/_interval: 5s/_interval: ${PROMETHEUS_INTERVAL:-5s}/" deploy/prometheus/prometheus.yml >"$logs/prometheus.yml"
+    start prometheus prometheus --config.file "$logs/prometheus.yml" --log.level warn \
+        --web.listen-address "$PROMETHEUS" --storage.tsdb.path "$logs/prometheus-data"
+    await "prometheus  $PROMETHEUS" curl -fsS -m 1 "http://$PROMETHEUS/-/ready"
+}
+
 print_what_to_try() {
     local backend
     backend=$(pid_of backend-2)
@@ -246,6 +258,7 @@ The stack is up. In another terminal, in $PWD:
   tail -F $logs/envoy.log     the access log; "tollgate" says which rule limited a request
   curl -s http://$ENVOY_ADMIN/stats?filter=ratelimit     Envoy's counters; error and failure_mode_allowed stay 0
   curl -s http://${TOLLGATE_HTTP[0]}/metrics     tollgate's metrics
+  http://$PROMETHEUS/alerts     the same in Prometheus, with alerts; dashboards: deploy/grafana
 
 Ctrl-C stops everything.
 TRY
@@ -255,6 +268,7 @@ need curl "install it with your package manager"
 need redis-server "run deploy/tools.sh"
 need redis-cli "it comes with Redis"
 need envoy "run deploy/tools.sh"
+need prometheus "run deploy/tools.sh"
 if [ -z "${DEMO_BIN:-}" ]; then
     need cargo "see https://rustup.rs"
     cargo build --release --bins
@@ -266,6 +280,7 @@ cluster) for ((i = 0; i < CLUSTER_NODES; i++)); do need_free_port "$(node "$i")"
 esac
 need_free_port "$EDGE" "Envoy, the edge"
 need_free_port "$ENVOY_ADMIN" "Envoy, admin"
+need_free_port "$PROMETHEUS" Prometheus
 for address in "${TOLLGATE_GRPC[@]}" "${TOLLGATE_ADMIN[@]}" "${TOLLGATE_HTTP[@]}"; do need_free_port "$address" tollgate; done
 for address in "${BACKENDS[@]}"; do need_free_port "$address" "sample backend"; done
 
@@ -277,6 +292,7 @@ if [ "$TOPOLOGY" = cluster ]; then start_cluster; else start_redis; fi
 start_backends
 start_tollgates
 start_envoy
+start_prometheus
 print_what_to_try
 while true; do
     check_children

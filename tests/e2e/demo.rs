@@ -15,7 +15,7 @@ use crate::support::envoy;
 use crate::support::grpc::{ask, with_hits};
 use crate::support::redis;
 use crate::support::tollgate::{Tollgate, request};
-use crate::support::tools::{has_grpcurl, path};
+use crate::support::tools::{has_grpcurl, is_there, path};
 use crate::support::wait::until;
 
 const SCRIPT: &str = include_str!("../../deploy/demo.sh");
@@ -23,20 +23,21 @@ const SCRIPT: &str = include_str!("../../deploy/demo.sh");
 const OTHER_TOLLGATE: &str = "127.0.0.1:8091";
 
 /// The script; told to end when dropped, for it ends what it started.
-struct Demo {
+pub struct Demo {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Demo {
-    fn start(logs: &Path, arguments: &[&str]) -> Self {
+    /// With this `store.deadline`: its Redis waits for the disk at each write, which may be busy.
+    pub fn start(logs: &Path, arguments: &[&str], deadline: &str) -> Self {
         let binaries = Path::new(env!("CARGO_BIN_EXE_tollgate")).parent().unwrap();
         // A shell cannot trap what was ignored when it began, as in a test that runs in the background.
         let mut child = Command::new("env")
             .args(["--default-signal=INT", "deploy/demo.sh"])
             .args(arguments)
-            // Its Redis waits for the disk at each write, which may be busy.
-            .env("TOLLGATE__STORE__DEADLINE", "40ms")
+            .env("TOLLGATE__STORE__DEADLINE", deadline)
+            .env("PROMETHEUS_INTERVAL", "1s")
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .env("DEMO_BIN", binaries)
             .env("TMPDIR", logs)
@@ -53,6 +54,17 @@ impl Demo {
         Self { child, lines }
     }
 
+    /// Waits until it says what to try; what it said.
+    pub async fn ready(&mut self) -> Vec<String> {
+        let last = "Ctrl-C stops everything.";
+        until("the demo says what to try", async || {
+            assert!(self.child.try_wait().unwrap().is_none(), "{}", self.said().join("\n"));
+            self.said().iter().any(|line| line == last).then_some(())
+        })
+        .await;
+        self.said()
+    }
+
     fn said(&self) -> Vec<String> {
         self.lines.lock().clone()
     }
@@ -63,7 +75,7 @@ impl Demo {
     }
 
     /// The processes that are its children now, by id and name.
-    fn children(&self) -> BTreeSet<(u32, String)> {
+    pub fn children(&self) -> BTreeSet<(u32, String)> {
         let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
             let id = entry.unwrap().file_name().to_str()?.parse().ok()?;
             // id (name) state parent ..
@@ -122,8 +134,19 @@ fn ports() -> BTreeSet<u16> {
     SCRIPT.split("127.0.0.1:").skip(1).filter_map(|rest| digits(rest).ok()).collect()
 }
 
-fn busy() -> Vec<u16> {
-    ports().into_iter().filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_err()).collect()
+/// Whether its tools are there; with CI set they have to be.
+pub fn can_run() -> bool {
+    envoy::installed().is_some() && redis::is_installed() && is_there("prometheus")
+}
+
+/// Whether something else listens where the demo would.
+pub fn is_busy() -> bool {
+    let taken = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_err();
+    let busy: Vec<u16> = ports().into_iter().filter(taken).collect();
+    if !busy.is_empty() {
+        eprintln!("SKIPPED: the demo's ports {busy:?} are in use");
+    }
+    !busy.is_empty()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,26 +161,17 @@ async fn demo_works_with_a_cluster() {
 
 /// With these arguments, of which it starts so many Redis servers.
 async fn demo_works(arguments: &[&str], redis_servers: usize) {
-    if envoy::installed().is_none() || !redis::is_installed() {
+    if !can_run() {
         return;
     }
     let _alone = alone().await;
-    assert_eq!(ports().len(), 12, "{:?}", ports());
-    let busy = busy();
-    if !busy.is_empty() {
-        eprintln!("SKIPPED: the demo's ports {busy:?} are in use");
+    assert_eq!(ports().len(), 13, "{:?}", ports());
+    if is_busy() {
         return;
     }
     let logs = tempfile::tempdir().unwrap();
-    let mut demo = Demo::start(logs.path(), arguments);
-    let last = "Ctrl-C stops everything.";
-    until("the demo says what to try", async || {
-        assert!(demo.child.try_wait().unwrap().is_none(), "{}", demo.said().join("\n"));
-        demo.said().iter().any(|line| line == last).then_some(())
-    })
-    .await;
-
-    let said = demo.said();
+    let mut demo = Demo::start(logs.path(), arguments, "40ms");
+    let said = demo.ready().await;
     let line = said.iter().find(|line| line.starts_with("  curl -i http://")).unwrap();
     let answer = run(line);
     assert!(answer.starts_with("HTTP/1.1 200"), "{line}\n{answer}");
@@ -168,7 +182,7 @@ async fn demo_works(arguments: &[&str], redis_servers: usize) {
     try_administration(&said).await;
 
     let children = demo.children();
-    assert_eq!(children.len(), redis_servers + 2 + 3 + 1, "{children:?}");
+    assert_eq!(children.len(), redis_servers + 2 + 3 + 2, "{children:?}");
     demo.interrupt();
     until("the demo ends", async || {
         let status = demo.child.try_wait().unwrap()?;

@@ -26,6 +26,7 @@ mod demo;
 mod failures;
 mod limits;
 mod mutual;
+mod observed;
 mod operators;
 mod outages;
 mod stack;

@@ -16,6 +16,16 @@ pub fn path() -> String {
     env::join_paths(dirs).unwrap().into_string().unwrap()
 }
 
+/// Whether this tool is there, which `deploy/tools.sh` installs. In CI it has to be.
+pub fn is_there(tool: &str) -> bool {
+    let found = env::split_paths(&path()).any(|dir| dir.join(tool).is_file());
+    assert!(found || env::var_os("CI").is_none(), "{tool} is needed: run deploy/tools.sh");
+    if !found {
+        eprintln!("SKIPPED: {tool} is not installed; deploy/tools.sh installs it");
+    }
+    found
+}
+
 /// Where Go is, `deploy/tools.sh` installs grpcurl, so that it is missing is a failure in CI. Elsewhere it is none, and a
 /// line that `what` is skipped.
 pub fn has_grpcurl(what: &str) -> bool {
