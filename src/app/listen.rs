@@ -32,6 +32,7 @@ pub(super) struct Listeners {
     pub(super) admin: TcpListener,
     pub(super) http: TcpListener,
     pub(super) metrics: Option<TcpListener>,
+    pub(super) status: Option<TcpListener>,
     pub(super) debug: Option<TcpListener>,
     pub(super) addresses: Addresses,
 }
@@ -44,6 +45,8 @@ pub(super) struct Addresses {
     pub(super) http: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) metrics: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) status: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) debug: Option<SocketAddr>,
 }
@@ -59,15 +62,18 @@ impl Listeners {
         };
         let (metrics, metrics_at) =
             optional("metrics", "http.metrics_listen", settings.http.metrics_listen)?;
+        let status = settings.http.status_listen.filter(|_| settings.http.status);
+        let (status, status_at) = optional("status page", "http.status_listen", status)?;
         let (debug, debug_at) = optional("debug", "debug.listen", settings.debug.listen)?;
         let addresses = Addresses {
             grpc: grpc_at,
             admin: admin_at,
             http: http_at,
             metrics: metrics_at,
+            status: status_at,
             debug: debug_at,
         };
-        Ok(Self { grpc, admin, http, metrics, debug, addresses })
+        Ok(Self { grpc, admin, http, metrics, status, debug, addresses })
     }
 }
 

@@ -76,7 +76,7 @@ pub async fn run(
         drop(listeners.grpc);
     }
     administer::spawn(&tasks, &process, listeners.admin);
-    http(&tasks, listeners.http, listeners.metrics, &process);
+    http(&tasks, listeners.http, (listeners.metrics, listeners.status), &process);
     debug(&tasks, listeners.debug, &process);
     statsd(&tasks, &process);
     reload::spawn(&tasks, Arc::clone(&process), feed, logs, reread)?;
@@ -187,11 +187,11 @@ fn ops(process: &Arc<Process>) -> Ops<process::Store> {
     }
 }
 
-/// Starts the HTTP listener, and that for metrics if there is one.
+/// Starts the HTTP listener, and those for metrics and for the status page if there are such.
 fn http(
     tasks: &TaskTracker,
     listener: TcpListener,
-    metrics: Option<TcpListener>,
+    (metrics, status): (Option<TcpListener>, Option<TcpListener>),
     process: &Arc<Process>,
 ) {
     let (bounds, ops) = (process.listener_bounds(0), Arc::new(ops(process)));
@@ -201,6 +201,11 @@ fn http(
             process.acceptor(metrics, "metrics", None),
             http::metrics_router(Arc::clone(&ops), path),
         );
+        tasks.spawn(http::serve(acceptor, routes, bounds.clone(), process.stop.clone()));
+    }
+    if let Some(status) = status {
+        let acceptor = process.acceptor(status, "status", None);
+        let routes = http::status_router(Arc::clone(&ops));
         tasks.spawn(http::serve(acceptor, routes, bounds.clone(), process.stop.clone()));
     }
     let body_bytes = process.settings.bounds.message_bytes;

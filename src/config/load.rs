@@ -113,6 +113,8 @@ fn listeners(settings: &Settings, reader: &mut Reader) {
     ];
     let metrics = settings.http.metrics_listen;
     all.extend(metrics.map(|address| ("http.metrics_listen", address)));
+    let status = settings.http.status_listen.filter(|_| settings.http.status);
+    all.extend(status.map(|address| ("http.status_listen", address)));
     all.extend(settings.debug.listen.map(|address| ("debug.listen", address)));
     for (index, (key, address)) in all.iter().enumerate() {
         for (other_key, other) in all.iter().take(index) {

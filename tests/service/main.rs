@@ -37,6 +37,7 @@ mod memory;
 mod metrics;
 mod modes;
 mod outage;
+mod page;
 mod reference;
 mod reload;
 mod remembered;

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod backend;
+pub mod browser;
 pub mod caller;
 pub mod certs;
 pub mod cluster;

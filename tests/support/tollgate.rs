@@ -43,6 +43,7 @@ pub struct Addresses {
     pub admin: SocketAddr,
     pub http: SocketAddr,
     pub metrics: Option<SocketAddr>,
+    pub status: Option<SocketAddr>,
     pub debug: Option<SocketAddr>,
 }
 

@@ -36,6 +36,8 @@ pub(super) const DEFAULTS: &[(&str, &str)] = &[
     ("metrics.names", "both"),
     // Beside the listener of its own, if there is one.
     ("http.metrics", "true"),
+    // Not expected by those who swap the image.
+    ("http.status", "false"),
     ("log.level", "warn"),
 ];
 

@@ -19,6 +19,7 @@ use super::unary::{self, Arrived, InvalidMessage, Reply};
 use crate::edge::listener::memory::Memory;
 use crate::edge::pb;
 use crate::limiter::Limiter;
+use crate::limiter::explain::Explanation;
 use crate::store::{Allowance, Deadline, LimitStore};
 use crate::telemetry::metrics::Metrics;
 
@@ -73,6 +74,17 @@ impl<S: LimitStore> Rls<S> {
         allowance: Allowance,
     ) -> Self {
         Self { limiter, responder, metrics, allowance }
+    }
+
+    /// Decides.
+    pub const fn limiter(&self) -> &Limiter<S> {
+        &self.limiter
+    }
+
+    /// Explains the decision on `request`, which is not made.
+    pub async fn explain(&self, request: pb::RateLimitRequest) -> Result<Explanation, BadRequest> {
+        let deadline = Deadline::after(Instant::now(), self.allowance, None);
+        Ok(self.limiter.explain(&from_pb(request)?, deadline).await)
     }
 
     /// The answer to `request`, whose caller waits for `patience` at most.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `POST /json` | 200; 429 with `Retry-After`; 429 for a body above the bound; 400; 403; 503 if the caller decides |
 //! | `GET /healthcheck`, `GET /readyz` | 200 while ready for traffic, otherwise 503; with `?verbose`, a line per check |
+//! | `GET /` and below `/status` | the [status page](status) |
 //! | `GET /livez` | 200 while the process runs |
 //! | `GET /metrics` | metrics, as OpenMetrics or Prometheus text; on a listener of its own with `http.metrics_listen` |
 //!
@@ -13,6 +14,7 @@
 
 pub mod debug;
 pub mod json;
+pub mod status;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,7 +48,7 @@ use crate::store::LimitStore;
 use crate::telemetry::metrics::{Metrics, TextFormat};
 
 section! {
-    /// The HTTP listener: /json, /healthcheck, /livez, /readyz, /metrics.
+    /// The HTTP listener: /, /json, /healthcheck, /livez, /readyz, /metrics.
     pub struct HttpSettings in "http" {
         /// Address and port.
         listen: SocketAddr = "0.0.0.0:8080",
@@ -57,6 +59,11 @@ section! {
         metrics: Option<bool> = "",
         /// Serve decisions at `/json`.
         json: bool = "true",
+        /// Serve the status page at `/`.
+        status: bool = "true",
+        /// Address and port of a listener for the status page alone, without TLS; unset = it is
+        /// served on `listen`.
+        status_listen: Option<SocketAddr> = "",
     }
     with {
         /// TLS.
@@ -160,11 +167,19 @@ pub fn router<S: LimitStore>(
     if settings.metrics.unwrap_or(settings.metrics_listen.is_none()) {
         routes = routes.route("/metrics", get(metrics::<S>));
     }
+    let mut routes = routes.with_state(Arc::clone(&ops));
+    if settings.status && settings.status_listen.is_none() {
+        routes = routes.merge(status::routes(ops));
+    }
     routes
         .layer(DefaultBodyLimit::max(body_bytes))
         .layer(from_fn(move |request, next| in_time(body_timeout, request, next)))
         .layer(map_response(hardened))
-        .with_state(ops)
+}
+
+/// Builds the routes of the listener for the status page.
+pub fn status_router<S: LimitStore>(ops: Arc<Ops<S>>) -> Router {
+    status::routes(ops).layer(map_response(hardened))
 }
 
 /// Builds the routes of the listener for metrics, which are at `path`.
@@ -183,7 +198,7 @@ async fn hardened(mut response: Response) -> Response {
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ] {
-        headers.insert(name, HeaderValue::from_static(value));
+        headers.entry(name).or_insert_with(|| HeaderValue::from_static(value));
     }
     response
 }

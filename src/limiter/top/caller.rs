@@ -63,7 +63,7 @@ impl Caller {
     }
 
     /// The labels of its series.
-    pub(in crate::limiter) fn labels(&self, resolver: &Resolver, snapshot: &Snapshot) -> TopLabels {
+    pub fn labels(&self, resolver: &Resolver, snapshot: &Snapshot) -> TopLabels {
         let name = self.shown_name(resolver, snapshot);
         let pairs = name.entries.texts().map(|(key, value)| format!("{key}={}", value.text()));
         TopLabels {
