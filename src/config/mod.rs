@@ -29,7 +29,7 @@ pub use self::compat::Remark;
 pub use self::load::{Loaded, load};
 pub use self::service::Compat;
 pub use self::sources::Sources;
-pub use crate::settings::{Fault, Faults, HostPort, Key, Ratio, Secret, Section};
+pub use crate::settings::{Fault, Faults, Headers, HostPort, Key, Pairs, Ratio, Secret, Section};
 
 use crate::control::feeds::xds::settings::XdsSettings;
 use crate::edge::admin::AdminSettings;

@@ -9,6 +9,7 @@
 //! It knows no section, no file and no variable: `config` loads the sections.
 
 mod fault;
+mod pairs;
 mod read;
 mod secret;
 mod section;
@@ -16,6 +17,7 @@ mod value;
 mod word;
 
 pub use self::fault::{Fault, Faults};
+pub use self::pairs::{Headers, Pairs};
 pub use self::secret::Secret;
 pub use self::section::{Key, Section};
 

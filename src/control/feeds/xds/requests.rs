@@ -8,7 +8,8 @@ use tonic::{Code, Request};
 use super::acks::Answer;
 use super::pb::{DiscoveryRequest, Node, Status};
 use super::resources::TYPE_URL;
-use super::settings::{Headers, Pairs, XdsSettings};
+use super::settings::XdsSettings;
+use crate::settings::{Headers, Pairs};
 
 /// The call that opens a stream of `requests`, with the headers of the settings.
 pub(super) fn subscribe<T>(settings: &XdsSettings, requests: T) -> Request<T> {
