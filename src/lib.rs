@@ -29,7 +29,7 @@
 //! * [`control`]: the control plane. Follows policy files and the registry, and is the only writer
 //!   of the state that the limiter reads.
 //! * [`edge`]: the protocols: gRPC for Envoy, gRPC for operators, HTTP.
-//! * [`telemetry`]: metrics, logs, and safe text for both.
+//! * [`telemetry`]: metrics, logs, traces, and safe text for them.
 //! * [`tls`]: certificates, keys and authorities from files, for both sides of TLS.
 //! * `yaml`: YAML text to nodes with their places, for policies and settings.
 //! * `settings`: the building blocks of settings. Each module declares its own section.

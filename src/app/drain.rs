@@ -75,6 +75,10 @@ pub(super) async fn drain(
         let joined = tokio::task::spawn_blocking(move || cores.join());
         let _ = tokio::join!(joined, tasks.wait());
         administer::leave_replicas(process).await;
+        // The last, because calls in flight end their spans.
+        if let Some(traces) = &process.traces {
+            traces.flush().await;
+        }
     };
     let limit = settings.drain_delay + settings.drain_timeout;
     tokio::select! {

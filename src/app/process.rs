@@ -50,6 +50,7 @@ use crate::store::recovery::Recovery;
 use crate::store::redis::{BreakerState, Notices, RedisStore, StoreOptions};
 use crate::store::{Allowance, Answer, Deadline, LimitStore, MemoryStore, StoreError, Suspects};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Traces;
 
 /// The registry's file in the data directory.
 const REGISTRY_FILE: &str = "registry.redb";
@@ -66,6 +67,8 @@ pub(super) struct Process {
     /// Says which clients have expired.
     pub(super) calendar: Arc<CalendarClock>,
     pub(super) metrics: Arc<Metrics>,
+    /// None: nothing is traced.
+    pub(super) traces: Option<Arc<Traces>>,
     pub(super) health: HealthReporter,
     /// The readiness of this instance for traffic.
     pub(super) readiness: Arc<SharedReadiness>,
@@ -135,7 +138,8 @@ impl LimitStore for Store {
 impl Process {
     /// `policies`: none if there were none without faults at the start, or none came yet.
     ///
-    /// The registry's connections live on the runtime that calls this.
+    /// The connections of the registry and of the exporter of spans live on the runtime that calls
+    /// this.
     pub(super) fn new(
         mut settings: Settings,
         policies: Option<PolicySet>,
@@ -160,7 +164,9 @@ impl Process {
         metrics.show_top(move |most| {
             seen.upgrade().map(|shared| shared.top_labels(most)).unwrap_or_default()
         });
-        let writer = Arc::new(Writer::new(Arc::clone(&shared), layered));
+        let traces = traces(&settings, &metrics)?;
+        let writer = Writer::new(Arc::clone(&shared), layered).with_traces(traces.clone());
+        let writer = Arc::new(writer);
         // One for the process: it watches files and sentinels, and keeps the map of a cluster, on
         // this runtime.
         let shared_store = settings.redis.is_set();
@@ -205,6 +211,7 @@ impl Process {
             connector,
             inspection: Inspection::default(),
             metrics,
+            traces,
             settings,
         })
     }
@@ -224,7 +231,7 @@ impl Process {
     pub(super) fn rls(&self) -> Rls<Store> {
         let limiter = self.limiter();
         let (responder, metrics) = (Arc::clone(&self.responder), Arc::clone(&self.metrics));
-        Rls::new(limiter, responder, metrics, self.allowance())
+        Rls::new(limiter, responder, metrics, self.allowance()).with_traces(self.traces.clone())
     }
 
     fn allowance(&self) -> Allowance {
@@ -355,6 +362,13 @@ fn shared(
         metrics: Arc::clone(metrics),
         top: TopCallers::new(settings.admin.top_callers, SystemClock::start()),
     }
+}
+
+/// The traces that the settings ask for.
+fn traces(settings: &Settings, metrics: &Metrics) -> Result<Option<Arc<Traces>>, AppError> {
+    let store = if settings.redis.is_set() { "redis" } else { "memory" };
+    let traces = Traces::start(&settings.traces, store, metrics.output.spans.clone())?;
+    Ok(traces.map(Arc::new))
 }
 
 /// The memories of a store that replicas share.

@@ -48,6 +48,7 @@ use crate::settings::{Reader, section};
 use crate::telemetry::logs::LogSettings;
 use crate::telemetry::metrics::MetricsSettings;
 use crate::telemetry::statsd::StatsdSettings;
+use crate::telemetry::traces::settings::TraceSettings;
 
 /// Declares [`Settings`]: every section, in the order of `print-config`.
 macro_rules! settings {
@@ -113,6 +114,8 @@ settings! {
     metrics: MetricsSettings,
     /// Statistics to a statsd server.
     statsd: StatsdSettings,
+    /// Traces.
+    traces: TraceSettings,
     /// Logs.
     log: LogSettings,
 }

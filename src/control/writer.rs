@@ -31,6 +31,7 @@ use crate::control::registry::Update;
 use crate::limiter::Shared;
 use crate::limits::directory::Directory;
 use crate::policy::{Faults, Files, PolicySet};
+use crate::telemetry::traces::{Trace, Traces};
 
 /// Puts in force what feeds and the registry bring.
 ///
@@ -50,6 +51,8 @@ pub struct Writer {
     versions: Mutex<Versions>,
     /// The records that the next line of the log reports.
     batch: Mutex<Batch>,
+    /// None: reloads are not traced.
+    traces: Option<Arc<Traces>>,
 }
 
 impl Writer {
@@ -64,10 +67,17 @@ impl Writer {
             modes: Mutex::default(),
             versions: Mutex::default(),
             batch: Mutex::default(),
+            traces: None,
         };
         writer.note_reload(true);
         writer.note_size();
         writer
+    }
+
+    /// The same with a span for each reload.
+    #[must_use]
+    pub fn with_traces(self, traces: Option<Arc<Traces>>) -> Self {
+        Self { traces, ..self }
     }
 
     /// Everything that cores share.
@@ -103,10 +113,14 @@ impl Writer {
     /// # Cancel safety
     /// Dropped, it still puts the files in force.
     pub async fn replace(self: &Arc<Self>, origin: Origin, files: Files) -> Result<(), Refusal> {
+        let trace = self.traces.as_ref().map(|traces| traces.begin_internal("reload policies"));
         let writer = Arc::clone(self);
         let replaced = spawn_blocking(move || writer.replace_now(origin, &files)).await;
         let replaced = replaced.unwrap_or_else(|error| Err(Refusal::Failed(error.to_string())));
         self.note_reload(replaced.is_ok());
+        if let Some(trace) = trace {
+            self.describe_reload(trace, origin, replaced.is_ok());
+        }
         let metrics = &self.shared.metrics;
         if replaced.is_ok() {
             metrics.policies.reloads_ok.inc()
@@ -124,6 +138,19 @@ impl Writer {
             }
         }
         replaced
+    }
+
+    /// Ends the span of a reload, with what is in force after it.
+    fn describe_reload(&self, mut trace: Trace, origin: Origin, successful: bool) {
+        let snapshot = self.shared.policies.current();
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        trace.set("tollgate.feed", origin.name());
+        trace.set("tollgate.policy_version", i64::try_from(snapshot.version).unwrap_or(i64::MAX));
+        trace.set("tollgate.domains", count(snapshot.policies.domains().len()));
+        trace.set("tollgate.rules", count(snapshot.policies.rules().len()));
+        if !successful {
+            trace.fail("the policies were refused");
+        }
     }
 
     fn replace_now(&self, origin: Origin, files: &Files) -> Result<(), Refusal> {

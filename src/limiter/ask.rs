@@ -11,6 +11,7 @@ use super::report::Report;
 use crate::domain::{Claim, Group, Part, Reading, Verdict};
 use crate::policy::{LeaseTerms, OnStoreFailure};
 use crate::store::StoreError;
+use crate::telemetry::traces::StoreCall;
 
 /// A reading, and its source.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +86,10 @@ pub struct Ask {
     records: Vec<Asked>,
     /// True once a claim was left to the caller, which spares all other requests the search.
     unanswered: bool,
+    /// The call of the store is timed, for a span.
+    pub(super) timed: bool,
+    /// The call of the store, if it is timed and there was one.
+    pub(super) call: Option<Box<StoreCall>>,
 }
 
 /// The record of a claim.

@@ -36,7 +36,7 @@ pub(super) fn log_denial(
         return;
     }
     if !LINES.take(second()) {
-        metrics.denied_lines_dropped.inc();
+        metrics.output.lines_dropped.denied.inc();
         return;
     }
     let mut statuses = request.descriptors.iter().zip(&decision.statuses);

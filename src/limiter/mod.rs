@@ -17,6 +17,7 @@
 //! * in domains with clients, the directory's shard of the descriptor, and the client's own
 //!   reference count;
 //! * with Redis, the set of the deny cache or of the leases that the counter belongs to;
+//! * of a request that is traced, the queue of spans;
 //! * of a rule with `detailed_metric` or `value_to_metric`, the shard of its label; with
 //!   `metrics.names: reference` of an override, too.
 
@@ -36,6 +37,7 @@ pub mod start;
 pub mod status;
 mod tally;
 pub mod top;
+mod traced;
 mod unknown;
 
 use std::sync::Arc;
@@ -51,9 +53,11 @@ use self::start::Start;
 use self::status::{Decision, Outcome, Status, statuses};
 use self::tally::tally;
 use self::top::{Ranking, TopCaller, TopCallers, TopQuery};
+use self::traced::describe;
 use crate::domain::{Commit, Key, Verdict};
 use crate::store::{Deadline, LimitStore, StoreError};
 use crate::telemetry::metrics::{Metrics, TopLabels};
+use crate::telemetry::traces::Trace;
 
 /// The state that every core shares.
 #[derive(Debug)]
@@ -132,10 +136,27 @@ impl<S: LimitStore> Limiter<S> {
     /// # Cancel safety
     /// A dropped call is charged as a whole or not at all.
     pub async fn decide(&self, request: &Request, deadline: Deadline) -> Decision {
+        self.decide_traced(request, deadline, None).await
+    }
+
+    /// [`Self::decide`] with a span for the decision, if it is traced.
+    ///
+    /// # Cancel safety
+    /// A dropped call is charged as a whole or not at all.
+    pub async fn decide_traced(
+        &self,
+        request: &Request,
+        deadline: Deadline,
+        mut trace: Option<&mut Trace>,
+    ) -> Decision {
         if let Some(start) = &self.start {
             start.wait(deadline).await;
         }
-        let decision = self.decide_uncounted(request, deadline).await;
+        let decision = self.decide_uncounted(request, deadline, trace.as_deref()).await;
+        if let Some(trace) = &mut trace {
+            let near_ratio = self.shared.metrics.near_limit_ratio;
+            describe(trace, request, &decision, near_ratio);
+        }
         let Shared { metrics, resolver, policies, top, .. } = &*self.shared;
         let hasher = resolver.keys.hasher();
         tally(metrics, hasher, request, &decision);
@@ -147,13 +168,21 @@ impl<S: LimitStore> Limiter<S> {
         decision
     }
 
-    async fn decide_uncounted(&self, request: &Request, deadline: Deadline) -> Decision {
+    async fn decide_uncounted(
+        &self,
+        request: &Request,
+        deadline: Deadline,
+        trace: Option<&Trace>,
+    ) -> Decision {
         match self.shared.begin(request) {
             Begun::Decided(decision) => decision,
             Begun::Open(mut open) => {
-                let commit = Commit::Together;
-                let ask = &mut open.resolution.ask;
+                let (ask, commit) = (&mut open.resolution.ask, Commit::Together);
+                ask.timed = trace.is_some();
                 let asked = self.layers.decide(ask, commit, deadline).await;
+                if let Some((trace, call)) = trace.zip(ask.call.as_ref()) {
+                    trace.store_call(call);
+                }
                 open.decision(asked)
             }
         }

@@ -149,7 +149,8 @@ fn limit_label(rule: &Rule, of: LimitOf) -> String {
     of.name().map(str::to_owned).or_else(of_rule).unwrap_or_default()
 }
 
-fn outcome(status: &Status, hits: Hits, near_ratio: f32) -> OutcomeLabel {
+/// The outcome of a descriptor with `status`, which asked for `hits`, as metrics name it.
+pub(super) fn outcome(status: &Status, hits: Hits, near_ratio: f32) -> OutcomeLabel {
     match (status.degraded, status.failed(), status.shadow) {
         (true, true, _) => OutcomeLabel::DegradedOverLimit,
         (true, false, _) => OutcomeLabel::DegradedAdmitted,

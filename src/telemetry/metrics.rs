@@ -11,6 +11,7 @@ mod hits;
 mod labels;
 mod listeners;
 mod outage;
+mod output;
 mod overview;
 mod policies;
 mod process;
@@ -40,6 +41,7 @@ pub use self::durations::{Answered, DecisionDurations};
 pub use self::hits::{HitSplit, RuleHits};
 pub use self::listeners::{CertificateOf, ListenerMetrics};
 pub use self::outage::OutageMetrics;
+pub use self::output::{LineMetrics, OutputMetrics, SpanMetrics};
 pub use self::overview::RuleCounts;
 pub use self::policies::PolicyMetrics;
 use self::process::ProcessMetrics;
@@ -56,7 +58,6 @@ use self::unmatched::Unmatched;
 pub use self::unmatched::Unruled;
 pub use self::xds::XdsMetrics;
 use super::escape::escape;
-use super::sharded::ShardedCounter;
 
 /// The instruments of the process.
 ///
@@ -91,8 +92,8 @@ pub struct Metrics {
     pub registry: RegistryMetrics,
     /// Connections, and certificates.
     pub listeners: ListenerMetrics,
-    /// Denials that the debug log leaves out.
-    pub denied_lines_dropped: ShardedCounter,
+    /// Lines of the logs, and spans.
+    pub output: OutputMetrics,
     /// Lines of statistics that did not reach the server.
     pub statsd_lines_dropped: Counter,
 }
@@ -136,7 +137,7 @@ impl Metrics {
             xds: XdsMetrics::default(),
             registry: RegistryMetrics::default(),
             listeners: ListenerMetrics::default(),
-            denied_lines_dropped: ShardedCounter::default(),
+            output: OutputMetrics::default(),
             statsd_lines_dropped: Counter::default(),
         }
     }
@@ -154,11 +155,7 @@ impl Metrics {
         self.xds.register(instruments);
         self.registry.register(instruments);
         self.listeners.register(instruments);
-        instruments.register(
-            "denied_lines_dropped",
-            "Denials without a line in the debug log, beyond ten a second",
-            self.denied_lines_dropped.clone(),
-        );
+        self.output = OutputMetrics::registered(instruments);
         instruments.register(
             "statsd_lines_dropped",
             "Lines of statistics that did not reach the statsd server",

@@ -1,4 +1,4 @@
-//! Metrics, statsd, logs, and safe text for them.
+//! Metrics, statsd, logs, traces, and safe text for them.
 
 pub mod escape;
 pub mod logs;
@@ -7,3 +7,4 @@ pub mod panics;
 pub mod process;
 pub mod sharded;
 pub mod statsd;
+pub mod traces;

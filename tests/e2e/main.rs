@@ -30,7 +30,11 @@ mod observed;
 mod operators;
 mod outages;
 mod stack;
+mod traces;
 mod traffic;
 
+#[path = "../support/collector.rs"]
+#[allow(dead_code, reason = "shared by test binaries that use a part each")]
+mod collector;
 #[path = "../support/mod.rs"]
 mod support;

@@ -48,11 +48,14 @@ mod snippets;
 mod stale;
 mod statsd;
 mod top;
+mod traces;
 mod turns;
 mod unwritable;
 mod verify;
 mod versions;
 
+#[path = "../support/collector.rs"]
+mod collector;
 #[path = "../store/random.rs"]
 mod random;
 #[path = "../support/mod.rs"]

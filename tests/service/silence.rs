@@ -79,7 +79,7 @@ async fn denials_have_lines_at_debug_that_are_bounded_and_hide_what_is_sensitive
     for _ in 0..200 {
         ask(&mut client, request("edge", &[&[("banned", "v")]])).await;
     }
-    let dropped = tollgate.metric("tollgate_denied_lines_dropped_total").unwrap();
+    let dropped = tollgate.metric("tollgate_log_lines_dropped_total{log=\"denied\"}").unwrap();
     assert!(dropped > 0.0);
     let logged = 201 - dropped as usize;
     tollgate.wait_for("its lines", || lines(&tollgate, "tollgate::denied").len() >= logged);
@@ -87,7 +87,7 @@ async fn denials_have_lines_at_debug_that_are_bounded_and_hide_what_is_sensitive
 
     let quiet = Options::serving(POLICIES).start();
     ask(&mut quiet.client().await, request("edge", &[&[("banned", "v")]])).await;
-    assert_eq!(quiet.metric("tollgate_denied_lines_dropped_total"), Some(0.0));
+    assert_eq!(quiet.metric("tollgate_log_lines_dropped_total{log=\"denied\"}"), Some(0.0));
     assert!(lines(&quiet, "tollgate::denied").is_empty());
 }
 

@@ -12,7 +12,8 @@ use crate::config::sources::Sources;
 use crate::settings::Faults;
 
 /// Settings whose values are not shown.
-const SECRET: [&str; 4] = ["redis.url", "redis.password", "redis.sentinel.password", "xds.headers"];
+const SECRET: [&str; 5] =
+    ["redis.url", "redis.password", "redis.sentinel.password", "xds.headers", "traces.headers"];
 
 /// The beginnings of what Kubernetes writes into the environment for the port of a Service.
 const SERVICE_LINKS: [&str; 2] = ["tcp://", "udp://"];

@@ -20,11 +20,6 @@ pub(super) const ACCEPTED: &[(&str, &str)] = &[
     ("REDIS_STARTUP_INITIAL_INTERVAL", "needs nothing: tollgate starts without Redis"),
     ("REDIS_STARTUP_MAX_INTERVAL", "needs nothing: tollgate starts without Redis"),
     ("REDIS_CLOSE_CONNECTION_ON_READONLY_ERROR", "needs nothing: it is always so"),
-    ("TRACING_EXPORTER_PROTOCOL", "needs nothing while TRACING_ENABLED has no effect"),
-    ("TRACING_SERVICE_NAME", "needs nothing while TRACING_ENABLED has no effect"),
-    ("TRACING_SERVICE_NAMESPACE", "needs nothing while TRACING_ENABLED has no effect"),
-    ("TRACING_SERVICE_INSTANCE_ID", "needs nothing while TRACING_ENABLED has no effect"),
-    ("TRACING_SAMPLING_RATE", "needs nothing while TRACING_ENABLED has no effect"),
     ("REDIS_PERSECOND_URL", "needs nothing: all counters are in one Redis"),
 ];
 
@@ -41,10 +36,8 @@ pub(super) const WITHOUT_EFFECT: &[(&str, &str)] = &[
 ];
 
 /// The same of variables that are true or false, when they are true.
-pub(super) const FLAGS_WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("REDIS_PERSECOND", "has no effect: all limits are counted in the Redis of REDIS_URL"),
-    ("TRACING_ENABLED", "has no effect: tollgate writes no traces"),
-];
+pub(super) const FLAGS_WITHOUT_EFFECT: &[(&str, &str)] =
+    &[("REDIS_PERSECOND", "has no effect: all limits are counted in the Redis of REDIS_URL")];
 
 pub(super) fn adopt(adopter: &mut Adopter<'_>) {
     for (name, message) in ACCEPTED {

@@ -8,7 +8,7 @@
 //! personality no variable is read, and one hint names those that would be.
 //!
 //! * `adopt`: reads variables. `go`: the forms of their values.
-//! * `listeners`, `policies`, `redis`, `telemetry`: which setting each of them is.
+//! * `listeners`, `policies`, `redis`, `telemetry`, `tracing`: which setting each of them is.
 //! * `defaults`: the defaults; `inert`: the variables without a setting; `remark`: what is said of
 //!   them.
 //!
@@ -25,6 +25,7 @@ mod remark;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod tracing;
 
 use std::collections::BTreeSet;
 
@@ -52,6 +53,7 @@ pub(super) fn adopt(
     policies::adopt(&mut adopter);
     redis::adopt(&mut adopter, &overridden);
     telemetry::adopt(&mut adopter);
+    tracing::adopt(&mut adopter);
     inert::adopt(&mut adopter);
     let (variables, remarks) = adopter.finish();
     Adopted { layers: vec![defaults::layer(), variables], remarks }

@@ -189,7 +189,7 @@ fn remarks_say_what_became_of_each_variable_without_secrets() {
     let environment = [
         ("REDIS_URL", "redis://:hunter2@h:1"),
         ("REDIS_POOL_SIZE", "10"),
-        ("TRACING_ENABLED", "true"),
+        ("REDIS_PERSECOND", "true"),
         ("STATSD_PORT", "tcp://10.0.0.1:8125"),
         ("STATSD_HOST", "statsd"),
         ("CACHE_KEY_PREFIX", "app:"),
@@ -204,7 +204,56 @@ fn remarks_say_what_became_of_each_variable_without_secrets() {
     has(&Remark::Detail("REDIS_POOL_SIZE needs nothing: each core has one connection".to_owned()));
     let links = "STATSD_PORT is the link of a Kubernetes Service, and not read as a port";
     has(&Remark::Warning(links.to_owned()));
-    has(&Remark::Warning("TRACING_ENABLED has no effect: tollgate writes no traces".to_owned()));
+    let second = "REDIS_PERSECOND has no effect: all limits are counted in the Redis of REDIS_URL";
+    has(&Remark::Warning(second.to_owned()));
+}
+
+#[test]
+fn traces_are_those_of_the_variables() {
+    use crate::telemetry::traces::settings::{Protocol, TraceSettings};
+    let traces = |more: &[(&str, &str)]| -> TraceSettings {
+        settings(&[&[("REDIS_URL", "h:1"), ("TRACING_ENABLED", "true")], more].concat()).traces
+    };
+    let shown = |traces: &TraceSettings| {
+        let endpoint = traces.endpoint.as_ref().map(ToString::to_string).unwrap_or_default();
+        (traces.protocol, endpoint)
+    };
+    let off = settings(&[("REDIS_URL", "h:1"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1")]);
+    assert_eq!(off.traces, TraceSettings::default());
+    let bare = traces(&[]);
+    assert_eq!(shown(&bare), (Protocol::Http, "http://localhost:4318".to_owned()));
+    assert_eq!((&*bare.service_name, bare.ratio.get()), ("RateLimit", 1.0));
+    // Of Envoy Gateway.
+    let gateway = traces(&[
+        ("TRACING_SERVICE_NAME", "envoy-ratelimit"),
+        ("TRACING_SERVICE_NAMESPACE", "eg"),
+        ("TRACING_SERVICE_INSTANCE_ID", "pod-1"),
+        ("TRACING_SAMPLING_RATE", "0.5"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://otel:4318"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic%20hunter2,a=100%"),
+    ]);
+    assert_eq!(shown(&gateway), (Protocol::Http, "http://otel:4318/v1/traces".to_owned()));
+    assert_eq!((&*gateway.service_name, gateway.ratio.get()), ("envoy-ratelimit", 0.5));
+    assert_eq!(gateway.timeout.as_secs(), 2);
+    let resource: Vec<_> = gateway.resource.unwrap().0.into_iter().collect();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let expected = [pair("service.instance.id", "pod-1"), pair("service.namespace", "eg")];
+    assert_eq!(resource, expected);
+    let headers = gateway.headers.unwrap();
+    let headers: Vec<_> = headers.iter().map(|(name, value)| pair(name, value)).collect();
+    assert_eq!(headers, [pair("a", "100%"), pair("authorization", "Basic hunter2")]);
+    let grpc = traces(&[
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "otel:4317"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
+    ]);
+    assert_eq!(shown(&grpc), (Protocol::Grpc, "https://otel:4317".to_owned()));
+    assert!(grpc.tls.ca_file.is_some());
+    let insecure = [("OTEL_EXPORTER_OTLP_INSECURE", "true")];
+    let open =
+        traces(&[&insecure[..], &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "otel:1")]].concat());
+    assert_eq!(shown(&open).1, "http://otel:1");
 }
 
 #[test]
@@ -223,6 +272,7 @@ fn settings_of_the_defaults_exist_and_the_docs_name_every_variable() {
         include_str!("policies.rs"),
         include_str!("redis.rs"),
         include_str!("telemetry.rs"),
+        include_str!("tracing.rs"),
         include_str!("inert.rs"),
     ];
     let quoted = rooms.iter().flat_map(|room| room.split('"').skip(1).step_by(2));

@@ -22,9 +22,13 @@ use crate::limiter::Limiter;
 use crate::limiter::explain::Explanation;
 use crate::store::{Allowance, Deadline, LimitStore};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{Trace, Traces};
 
 /// The most digits of `grpc-timeout`.
 const MAX_TIMEOUT_DIGITS: usize = 8;
+
+/// The name of the spans of calls, as gRPC names its calls.
+const SPAN_NAME: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 /// Answers requests of the protocol.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub struct Rls<S> {
     metrics: Arc<Metrics>,
     /// The longest a store may take.
     allowance: Allowance,
+    /// None: no request is traced.
+    traces: Option<Arc<Traces>>,
 }
 
 /// The answer to a request.
@@ -73,7 +79,7 @@ impl<S: LimitStore> Rls<S> {
         metrics: Arc<Metrics>,
         allowance: Allowance,
     ) -> Self {
-        Self { limiter, responder, metrics, allowance }
+        Self { limiter, responder, metrics, allowance, traces: None }
     }
 
     /// Decides.
@@ -87,18 +93,33 @@ impl<S: LimitStore> Rls<S> {
         Ok(self.limiter.explain(&from_pb(request)?, deadline).await)
     }
 
-    /// The answer to `request`, whose caller waits for `patience` at most.
+    /// The same with spans for the requests that `traces` samples.
+    #[must_use]
+    pub fn with_traces(self, traces: Option<Arc<Traces>>) -> Self {
+        Self { traces, ..self }
+    }
+
+    /// The span of a request to `name` with `headers`, if it is traced.
+    pub fn trace(&self, name: &'static str, headers: &HeaderMap) -> Option<Box<Trace>> {
+        self.traces.as_ref()?.begin(name, headers)
+    }
+
+    /// The answer to `request`, whose caller waits for `patience` at most. The span ends with it.
     pub async fn answer(
         &self,
         request: pb::RateLimitRequest,
         patience: Option<Duration>,
+        mut trace: Option<Box<Trace>>,
     ) -> Result<Answered, Unanswered> {
         let started = Instant::now();
         let request = from_pb(request).inspect_err(|_| {
             self.metrics.requests.invalid.inc();
+            if let Some(trace) = &mut trace {
+                trace.fail("invalid argument");
+            }
         })?;
         let deadline = Deadline::after(started, self.allowance, patience);
-        let decision = self.limiter.decide(&request, deadline).await;
+        let decision = self.limiter.decide_traced(&request, deadline, trace.as_deref_mut()).await;
         let (outcome, took) = (decision.answered(), started.elapsed());
         self.metrics.decision_durations.observe(outcome, decision.asked, took);
         if let Some(reason) = decision.unavailable {
@@ -110,21 +131,41 @@ impl<S: LimitStore> Rls<S> {
 }
 
 /// The parts of a call's head that count.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Head {
     /// The longest that the caller waits.
     patience: Option<Duration>,
     /// The message is compressed, which is refused.
     compressed: bool,
+    /// The span of the call, if it is traced.
+    trace: Option<Box<Trace>>,
 }
 
 impl Head {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        Self { patience: patience(headers), compressed: unary::is_compressed(headers) }
+    /// Marks the span of a call without a decision.
+    fn fail(&mut self, reason: &'static str) {
+        if let Some(trace) = &mut self.trace {
+            trace.fail(reason);
+        }
+    }
+
+    /// The refusal of the call with `status`.
+    fn refuse(mut self, reason: &'static str, status: Status) -> Response<Reply> {
+        self.fail(reason);
+        unary::refusal(status)
     }
 }
 
 impl<S: LimitStore> Rls<S> {
+    /// The head of a call with `headers`.
+    pub(super) fn head(&self, headers: &HeaderMap) -> Head {
+        Head {
+            patience: patience(headers),
+            compressed: unary::is_compressed(headers),
+            trace: self.trace(SPAN_NAME, headers),
+        }
+    }
+
     /// The answer to a gRPC call, whose message may have `longest` bytes and take `patient` to
     /// arrive. Its caller may ask about the domains of `askable`, `None`: about all, and has
     /// `memory` for what is not small.
@@ -133,32 +174,37 @@ impl<S: LimitStore> Rls<S> {
     /// on an error.
     pub(super) async fn call(
         &self,
-        head: Head,
+        mut head: Head,
         body: Incoming,
         (longest, patient): (usize, Duration),
         askable: Option<&Askable>,
         memory: &Memory,
     ) -> Response<Reply> {
         if head.compressed {
-            return unary::refusal(unary::compressed());
+            return head.refuse("compressed", unary::compressed());
         }
         let arrived = unary::message_in_time(body, longest, patient, memory).await;
         let Arrived { message, held: _held } = match arrived {
             Ok(arrived) => arrived,
-            Err(InvalidMessage::TooLarge) => return response(&self.unread(), memory),
-            Err(InvalidMessage::Refused(status)) => return unary::refusal(status),
+            Err(InvalidMessage::TooLarge) => {
+                head.fail("out of bounds");
+                return response(&self.unread(), memory);
+            }
+            Err(InvalidMessage::Refused(status)) => return head.refuse("no message", status),
         };
         let request = match pb::RateLimitRequest::decode(message) {
             Ok(request) => request,
-            Err(error) => return unary::refusal(Status::internal(error.to_string())),
+            Err(error) => {
+                return head.refuse("invalid message", Status::internal(error.to_string()));
+            }
         };
         if askable.is_some_and(|askable| !askable.has(&request.domain)) {
             self.metrics.requests.forbidden.inc();
-            return unary::refusal(Status::permission_denied(FORBIDDEN));
+            return head.refuse("permission denied", Status::permission_denied(FORBIDDEN));
         }
         let reference = self.metrics.reference();
         let started = reference.map(|_| Instant::now());
-        let answered = self.answer(request, head.patience).await;
+        let answered = self.answer(request, head.patience, head.trace).await;
         if let Some((reference, started)) = reference.zip(started) {
             reference.response_time.observe(started.elapsed());
         }

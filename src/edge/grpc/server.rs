@@ -21,7 +21,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::Builder as Reflection;
 
 use super::callers::{Askable, Callers};
-use super::rls::{Head, Rls};
+use super::rls::Rls;
 use super::unary::{self, Reply};
 use crate::edge::admin::auth::Guarded;
 use crate::edge::listener::Bounds;
@@ -121,7 +121,7 @@ impl<S: LimitStore> Caller<S> {
     /// no head of a request and no call of tonic in it, so it is small.
     fn answer(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<'static, Response<Reply>> {
         if request.uri().path() == SHOULD_RATE_LIMIT && request.method() == Method::POST {
-            let head = Head::of(request.headers());
+            let head = self.edge.rls.head(request.headers());
             let body = request.into_body();
             return Box::pin(async move {
                 let Self { edge, askable, memory } = &*self;

@@ -16,6 +16,7 @@ pub mod debug;
 pub mod json;
 pub mod status;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Extension, State};
+use axum::extract::{DefaultBodyLimit, Extension, FromRequestParts, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{AppendHeaders, IntoResponse, Response};
@@ -46,6 +48,7 @@ use crate::edge::pb;
 use crate::settings::{Reader, section};
 use crate::store::LimitStore;
 use crate::telemetry::metrics::{Metrics, TextFormat};
+use crate::telemetry::traces::Trace;
 
 section! {
     /// The HTTP listener: /, /json, /healthcheck, /livez, /readyz, /metrics.
@@ -246,9 +249,21 @@ fn no_room() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("{NoRoom}\n")).into_response()
 }
 
+/// The span of a request for a decision, if it is traced.
+struct Traced(Option<Box<Trace>>);
+
+impl<S: LimitStore> FromRequestParts<Arc<Ops<S>>> for Traced {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, ops: &Arc<Ops<S>>) -> Result<Self, Infallible> {
+        Ok(Self(ops.rls.trace("POST /json", &parts.headers)))
+    }
+}
+
 async fn decide<S: LimitStore>(
     State(ops): State<Arc<Ops<S>>>,
     Extension(peer): Extension<Peer>,
+    Traced(trace): Traced,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let body = match body {
@@ -266,7 +281,7 @@ async fn decide<S: LimitStore>(
         ops.metrics.requests.forbidden.inc();
         return (StatusCode::FORBIDDEN, format!("{FORBIDDEN}\n")).into_response();
     }
-    match ops.rls.answer(request, None).await {
+    match ops.rls.answer(request, None, trace).await {
         Ok(Answered { response, retry_after }) => answer(&response, retry_after),
         Err(Unanswered::Invalid(bad)) => bad_request(&bad),
         Err(Unanswered::Unavailable(reason)) => {

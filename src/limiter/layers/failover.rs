@@ -12,6 +12,8 @@ mod untold;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use self::shares::Shares;
 use crate::domain::{Claim, Commit, Group, Hits, Key, Verdict};
 use crate::limiter::ask::{Ask, Ruling, Traits};
@@ -20,6 +22,7 @@ use crate::settings::{Reader, SOME_TIME, section};
 use crate::store::{Answer, Deadline, LimitStore, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sharded::ShardedCounter;
+use crate::telemetry::traces::StoreCall;
 
 section! {
     /// Decisions and the store that counts.
@@ -79,8 +82,13 @@ impl<S: LimitStore> Failover<S> {
 
     /// Rules on every claim of `ask`, no later than `deadline`.
     pub async fn decide(&self, ask: &mut Ask, commit: Commit, deadline: Deadline) {
+        let sent = ask.timed.then(Instant::now);
         let Answer { readings, failure, late, held } =
             self.store.decide(ask.group(), commit, deadline).await;
+        if let Some(sent) = sent {
+            let failure = failure.as_ref().map(StoreError::kind);
+            ask.call = Some(Box::new(StoreCall { sent, answered: Instant::now(), failure }));
+        }
         let Some(failure) = ask.join(readings, failure) else { return };
         self.failures(&failure).inc();
         if ask.rule_open(|claim, traits| self.by_mode(claim, traits)) {

@@ -131,7 +131,7 @@ pub fn decide(args: &DecideArgs) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         for request in requests.into_iter().take(args.decisions) {
-            let answer = rls.answer(request, None).await.unwrap().response;
+            let answer = rls.answer(request, None, None).await.unwrap().response;
             let limit = answer.statuses[0].current_limit.as_ref();
             assert!(limit.is_some_and(|limit| limit.requests_per_unit == LIMIT), "not limited");
         }

@@ -22,7 +22,7 @@ pub fn run(data: &[u8]) {
     let styles = [HeaderStyle::Off, HeaderStyle::Reference, HeaderStyle::Draft];
     let service = world::service(styles[usize::from(*headers) % styles.len()]);
     for _ in 0..TIMES {
-        let answer = world::block_on(service.answer(request.clone(), None));
+        let answer = world::block_on(service.answer(request.clone(), None, None));
         let is_sound = !request.domain.is_empty() && !request.descriptors.is_empty();
         match answer {
             Ok(answered) => {

@@ -1,0 +1,124 @@
+//! Connections to the collector: name, TCP, TLS.
+//!
+//! Everything is made anew at each connection: the name is resolved, and the files of TLS are read,
+//! because both change while tollgate runs.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tonic::codegen::Service;
+
+use super::settings::{Endpoint, Protocol, TraceSettings};
+use crate::tls::{Files, Paths, PemPath, TlsFault, client_config};
+
+/// A stream of bytes.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+pub(super) type Io = TokioIo<Box<dyn Socket>>;
+
+/// Connects to one collector.
+#[derive(Clone, Debug)]
+pub(super) struct Dialer {
+    endpoint: Endpoint,
+    /// The files; none: without TLS.
+    tls: Option<Arc<Paths>>,
+    alpn: &'static [u8],
+    timeout: Duration,
+}
+
+impl Dialer {
+    /// A dialer to `endpoint`.
+    ///
+    /// # Errors
+    /// Fails if the files of TLS cannot be used now.
+    pub(super) fn new(endpoint: &Endpoint, settings: &TraceSettings) -> Result<Self, TlsFault> {
+        let tls = &settings.tls;
+        let file = |setting, path: &Option<_>| PemPath { setting, path: path.clone() };
+        let paths = endpoint.is_https().then(|| Paths {
+            ca: file("traces.tls.ca_file", &tls.ca_file),
+            cert: file("traces.tls.cert_file", &tls.cert_file),
+            key: file("traces.tls.key_file", &tls.key_file),
+        });
+        if let Some(paths) = &paths {
+            client_config(&Files::read(paths)?, None)?;
+        }
+        let alpn: &[u8] = match settings.protocol {
+            Protocol::Grpc => b"h2",
+            Protocol::Http => b"http/1.1",
+        };
+        let (endpoint, timeout) = (endpoint.clone(), settings.timeout);
+        Ok(Self { endpoint, tls: paths.map(Arc::new), alpn, timeout })
+    }
+
+    /// A new connection.
+    pub(super) async fn connect(&self) -> io::Result<Io> {
+        let connected = tokio::time::timeout(self.timeout, self.connect_at_last()).await;
+        connected.unwrap_or_else(|_| Err(io::Error::other("no connection in time")))
+    }
+
+    async fn connect_at_last(&self) -> io::Result<Io> {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.enforce_http(false);
+        let tcp = connector.call(self.endpoint.uri().clone()).await;
+        let tcp = tcp.map_err(|error| io::Error::other(chain(&error)))?.into_inner();
+        let Some(paths) = &self.tls else { return Ok(TokioIo::new(Box::new(tcp))) };
+        let config = read(Arc::clone(paths), self.alpn).await.map_err(io::Error::other)?;
+        let name = ServerName::try_from(self.endpoint.host().to_owned());
+        let name = name.map_err(io::Error::other)?;
+        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
+        Ok(TokioIo::new(Box::new(tls)))
+    }
+}
+
+async fn read(paths: Arc<Paths>, alpn: &'static [u8]) -> Result<ClientConfig, TlsFault> {
+    let read = tokio::task::spawn_blocking(move || {
+        let mut config = client_config(&Files::read(&paths)?, None)?;
+        config.alpn_protocols = vec![alpn.to_vec()];
+        Ok(config)
+    });
+    read.await.unwrap_or_else(|error| Err(TlsFault::new("traces.tls", error.to_string())))
+}
+
+/// The connector of a gRPC channel.
+impl Service<Uri> for Dialer {
+    type Response = Io;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Io>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let dialer = self.clone();
+        Box::pin(async move { dialer.connect().await })
+    }
+}
+
+/// An error with its causes, each told once.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

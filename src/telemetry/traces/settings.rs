@@ -1,0 +1,167 @@
+//! The settings of traces.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::Scheme;
+
+use crate::settings::{Headers, Pairs, Ratio, Reader, SOME_TIME, Setting, quoted, section, words};
+
+section! {
+    /// Traces: spans of decisions, store calls and reloads, sent to an OTLP collector.
+    pub struct TraceSettings in "traces" {
+        /// URL of the collector, such as `http://otel-collector:4317`; unset = no traces. With
+        /// `protocol: http` a URL without a path gets `/v1/traces`.
+        endpoint: Option<Endpoint> = "",
+        /// `grpc`, or `http` = protobuf over HTTP.
+        protocol: Protocol = "grpc",
+        /// Follow the caller: a sampled `traceparent` gives spans, another one gives none. `false`:
+        /// `ratio` alone decides, by the trace.
+        parent_based: bool = "true",
+        /// Part of the traces that are sampled without a caller's decision, from 0 to 1.
+        ratio: Ratio = "0",
+        /// Attribute `service.name`.
+        service_name: String = "tollgate",
+        /// Further attributes of the service, such as
+        /// `service.namespace=edge,deployment.environment.name=prod`.
+        resource: Option<Pairs> = "",
+        /// Headers of each export, such as `authorization=TOKEN,x-scope-orgid=a`.
+        headers: Option<Headers> = "",
+        /// File that holds `headers`. An alternative to it.
+        headers_file: Option<PathBuf> = "",
+        /// Time for one export, connecting included.
+        timeout: Duration = "10s" in SOME_TIME..,
+        /// Longest time that a span waits for others of its export.
+        interval: Duration = "1s" in SOME_TIME..,
+        /// Spans that wait for their export. Further ones are dropped, and counted.
+        max_queue: usize = "4096" in 1..=1_000_000,
+    }
+    with {
+        /// TLS.
+        tls: TraceTlsSettings,
+    }
+}
+
+section! {
+    /// TLS to the collector, for an endpoint with `https://`. Files are read at every connection.
+    pub struct TraceTlsSettings in "traces.tls" {
+        /// File with the certificates of the authorities to trust, PEM; unset = those of the
+        /// system.
+        ca_file: Option<PathBuf> = "",
+        /// File with the certificate of tollgate and its chain, PEM.
+        cert_file: Option<PathBuf> = "",
+        /// File with the key of `cert_file`, PEM: PKCS #8, PKCS #1 or SEC 1.
+        key_file: Option<PathBuf> = "",
+    }
+}
+
+/// The protocol of exports.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Protocol {
+    /// gRPC.
+    Grpc,
+    /// Protobuf over HTTP/1.1.
+    Http,
+}
+
+words!(Protocol { "grpc" => Grpc, "http" => Http });
+
+/// The URL of a collector.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Endpoint(Uri);
+
+impl Endpoint {
+    pub(super) const fn uri(&self) -> &Uri {
+        &self.0
+    }
+
+    /// True if the scheme means TLS.
+    pub(super) fn is_https(&self) -> bool {
+        self.0.scheme() == Some(&Scheme::HTTPS)
+    }
+
+    /// The host, without brackets.
+    pub(super) fn host(&self) -> &str {
+        self.0.host().unwrap_or_default().trim_matches(['[', ']'])
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A URL without a path has `/` in it.
+        let text = self.0.to_string();
+        f.write_str(text.strip_suffix('/').unwrap_or(&text))
+    }
+}
+
+impl Setting for Endpoint {
+    const EXPECTED: &'static str = "a URL such as http://otel-collector:4317";
+
+    fn parse(text: &str) -> Option<Self> {
+        let uri: Uri = text.parse().ok()?;
+        let known = [Scheme::HTTP, Scheme::HTTPS].iter().any(|known| uri.scheme() == Some(known));
+        let authority = uri.authority()?.as_str();
+        // Credentials in it would be shown by print-config; they are for headers.
+        let sound = known && uri.query().is_none() && !authority.contains('@');
+        (sound && !uri.host()?.is_empty()).then_some(Self(uri))
+    }
+
+    fn show(&self) -> String {
+        quoted(&self.to_string())
+    }
+
+    fn hint(text: &str) -> Option<String> {
+        let bare = !text.is_empty() && !text.contains("://");
+        bare.then(|| format!("add a scheme: http://{text}"))
+    }
+}
+
+impl TraceSettings {
+    /// The rules that no type expresses.
+    pub(crate) fn resolve(&mut self, reader: &mut Reader) {
+        let file = self.headers_file.as_deref();
+        reader.file("traces.headers", &mut self.headers, file);
+        if self.service_name.is_empty() {
+            reader.refuse("traces.service_name", "found \"\", expected a name");
+        }
+        let TraceTlsSettings { cert_file, key_file, .. } = &self.tls;
+        for (name, file, other, absent) in [
+            ("cert_file", cert_file, "key_file", key_file.is_none()),
+            ("key_file", key_file, "cert_file", cert_file.is_none()),
+        ] {
+            if file.is_some() && absent {
+                reader.refuse(&format!("traces.tls.{name}"), format!("set traces.tls.{other} too"));
+            }
+        }
+        let tls = self.tls != TraceTlsSettings::default();
+        if tls && self.endpoint.as_ref().is_some_and(|endpoint| !endpoint.is_https()) {
+            reader.refuse("traces.endpoint", "has no TLS, but traces.tls is set; write https://");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoint_is_a_url_of_http() {
+        for (text, https, host) in [
+            ("http://otel-collector:4317", false, "otel-collector"),
+            ("https://collector.example/v1/traces", true, "collector.example"),
+            ("http://[::1]:4318", false, "::1"),
+        ] {
+            let endpoint = Endpoint::parse(text).unwrap();
+            assert_eq!((endpoint.is_https(), endpoint.host()), (https, host), "{text}");
+            assert_eq!(endpoint.to_string(), text);
+        }
+        for text in ["", "collector:4317", "grpc://a:1", "http://", "http://u:p@a:1", "http://a/?k"]
+        {
+            assert_eq!(Endpoint::parse(text), None, "{text}");
+        }
+        let hint = Endpoint::hint("collector:4317").unwrap();
+        assert_eq!(hint, "add a scheme: http://collector:4317");
+    }
+}
