@@ -11,6 +11,7 @@ use super::process::Process;
 use crate::control::{calendar, presence, probe, sweep};
 use crate::edge::admin::{self, Admin, SERVICE_NAMES};
 use crate::edge::grpc::server::serve_admin;
+use crate::telemetry::logs::LogHandle;
 
 /// The store deadline of admin RPCs. Longer than for decisions, because operators prefer a late
 /// answer to an error.
@@ -21,7 +22,12 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 const START_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Starts the tasks that follow the registry and serve operators until the process stops.
-pub(super) fn spawn(tasks: &TaskTracker, process: &Arc<Process>, listener: TcpListener) {
+pub(super) fn spawn(
+    tasks: &TaskTracker,
+    process: &Arc<Process>,
+    listener: TcpListener,
+    logs: LogHandle,
+) {
     let following = Arc::clone(process);
     tasks.spawn(async move { following.stop.run_until_cancelled(follow(&following)).await });
     let inspecting = Arc::clone(process);
@@ -37,6 +43,7 @@ pub(super) fn spawn(tasks: &TaskTracker, process: &Arc<Process>, listener: TcpLi
     let beating = Arc::clone(process);
     tasks.spawn(async move { beating.stop.run_until_cancelled(beat(&beating)).await });
     let admin = Admin::new(Arc::clone(&process.control), process.limiter(), STORE_DEADLINE);
+    let admin = admin.with_logs(logs);
     let routes = admin::routes(Arc::new(admin), process.guard.clone());
     let process = Arc::clone(process);
     tasks.spawn(async move {

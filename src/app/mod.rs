@@ -61,6 +61,7 @@ pub async fn run(
     let listeners = Listeners::bind(&settings)?;
     let signals = drain::Signals::install()?;
     let process = Arc::new(Process::new(settings, set, layered)?);
+    logs.count_in(process.metrics.output.lines_dropped.clone());
     process.check_redis().await?;
     health::set_starting(&process).await;
     let (tasks, accepting) = (TaskTracker::new(), CancellationToken::new());
@@ -75,7 +76,7 @@ pub async fn run(
         // there is no decision.
         drop(listeners.grpc);
     }
-    administer::spawn(&tasks, &process, listeners.admin);
+    administer::spawn(&tasks, &process, listeners.admin, logs.clone());
     http(&tasks, listeners.http, (listeners.metrics, listeners.status), &process);
     debug(&tasks, listeners.debug, &process);
     statsd(&tasks, &process);

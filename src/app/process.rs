@@ -30,6 +30,7 @@ use crate::edge::health::{Readiness, SharedReadiness};
 use crate::edge::listener::Bounds as ListenerBounds;
 use crate::edge::listener::acceptor::Acceptor;
 use crate::edge::listener::tls::Tls;
+use crate::limiter::denied::DeniedLines;
 use crate::limiter::key::{KeyMaker, SensitiveHasher};
 use crate::limiter::layers::Layers;
 use crate::limiter::layers::deny_cache::DenyCache;
@@ -361,6 +362,7 @@ fn shared(
         },
         metrics: Arc::clone(metrics),
         top: TopCallers::new(settings.admin.top_callers, SystemClock::start()),
+        denied: DeniedLines::new(settings.log.denied_per_second),
     }
 }
 

@@ -1,5 +1,6 @@
-//! SIGHUP: reads the log level, the mode, and the tokens and roles of operators again, and asks for
-//! the policy files to be read again. Changed files of tokens take effect without a signal.
+//! SIGHUP: opens the log files again, reads the log level, the mode, and the tokens and roles of
+//! operators again, and asks for the policy files to be read again. Changed files of tokens take
+//! effect without a signal.
 
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ pub(super) fn spawn(
             tokio::select! {
                 () = process.stop.cancelled() => return,
                 Some(()) = hangup.recv() => {
+                    logs.reopen();
                     reapply(&process, &logs, reread());
                     if let Some(files) = &files {
                         files.request();
@@ -72,10 +74,11 @@ pub(super) fn spawn_xds(tasks: &TaskTracker, process: &Process) -> Option<FirstR
 }
 
 /// Settings that change while tollgate runs. All others need a restart.
-const RELOADED: [&str; 9] = [
+const RELOADED: [&str; 10] = [
     "mode",
     "modes",
     "log.level",
+    "log.denied",
     "admin.token",
     "admin.token_file",
     "admin.tokens",
@@ -90,7 +93,7 @@ fn reapply(process: &Process, logs: &LogHandle, settings: Result<Settings, confi
     match settings {
         Ok(settings) => {
             process.shared.modes.set_settings(&settings.modes());
-            if let Err(error) = logs.set_level(settings.log.level.as_str()) {
+            if let Err(error) = logs.apply(&settings.log) {
                 tracing::error!(%error, "the log level stays");
             }
             replace_tokens(process, &settings);

@@ -40,7 +40,7 @@ fn serve(
     ignored: &[String],
 ) -> anyhow::Result<()> {
     let settings = loaded.settings;
-    let logs = logs::init(&settings.log.level, settings.log.format)?;
+    let logs = logs::init(&settings.log)?;
     panics::install();
     for remark in &loaded.remarks {
         match remark {
@@ -60,8 +60,9 @@ fn serve(
         .build()
         .context("cannot start the control runtime")?;
     let reread = move || config::load(&sources).map(|loaded| loaded.settings);
-    let outcome = control.block_on(app::run(settings, logs, ready_file, reread));
+    let outcome = control.block_on(app::run(settings, logs.clone(), ready_file, reread));
     // A plain drop would wait for the tasks that the drain has aborted.
     control.shutdown_background();
+    logs.flush();
     Ok(outcome?)
 }

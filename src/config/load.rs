@@ -101,6 +101,7 @@ fn resolve(mut settings: Settings, reader: &mut Reader) -> Settings {
     settings.metrics.resolve(reader);
     settings.statsd.resolve(reader);
     settings.traces.resolve(reader);
+    settings.log.resolve(reader);
     listeners(&settings, reader);
     settings
 }

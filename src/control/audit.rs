@@ -1,4 +1,4 @@
-//! One log line per change, target `tollgate::audit`: who, what, before, after.
+//! One log line per change, target [`AUDIT`]: who, what, before, after.
 //!
 //! Values of descriptors that a rule marks `sensitive` are hashed. Of a policy's text a line has a
 //! hash, and the beginning unless it may hold such values. A write without an answer has a line,
@@ -14,6 +14,7 @@ use crate::limiter::Shared;
 use crate::limits::{Client, ClientName};
 use crate::settings::Word as _;
 use crate::telemetry::escape::escape;
+use crate::telemetry::logs::AUDIT;
 
 /// The word for the state of something that does not exist.
 pub(crate) const NOTHING: &str = "none";
@@ -98,7 +99,7 @@ impl Attempt {
     fn done(&self, line: &Line, before: &State) {
         let Line { action, what, after, .. } = line;
         tracing::info!(
-            target: "tollgate::audit", who = self.who, action, what,
+            target: AUDIT, who = self.who, action, what,
             before = before.summary, after = after.summary,
             text_before = before.text, text_after = after.text,
             outcome = "done", "changed"
@@ -108,7 +109,7 @@ impl Attempt {
     fn unknown(&mut self, reason: &str) {
         for Line { action, what, after, .. } in std::mem::take(&mut self.lines) {
             tracing::warn!(
-                target: "tollgate::audit", who = self.who, action, what,
+                target: AUDIT, who = self.who, action, what,
                 after = after.summary, text_after = after.text,
                 outcome = "unknown", reason, "may have changed"
             );
@@ -125,7 +126,7 @@ impl Drop for Attempt {
 /// Writes one line for a change of something that is no record.
 pub(crate) fn changed(who: impl Display, action: &str, what: &str, before: &str, after: &str) {
     tracing::info!(
-        target: "tollgate::audit", %who, action, what, before, after,
+        target: AUDIT, %who, action, what, before, after,
         outcome = "done", "changed"
     );
 }
@@ -139,14 +140,14 @@ pub(crate) fn changed_in_memory(
     after: &str,
 ) {
     tracing::warn!(
-        target: "tollgate::audit", %who, action, what, before, after,
+        target: AUDIT, %who, action, what, before, after,
         outcome = "in memory", "changed on this replica alone, and not stored"
     );
 }
 
 /// Writes that a caller was refused for `reason`, and how many were since without a line.
 pub(crate) fn refused(who: impl Display, reason: &str, silent: u64) {
-    tracing::warn!(target: "tollgate::audit", %who, reason, silent, "refused");
+    tracing::warn!(target: AUDIT, %who, reason, silent, "refused");
 }
 
 /// A client as lines name it, such as `edge|api_key=acme`.

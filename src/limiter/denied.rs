@@ -1,7 +1,7 @@
-//! Log lines of denials, target `tollgate::denied`, at debug: which limit denied which request.
+//! Log lines of denials, target [`DENIED`], at debug: which limit denied which request.
 //!
-//! At most [`MAX_LINES_PER_SECOND`] for the process; the rest is counted. Switched off it costs a
-//! load of the level.
+//! At most so many a second as the settings say; the rest is counted. Switched off it costs a load
+//! of the level.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,27 +15,38 @@ use super::request::Request;
 use super::status::{Decision, Outcome, Status};
 use crate::domain::Verdict;
 use crate::telemetry::escape::escape;
+use crate::telemetry::logs::DENIED;
 use crate::telemetry::metrics::Metrics;
 
-const MAX_LINES_PER_SECOND: u64 = 10;
+/// The lines of denials of this process.
+#[derive(Debug)]
+pub struct DeniedLines {
+    per_second: u32,
+    lines: LinesPerSecond,
+}
 
-/// The lines of this process within a second.
-static LINES: LinesPerSecond = LinesPerSecond(AtomicU64::new(0));
+impl DeniedLines {
+    /// At most `per_second` lines in a second.
+    pub const fn new(per_second: u32) -> Self {
+        Self { per_second, lines: LinesPerSecond(AtomicU64::new(0)) }
+    }
+}
 
 /// Logs `decision` if it denies `request`: its first descriptor that is over its limit.
 pub(super) fn log_denial(
+    log: &DeniedLines,
     metrics: &Metrics,
     hasher: &SensitiveHasher,
     request: &Request,
     decision: &Decision,
 ) {
-    if !tracing::enabled!(target: "tollgate::denied", Level::DEBUG)
+    if !tracing::enabled!(target: DENIED, Level::DEBUG)
         || decision.verdict == Verdict::Admit
         || decision.unavailable.is_some()
     {
         return;
     }
-    if !LINES.take(second()) {
+    if !log.lines.take(second(), log.per_second) {
         metrics.output.lines_dropped.denied.inc();
         return;
     }
@@ -49,7 +60,7 @@ pub(super) fn log_denial(
     let entries = if looked_at { &*descriptor.entries } else { &[] };
     let sensitivity = Sensitivity::of(status.rule.as_deref(), domain);
     tracing::debug!(
-        target: "tollgate::denied",
+        target: DENIED,
         domain = %escape(if looked_at { &request.domain } else { b"" }),
         rule = status.rule.as_ref().map_or("", |rule| &rule.label),
         limit = limit(status),
@@ -73,14 +84,15 @@ fn second() -> u64 {
 }
 
 /// A count within the current second: the second and the count, in one number.
+#[derive(Debug)]
 struct LinesPerSecond(AtomicU64);
 
 impl LinesPerSecond {
-    /// Takes a line of `second`; false: none is left.
-    fn take(&self, second: u64) -> bool {
+    /// Takes one of the `most` lines of `second`; false: none is left.
+    fn take(&self, second: u64, most: u32) -> bool {
         let second = second & u64::from(u32::MAX);
         let next = |state: u64| match (state >> 32, state & u64::from(u32::MAX)) {
-            (then, lines) if then == second => (lines < MAX_LINES_PER_SECOND).then_some(state + 1),
+            (then, lines) if then == second => (lines < most.into()).then_some(state + 1),
             _ => Some((second << 32) | 1),
         };
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
@@ -95,8 +107,8 @@ mod tests {
     fn lines_are_bounded_by_second() {
         let lines = LinesPerSecond(AtomicU64::new(0));
         for second in 0..3 {
-            let taken = (0..100).filter(|_| lines.take(second)).count();
-            assert_eq!(taken as u64, MAX_LINES_PER_SECOND);
+            let taken = (0..100).filter(|_| lines.take(second, 7)).count();
+            assert_eq!(taken, 7);
         }
     }
 }

@@ -22,7 +22,7 @@
 //!   `metrics.names: reference` of an override, too.
 
 pub mod ask;
-mod denied;
+pub mod denied;
 pub mod explain;
 pub mod key;
 pub mod layers;
@@ -42,7 +42,7 @@ mod unknown;
 
 use std::sync::Arc;
 
-use self::denied::log_denial;
+use self::denied::{DeniedLines, log_denial};
 use self::explain::{Explanation, explain};
 use self::layers::Layers;
 use self::mode::{KillSwitch, Mode};
@@ -74,6 +74,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// The callers that are denied most.
     pub top: TopCallers,
+    /// The log lines of denials.
+    pub denied: DeniedLines,
 }
 
 impl Shared {
@@ -157,11 +159,11 @@ impl<S: LimitStore> Limiter<S> {
             let near_ratio = self.shared.metrics.near_limit_ratio;
             describe(trace, request, &decision, near_ratio);
         }
-        let Shared { metrics, resolver, policies, top, .. } = &*self.shared;
+        let Shared { metrics, resolver, policies, top, denied, .. } = &*self.shared;
         let hasher = resolver.keys.hasher();
         tally(metrics, hasher, request, &decision);
         top.note(hasher, request, &decision);
-        log_denial(metrics, hasher, request, &decision);
+        log_denial(denied, metrics, hasher, request, &decision);
         if decision.is_of_unknown_domain() && decision.unavailable.is_none() {
             policies.unknown.warn(&request.domain, &decision.snapshot.policies);
         }

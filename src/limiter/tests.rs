@@ -38,6 +38,7 @@ fn limiter() -> Limiter<MemoryStore<SystemClock>> {
         },
         metrics: Arc::clone(&metrics),
         top: TopCallers::new(100, ManualClock::default()),
+        denied: DeniedLines::new(10),
     };
     let store = MemoryStore::new(100, SystemClock::start());
     let failover = Failover::new(store, OnStoreFailure::Allow, metrics);

@@ -23,6 +23,7 @@ use tollgate::edge::admin::{Admin, AdminSettings, SERVICE_NAMES, routes};
 use tollgate::edge::grpc::server::serve_admin;
 use tollgate::edge::listener::acceptor::Acceptor;
 use tollgate::edge::listener::{Bounds as ListenerBounds, ListenerSettings};
+use tollgate::limiter::denied::DeniedLines;
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::failover::Failover;
@@ -114,6 +115,7 @@ impl<R: Registry> World<R> {
             },
             metrics: Arc::clone(&metrics),
             top: TopCallers::new(self.top_callers, Arc::clone(&self.clock)),
+            denied: DeniedLines::new(10),
         });
         let writer = Arc::new(Writer::new(Arc::clone(&shared), layered));
         let limiter = || {

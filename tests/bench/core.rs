@@ -15,6 +15,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use tollgate::domain::{
     Algorithm, Charge, Counter, Hits, Limit, ManualClock, SystemClock, Timestamp,
 };
+use tollgate::limiter::denied::DeniedLines;
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher, Sharing};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::failover::Failover;
@@ -126,6 +127,7 @@ fn limiters(policy: &str, top: usize) -> impl Fn() -> Limiter<Store> {
         },
         metrics: Arc::clone(&metrics),
         top: TopCallers::new(top, SystemClock::start()),
+        denied: DeniedLines::new(10),
     });
     let store = Arc::new(MemoryStore::new(1_000_000, SystemClock::start()));
     move || {

@@ -16,6 +16,7 @@ use tollgate::edge::grpc::response::Responder;
 use tollgate::edge::grpc::settings::HeaderStyle;
 use tollgate::edge::grpc::settings::ResponseSettings;
 use tollgate::edge::pb;
+use tollgate::limiter::denied::DeniedLines;
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::deny_cache::DenyCache;
@@ -161,6 +162,7 @@ fn limiter(policy: String, metrics: &Arc<Metrics>) -> Limiter<MemoryStore<Virtua
         },
         metrics: metrics(),
         top: TopCallers::new(0, ManualClock::default()),
+        denied: DeniedLines::new(10),
     });
     let store = MemoryStore::new(10_000, Virtual(Instant::now()));
     let layers = Layers {

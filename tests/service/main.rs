@@ -33,6 +33,7 @@ mod explain;
 mod hostile;
 mod json;
 mod load;
+mod logs;
 mod memory;
 mod metrics;
 mod modes;

@@ -134,6 +134,16 @@ impl Connection {
         answer.map_err(|status| self.failure(&status))
     }
 
+    /// Sets the log level of the server.
+    pub(super) async fn set_log_level(
+        &self,
+        message: pb::SetLogLevelRequest,
+    ) -> Result<pb::SetLogLevelResponse, Failure> {
+        let mut service = self.policy_service();
+        let answer = self.within(service.set_log_level(self.request(message))).await?;
+        answer.map_err(|status| self.failure(&status))
+    }
+
     /// Explains a request.
     pub(super) async fn explain(
         &self,

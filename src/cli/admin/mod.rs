@@ -7,6 +7,7 @@ mod import;
 mod limit;
 mod line;
 mod list;
+mod log_level;
 mod mode;
 mod show;
 mod time;
@@ -33,6 +34,7 @@ Examples:
   tollgate admin reset edge user=alice                 empty the counters
   tollgate admin mode shadow --domain edge             decide and report, deny nothing
   tollgate admin mode settings --domain edge           back to the settings
+  tollgate admin log-level debug --for 10m             of one replica
   tollgate admin explain edge user=alice --hits 3      charges nothing
   tollgate admin top edge                              who is denied most
   tollgate admin list edge
@@ -105,6 +107,8 @@ enum AdminCommand {
     Reset(Target),
     /// Set the kill switch
     Mode(mode::ModeArgs),
+    /// Set the log level of one replica, for a time or until it restarts
+    LogLevel(log_level::LogLevelArgs),
     /// Show how a request would be decided; charges nothing
     Explain(explain::ExplainArgs),
     /// Show the callers that are denied most now, on this replica
@@ -130,6 +134,7 @@ pub(crate) fn run(AdminArgs { server, command }: AdminArgs) -> Outcome {
             AdminCommand::Unblock(target) => limit::unblock(&server, target).await,
             AdminCommand::Reset(target) => limit::reset(&server, target).await,
             AdminCommand::Mode(args) => mode::run(&server, args).await,
+            AdminCommand::LogLevel(args) => log_level::run(&server, args).await,
             AdminCommand::Explain(args) => explain::run(&server, args).await,
             AdminCommand::Top(args) => top::run(&server, args).await,
             AdminCommand::List(args) => list::run(&server, args).await,

@@ -18,6 +18,7 @@ mod convert;
 mod explain;
 mod failures;
 pub mod identity;
+mod log_level;
 mod mode;
 pub mod page;
 mod policies;

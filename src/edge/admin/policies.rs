@@ -14,7 +14,7 @@ use super::identity::Who;
 use super::service::Admin;
 use super::validate::Validator;
 use super::violations::{Violations, violation};
-use super::{convert, explain, mode, top};
+use super::{convert, explain, log_level, mode, top};
 use crate::control::layered::{Checked, Offer, Origin};
 use crate::control::record::{StoredPolicy, policy_key};
 use crate::control::registry::{Expect, Registry};
@@ -129,6 +129,14 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         _request: Request<pb::ListModesRequest>,
     ) -> Result<Response<pb::ListModesResponse>, Status> {
         Ok(Response::new(mode::list(&self.0)))
+    }
+
+    async fn set_log_level(
+        &self,
+        request: Request<pb::SetLogLevelRequest>,
+    ) -> Result<Response<pb::SetLogLevelResponse>, Status> {
+        let who = Who::of(&request)?;
+        Ok(Response::new(log_level::set(&self.0, &who, request.get_ref())?))
     }
 
     async fn explain(

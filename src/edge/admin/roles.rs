@@ -9,7 +9,7 @@ use super::identity::Role;
 const GUARDED: &str = "/tollgate.v1.";
 
 /// Every RPC, by its path behind [`GUARDED`].
-const ROLES: [(&str, Role); 11] = [
+const ROLES: [(&str, Role); 12] = [
     ("ClientService/ManageClients", Role::Read),
     ("PolicyService/GetPolicy", Role::Read),
     ("PolicyService/ListPolicies", Role::Read),
@@ -21,6 +21,7 @@ const ROLES: [(&str, Role); 11] = [
     ("PolicyService/RollbackPolicy", Role::Admin),
     ("PolicyService/DeletePolicy", Role::Admin),
     ("PolicyService/SetMode", Role::Admin),
+    ("PolicyService/SetLogLevel", Role::Admin),
 ];
 
 /// The least role for the RPC at `path`; `None`: it is not guarded. An RPC that the table does not

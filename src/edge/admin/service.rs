@@ -16,6 +16,7 @@ use crate::control::{Control, FOLLOW_PATIENCE};
 use crate::domain::Timestamp;
 use crate::limiter::{Limiter, Shared};
 use crate::store::{Deadline, LimitStore};
+use crate::telemetry::logs::LogHandle;
 
 /// The longest silence of the registry, before its first answer, that a list waits for.
 const FIRST_READ: Duration = Duration::from_secs(1);
@@ -26,6 +27,8 @@ pub struct Admin<R, S> {
     pub(super) control: Arc<Control<R>>,
     pub(super) limiter: Limiter<S>,
     pub(super) store_deadline: Duration,
+    /// None: the log is not that of this process.
+    pub(super) logs: Option<LogHandle>,
 }
 
 impl<R: Registry, S: LimitStore> Admin<R, S> {
@@ -36,7 +39,13 @@ impl<R: Registry, S: LimitStore> Admin<R, S> {
         limiter: Limiter<S>,
         store_deadline: Duration,
     ) -> Self {
-        Self { control, limiter, store_deadline }
+        Self { control, limiter, store_deadline, logs: None }
+    }
+
+    /// The same with the log of this process, whose level operators may set.
+    #[must_use]
+    pub fn with_logs(self, logs: LogHandle) -> Self {
+        Self { logs: Some(logs), ..self }
     }
 
     /// The policies of every feed.

@@ -17,6 +17,7 @@ use tollgate::edge::grpc::response::Responder;
 use tollgate::edge::grpc::rls::Rls;
 use tollgate::edge::grpc::settings::ResponseSettings;
 use tollgate::edge::pb::RateLimitRequest;
+use tollgate::limiter::denied::DeniedLines;
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::failover::Failover;
@@ -158,6 +159,7 @@ fn service(args: &DecideArgs) -> Rls<MemoryStore<SystemClock>> {
         },
         metrics: Arc::clone(&metrics),
         top: TopCallers::new(1_024, SystemClock::start()),
+        denied: DeniedLines::new(10),
     });
     let store = MemoryStore::new(1_000_000, SystemClock::start());
     let failover = Failover::new(store, OnStoreFailure::Allow, Arc::clone(&metrics));

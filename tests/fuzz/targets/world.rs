@@ -8,6 +8,7 @@ use tollgate::domain::{ManualClock, Timestamp};
 use tollgate::edge::grpc::response::Responder;
 use tollgate::edge::grpc::rls::Rls;
 use tollgate::edge::grpc::settings::{HeaderStyle, ResponseSettings};
+use tollgate::limiter::denied::DeniedLines;
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::failover::Failover;
@@ -57,6 +58,7 @@ static SHARED: LazyLock<Arc<Shared>> = LazyLock::new(|| {
         },
         metrics,
         top: TopCallers::new(100, clock),
+        denied: DeniedLines::new(10),
     })
 });
 
