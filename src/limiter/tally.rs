@@ -56,10 +56,10 @@ pub(super) fn tally(
         };
         match status.rule.as_deref() {
             Some(rule) => {
-                tally_rule(metrics, hasher, descriptor, decision, (rule, status), decided)
+                tally_rule(metrics, hasher, descriptor, decision, (rule, status), decided);
             }
             None => {
-                tally_unruled(metrics, hasher, request, descriptor, decision, (status, decided))
+                tally_unruled(metrics, hasher, request, descriptor, decision, (status, decided));
             }
         }
     }

@@ -168,9 +168,13 @@ impl TopCallers {
         hash.write_u64(rule ^ u64::from(status.client.is_some()));
         if status.rule.is_none() {
             domain.hash(&mut hash);
-            entries.iter().for_each(|entry| entry.key.hash(&mut hash));
+            for entry in entries {
+                entry.key.hash(&mut hash);
+            }
         }
-        entries.iter().for_each(|entry| entry.value.hash(&mut hash));
+        for entry in entries {
+            entry.value.hash(&mut hash);
+        }
         hash.finish()
     }
 

@@ -142,7 +142,9 @@ async fn domain_is_known_when_a_client_names_it() {
     assert_eq!(replica.shared.metrics.requests.unknown_domain.get(), 0);
     let text = replica.shared.metrics.render(TextFormat::OpenMetrics);
     assert!(
-        text.contains(r#"domain="elsewhere",rule="(client)",outcome="over_limit"} 1"#),
+        text.contains(
+            r#"domain="elsewhere",rule="(client)",limit="(client)",outcome="over_limit"} 1"#
+        ),
         "{text}"
     );
 }

@@ -88,7 +88,9 @@ async fn rank_agrees_with_the_decisions_a_thousand_times() {
         assert!(ranked.iter().all(|caller| caller.max_error() == 0 && !caller.truncated()));
         let mut found = BTreeMap::<Name, u64>::new();
         // A row for each limit that has denied.
-        ranked.iter().for_each(|row| *found.entry(name(row)).or_default() += row.count());
+        for row in &ranked {
+            *found.entry(name(row)).or_default() += row.count();
+        }
         assert_eq!(found, exact);
         assert!(exact.len() > 5 && exact.keys().any(|(.., client)| *client), "{exact:?}");
     }

@@ -11,6 +11,7 @@
 )]
 
 mod files;
+mod helm;
 mod image;
 
 use std::{
@@ -258,5 +259,76 @@ fn collect_branches(node: &Value, path: &mut Vec<String>, found: &mut BTreeSet<V
         }
         collect_branches(child, path, found);
         path.pop();
+    }
+}
+
+/// Prometheus of the containers has the file of the native stack, which scrapes the ports of both; Grafana has
+/// every dashboard, by a data source that is there.
+#[test]
+fn observation_fits_the_stack() {
+    let (stack, services) = (Stack::native(), compose()["services"].clone());
+    let scraped = files::yaml("deploy/prometheus/prometheus.yml");
+    let jobs = array(&scraped["scrape_configs"]);
+    let targets = |job: usize| array(&jobs[job]["static_configs"][0]["targets"]).to_vec();
+    let of = |port: u16| Value::from(format!("127.0.0.1:{port}"));
+    let http: Vec<Value> = stack.tollgates.iter().map(|tollgate| of(tollgate.http)).collect();
+    assert_eq!((text(&jobs[0]["job_name"]), targets(0)), ("tollgate", http));
+    assert_eq!((text(&jobs[1]["job_name"]), targets(1)), ("envoy", vec![of(stack.envoy_admin)]));
+    for (service, mounted) in [
+        ("prometheus", "./deploy/prometheus:/etc/prometheus:ro"),
+        ("alertmanager", "./deploy/alertmanager:/etc/alertmanager:ro"),
+        ("grafana", "./deploy/grafana/dashboards:/etc/grafana/dashboards:ro"),
+        ("otel-collector", "./deploy/otel/collector.yaml:/etc/otelcol/config.yaml:ro"),
+        ("promtail", "./deploy/loki/promtail.yaml:/etc/promtail/config.yml:ro"),
+    ] {
+        let volumes = array(&services[service]["volumes"]);
+        assert!(volumes.iter().any(|volume| volume == mounted), "{service}: {volumes:?}");
+        let host = mounted.split(':').next().unwrap();
+        assert!(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(host).exists(), "{host}");
+    }
+    for (service, profile) in [("otel-collector", "traces"), ("loki", "logs"), ("promtail", "logs")]
+    {
+        assert_eq!(services[service]["profiles"], Value::from(vec![profile]), "{service}");
+    }
+    let source = files::yaml("deploy/grafana/provisioning/datasources/prometheus.yml");
+    assert_eq!(source["datasources"][0]["url"], "http://127.0.0.1:9090");
+    let provider = files::yaml("deploy/grafana/provisioning/dashboards/tollgate.yml");
+    assert_eq!(provider["providers"][0]["options"]["path"], "/etc/grafana/dashboards");
+    let mut panels = 0;
+    let mut names = BTreeSet::new();
+    for dashboard in ["clients", "decisions", "latency", "store"] {
+        let read: Value =
+            serde_json::from_str(&read(&format!("deploy/grafana/dashboards/{dashboard}.json")))
+                .unwrap();
+        assert!(names.insert(text(&read["uid"]).to_owned()), "{dashboard}");
+        for panel in array(&read["panels"]) {
+            panels += 1;
+            assert!(
+                !text(&panel["description"]).is_empty() && !array(&panel["targets"]).is_empty()
+            );
+            assert_eq!(panel["datasource"]["uid"], "${datasource}");
+        }
+    }
+    assert!(panels >= 16, "{panels}");
+}
+
+/// Receivers, routes and inhibitions name what there is.
+#[test]
+fn alertmanager_routes_to_its_receivers() {
+    let config = files::yaml("deploy/alertmanager/alertmanager.yml");
+    let receivers: Vec<&str> =
+        array(&config["receivers"]).iter().map(|receiver| text(&receiver["name"])).collect();
+    let routes = array(&config["route"]["routes"]).iter().chain([&config["route"]]);
+    for route in routes {
+        assert!(receivers.contains(&text(&route["receiver"])), "{route}");
+    }
+    let alerts = read("deploy/prometheus/alerts.yml");
+    for rule in array(&config["inhibit_rules"]) {
+        let matchers =
+            array(&rule["source_matchers"]).iter().chain(array(&rule["target_matchers"]));
+        for name in matchers.flat_map(|matcher| text(matcher).split(['"', '|']).skip(1)) {
+            let named = name.is_empty() || alerts.contains(&format!("alert: {name}\n"));
+            assert!(named, "no alert {name}");
+        }
     }
 }

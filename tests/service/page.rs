@@ -212,7 +212,7 @@ async fn state_is_bounded_and_has_no_secrets() {
         "/status/explain.json?domain=shop&entry=secret%3Dhunter2-a&hits=6",
     );
     let again: Value = serde_json::from_str(&again.body).unwrap();
-    assert_eq!((&again["admitted"], &again["limits"][0]["remaining"]), (&json!(false), &json!(0)));
+    assert_eq!((&again["admitted"], &again["limits"][0]["remaining"]), (&json!(false), &json!(5)));
     for (query, fault) in [
         ("", "domain is missing"),
         ("?domain=shop", "entry is missing"),

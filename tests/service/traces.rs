@@ -108,7 +108,7 @@ async fn span_has_the_limit_that_decides_and_its_outcome() {
     let mut client = tollgate.client().await;
     let mut seen = Vec::new();
     for (entries, expected) in [
-        ([("path", "/a")], ["edge", "path", "1/2HOUR", "admitted", "OK", "1"]),
+        ([("path", "/a")], ["edge", "path", "1/2HOUR", "near_limit", "OK", "1"]),
         ([("path", "/a")], ["edge", "path", "1/2HOUR", "over_limit", "OVER_LIMIT", "1"]),
         ([("tried", "/a")], ["edge", "tried", "0/HOUR", "shadowed", "OK", "1"]),
         ([("nothing", "/a")], ["edge", "", "", "", "OK", ""]),

@@ -1,4 +1,4 @@
-//! A headless Chromium, driven by its DevTools protocol over a pipe.
+//! A headless Chromium, driven by its `DevTools` protocol over a pipe.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::tools::{is_there, path};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A browser with one page; ended when dropped.
 pub struct Browser {
@@ -75,6 +75,7 @@ impl Browser {
     }
 
     /// The result of a method of the protocol.
+    #[allow(clippy::needless_pass_by_value, reason = "they are made for the call")]
     pub fn call(&mut self, method: &str, params: Value) -> Value {
         self.last += 1;
         let mut message = json!({"id": self.last, "method": method, "params": params});

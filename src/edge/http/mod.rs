@@ -14,6 +14,7 @@
 
 pub mod debug;
 pub mod json;
+mod ops;
 pub mod status;
 
 use std::convert::Infallible;
@@ -35,19 +36,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codegen::Service as _;
 
-use crate::edge::grpc::callers::{Callers, FORBIDDEN};
+use self::ops::no_room;
+pub use self::ops::{Check, Ops};
+use crate::edge::grpc::callers::FORBIDDEN;
 use crate::edge::grpc::headers::whole_seconds;
-use crate::edge::grpc::rls::{Answered, Rls, Unanswered};
-use crate::edge::health::{Readiness, SharedReadiness};
+use crate::edge::grpc::rls::{Answered, Unanswered};
+use crate::edge::health::Readiness;
 use crate::edge::listener::acceptor::Acceptor;
 use crate::edge::listener::connection::serve_http1;
-use crate::edge::listener::memory::{HeldRequest, Memory, NoRoom};
+use crate::edge::listener::memory::{HeldRequest, Memory};
 use crate::edge::listener::tls::settings::HttpTlsSettings;
 use crate::edge::listener::{Bounds, Peer};
 use crate::edge::pb;
 use crate::settings::{Reader, section};
 use crate::store::LimitStore;
-use crate::telemetry::metrics::{Metrics, TextFormat};
+use crate::telemetry::metrics::TextFormat;
 use crate::telemetry::traces::Trace;
 
 section! {
@@ -81,44 +84,14 @@ impl HttpSettings {
     }
 }
 
-/// The state shared by the routes.
-pub struct Ops<S> {
-    /// The service that answers `/json`.
-    pub rls: Rls<S>,
-    /// The metrics of `/metrics`.
-    pub metrics: Arc<Metrics>,
-    /// The readiness of this instance for traffic.
-    pub readiness: Arc<SharedReadiness>,
-    /// Updates gauges before they are rendered.
-    pub refresh: Box<dyn Fn() + Send + Sync>,
-    /// Who may ask about a domain.
-    pub callers: Arc<Callers>,
-    /// The checks that `?verbose` lists.
-    pub checks: Box<dyn Fn() -> Vec<Check> + Send + Sync>,
-}
+/// The span of a request for a decision, if it is traced.
+struct Traced(Option<Box<Trace>>);
 
-/// One check of `/readyz?verbose`. A fault does not make this instance unready.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Check {
-    /// The name, such as `redis permissions`.
-    pub name: String,
-    /// The state or, of a fault, the next step.
-    pub state: Result<String, String>,
-}
+impl<S: LimitStore> FromRequestParts<Arc<Ops<S>>> for Traced {
+    type Rejection = Infallible;
 
-impl std::fmt::Display for Check {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (mark, text) = match &self.state {
-            Ok(text) => ('+', text),
-            Err(text) => ('-', text),
-        };
-        write!(f, "[{mark}] {}: {}", self.name, text.replace(char::is_control, "?"))
-    }
-}
-
-impl<S> std::fmt::Debug for Ops<S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ops").field("readiness", &self.readiness).finish_non_exhaustive()
+    async fn from_request_parts(parts: &mut Parts, ops: &Arc<Ops<S>>) -> Result<Self, Infallible> {
+        Ok(Self(ops.rls.trace("POST /json", &parts.headers)))
     }
 }
 
@@ -241,22 +214,6 @@ async fn metrics<S: LimitStore>(
     match memory.answer(ops.metrics.render(format).into()) {
         Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(_) => no_room(),
-    }
-}
-
-/// The answer to a request for which the listener has no memory.
-fn no_room() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, format!("{NoRoom}\n")).into_response()
-}
-
-/// The span of a request for a decision, if it is traced.
-struct Traced(Option<Box<Trace>>);
-
-impl<S: LimitStore> FromRequestParts<Arc<Ops<S>>> for Traced {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, ops: &Arc<Ops<S>>) -> Result<Self, Infallible> {
-        Ok(Self(ops.rls.trace("POST /json", &parts.headers)))
     }
 }
 

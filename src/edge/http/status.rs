@@ -9,9 +9,9 @@
 //! | `/status/explain.json?domain=&entry=KEY=VALUE&hits=` | [`explain`] |
 //!
 //! The page asks for the state each second. That needs no open connection, so it works behind the
-//! bounds of the listener and goes on after a restart. It is plain HTML, CSS and ES modules, and its
-//! chart is SVG that it draws itself: nothing is built, fetched from elsewhere or run inline, so its
-//! Content-Security-Policy allows this origin alone.
+//! bounds of the listener and goes on after a restart. It is plain HTML, CSS and ES modules, and
+//! its chart is SVG that it draws itself: nothing is built, fetched from elsewhere or run inline,
+//! so its Content-Security-Policy allows this origin alone.
 
 mod clients;
 mod explain;
@@ -29,7 +29,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use self::query::Query;
-use super::{Ops, no_room};
+use super::ops::{Ops, no_room};
 use crate::edge::listener::memory::Memory;
 use crate::store::LimitStore;
 

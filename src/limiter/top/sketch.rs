@@ -113,14 +113,15 @@ impl<T: Clone> Sketch<T> {
 /// # Concurrency
 /// Takes the lock of one set after the other.
 pub(super) fn estimates<'a, T: Clone + 'a>(
-    sketches: impl Iterator<Item = &'a Sketch<T>> + Clone,
+    sketches: impl Iterator<Item = &'a Sketch<T>>,
     minute: u64,
 ) -> Vec<Estimate<T>> {
-    let sets = sketches.clone().next().map_or(0, |sketch| sketch.sets.len());
+    let sketches: Vec<_> = sketches.collect();
+    let sets = sketches.first().map_or(0, |sketch| sketch.sets.len());
     let mut all = Vec::new();
     for set in 0..sets {
         let mut counts: Vec<Counts<T>> = Vec::new();
-        for set in sketches.clone().filter_map(|sketch| sketch.sets.get(set)) {
+        for set in sketches.iter().filter_map(|sketch| sketch.sets.get(set)) {
             let mut locked = set.lock();
             let Set { now, before, .. } = locked.at(minute);
             counts.extend(

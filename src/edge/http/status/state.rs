@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::edge::http::{Check, Ops};
+use crate::edge::http::ops::{Check, Ops};
 use crate::limiter::Shared;
 use crate::limiter::top::{TopCaller, TopOrder, TopQuery};
 use crate::settings::Word as _;
