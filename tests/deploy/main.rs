@@ -79,7 +79,8 @@ fn published_ports_lead_to_listeners() {
     let listeners =
         stack.tollgates.iter().flat_map(|tollgate| [tollgate.grpc, tollgate.admin, tollgate.http]);
     let mut reachable: BTreeSet<_> = listeners.collect();
-    reachable.insert(stack.edge);
+    // Prometheus and Grafana, at their usual ports.
+    reachable.extend([stack.edge, 9090, 3000]);
     assert_eq!(published, reachable);
 
     // What is published listens on every interface of the namespace, what is not on its loopback.

@@ -15,9 +15,10 @@ use crate::support::tollgate::{Options, Tollgate};
 use crate::support::tools::{has_grpcurl, path};
 
 /// The first lines of blocks that are not run, with the reason.
-const NOT_RUN: [(&str, &str); 4] = [
+const NOT_RUN: [(&str, &str); 5] = [
     ("make run ", "serves until it is stopped, and `make test` is what runs this"),
     ("promtool ", "the same commands are a test of tests/e2e/observed.rs"),
+    ("helm install ", "needs a cluster; tests/deploy renders and checks the chart"),
     ("make bench ", "takes minutes and a machine of its own"),
     (
         "make demo ",
