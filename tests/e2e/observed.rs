@@ -61,13 +61,17 @@ fn sum(expression: &str) -> f64 {
     query(expression).into_iter().map(|(_, value)| value).sum()
 }
 
+fn equal(one: f64, other: f64) -> bool {
+    (one - other).abs() < 1e-9
+}
+
 fn check(name: &str, expression: &str, expected: Expected) {
     let found = query(expression);
     let holds = match expected {
-        Expected::Sum(sum) => found.iter().map(|(_, value)| value).sum::<f64>() == sum,
+        Expected::Sum(sum) => equal(found.iter().map(|(_, value)| value).sum(), sum),
         Expected::Positive => found.iter().any(|(_, value)| *value > 0.0),
         Expected::Something => !found.is_empty(),
-        Expected::Nothing => found.iter().all(|(_, value)| *value == 0.0),
+        Expected::Nothing => found.iter().all(|(_, value)| equal(*value, 0.0)),
         Expected::Any => true,
     };
     assert!(holds, "{name}: expected {expected:?} of\n{expression}\nfound {found:?}");
@@ -125,7 +129,7 @@ impl Traffic {
         let traffic = Self { clients, operator };
         until("both replicas follow", async || {
             let revisions = query("tollgate_registry_revision");
-            let same = revisions.len() == 2 && revisions[0].1 == revisions[1].1;
+            let same = revisions.len() == 2 && equal(revisions[0].1, revisions[1].1);
             (same && revisions[0].1 >= 3.0).then_some(())
         })
         .await;
@@ -184,36 +188,21 @@ fn exact_counts() {
 
 /// What panels show in both states; the others show a value above zero.
 fn of_panel(title: &str, incident: bool) -> Expected {
+    let during = |calm, at_incident| if incident { at_incident } else { calm };
     match title {
-        "Store" => Expected::Sum(if incident { 0.0 } else { 1.0 }),
-        "Registry" => {
-            if incident {
-                Expected::Any
-            } else {
-                Expected::Sum(1.0)
-            }
-        }
+        "Store" => during(Expected::Sum(1.0), Expected::Sum(0.0)),
+        "Registry" => during(Expected::Sum(1.0), Expected::Any),
         "Last reload" => Expected::Sum(1.0),
-        "Replicas seen" => Expected::Sum(2.0),
-        "Clients" => Expected::Sum(2.0),
-        // Between two calls there are none.
-        "Calls in flight" => Expected::Something,
+        "Replicas seen" | "Clients" => Expected::Sum(2.0),
         "Connections refused or cut" => Expected::Nothing,
         "Requests that the store did not decide" | "Limits decided without the store" => {
-            if incident { Expected::Positive } else { Expected::Something }
+            during(Expected::Something, Expected::Positive)
         }
         // Redis has not been away before.
-        "Hits of outages" => {
-            if incident {
-                Expected::Any
-            } else {
-                Expected::Nothing
-            }
-        }
-        // No limit is leased, and the deny cache answers what follows a denial.
-        "Spared calls" => Expected::Something,
-        // Counters are in Redis.
-        "Counters in memory" | "Memory" => Expected::Something,
+        "Hits of outages" => during(Expected::Nothing, Expected::Any),
+        // Between two calls to Redis there are none in flight. No limit is leased, and the deny
+        // cache answers only what follows a denial. Counters are in Redis.
+        "Calls in flight" | "Spared calls" | "Counters in memory" | "Memory" => Expected::Something,
         _ => Expected::Positive,
     }
 }
@@ -246,7 +235,9 @@ fn check_all(incident: bool) {
         if expressions.len() > 1 && matches!(expected, Expected::Positive) {
             assert!(expressions.iter().any(|expression| sum(expression) > 0.0), "{title}: {all}");
         } else {
-            expressions.iter().for_each(|expression| check(&title, expression, expected));
+            for expression in expressions {
+                check(&title, &expression, expected);
+            }
         }
     }
     for (name, expression) in rules("deploy/prometheus/recording.yml", "record") {

@@ -100,6 +100,29 @@ async fn started() -> Tollgate {
     tollgate
 }
 
+/// Searches and explains without a pointer.
+fn by_keyboard_alone(browser: &mut Browser) {
+    browser.value("document.querySelector('#search input').focus()");
+    browser.write("acme");
+    browser.press("Enter");
+    browser.wait_for("document.querySelectorAll('#clients tr').length === 2");
+    browser.wait_for(
+        "document.querySelector('#clients').textContent.includes('shop api_key=acme100/DAY')",
+    );
+    browser.value("document.querySelector('#explain input').focus()");
+    browser.write("shop");
+    browser.press("Tab");
+    browser.write("user=somebody");
+    browser.press("Enter");
+    browser.wait_for("document.querySelector('#explained').textContent.includes('passes')");
+    browser.wait_for("document.querySelector('#explained').textContent.includes('20/DAY')");
+    browser.value("document.querySelector('#explain input').select()");
+    browser.press("Tab");
+    browser.write("without a value");
+    browser.press("Enter");
+    browser.wait_for("document.querySelector('#explained .bad') !== null");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn page_follows_searches_explains_and_fits() {
     let Some(mut browser) = Browser::start() else { return };
@@ -122,26 +145,7 @@ async fn page_follows_searches_explains_and_fits() {
     browser.wait_for("document.querySelectorAll('#clients tr').length === 4");
     assert_eq!(browser.value("document.images.length"), json!(0));
 
-    // By keyboard alone.
-    browser.value("document.querySelector('#search input').focus()");
-    browser.write("acme");
-    browser.press("Enter");
-    browser.wait_for("document.querySelectorAll('#clients tr').length === 2");
-    browser.wait_for(
-        "document.querySelector('#clients').textContent.includes('shop api_key=acme100/DAY')",
-    );
-    browser.value("document.querySelector('#explain input').focus()");
-    browser.write("shop");
-    browser.press("Tab");
-    browser.write("user=somebody");
-    browser.press("Enter");
-    browser.wait_for("document.querySelector('#explained').textContent.includes('passes')");
-    browser.wait_for("document.querySelector('#explained').textContent.includes('20/DAY')");
-    browser.value("document.querySelector('#explain input').select()");
-    browser.press("Tab");
-    browser.write("without a value");
-    browser.press("Enter");
-    browser.wait_for("document.querySelector('#explained .bad') !== null");
+    by_keyboard_alone(&mut browser);
     // The last of these is the 400 for what is no descriptor.
     let faults = browser.faults();
     assert!(faults.len() == 1 && faults[0].contains("status of 400"), "{faults:#?}");

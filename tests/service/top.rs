@@ -173,7 +173,7 @@ async fn hundred_thousand_values_take_little_memory() {
             let values: Vec<String> = (first..first + 100).map(|n| format!("v{n}")).collect();
             let paths: Vec<[(&str, &str); 1]> =
                 values.iter().map(|v| [("user", v.as_str())]).collect();
-            let paths: Vec<&[(&str, &str)]> = paths.iter().map(|path| path.as_slice()).collect();
+            let paths: Vec<&[(&str, &str)]> = paths.iter().map(<[_; 1]>::as_slice).collect();
             codes(&mut client, &request("d", &paths), 1).await;
         }
     };
