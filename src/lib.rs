@@ -44,6 +44,7 @@ pub mod config;
 pub mod control;
 pub mod domain;
 pub mod edge;
+pub mod events;
 pub mod limiter;
 pub mod limits;
 pub mod policy;

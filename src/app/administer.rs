@@ -43,7 +43,7 @@ pub(super) fn spawn(
     let beating = Arc::clone(process);
     tasks.spawn(async move { beating.stop.run_until_cancelled(beat(&beating)).await });
     let admin = Admin::new(Arc::clone(&process.control), process.limiter(), STORE_DEADLINE);
-    let admin = admin.with_logs(logs);
+    let admin = admin.with_logs(logs).until(process.stop.clone());
     let routes = admin::routes(Arc::new(admin), process.guard.clone());
     let process = Arc::clone(process);
     tasks.spawn(async move {

@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use self::cores::Cores;
 pub use self::error::AppError;
 use self::listen::Listeners;
-use self::process::Process;
+use self::process::{Process, random_id};
 pub use self::ready::ReadyFile;
 use crate::config::{self, Settings};
 use crate::control::feeds::files::FileFeed;
@@ -35,6 +35,7 @@ use crate::control::layered::{Layered, Origin, Replaced, Since};
 use crate::domain::{Clock as _, WallClock};
 use crate::edge::http::debug::Debug;
 use crate::edge::http::{self, Ops};
+use crate::events::Webhook;
 use crate::limiter::key::OPEN_SECRETS;
 use crate::policy::{Files, PolicySet, Source};
 use crate::telemetry::logs::LogHandle;
@@ -103,6 +104,7 @@ pub async fn run(
         let listener = listen::reopen_grpc(listeners.addresses.grpc)?;
         serve_grpc(&tasks, listener, &process, &cores, &accepting);
     }
+    webhook(&tasks, &process)?;
     let ticking = Arc::clone(&process);
     tasks.spawn(async move { ticking.stop.run_until_cancelled(tick(&ticking)).await });
     health::set_started(&process).await;
@@ -223,6 +225,18 @@ fn debug(tasks: &TaskTracker, listener: Option<TcpListener>, process: &Arc<Proce
     let acceptor = process.acceptor(listener, "debug", None);
     let bounds = process.listener_bounds(0);
     tasks.spawn(http::serve(acceptor, routes, bounds, process.stop.clone()));
+}
+
+/// Starts the delivery of events, if there is a webhook.
+fn webhook(tasks: &TaskTracker, process: &Process) -> Result<(), AppError> {
+    let settings = &process.settings.events.webhook;
+    let source = format!("urn:tollgate:{:032x}", random_id());
+    let Some(webhook) = Webhook::new(settings, source, process.metrics.events.clone())? else {
+        return Ok(());
+    };
+    let events = process.shared.events.listen();
+    tasks.spawn(webhook.run(events, process.stop.clone()));
+    Ok(())
 }
 
 /// Starts the reports to statsd, if there is a server.

@@ -31,6 +31,7 @@ use crate::edge::listener::Bounds as ListenerBounds;
 use crate::edge::listener::acceptor::Acceptor;
 use crate::edge::listener::tls::Tls;
 use crate::limiter::denied::DeniedLines;
+use crate::limiter::events::LimitEvents;
 use crate::limiter::key::{KeyMaker, SensitiveHasher};
 use crate::limiter::layers::Layers;
 use crate::limiter::layers::deny_cache::DenyCache;
@@ -372,6 +373,7 @@ fn shared(
         },
         metrics: Arc::clone(metrics),
         top: TopCallers::new(settings.admin.top_callers, SystemClock::start()),
+        events: LimitEvents::new(&settings.events, SystemClock::start(), metrics.events.clone()),
         denied: DeniedLines::new(settings.log.denied_per_second),
     }
 }
@@ -406,7 +408,7 @@ fn replicas(settings: &Settings) -> Replicas {
 }
 
 /// A name for this process among the replicas.
-fn random_id() -> u128 {
+pub(super) fn random_id() -> u128 {
     let random = RandomState::new();
     u128::from(random.hash_one(0)) << 64 | u128::from(random.hash_one(1))
 }

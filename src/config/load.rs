@@ -100,6 +100,7 @@ fn resolve(mut settings: Settings, reader: &mut Reader) -> Settings {
     settings.response.resolve(reader);
     settings.metrics.resolve(reader);
     settings.statsd.resolve(reader);
+    settings.events.webhook.resolve(reader);
     settings.traces.resolve(reader);
     settings.log.resolve(reader);
     listeners(&settings, reader);

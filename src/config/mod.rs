@@ -38,6 +38,7 @@ use crate::edge::health::HealthSettings;
 use crate::edge::http::HttpSettings;
 use crate::edge::http::debug::DebugSettings;
 use crate::edge::listener::ListenerSettings;
+use crate::limiter::events::EventSettings;
 use crate::limiter::layers::deny_cache::DenyCacheSettings;
 use crate::limiter::layers::failover::{FailoverSettings, StoreSettings};
 use crate::limiter::mode::{Mode, ModeLayer};
@@ -112,6 +113,8 @@ settings! {
     response: ResponseSettings,
     /// Metrics.
     metrics: MetricsSettings,
+    /// Events of limits.
+    events: EventSettings,
     /// Statistics to a statsd server.
     statsd: StatsdSettings,
     /// Traces.

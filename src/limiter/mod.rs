@@ -23,6 +23,7 @@
 
 pub mod ask;
 pub mod denied;
+pub mod events;
 pub mod explain;
 pub mod key;
 pub mod layers;
@@ -43,6 +44,7 @@ mod unknown;
 use std::sync::Arc;
 
 use self::denied::{DeniedLines, log_denial};
+use self::events::LimitEvents;
 use self::explain::{Explanation, explain};
 use self::layers::Layers;
 use self::mode::{KillSwitch, Mode};
@@ -72,8 +74,10 @@ pub struct Shared {
     pub resolver: Resolver,
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// The callers that are denied most.
+    /// The callers that are denied most, and those that ask most.
     pub top: TopCallers,
+    /// Events of limits.
+    pub events: LimitEvents,
     /// The log lines of denials.
     pub denied: DeniedLines,
 }
@@ -159,10 +163,11 @@ impl<S: LimitStore> Limiter<S> {
             let near_ratio = self.shared.metrics.near_limit_ratio;
             describe(trace, request, &decision, near_ratio);
         }
-        let Shared { metrics, resolver, policies, top, denied, .. } = &*self.shared;
+        let Shared { metrics, resolver, policies, top, events, denied, .. } = &*self.shared;
         let hasher = resolver.keys.hasher();
         tally(metrics, hasher, request, &decision);
         top.note(hasher, request, &decision);
+        events.note(hasher, request, &decision);
         log_denial(denied, metrics, hasher, request, &decision);
         if decision.is_of_unknown_domain() && decision.unavailable.is_none() {
             policies.unknown.warn(&request.domain, &decision.snapshot.policies);

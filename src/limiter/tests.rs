@@ -12,8 +12,10 @@ use super::request::{Descriptor, Entry};
 use super::resolve::Clients;
 use super::*;
 use crate::domain::{Hits, ManualClock, SystemClock};
+use crate::limiter::events::{EventSettings, LimitEvents};
 use crate::policy::{Defaults, OnStoreFailure, Options, Source, compile};
 use crate::store::MemoryStore;
+use crate::telemetry::metrics::EventMetrics;
 
 const POLICY: &str = "
 domain: d
@@ -37,6 +39,11 @@ fn limiter() -> Limiter<MemoryStore<SystemClock>> {
             clients: Clients::new(Arc::default(), Arc::new(ManualClock::default())),
         },
         metrics: Arc::clone(&metrics),
+        events: LimitEvents::new(
+            &EventSettings::default(),
+            ManualClock::default(),
+            EventMetrics::default(),
+        ),
         top: TopCallers::new(100, ManualClock::default()),
         denied: DeniedLines::new(10),
     };

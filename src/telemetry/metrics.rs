@@ -7,6 +7,7 @@
 mod by_label;
 mod decisions;
 mod durations;
+mod events;
 mod hits;
 mod labels;
 mod listeners;
@@ -38,6 +39,7 @@ use self::by_label::{Budget, Detailed};
 pub use self::decisions::{Decided, LimitOf, OutcomeLabel, RuleMetrics, SeriesName};
 use self::decisions::{Decisions, LabelledMetrics};
 pub use self::durations::{Answered, DecisionDurations};
+pub use self::events::EventMetrics;
 pub use self::hits::{HitSplit, RuleHits};
 pub use self::listeners::{CertificateOf, ListenerMetrics};
 pub use self::outage::OutageMetrics;
@@ -94,6 +96,8 @@ pub struct Metrics {
     pub listeners: ListenerMetrics,
     /// Lines of the logs, and spans.
     pub output: OutputMetrics,
+    /// Events of limits.
+    pub events: EventMetrics,
     /// Lines of statistics that did not reach the server.
     pub statsd_lines_dropped: Counter,
 }
@@ -138,6 +142,7 @@ impl Metrics {
             registry: RegistryMetrics::default(),
             listeners: ListenerMetrics::default(),
             output: OutputMetrics::default(),
+            events: EventMetrics::default(),
             statsd_lines_dropped: Counter::default(),
         }
     }
@@ -156,6 +161,7 @@ impl Metrics {
         self.registry.register(instruments);
         self.listeners.register(instruments);
         self.output = OutputMetrics::registered(instruments);
+        self.events.register(instruments);
         instruments.register(
             "statsd_lines_dropped",
             "Lines of statistics that did not reach the statsd server",

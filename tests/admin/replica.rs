@@ -24,6 +24,7 @@ use tollgate::edge::grpc::server::serve_admin;
 use tollgate::edge::listener::acceptor::Acceptor;
 use tollgate::edge::listener::{Bounds as ListenerBounds, ListenerSettings};
 use tollgate::limiter::denied::DeniedLines;
+use tollgate::limiter::events::{EventSettings, LimitEvents};
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::failover::Failover;
@@ -37,7 +38,7 @@ use tollgate::limiter::{Limiter, Shared};
 use tollgate::limits::directory::Directory;
 use tollgate::policy::{Defaults, Files, OnStoreFailure, Options, Source};
 use tollgate::store::MemoryStore;
-use tollgate::telemetry::metrics::Metrics;
+use tollgate::telemetry::metrics::{EventMetrics, Metrics};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_health::server::HealthReporter;
@@ -114,6 +115,11 @@ impl<R: Registry> World<R> {
                 clients: Clients::new(Arc::new(Directory::default()), calendar.clone()),
             },
             metrics: Arc::clone(&metrics),
+            events: LimitEvents::new(
+                &EventSettings::default(),
+                Arc::clone(&self.clock),
+                EventMetrics::default(),
+            ),
             top: TopCallers::new(self.top_callers, Arc::clone(&self.clock)),
             denied: DeniedLines::new(10),
         });

@@ -16,6 +16,7 @@ use tollgate::domain::{
     Algorithm, Charge, Counter, Hits, Limit, ManualClock, SystemClock, Timestamp,
 };
 use tollgate::limiter::denied::DeniedLines;
+use tollgate::limiter::events::{EventSettings, LimitEvents};
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher, Sharing};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::failover::Failover;
@@ -27,7 +28,7 @@ use tollgate::limiter::top::TopCallers;
 use tollgate::limiter::{Limiter, Shared};
 use tollgate::policy::{AlgorithmName, Defaults, OnStoreFailure, Options, Source, compile};
 use tollgate::store::MemoryStore;
-use tollgate::telemetry::metrics::Metrics;
+use tollgate::telemetry::metrics::{EventMetrics, Metrics};
 
 fn algorithms(c: &mut Criterion) {
     let mut group = c.benchmark_group("step");
@@ -126,6 +127,11 @@ fn limiters(policy: &str, top: usize) -> impl Fn() -> Limiter<Store> {
             clients: Clients::new(Arc::default(), Arc::new(ManualClock::default())),
         },
         metrics: Arc::clone(&metrics),
+        events: LimitEvents::new(
+            &EventSettings::default(),
+            SystemClock::start(),
+            EventMetrics::default(),
+        ),
         top: TopCallers::new(top, SystemClock::start()),
         denied: DeniedLines::new(10),
     });

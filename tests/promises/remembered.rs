@@ -17,6 +17,7 @@ use tollgate::edge::grpc::settings::HeaderStyle;
 use tollgate::edge::grpc::settings::ResponseSettings;
 use tollgate::edge::pb;
 use tollgate::limiter::denied::DeniedLines;
+use tollgate::limiter::events::{EventSettings, LimitEvents};
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::deny_cache::DenyCache;
@@ -31,7 +32,7 @@ use tollgate::limiter::{Limiter, Shared};
 use tollgate::limits::directory::Directory;
 use tollgate::policy::{Defaults, OnStoreFailure, Options, Source, compile};
 use tollgate::store::MemoryStore;
-use tollgate::telemetry::metrics::Metrics;
+use tollgate::telemetry::metrics::{EventMetrics, Metrics};
 
 const ALGORITHMS: [&str; 3] = ["token_bucket", "sliding_window", "fixed_window"];
 const UNITS: [&str; 4] = ["second", "minute", "hour", "day"];
@@ -161,6 +162,11 @@ fn limiter(policy: String, metrics: &Arc<Metrics>) -> Limiter<MemoryStore<Virtua
             clients: Clients::new(Arc::new(Directory::default()), Arc::new(ManualClock::default())),
         },
         metrics: metrics(),
+        events: LimitEvents::new(
+            &EventSettings::default(),
+            ManualClock::default(),
+            EventMetrics::default(),
+        ),
         top: TopCallers::new(0, ManualClock::default()),
         denied: DeniedLines::new(10),
     });

@@ -29,6 +29,7 @@ mod debug;
 mod decisions;
 mod durability;
 mod edge;
+mod events;
 mod explain;
 mod hostile;
 mod json;

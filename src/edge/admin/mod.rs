@@ -29,6 +29,7 @@ mod tokens;
 mod top;
 mod validate;
 mod violations;
+mod watch;
 
 use std::sync::Arc;
 

@@ -14,7 +14,8 @@ use super::identity::Who;
 use super::service::Admin;
 use super::validate::Validator;
 use super::violations::{Violations, violation};
-use super::{convert, explain, log_level, mode, top};
+use super::watch::Watched;
+use super::{convert, explain, log_level, mode, top, watch};
 use crate::control::layered::{Checked, Offer, Origin};
 use crate::control::record::{StoredPolicy, policy_key};
 use crate::control::registry::{Expect, Registry};
@@ -36,6 +37,15 @@ pub(super) struct Policies<R, S>(pub(super) Arc<Admin<R, S>>);
 
 #[tonic::async_trait]
 impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
+    type WatchEventsStream = Watched;
+
+    async fn watch_events(
+        &self,
+        request: Request<pb::WatchEventsRequest>,
+    ) -> Result<Response<Watched>, Status> {
+        Ok(Response::new(watch::watch(&self.0, request.into_inner())))
+    }
+
     async fn apply_policy(
         &self,
         request: Request<pb::ApplyPolicyRequest>,

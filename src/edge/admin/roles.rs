@@ -9,7 +9,7 @@ use super::identity::Role;
 const GUARDED: &str = "/tollgate.v1.";
 
 /// Every RPC, by its path behind [`GUARDED`].
-const ROLES: [(&str, Role); 12] = [
+const ROLES: [(&str, Role); 13] = [
     ("ClientService/ManageClients", Role::Read),
     ("PolicyService/GetPolicy", Role::Read),
     ("PolicyService/ListPolicies", Role::Read),
@@ -17,6 +17,7 @@ const ROLES: [(&str, Role); 12] = [
     ("PolicyService/ListModes", Role::Read),
     ("PolicyService/Explain", Role::Read),
     ("PolicyService/GetTop", Role::Read),
+    ("PolicyService/WatchEvents", Role::Read),
     ("PolicyService/ApplyPolicy", Role::Admin),
     ("PolicyService/RollbackPolicy", Role::Admin),
     ("PolicyService/DeletePolicy", Role::Admin),

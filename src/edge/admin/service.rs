@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::convert;
@@ -29,23 +30,28 @@ pub struct Admin<R, S> {
     pub(super) store_deadline: Duration,
     /// None: the log is not that of this process.
     pub(super) logs: Option<LogHandle>,
+    /// Streams end with it.
+    pub(super) stop: CancellationToken,
 }
 
 impl<R: Registry, S: LimitStore> Admin<R, S> {
     /// Writes by `control`, which puts it in force, and asks `limiter`, whose store may take
     /// `store_deadline`.
-    pub const fn new(
-        control: Arc<Control<R>>,
-        limiter: Limiter<S>,
-        store_deadline: Duration,
-    ) -> Self {
-        Self { control, limiter, store_deadline, logs: None }
+    pub fn new(control: Arc<Control<R>>, limiter: Limiter<S>, store_deadline: Duration) -> Self {
+        let stop = CancellationToken::new();
+        Self { control, limiter, store_deadline, logs: None, stop }
     }
 
     /// The same with the log of this process, whose level operators may set.
     #[must_use]
     pub fn with_logs(self, logs: LogHandle) -> Self {
         Self { logs: Some(logs), ..self }
+    }
+
+    /// The same with streams that end with `stop`.
+    #[must_use]
+    pub fn until(self, stop: CancellationToken) -> Self {
+        Self { stop, ..self }
     }
 
     /// The policies of every feed.

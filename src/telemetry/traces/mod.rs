@@ -4,12 +4,11 @@
 //!  headers -> parent -> Traces::begin -> Trace -> queue -> exporter (control runtime) -> collector
 //! ```
 //! * `parent`: the caller's span. `Trace`: the span of one call, and its children.
-//! * `export`: queue, batches, attempts. `transport`, `dial`: gRPC, HTTP and connections.
+//! * `export`: queue, batches, attempts. `transport`: gRPC and HTTP.
 //!
 //! Spans are made by the SDK alone. They are not `tracing` spans, so the connections of the
 //! exporter make none.
 
-mod dial;
 mod export;
 mod parent;
 pub mod settings;

@@ -4,11 +4,8 @@
 //! environment beside the settings, and does not say how many spans the collector rejected.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST};
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1::{SendRequest, handshake};
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -18,16 +15,13 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint as TonicEndpoint};
 use tonic::{Code, Extensions, Status};
 
-use super::dial::{Dialer, chain};
 use super::settings::{Protocol, TraceSettings};
 use crate::settings::Headers;
-use crate::tls::TlsFault;
+use crate::telemetry::outward::{Dialer, Post, chain};
+use crate::tls::{Paths, PemPath, TlsFault};
 
 /// The path of OTLP over HTTP, where the endpoint has none.
 const PATH: &str = "/v1/traces";
-
-/// The largest answer that is read.
-const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 const USER_AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
 
@@ -51,7 +45,7 @@ pub(super) struct Failure {
 #[derive(Debug)]
 pub(super) enum Transport {
     Grpc { client: TraceServiceClient<Channel>, headers: HeaderMap },
-    Http(Http),
+    Http(Box<Post>),
 }
 
 impl Transport {
@@ -62,10 +56,17 @@ impl Transport {
     /// Fails if the files of TLS cannot be used.
     pub(super) fn new(settings: &TraceSettings) -> Result<Option<Self>, TlsFault> {
         let Some(endpoint) = &settings.endpoint else { return Ok(None) };
-        let dialer = Dialer::new(endpoint, settings)?;
+        let alpn: &[u8] = match settings.protocol {
+            Protocol::Grpc => b"h2",
+            Protocol::Http => b"http/1.1",
+        };
+        let dialer = Dialer::new(endpoint, paths(settings), alpn, settings.timeout)?;
         let headers = headers(settings);
         Ok(Some(match settings.protocol {
-            Protocol::Http => Self::Http(Http::new(endpoint.uri(), headers, dialer)),
+            Protocol::Http => {
+                let post = Post::new(endpoint, dialer, headers, ("application/x-protobuf", PATH));
+                Self::Http(Box::new(post))
+            }
             Protocol::Grpc => {
                 let channel = TonicEndpoint::from(bare(endpoint.uri()));
                 let channel = channel.origin(endpoint.uri().clone()).user_agent(USER_AGENT);
@@ -82,7 +83,7 @@ impl Transport {
         request: &ExportTraceServiceRequest,
     ) -> Result<u64, Failure> {
         let response = match self {
-            Self::Http(http) => http.export(request).await?,
+            Self::Http(post) => export_over_http(post, request).await?,
             Self::Grpc { client, headers } => {
                 let metadata = MetadataMap::from_headers(headers.clone());
                 let call =
@@ -100,6 +101,16 @@ fn bare(uri: &Uri) -> Uri {
     let mut parts = uri.clone().into_parts();
     parts.scheme = Some(Scheme::HTTP);
     Uri::from_parts(parts).unwrap_or_default()
+}
+
+fn paths(settings: &TraceSettings) -> Paths {
+    let tls = &settings.tls;
+    let file = |setting, path: &Option<_>| PemPath { setting, path: path.clone() };
+    Paths {
+        ca: file("traces.tls.ca_file", &tls.ca_file),
+        cert: file("traces.tls.cert_file", &tls.cert_file),
+        key: file("traces.tls.key_file", &tls.key_file),
+    }
 }
 
 /// The headers of the settings, which were checked for that.
@@ -131,60 +142,17 @@ fn refused(status: &Status) -> Failure {
     Failure { reason: format!("gRPC status {code:?}{}", cause.unwrap_or_default()), retry }
 }
 
-/// OTLP over HTTP/1.1, on one connection.
-#[derive(Debug)]
-pub(super) struct Http {
-    path: PathAndQuery,
-    headers: HeaderMap,
-    dialer: Dialer,
-    /// The connection of the last export, if it can be used again.
-    open: Option<SendRequest<Full<Bytes>>>,
-}
-
-impl Http {
-    fn new(uri: &Uri, mut headers: HeaderMap, dialer: Dialer) -> Self {
-        let path = uri.path_and_query().filter(|path| path.as_str() != "/").cloned();
-        let host = uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
-        headers.extend(host.map(|host| (HOST, host)));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-        headers.insert(http::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-        let path = path.unwrap_or_else(|| PathAndQuery::from_static(PATH));
-        Self { path, headers, dialer, open: None }
+/// Sends `export` over HTTP.
+async fn export_over_http(
+    post: &mut Post,
+    export: &ExportTraceServiceRequest,
+) -> Result<ExportTraceServiceResponse, Failure> {
+    let body = Bytes::from(export.encode_to_vec());
+    let (status, body) = post.send(body).await.map_err(|reason| Failure { reason, retry: true })?;
+    if !status.is_success() {
+        let retry = LATER.contains(&status);
+        return Err(Failure { reason: format!("HTTP status {status}"), retry });
     }
-
-    async fn export(
-        &mut self,
-        export: &ExportTraceServiceRequest,
-    ) -> Result<ExportTraceServiceResponse, Failure> {
-        let later = |reason: String| Failure { reason, retry: true };
-        let mut request = Request::new(Full::new(Bytes::from(export.encode_to_vec())));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = Uri::from(self.path.clone());
-        request.headers_mut().clone_from(&self.headers);
-        // Taken: a connection whose export failed, or ended early, is not used again.
-        let mut connection = match self.open.take().filter(|open| !open.is_closed()) {
-            Some(open) => open,
-            None => self.connect().await.map_err(later)?,
-        };
-        let response = connection.send_request(request).await;
-        let response = response.map_err(|error| later(chain(&error)))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-        let body = body.map_err(|error| later(chain(&*error)))?.to_bytes();
-        self.open = connection.ready().await.is_ok().then_some(connection);
-        if !status.is_success() {
-            let retry = LATER.contains(&status);
-            return Err(Failure { reason: format!("HTTP status {status}"), retry });
-        }
-        // The spans have arrived, whatever this says.
-        Ok(ExportTraceServiceResponse::decode(body).unwrap_or_default())
-    }
-
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
-        let io = self.dialer.connect().await.map_err(|error| chain(&error))?;
-        let (sender, connection) = handshake(io).await.map_err(|error| chain(&error))?;
-        // Its errors are those of the export.
-        tokio::spawn(async move { drop(connection.await) });
-        Ok(sender)
-    }
+    // The spans have arrived, whatever this says.
+    Ok(ExportTraceServiceResponse::decode(body).unwrap_or_default())
 }

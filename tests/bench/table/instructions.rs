@@ -18,6 +18,7 @@ use tollgate::edge::grpc::rls::Rls;
 use tollgate::edge::grpc::settings::ResponseSettings;
 use tollgate::edge::pb::RateLimitRequest;
 use tollgate::limiter::denied::DeniedLines;
+use tollgate::limiter::events::{EventSettings, LimitEvents};
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::failover::Failover;
@@ -31,7 +32,7 @@ use tollgate::limits::directory::Directory;
 use tollgate::limits::{Client, ClientLimit, ClientName, Rate};
 use tollgate::policy::{Defaults, OnStoreFailure, Options, PolicySet, Source, compile};
 use tollgate::store::MemoryStore;
-use tollgate::telemetry::metrics::Metrics;
+use tollgate::telemetry::metrics::{EventMetrics, Metrics};
 
 use crate::support::tollgate::request;
 use crate::table::{Line, Target, short};
@@ -158,6 +159,11 @@ fn service(args: &DecideArgs) -> Rls<MemoryStore<SystemClock>> {
             clients: Clients::new(directory(args), Arc::new(SystemClock::start())),
         },
         metrics: Arc::clone(&metrics),
+        events: LimitEvents::new(
+            &EventSettings::default(),
+            SystemClock::start(),
+            EventMetrics::default(),
+        ),
         top: TopCallers::new(1_024, SystemClock::start()),
         denied: DeniedLines::new(10),
     });

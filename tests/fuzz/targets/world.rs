@@ -9,6 +9,7 @@ use tollgate::edge::grpc::response::Responder;
 use tollgate::edge::grpc::rls::Rls;
 use tollgate::edge::grpc::settings::{HeaderStyle, ResponseSettings};
 use tollgate::limiter::denied::DeniedLines;
+use tollgate::limiter::events::{EventSettings, LimitEvents};
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::failover::Failover;
@@ -22,7 +23,7 @@ use tollgate::limits::Client;
 use tollgate::limits::directory::Directory;
 use tollgate::policy::{Defaults, OnStoreFailure, Options, Source, compile};
 use tollgate::store::MemoryStore;
-use tollgate::telemetry::metrics::Metrics;
+use tollgate::telemetry::metrics::{EventMetrics, Metrics};
 
 pub type Store = MemoryStore<Arc<ManualClock>>;
 
@@ -57,6 +58,7 @@ static SHARED: LazyLock<Arc<Shared>> = LazyLock::new(|| {
             clients: Clients::new(Arc::new(directory), clock.clone()),
         },
         metrics,
+        events: LimitEvents::new(&EventSettings::default(), clock.clone(), EventMetrics::default()),
         top: TopCallers::new(100, clock),
         denied: DeniedLines::new(10),
     })

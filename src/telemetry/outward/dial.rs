@@ -1,4 +1,4 @@
-//! Connections to the collector: name, TCP, TLS.
+//! Connections to a server: name, TCP, TLS.
 //!
 //! Everything is made anew at each connection: the name is resolved, and the files of TLS are read,
 //! because both change while tollgate runs.
@@ -19,19 +19,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tonic::codegen::Service;
 
-use super::settings::{Endpoint, Protocol, TraceSettings};
-use crate::tls::{Files, Paths, PemPath, TlsFault, client_config};
+use super::endpoint::Endpoint;
+use crate::tls::{Files, Paths, TlsFault, client_config};
 
 /// A stream of bytes.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
-pub(super) type Io = TokioIo<Box<dyn Socket>>;
+pub(crate) type Io = TokioIo<Box<dyn Socket>>;
 
-/// Connects to one collector.
+/// Connects to one server.
 #[derive(Clone, Debug)]
-pub(super) struct Dialer {
+pub(crate) struct Dialer {
     endpoint: Endpoint,
     /// The files; none: without TLS.
     tls: Option<Arc<Paths>>,
@@ -40,31 +40,27 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    /// A dialer to `endpoint`.
+    /// A dialer to `endpoint`, with TLS by the files of `paths` if its scheme says so. It takes
+    /// at most `timeout` and speaks `alpn`.
     ///
     /// # Errors
     /// Fails if the files of TLS cannot be used now.
-    pub(super) fn new(endpoint: &Endpoint, settings: &TraceSettings) -> Result<Self, TlsFault> {
-        let tls = &settings.tls;
-        let file = |setting, path: &Option<_>| PemPath { setting, path: path.clone() };
-        let paths = endpoint.is_https().then(|| Paths {
-            ca: file("traces.tls.ca_file", &tls.ca_file),
-            cert: file("traces.tls.cert_file", &tls.cert_file),
-            key: file("traces.tls.key_file", &tls.key_file),
-        });
+    pub(crate) fn new(
+        endpoint: &Endpoint,
+        paths: Paths,
+        alpn: &'static [u8],
+        timeout: Duration,
+    ) -> Result<Self, TlsFault> {
+        let paths = endpoint.is_https().then_some(paths);
         if let Some(paths) = &paths {
             client_config(&Files::read(paths)?, None)?;
         }
-        let alpn: &[u8] = match settings.protocol {
-            Protocol::Grpc => b"h2",
-            Protocol::Http => b"http/1.1",
-        };
-        let (endpoint, timeout) = (endpoint.clone(), settings.timeout);
+        let endpoint = endpoint.clone();
         Ok(Self { endpoint, tls: paths.map(Arc::new), alpn, timeout })
     }
 
     /// A new connection.
-    pub(super) async fn connect(&self) -> io::Result<Io> {
+    pub(crate) async fn connect(&self) -> io::Result<Io> {
         let connected = tokio::time::timeout(self.timeout, self.connect_at_last()).await;
         connected.unwrap_or_else(|_| Err(io::Error::other("no connection in time")))
     }
@@ -90,7 +86,7 @@ async fn read(paths: Arc<Paths>, alpn: &'static [u8]) -> Result<ClientConfig, Tl
         config.alpn_protocols = vec![alpn.to_vec()];
         Ok(config)
     });
-    read.await.unwrap_or_else(|error| Err(TlsFault::new("traces.tls", error.to_string())))
+    read.await.unwrap_or_else(|error| Err(TlsFault::new("the files of TLS", error.to_string())))
 }
 
 /// The connector of a gRPC channel.
@@ -110,7 +106,7 @@ impl Service<Uri> for Dialer {
 }
 
 /// An error with its causes, each told once.
-pub(super) fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
