@@ -62,7 +62,7 @@ impl Webhook {
         source: String,
         metrics: EventMetrics,
     ) -> Result<Option<Self>, TlsFault> {
-        let Some(endpoint) = settings.url.clone() else { return Ok(None) };
+        let Some(endpoint) = settings.endpoint.clone() else { return Ok(None) };
         let file = |setting, path| PemPath { setting, path };
         let paths = Paths {
             ca: file("events.webhook.ca_file", settings.ca_file.clone()),

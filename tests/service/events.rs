@@ -182,7 +182,7 @@ impl Receiver {
 
 fn hooked(receiver: &Receiver) -> Options {
     Options::serving(POLICIES)
-        .set(format!("events.webhook.url=http://{}/hook", receiver.at))
+        .set(format!("events.webhook.endpoint=http://{}/hook", receiver.at))
         .set("events.webhook.timeout=300ms")
 }
 

@@ -10,7 +10,7 @@ section! {
     /// A receiver of events: CloudEvents 1.0 in JSON batches, by POST.
     pub struct WebhookSettings in "events.webhook" {
         /// URL, such as `https://hooks.example/tollgate`; unset = no webhook.
-        url: Option<Endpoint> = "",
+        endpoint: Option<Endpoint> = "",
         /// Headers of each request, such as `authorization=Bearer TOKEN`.
         headers: Option<Headers> = "",
         /// File that holds `headers`. An alternative to it.
