@@ -78,10 +78,18 @@ fn rendered_examples_are_those_of_the_chart() {
 
 #[test]
 fn values_that_are_unknown_are_refused() {
-    for set in ["replica=3", "replicas=0", "compat=limitador", "redis.address=x"] {
+    for (set, reason) in [
+        ("replica=3", "schema"),
+        ("replicas=0", "schema"),
+        ("compat=limitador", "schema"),
+        ("redis.address=x", "schema"),
+        // It would stand in the Deployment for all to read.
+        ("redis.url=redis://:password@redis:6379", "schema"),
+        ("autoscaling.enabled=true,autoscaling.minReplicas=9", "raise maxReplicas"),
+    ] {
         let Some(output) = helm(&["template", CHART, "--set", set]) else { return };
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains("schema"), "{set}: {said}");
+        assert!(!output.status.success() && said.contains(reason), "{set}: {said}");
     }
 }
 

@@ -220,7 +220,7 @@ fn of_alert(name: &str, incident: bool) -> Expected {
         "StoreDown" if incident => Expected::Something,
         "Degraded" if incident => Expected::Positive,
         // The traffic is such.
-        "UnknownDomain" | "OverLimitSurge" => Expected::Positive,
+        "UnknownDomain" => Expected::Positive,
         "DecisionsSlow" | "RedisSlow" | "ProcessLate" => Expected::Any,
         "RegistryDown" | "ReplicasDiffer" | "RegistryNotWritable" if incident => Expected::Any,
         _ => Expected::Nothing,

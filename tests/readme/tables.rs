@@ -97,6 +97,33 @@ fn metrics_are_all_there_with_their_labels() {
     }
 }
 
+/// A misspelt name in a rule or a panel would show nothing, and no alert.
+#[test]
+fn metrics_of_rules_and_dashboards_exist() {
+    let known = ["metrics", "metrics: process"].into_iter().flat_map(table);
+    let known: Vec<_> = known.map(|cells| cells[0].replace('`', "")).collect();
+    let word = |c: char| c.is_ascii_lowercase() || c == '_';
+    let dashboards = ["clients", "decisions", "latency", "store"]
+        .map(|name| format!("deploy/grafana/dashboards/{name}.json"));
+    let rules = ["recording", "alerts"].map(|name| format!("deploy/prometheus/{name}.yml"));
+    let mut found = 0;
+    for file in dashboards.iter().chain(&rules) {
+        let text = std::fs::read_to_string(markdown::root().join(file)).unwrap();
+        for (start, _) in
+            ["tollgate_", "process_"].into_iter().flat_map(|prefix| text.match_indices(prefix))
+        {
+            let name = text[start..].split(|c| !word(c)).next().unwrap();
+            let suffixes = ["_bucket", "_count", "_sum"];
+            let metric =
+                suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+            let exists = known.iter().any(|known| known == name || known == metric);
+            assert!(exists, "{file}: no metric {name}");
+            found += 1;
+        }
+    }
+    assert!(found > 50, "{found}");
+}
+
 #[test]
 fn metrics_in_the_prose_exist() {
     let tables = ["metrics", "metrics: process", "metrics: reference"].into_iter().flat_map(table);
