@@ -1,4 +1,4 @@
-//! Events as CloudEvents.
+//! Events as `CloudEvents`.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::limiter::events::LimitEvent;
 
-/// An event in the JSON format of CloudEvents.
+/// An event in the JSON format of `CloudEvents`.
 #[derive(Debug, Serialize)]
 struct CloudEvent<'a> {
     specversion: &'static str,

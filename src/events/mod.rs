@@ -1,10 +1,10 @@
-//! The delivery of events to a webhook: CloudEvents 1.0 in JSON batches, by POST.
+//! The delivery of events to a webhook: `CloudEvents` 1.0 in JSON batches, by POST.
 //!
 //! Events are taken from a bounded queue, so a receiver that is slow or away costs events and
-//! delays no decision. A batch is sent again until it has arrived, for [`GIVE_UP`] at most, so a
+//! delays no decision. A batch is sent again until it has arrived, for 30 seconds at most, so a
 //! receiver may get an event twice; its id is the same then, and on other replicas.
 //!
-//! Source: CloudEvents 1.0, "JSON Event Format" and "HTTP Protocol Binding" (batched content mode).
+//! Source: `CloudEvents` 1.0, "JSON Event Format" and "HTTP Protocol Binding" (batched content mode).
 
 mod cloud;
 

@@ -11,7 +11,7 @@
 
 mod seen;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -210,7 +210,7 @@ impl LimitEvents {
     ) {
         let at = self.clock.now();
         let report = &limited.limit;
-        let period = report.unit.period(report.unit_multiplier.into());
+        let period = report.unit.period(report.unit_multiplier);
         let micros = period.map_or(1, |period| period.as_micros() as u64).max(1);
         let period = at.as_micros() / micros;
         let mut hash = self.hashing.build_hasher();
@@ -260,5 +260,10 @@ fn id(parts: &[&str], period: u64) -> String {
         hash.update(part);
     }
     hash.update(period.to_be_bytes());
-    hash.finalize().iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::with_capacity(2 * ID_BYTES);
+    for byte in hash.finalize().iter().take(ID_BYTES) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }

@@ -8,7 +8,7 @@
 //! at.
 //!
 //! The counts cover the running minute of the clock and the one before it. Each replica counts its
-//! own decisions, each thread in a [`sketch`] of its own, which also states the error of the
+//! own decisions, each thread in a `sketch` of its own, which also states the error of the
 //! counts; `caller` describes a caller when it enters the rank.
 
 mod caller;

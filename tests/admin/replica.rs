@@ -92,6 +92,11 @@ impl<R: Registry> World<R> {
         self.replica_with(None).await
     }
 
+    fn events(&self) -> LimitEvents {
+        let clock = Arc::clone(&self.clock);
+        LimitEvents::new(&EventSettings::default(), clock, EventMetrics::default())
+    }
+
     pub async fn replica_with(&self, token: Option<&str>) -> Replica<R> {
         let files = Files::of(vec![Source::new("edge.yaml", POLICY)]);
         let mut layered = Layered::new(Options::default());
@@ -101,25 +106,14 @@ impl<R: Registry> World<R> {
         let shared = Arc::new(Shared {
             policies: Policies::new(replaced.set, Arc::clone(&metrics)),
             modes: KillSwitch::default(),
-            bounds: Bounds {
-                descriptors: 16,
-                entries: 4,
-                key_bytes: 64,
-                value_bytes: 128,
-                limits: 64,
-                ..Bounds::default()
-            },
+            bounds: small_bounds(),
             resolver: Resolver {
                 keys: KeyMaker::new("t:", SensitiveHasher::new(b"key")),
                 defaults: Defaults::default(),
                 clients: Clients::new(Arc::new(Directory::default()), calendar.clone()),
             },
             metrics: Arc::clone(&metrics),
-            events: LimitEvents::new(
-                &EventSettings::default(),
-                Arc::clone(&self.clock),
-                EventMetrics::default(),
-            ),
+            events: self.events(),
             top: TopCallers::new(self.top_callers, Arc::clone(&self.clock)),
             denied: DeniedLines::new(10),
         });
@@ -156,6 +150,17 @@ impl<R: Registry> World<R> {
             writer,
             shared,
         }
+    }
+}
+
+fn small_bounds() -> Bounds {
+    Bounds {
+        descriptors: 16,
+        entries: 4,
+        key_bytes: 64,
+        value_bytes: 128,
+        limits: 64,
+        ..Bounds::default()
     }
 }
 

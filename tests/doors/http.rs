@@ -34,7 +34,6 @@ fn answers_have_security_headers_and_other_paths_and_methods_are_refused() {
         ("TRACE", "/livez", 405),
         ("GET", "/status", 404),
         ("GET", "/status/../etc/passwd", 404),
-        ("POST", "/", 405),
         ("GET", "/../etc/passwd", 404),
         ("GET", "/%2e%2e/etc/passwd", 404),
     ] {

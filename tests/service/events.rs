@@ -131,7 +131,7 @@ async fn stream_ends_with_the_process() {
     assert!(tollgate.wait().success());
 }
 
-/// A receiver of CloudEvents that keeps what it takes.
+/// A receiver of `CloudEvents` that keeps what it takes.
 struct Receiver {
     at: SocketAddr,
     kept: Arc<Mutex<Vec<(Value, HeaderMap)>>>,

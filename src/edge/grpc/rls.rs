@@ -82,6 +82,12 @@ impl<S: LimitStore> Rls<S> {
         Self { limiter, responder, metrics, allowance, traces: None }
     }
 
+    /// The same with spans for the requests that `traces` samples.
+    #[must_use]
+    pub fn with_traces(self, traces: Option<Arc<Traces>>) -> Self {
+        Self { traces, ..self }
+    }
+
     /// Decides.
     pub const fn limiter(&self) -> &Limiter<S> {
         &self.limiter
@@ -91,12 +97,6 @@ impl<S: LimitStore> Rls<S> {
     pub async fn explain(&self, request: pb::RateLimitRequest) -> Result<Explanation, BadRequest> {
         let deadline = Deadline::after(Instant::now(), self.allowance, None);
         Ok(self.limiter.explain(&from_pb(request)?, deadline).await)
-    }
-
-    /// The same with spans for the requests that `traces` samples.
-    #[must_use]
-    pub fn with_traces(self, traces: Option<Arc<Traces>>) -> Self {
-        Self { traces, ..self }
     }
 
     /// The span of a request to `name` with `headers`, if it is traced.

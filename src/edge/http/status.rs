@@ -4,9 +4,9 @@
 //! |---|---|
 //! | `/` | the page |
 //! | `/status/page.css`, `/status/*.js` | its parts |
-//! | `/status/state.json` | [`state`] |
-//! | `/status/clients.json?domain=&text=` | [`clients`] |
-//! | `/status/explain.json?domain=&entry=KEY=VALUE&hits=` | [`explain`] |
+//! | `/status/state.json` | the numbers: `state` |
+//! | `/status/clients.json?domain=&text=` | clients that match: `clients` |
+//! | `/status/explain.json?domain=&entry=KEY=VALUE&hits=` | what a request meets: `explain` |
 //!
 //! The page asks for the state each second. That needs no open connection, so it works behind the
 //! bounds of the listener and goes on after a restart. It is plain HTML, CSS and ES modules, and

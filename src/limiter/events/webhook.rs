@@ -7,7 +7,7 @@ use crate::settings::{Headers, Reader, SOME_TIME, section};
 use crate::telemetry::outward::Endpoint;
 
 section! {
-    /// A receiver of events: CloudEvents 1.0 in JSON batches, by POST.
+    /// A receiver of events: `CloudEvents` 1.0 in JSON batches, by POST.
     pub struct WebhookSettings in "events.webhook" {
         /// URL, such as `https://hooks.example/tollgate`; unset = no webhook.
         endpoint: Option<Endpoint> = "",

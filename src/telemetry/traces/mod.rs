@@ -121,7 +121,7 @@ impl Traces {
         }
     }
 
-    /// Exports the spans that are queued, and then no more. Takes at most [`FLUSH`].
+    /// Exports the spans that are queued, and then no more. Takes at most `FLUSH`.
     pub async fn flush(&self) {
         let Some((stop, task)) = self.exporter.lock().take() else { return };
         // The task ends with its runtime alone before this.

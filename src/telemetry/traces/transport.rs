@@ -44,8 +44,15 @@ pub(super) struct Failure {
 /// The way to the collector.
 #[derive(Debug)]
 pub(super) enum Transport {
-    Grpc { client: TraceServiceClient<Channel>, headers: HeaderMap },
+    Grpc(Box<Grpc>),
     Http(Box<Post>),
+}
+
+/// A channel to the collector, and the headers of each call.
+#[derive(Debug)]
+pub(super) struct Grpc {
+    client: TraceServiceClient<Channel>,
+    headers: HeaderMap,
 }
 
 impl Transport {
@@ -72,7 +79,7 @@ impl Transport {
                 let channel = channel.origin(endpoint.uri().clone()).user_agent(USER_AGENT);
                 let channel = channel.map_err(|e| TlsFault::new("traces.endpoint", chain(&e)))?;
                 let channel = channel.connect_with_connector_lazy(dialer);
-                Self::Grpc { client: TraceServiceClient::new(channel), headers }
+                Self::Grpc(Box::new(Grpc { client: TraceServiceClient::new(channel), headers }))
             }
         }))
     }
@@ -84,7 +91,8 @@ impl Transport {
     ) -> Result<u64, Failure> {
         let response = match self {
             Self::Http(post) => export_over_http(post, request).await?,
-            Self::Grpc { client, headers } => {
+            Self::Grpc(grpc) => {
+                let Grpc { client, headers } = &mut **grpc;
                 let metadata = MetadataMap::from_headers(headers.clone());
                 let call =
                     tonic::Request::from_parts(metadata, Extensions::default(), request.clone());
