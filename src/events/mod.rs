@@ -4,7 +4,8 @@
 //! delays no decision. A batch is sent again until it has arrived, for 30 seconds at most, so a
 //! receiver may get an event twice; its id is the same then, and on other replicas.
 //!
-//! Source: `CloudEvents` 1.0, "JSON Event Format" and "HTTP Protocol Binding" (batched content mode).
+//! Source: `CloudEvents` 1.0, "JSON Event Format" and "HTTP Protocol Binding" (batched content
+//! mode).
 
 mod cloud;
 
