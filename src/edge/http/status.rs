@@ -65,7 +65,7 @@ pub fn routes<S: LimitStore>(ops: Arc<Ops<S>>) -> Router {
         routes = routes.route(path, get(file));
     }
     let page = Arc::new(Page { ops, started: Instant::now() });
-    routes.layer(axum::middleware::map_response(guarded)).with_state(page)
+    routes.route_layer(axum::middleware::map_response(guarded)).with_state(page)
 }
 
 /// Limits what a browser runs and loads to what this listener serves.
