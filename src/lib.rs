@@ -30,6 +30,8 @@
 //!   of the state that the limiter reads.
 //! * [`edge`]: the protocols: gRPC for Envoy, gRPC for operators, HTTP.
 //! * [`telemetry`]: metrics, logs, traces, and safe text for them.
+//! * [`events`]: the delivery of events of limits to a webhook.
+//! * [`outward`]: connections to servers of operators: control plane, collector, webhook.
 //! * [`tls`]: certificates, keys and authorities from files, for both sides of TLS.
 //! * `yaml`: YAML text to nodes with their places, for policies and settings.
 //! * `settings`: the building blocks of settings. Each module declares its own section.
@@ -47,6 +49,7 @@ pub mod edge;
 pub mod events;
 pub mod limiter;
 pub mod limits;
+pub mod outward;
 pub mod policy;
 pub mod redis;
 mod settings;

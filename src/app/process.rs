@@ -81,7 +81,7 @@ pub(super) struct Process {
     pub(super) stop: CancellationToken,
     /// The TLS of the listeners.
     pub(super) tls: ListenersTls,
-    /// Who may ask about a domain.
+    /// The peers that may ask about a domain.
     pub(super) callers: Arc<Callers>,
     /// The guard of the admin listener.
     pub(super) guard: Guard,

@@ -13,15 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::cloud::batch;
 use crate::limiter::events::{EventReceiver, LimitEvent, WebhookSettings};
+use crate::outward::{Dialer, Endpoint, Post};
 use crate::settings::Headers;
 use crate::telemetry::metrics::EventMetrics;
-use crate::telemetry::outward::{Dialer, Endpoint, Post};
 use crate::tls::{Paths, PemPath, TlsFault};
 
 /// The most events of a request.
@@ -38,6 +37,9 @@ const GIVE_UP: Duration = Duration::from_secs(30);
 
 /// The least time between two warnings.
 const WARN_EVERY: Duration = Duration::from_mins(1);
+
+/// An event, or how many were lost.
+type Received = Result<Arc<LimitEvent>, u64>;
 
 /// Sends events to a webhook.
 #[derive(Debug)]
@@ -71,8 +73,9 @@ impl Webhook {
             key: file("events.webhook.key_file", None),
         };
         let dialer = Dialer::new(&endpoint, paths, b"http/1.1", settings.timeout)?;
+        let headers = settings.headers.as_ref().map(Headers::to_map).unwrap_or_default();
         let kind = ("application/cloudevents-batch+json; charset=utf-8", "/");
-        let post = Post::new(&endpoint, dialer, headers(settings), kind);
+        let post = Post::new(&endpoint, dialer, headers, kind);
         let timeout = settings.timeout;
         Ok(Some(Self { post, endpoint, source, timeout, metrics, failing: false, warned: None }))
     }
@@ -80,17 +83,25 @@ impl Webhook {
     /// Sends what `events` receives until `stop`, then what waits, once.
     pub async fn run(mut self, mut events: EventReceiver, stop: CancellationToken) {
         while let Some(Some(next)) = stop.run_until_cancelled(events.next()).await {
-            let mut gathered = Vec::new();
+            let gathered = self.gather(Some(next), &mut events);
+            self.deliver(&gathered, &stop).await;
+        }
+        let left = self.gather(None, &mut events);
+        self.deliver(&left, &stop).await;
+    }
+
+    /// A batch: `next`, and the events that wait. Counts those that were lost.
+    fn gather(&self, next: Option<Received>, events: &mut EventReceiver) -> Vec<Arc<LimitEvent>> {
+        let mut gathered = Vec::new();
+        let mut received = next.or_else(|| events.waiting());
+        while let Some(next) = received {
             match next {
                 Ok(event) => gathered.push(event),
                 Err(lost) => self.metrics.dropped("webhook", lost),
             }
-            gather(&mut events, &mut gathered);
-            self.deliver(&gathered, &stop).await;
+            received = if gathered.len() < MAX_BATCH { events.waiting() } else { None };
         }
-        let mut left = Vec::new();
-        gather(&mut events, &mut left);
-        self.deliver(&left, &stop).await;
+        gathered
     }
 
     /// Sends a batch until it has arrived, is given up, or the process stops.
@@ -143,22 +154,4 @@ impl Webhook {
             "events do not reach the webhook; they are sent again for 30 s, then dropped"
         );
     }
-}
-
-/// Adds the events that wait, up to a batch.
-fn gather(events: &mut EventReceiver, gathered: &mut Vec<Arc<LimitEvent>>) {
-    while gathered.len() < MAX_BATCH {
-        let Some(event) = events.waiting() else { return };
-        gathered.push(event);
-    }
-}
-
-fn headers(settings: &WebhookSettings) -> HeaderMap {
-    let pairs = settings.headers.iter().flat_map(Headers::iter);
-    let pairs = pairs.filter_map(|(name, value)| {
-        let mut value = HeaderValue::from_str(value).ok()?;
-        value.set_sensitive(true);
-        Some((name.parse::<HeaderName>().ok()?, value))
-    });
-    pairs.collect()
 }

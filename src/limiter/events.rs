@@ -10,6 +10,7 @@
 //! reported again.
 
 mod seen;
+mod webhook;
 
 use std::fmt::{self, Write as _};
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
@@ -18,9 +19,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::DefaultHashBuilder;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 
 use self::seen::Seen;
+pub use self::webhook::WebhookSettings;
 use super::key::SensitiveHasher;
 use super::redact::{Sensitivity, ShownDescriptor};
 use super::request::{Descriptor, Request};
@@ -43,10 +46,6 @@ section! {
         webhook: WebhookSettings,
     }
 }
-
-pub use self::webhook::WebhookSettings;
-
-mod webhook;
 
 /// The bytes of an event's id.
 const ID_BYTES: usize = 16;
@@ -137,8 +136,6 @@ impl EventReceiver {
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn next(&mut self) -> Option<Result<Arc<LimitEvent>, u64>> {
-        use tokio::sync::broadcast::error::RecvError;
-
         match self.events.recv().await {
             Ok(event) => Some(Ok(event)),
             Err(RecvError::Lagged(lost)) => Some(Err(lost)),
@@ -146,9 +143,14 @@ impl EventReceiver {
         }
     }
 
-    /// One of the events that wait already.
-    pub fn waiting(&mut self) -> Option<Arc<LimitEvent>> {
-        self.events.try_recv().ok()
+    /// The next of the events that wait already, or how many were lost before it. None: none
+    /// waits.
+    pub fn waiting(&mut self) -> Option<Result<Arc<LimitEvent>, u64>> {
+        match self.events.try_recv() {
+            Ok(event) => Some(Ok(event)),
+            Err(TryRecvError::Lagged(lost)) => Some(Err(lost)),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+        }
     }
 }
 
@@ -224,11 +226,7 @@ impl LimitEvents {
         let domain = decision.snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
         let sensitivity = Sensitivity::of(status.rule.as_deref(), domain);
         let shown = ShownDescriptor::new(&descriptor.entries, sensitivity, hasher);
-        let rule = match (&status.rule, &status.client) {
-            (Some(rule), _) => rule.label.clone(),
-            (None, Some(_)) => "(client)".to_owned(),
-            (None, None) => "(override)".to_owned(),
-        };
+        let rule = status.rule_label().to_owned();
         let (domain, descriptor) = (escape(&request.domain).to_string(), shown.to_string());
         let limit = report.label();
         let id = id(&[&domain, &descriptor, &rule, &limit, threshold.name()], period);

@@ -11,7 +11,7 @@ use super::resolve::{Resolution, Resolved, Target};
 use super::snapshot::{RuleRef, SnapshotRef};
 use crate::domain::{Claim, Limit, Part, Reading, Verdict};
 use crate::limits::Client;
-use crate::telemetry::metrics::Answered;
+use crate::telemetry::metrics::{Answered, LimitOf};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -174,6 +174,16 @@ impl Status {
     /// Returns true if the answer says that the descriptor is over its limit.
     pub const fn over_limit(&self) -> bool {
         self.failed() && !self.shadow
+    }
+
+    /// The label of the rule, or in parentheses what limits in its place, as in the labels of
+    /// decisions.
+    pub fn rule_label(&self) -> &str {
+        match (&self.rule, &self.client) {
+            (Some(rule), _) => &rule.label,
+            (None, Some(_)) => LimitOf::CLIENT,
+            (None, None) => LimitOf::OVERRIDE,
+        }
     }
 
     /// The limit that matters most, if its numbers are known.

@@ -32,7 +32,7 @@ pub(super) fn tally(
         Some(Outcome::OutOfBounds) => metrics.requests.out_of_bounds.inc(),
         _ => {}
     }
-    let reference = metrics.reference();
+    let (reference, near) = (metrics.reference(), metrics.near_limit_ratio);
     if let Some(reference) = reference {
         tally_global_shadow(reference, decision);
     }
@@ -50,9 +50,9 @@ pub(super) fn tally(
             Outcome::Unlimited | Outcome::Limited(_) | Outcome::InvalidOverride => {}
         }
         let decided = Decided {
-            outcome: outcome(status, descriptor.hits, metrics.near_limit_ratio),
+            outcome: outcome(status, descriptor.hits, near),
             hits: descriptor.hits.amount(),
-            split: reference.map(|of| split(descriptor.hits, status, of.near_limit_ratio)),
+            split: reference.map(|_| split(descriptor.hits, status, near)),
         };
         match status.rule.as_deref() {
             Some(rule) => {

@@ -63,7 +63,7 @@ pub struct TopQuery<'a> {
     pub order: TopOrder,
 }
 
-/// What callers are ranked by.
+/// The order of callers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum TopOrder {
     /// Denials.

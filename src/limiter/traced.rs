@@ -36,10 +36,8 @@ pub(super) fn describe(trace: &mut Trace, request: &Request, decision: &Decision
         .or_else(|| statuses().find(|(_, status)| status.failed()))
         .or_else(|| statuses().find(|(_, status)| status.limited().is_some()));
     let Some((descriptor, status)) = deciding else { return };
-    if let Some(rule) = &status.rule {
-        trace.set("tollgate.rule", rule.label.clone());
-    } else if status.client.is_some() {
-        trace.set("tollgate.rule", "(client)");
+    if status.limited().is_some() {
+        trace.set("tollgate.rule", status.rule_label().to_owned());
     }
     trace.set("tollgate.limit", limit(status));
     trace.set("tollgate.outcome", outcome(status, descriptor.hits, near_ratio).name());

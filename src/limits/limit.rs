@@ -109,7 +109,7 @@ pub struct Rate {
 pub struct Model {
     /// The limit of the rule. `None`: no rule matches, or the rule has no limit.
     pub limit: Option<Limit>,
-    /// What applies if no rule says otherwise.
+    /// The rule that applies if none says otherwise.
     pub defaults: Defaults,
 }
 

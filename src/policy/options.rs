@@ -35,7 +35,7 @@ section! {
 }
 
 impl Options {
-    /// What policies leave open.
+    /// Defaults for policies.
     pub const fn defaults(&self) -> Defaults {
         Defaults {
             algorithm: self.default_algorithm,

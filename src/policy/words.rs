@@ -67,7 +67,7 @@ pub(super) enum WeekdayName {
     Sunday,
 }
 
-/// What policies leave open.
+/// Defaults for policies.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Defaults {
     /// The algorithm of limits that name none.

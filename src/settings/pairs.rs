@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::read::Setting;
 use super::secret::{NOT_A_SECRET, REDACTED};
@@ -36,9 +36,15 @@ impl Setting for Pairs {
 pub struct Headers(Pairs);
 
 impl Headers {
-    /// Names and values, fit for a request.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &String)> {
-        self.0.0.iter()
+    /// The headers of a request; their values are marked as sensitive.
+    pub(crate) fn to_map(&self) -> HeaderMap {
+        // All of them parse, or there were no such headers.
+        let header = |(name, value): (&String, &String)| {
+            let mut value = HeaderValue::from_str(value).ok()?;
+            value.set_sensitive(true);
+            Some((name.parse::<HeaderName>().ok()?, value))
+        };
+        self.0.0.iter().filter_map(header).collect()
     }
 }
 

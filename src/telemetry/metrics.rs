@@ -184,7 +184,7 @@ impl Metrics {
             reloads_ok: self.policies.reloads_ok.clone(),
             reloads_failed: self.policies.reloads_failed.clone(),
         };
-        let made = ReferenceMetrics::new(settings.near_limit_ratio.get(), budget, totals);
+        let made = ReferenceMetrics::new(budget, totals);
         let made = Arc::new(made);
         if settings.names.have_reference() {
             self.others.register_collector(Box::new(Arc::clone(&made)));

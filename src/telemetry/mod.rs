@@ -3,7 +3,6 @@
 pub mod escape;
 pub mod logs;
 pub mod metrics;
-pub mod outward;
 pub mod panics;
 pub mod process;
 pub mod sharded;

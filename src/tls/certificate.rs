@@ -1,4 +1,4 @@
-//! What tollgate reads of a certificate: its names and its end.
+//! The names of a certificate and the time at which it ends.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -7,7 +7,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::{Files, TlsFault, provider};
+use super::{Files, Paths, TlsFault, provider};
 
 /// Makes a verifier of certificates of servers from the authorities to trust.
 pub(crate) type Verifier =
@@ -40,6 +40,24 @@ pub(crate) fn client_config(
         }
         None => Ok(builder.with_no_client_auth()),
     }
+}
+
+/// Reads the files at `paths` for a client that speaks `alpn`, off the async threads. `section`
+/// names the settings, should reading itself fail.
+///
+/// # Errors
+/// As [`client_config`].
+pub(crate) async fn read_client_config(
+    paths: Arc<Paths>,
+    alpn: &'static [u8],
+    section: &'static str,
+) -> Result<ClientConfig, TlsFault> {
+    let read = tokio::task::spawn_blocking(move || {
+        let mut config = client_config(&Files::read(&paths)?, None)?;
+        config.alpn_protocols = vec![alpn.to_vec()];
+        Ok(config)
+    });
+    read.await.unwrap_or_else(|error| Err(TlsFault::new(section, error.to_string())))
 }
 
 /// The authorities of the system and not those of the crate webpki-roots: operators add the

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
 
-pub(crate) use self::client::{Verifier, client_config};
+pub(crate) use self::client::{Verifier, client_config, read_client_config};
 pub(crate) use self::files::{Files, Paths, PemPath};
 pub(crate) use self::reload::Reloaded;
 

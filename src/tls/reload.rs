@@ -1,4 +1,4 @@
-//! What PEM files make, renewed when the files change.
+//! A value made of PEM files, renewed when the files change.
 
 use std::collections::BTreeSet;
 use std::fmt;

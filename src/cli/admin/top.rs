@@ -8,6 +8,7 @@ use tollgate::edge::admin::pb::get_top_request::Order;
 use tollgate::edge::admin::pb::get_top_response::Row;
 use tollgate::edge::admin::pb::{self, GetTopResponse};
 use tollgate::telemetry::escape::escape;
+use tollgate::telemetry::metrics::LimitOf;
 
 use super::connect::Connection;
 use super::line::Entry;
@@ -101,9 +102,9 @@ fn row(caller: &Row) -> [String; 4] {
 /// The rule, or in parentheses what limits in its place, as in the labels of metrics.
 fn rule(caller: &Row) -> String {
     if caller.client() {
-        "(client)".to_owned()
+        LimitOf::CLIENT.to_owned()
     } else if caller.rule.is_empty() {
-        "(override)".to_owned()
+        LimitOf::OVERRIDE.to_owned()
     } else {
         escape(caller.rule.as_bytes()).to_string()
     }

@@ -40,7 +40,7 @@ struct Shared {
     failures: Failures,
 }
 
-/// Who is known.
+/// The known identities.
 #[derive(Default)]
 struct Known {
     tokens: Vec<Token>,
@@ -125,7 +125,7 @@ impl Guard {
         }
     }
 
-    /// Who calls: by the token if there is one, else by the certificate.
+    /// The identity of a caller: by the token if there is one, else by the certificate.
     fn identify(&self, headers: &HeaderMap, peer: &Peer) -> Result<Who, Status> {
         let known = self.0.known.load();
         let who = |identity, role| Who { peer: peer.address, identity, role };

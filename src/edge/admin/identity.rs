@@ -1,4 +1,4 @@
-//! Who calls the admin listener, and what each may do.
+//! The callers of the admin listener and their roles.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use tonic::{Request, Status};
 
 use crate::settings::{mappings, words};
 
-/// What an identity may do; each role may do what those before it may.
+/// The rights of an identity; each role has those of the roles before it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Role {
     /// Get, list, explain, rank.
@@ -27,13 +27,13 @@ mappings!(Role, "a mapping from name to read, write or admin");
 pub struct Who {
     /// The address it comes from.
     pub peer: SocketAddr,
-    /// How it has shown who it is; `None` where nobody has to.
+    /// The proof of its identity; `None` where none is asked for.
     pub identity: Option<Identity>,
-    /// What it may do.
+    /// Its rights.
     pub role: Role,
 }
 
-/// How a caller has shown who it is.
+/// The proof of a caller's identity.
 #[derive(Clone, Debug)]
 pub enum Identity {
     /// By a token.

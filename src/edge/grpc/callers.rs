@@ -1,4 +1,5 @@
-//! Who may ask about a domain, by the names of their certificates: `grpc.tls.domain_san`.
+//! The peers that may ask about a domain, by the names of their certificates:
+//! `grpc.tls.domain_san`.
 //!
 //! It holds for gRPC and for `/json`, so that neither is a way around the other.
 
@@ -18,7 +19,7 @@ pub(in crate::edge) const FORBIDDEN: &str =
 #[derive(Debug, Default)]
 pub struct Callers(BTreeMap<Bytes, SanPatterns>);
 
-/// What one peer may not ask about.
+/// The domains that one peer may not ask about.
 #[derive(Debug)]
 pub(in crate::edge) struct Askable {
     closed: BTreeSet<Bytes>,
@@ -32,7 +33,7 @@ impl Callers {
         Self(by_domain.iter().map(owned).collect())
     }
 
-    /// What `peer` may ask about; `None`: everything.
+    /// The domains that `peer` may ask about; `None`: all.
     pub(in crate::edge) fn askable(&self, peer: &Peer) -> Option<Arc<Askable>> {
         let fits = |names: &SanPatterns| peer.names.as_deref().is_some_and(|own| names.fit(own));
         let closed = self.0.iter().filter(|(_, names)| !fits(names));

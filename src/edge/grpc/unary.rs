@@ -180,7 +180,7 @@ fn missing() -> Status {
     Status::internal("the message is missing")
 }
 
-/// Whether a call with `headers` sends compressed messages.
+/// Returns true if a call with `headers` sends compressed messages.
 pub(super) fn is_compressed(headers: &HeaderMap) -> bool {
     headers.get("grpc-encoding").is_some_and(|encoding| encoding != "identity")
 }

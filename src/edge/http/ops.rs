@@ -1,4 +1,4 @@
-//! What the routes of the HTTP edge share.
+//! State that the routes of the HTTP edge share.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub struct Ops<S> {
     pub readiness: Arc<SharedReadiness>,
     /// Updates gauges before they are rendered.
     pub refresh: Box<dyn Fn() + Send + Sync>,
-    /// Who may ask about a domain.
+    /// The peers that may ask about a domain.
     pub callers: Arc<Callers>,
     /// The checks that `?verbose` lists.
     pub checks: Box<dyn Fn() -> Vec<Check> + Send + Sync>,

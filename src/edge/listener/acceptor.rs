@@ -62,7 +62,7 @@ pub struct Accepted {
     admitted: Admitted,
 }
 
-/// What an accepted connection has of its listener.
+/// The state of its listener that an accepted connection uses.
 struct Admitted {
     address: SocketAddr,
     permit: Permit,
@@ -75,7 +75,7 @@ struct Admitted {
 #[derive(Debug)]
 pub(in crate::edge) struct Connection {
     pub(super) stream: Stream,
-    /// Who has opened it.
+    /// Its peer.
     pub(in crate::edge) peer: Peer,
     /// The memory for its calls.
     pub(in crate::edge) memory: Memory,

@@ -1,4 +1,4 @@
-//! What was reported: a table of fixed size, by hash.
+//! Events that were reported: a table of fixed size, by hash.
 
 use parking_lot::Mutex;
 

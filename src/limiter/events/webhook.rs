@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::outward::Endpoint;
 use crate::settings::{Headers, Reader, SOME_TIME, section};
-use crate::telemetry::outward::Endpoint;
 
 section! {
     /// A receiver of events: `CloudEvents` 1.0 in JSON batches, by POST.

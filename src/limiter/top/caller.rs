@@ -1,5 +1,4 @@
-//! A denied caller as the rank keeps it: for people, with sensitive values hashed, and of bounded
-//! size.
+//! A caller as the rank keeps it: for people, with sensitive values hashed, and of bounded size.
 
 use crate::limiter::redact::ShownDescriptor;
 use crate::limiter::report::Report;
@@ -8,12 +7,12 @@ use crate::limiter::snapshot::Snapshot;
 use crate::limiter::status::Status;
 use crate::limits::name::Value;
 use crate::limits::{ClientName, Entries};
-use crate::telemetry::metrics::TopLabels;
+use crate::telemetry::metrics::{LimitOf, TopLabels};
 
 /// The most bytes of keys and values that are kept of a descriptor.
 const MAX_SHOWN_BYTES: usize = 1_024;
 
-/// A descriptor that a limit denied.
+/// A descriptor that has a limit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Caller {
     /// The domain and the descriptor: keys and values escaped as in logs, sensitive values hashed.
@@ -24,9 +23,10 @@ pub struct Caller {
     pub rule: String,
     /// True if the limit is that of a client.
     pub client: bool,
-    /// The limit that denied first; none: an override that cannot be understood.
+    /// The limit that mattered when it was counted first; none: an override that cannot be
+    /// understood.
     pub limit: Option<Report>,
-    /// True if shadow mode let the requests pass.
+    /// True if shadow mode lets its requests pass.
     pub shadow: bool,
 }
 
@@ -44,14 +44,12 @@ impl Caller {
             shadow: status.shadow,
         }
     }
-}
 
-impl Caller {
     /// The rule, or in parentheses what limits in its place, as in the labels of decisions.
     pub fn rule_label(&self) -> &str {
         match (self.client, &*self.rule) {
-            (true, "") => "(client)",
-            (false, "") => "(override)",
+            (true, "") => LimitOf::CLIENT,
+            (false, "") => LimitOf::OVERRIDE,
             (_, rule) => rule,
         }
     }

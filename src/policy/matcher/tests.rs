@@ -72,7 +72,7 @@ fn bytes_that_are_not_utf8_match_like_others() {
     assert!(set.domain(b"d\xff").is_none());
 }
 
-/// Whether a value passes, by definition.
+/// Returns true if a value passes, by definition.
 fn takes(how: &How, value: &str) -> bool {
     fn glob(pattern: &[u8], value: &[u8]) -> bool {
         match pattern {

@@ -442,7 +442,6 @@ impl Batcher {
         Ok(())
     }
 
-    /// Makes known what an error says about the cluster.
     /// Redis has answered what it was told.
     ///
     /// # Errors
@@ -467,6 +466,7 @@ impl Batcher {
         }
     }
 
+    /// Makes known what an error says about the cluster.
     fn note_refusal(&self, completed: &Completed) {
         let Some(error) = &completed.error else { return };
         match (code(error), &self.node) {

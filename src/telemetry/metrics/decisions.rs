@@ -77,6 +77,12 @@ pub enum LimitOf {
 }
 
 impl LimitOf {
+    /// The label of a limit of a client, and of a client in place of a rule.
+    pub const CLIENT: &str = "(client)";
+
+    /// The label of an override, and of one in place of a rule.
+    pub const OVERRIDE: &str = "(override)";
+
     /// The number of limits that are not of the rule.
     const OTHERS: usize = 2;
 
@@ -93,8 +99,8 @@ impl LimitOf {
     pub const fn name(self) -> Option<&'static str> {
         match self {
             Self::Rule(_) => None,
-            Self::Client => Some("(client)"),
-            Self::Override => Some("(override)"),
+            Self::Client => Some(Self::CLIENT),
+            Self::Override => Some(Self::OVERRIDE),
         }
     }
 }

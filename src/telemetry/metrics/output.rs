@@ -1,4 +1,4 @@
-//! What leaves the process beside answers: lines of the logs and spans, and what was dropped.
+//! Lines of logs and spans: those written, and those dropped.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;

@@ -16,6 +16,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
 use super::by_label::{Budget, ByDomain, Detailed};
+use super::decisions::LimitOf;
 use super::hits::{HitSplit, KINDS, MetricKey, RuleHits};
 use super::totals::Totals;
 use crate::telemetry::escape::escape;
@@ -47,14 +48,9 @@ const BUCKETS: Bounds = [
 /// The buckets below those of envoyproxy/ratelimit.
 const FINER_BUCKETS: usize = 4;
 
-/// The node of an override that no rule matches, beyond the maximum of series.
-const ANY_OVERRIDE: &str = "(override)";
-
 /// The counts of envoyproxy/ratelimit.
 #[derive(Debug)]
 pub struct ReferenceMetrics {
-    /// The part of a limit from which on hits are near it.
-    pub near_limit_ratio: f32,
     /// Time from the message of a gRPC call to its answer.
     pub response_time: DurationHistogram,
     /// Requests over a limit that pass by the kill switch.
@@ -66,9 +62,8 @@ pub struct ReferenceMetrics {
 }
 
 impl ReferenceMetrics {
-    pub(super) fn new(near_limit_ratio: f32, budget: Budget, totals: Totals) -> Self {
+    pub(super) fn new(budget: Budget, totals: Totals) -> Self {
         Self {
-            near_limit_ratio,
             response_time: DurationHistogram::with_bounds(&BUCKETS),
             global_shadow_mode: ShardedCounter::default(),
             rules: Mutex::default(),
@@ -95,7 +90,7 @@ impl ReferenceMetrics {
         let is_known = || self.rules.lock().contains_key(&key());
         let make = || self.rules.lock().entry(key()).or_default().clone();
         if !self.overrides.count(domain, &label, is_known, make, |hits| hits.add(split)) {
-            let make = |domain: &str| self.rule(domain, [ANY_OVERRIDE.to_owned()]);
+            let make = |domain: &str| self.rule(domain, [LimitOf::OVERRIDE.to_owned()]);
             self.more_overrides.count(domain, make, |hits| hits.add(split));
         }
     }

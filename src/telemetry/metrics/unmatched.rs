@@ -7,7 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use super::by_label::ByDomain;
-use super::decisions::LabelledMetrics;
+use super::decisions::{LabelledMetrics, LimitOf};
 use crate::telemetry::sharded::ShardedCounter;
 
 /// The source of the limit of a descriptor that no rule matches.
@@ -23,8 +23,8 @@ impl Unruled {
     /// The value of the labels `rule` and `limit`.
     pub(super) const fn label(self) -> &'static str {
         match self {
-            Self::Override => "(override)",
-            Self::Client => "(client)",
+            Self::Override => LimitOf::OVERRIDE,
+            Self::Client => LimitOf::CLIENT,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::telemetry::sharded::Distribution;
 /// The value that stands for a duration beyond all buckets, as a multiple of the last bound.
 const BEYOND: f64 = 1.5;
 
-/// What was reported so far.
+/// The counts reported so far.
 #[derive(Debug)]
 pub(super) struct Deltas {
     wire: Wire,

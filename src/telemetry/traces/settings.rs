@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::outward::Endpoint;
 use crate::settings::{Headers, Pairs, Ratio, Reader, SOME_TIME, section, words};
-use crate::telemetry::outward::Endpoint;
 
 section! {
     /// Traces: spans of decisions, store calls and reloads, sent to an OTLP collector.

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, StatusCode, Uri};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -16,8 +16,8 @@ use tonic::transport::{Channel, Endpoint as TonicEndpoint};
 use tonic::{Code, Extensions, Status};
 
 use super::settings::{Protocol, TraceSettings};
+use crate::outward::{Dialer, Post, chain};
 use crate::settings::Headers;
-use crate::telemetry::outward::{Dialer, Post, chain};
 use crate::tls::{Paths, PemPath, TlsFault};
 
 /// The path of OTLP over HTTP, where the endpoint has none.
@@ -68,7 +68,7 @@ impl Transport {
             Protocol::Http => b"http/1.1",
         };
         let dialer = Dialer::new(endpoint, paths(settings), alpn, settings.timeout)?;
-        let headers = headers(settings);
+        let headers = settings.headers.as_ref().map(Headers::to_map).unwrap_or_default();
         Ok(Some(match settings.protocol {
             Protocol::Http => {
                 let post = Post::new(endpoint, dialer, headers, ("application/x-protobuf", PATH));
@@ -119,17 +119,6 @@ fn paths(settings: &TraceSettings) -> Paths {
         cert: file("traces.tls.cert_file", &tls.cert_file),
         key: file("traces.tls.key_file", &tls.key_file),
     }
-}
-
-/// The headers of the settings, which were checked for that.
-fn headers(settings: &TraceSettings) -> HeaderMap {
-    let pairs = settings.headers.iter().flat_map(Headers::iter);
-    let pairs = pairs.filter_map(|(name, value)| {
-        let mut value = HeaderValue::from_str(value).ok()?;
-        value.set_sensitive(true);
-        Some((name.parse::<HeaderName>().ok()?, value))
-    });
-    pairs.collect()
 }
 
 /// The failure of a call. What the collector says of it may repeat a token, and is not told.

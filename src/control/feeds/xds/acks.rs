@@ -43,7 +43,7 @@ pub(super) struct Answer {
     pub(super) error: Option<String>,
 }
 
-/// What is known of the content of a response.
+/// The state of the content of a response.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Known {
     /// It is as it was when it was last put in force.
@@ -79,7 +79,7 @@ impl Acks {
         Answer::default()
     }
 
-    /// What is known of `content`.
+    /// The state of `content`.
     pub(super) fn look_up(&mut self, content: &ContentHash) -> Known {
         if self.in_force.as_ref() == Some(content) {
             return Known::InForce;

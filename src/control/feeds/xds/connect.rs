@@ -6,9 +6,9 @@
 //! No HTTP/2 PINGs: servers of gRPC in Go end a connection whose client sends them more often than
 //! every five minutes. TCP finds out that a peer is gone.
 
-use std::error::Error;
 use std::future::{Ready, ready};
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,7 +17,6 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -25,7 +24,8 @@ use tonic::codegen::Service;
 use tonic::transport::{Channel, Endpoint};
 
 use super::settings::{Server, XdsSettings, XdsTlsSettings};
-use crate::tls::{Files, Paths, PemPath, TlsFault, client_config};
+use crate::outward::{Io, chain};
+use crate::tls::{Paths, PemPath, TlsFault, read_client_config};
 
 /// The questions of TCP without an answer after which the peer is gone.
 const KEEPALIVE_PROBES: u32 = 3;
@@ -34,13 +34,6 @@ const KEEPALIVE_PROBES: u32 = 3;
 const PROBES_IN_IDLE: u32 = 4;
 
 const USER_AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
-
-/// A stream of bytes.
-trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
-
-type Io = TokioIo<Box<dyn Socket>>;
 
 /// Connects to `server`.
 ///
@@ -56,20 +49,20 @@ pub(super) async fn connect(server: &Server, settings: &XdsSettings) -> Result<C
     let address = &server.at;
     let tcp = tcp(server, settings).await.map_err(|error| format!("{address}: {error}"))?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let socket: Box<dyn Socket> = match tls {
-        None => Box::new(tcp),
+    let socket: Io = match tls {
+        None => TokioIo::new(Box::new(tcp)),
         Some(config) => {
             let name = settings.tls.server_name.as_ref().unwrap_or(&address.host);
             let shaken = timeout(settings.connect_timeout, shake_hands(tcp, config, name)).await;
             let shaken = shaken.unwrap_or_else(|_| Err("no answer in time".to_owned()));
-            Box::new(shaken.map_err(|error| format!("{address}: TLS: {error}"))?)
+            TokioIo::new(Box::new(shaken.map_err(|error| format!("{address}: TLS: {error}"))?))
         }
     };
     let origin =
         format!("{scheme}://{address}").parse::<Uri>().map_err(|error| error.to_string())?;
     let endpoint = Endpoint::from(uri(server)?).origin(origin).user_agent(USER_AGENT);
     let endpoint = endpoint.map_err(|error| chain(&error))?;
-    let connected = endpoint.connect_with_connector(Once(Some(TokioIo::new(socket)))).await;
+    let connected = endpoint.connect_with_connector(Once(Some(socket))).await;
     connected.map_err(|error| format!("{address}: {}", chain(&error)))
 }
 
@@ -110,12 +103,7 @@ async fn read_tls(settings: XdsTlsSettings) -> Result<ClientConfig, TlsFault> {
         cert: file("xds.tls.cert_file", &settings.cert_file),
         key: file("xds.tls.key_file", &settings.key_file),
     };
-    let read = tokio::task::spawn_blocking(move || {
-        let mut config = client_config(&Files::read(&paths)?, None)?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(config)
-    });
-    read.await.unwrap_or_else(|error| Err(TlsFault::new("xds.tls", error.to_string())))
+    read_client_config(Arc::new(paths), b"h2", "xds.tls").await
 }
 
 async fn shake_hands(
@@ -126,22 +114,8 @@ async fn shake_hands(
     let server = ServerName::try_from(name.to_owned()).map_err(|_| {
         format!("{name:?} is no name that a certificate can have; set xds.tls.server_name")
     })?;
-    let connected = TlsConnector::from(std::sync::Arc::new(config)).connect(server, stream).await;
+    let connected = TlsConnector::from(Arc::new(config)).connect(server, stream).await;
     connected.map_err(|error| error.to_string())
-}
-
-/// An error with its causes.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// A connector that has its stream already, for one connection.
@@ -170,12 +144,5 @@ mod tests {
         let of = |millis| keepalive(Duration::from_millis(millis));
         assert_eq!(of(20_000), (Duration::from_secs(20), Duration::from_secs(5)));
         assert_eq!(of(1_500), (Duration::from_secs(1), Duration::from_secs(1)));
-    }
-
-    #[test]
-    fn error_is_told_with_its_causes_once() {
-        let inner = io::Error::other("refused");
-        let outer = io::Error::other(inner);
-        assert_eq!(chain(&outer), "refused");
     }
 }

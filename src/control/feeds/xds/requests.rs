@@ -2,7 +2,7 @@
 
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
-use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Request};
 
 use super::acks::Answer;
@@ -14,17 +14,8 @@ use crate::settings::{Headers, Pairs};
 /// The call that opens a stream of `requests`, with the headers of the settings.
 pub(super) fn subscribe<T>(settings: &XdsSettings, requests: T) -> Request<T> {
     let mut request = Request::new(requests);
-    for (name, value) in settings.headers.iter().flat_map(Headers::iter) {
-        // The settings were checked for that.
-        let (Ok(name), Ok(mut value)) = (
-            name.to_ascii_lowercase().parse::<AsciiMetadataKey>(),
-            value.parse::<AsciiMetadataValue>(),
-        ) else {
-            continue;
-        };
-        value.set_sensitive(true);
-        request.metadata_mut().insert(name, value);
-    }
+    let headers = settings.headers.as_ref().map(Headers::to_map).unwrap_or_default();
+    *request.metadata_mut() = MetadataMap::from_headers(headers);
     request
 }
 

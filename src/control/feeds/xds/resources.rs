@@ -21,7 +21,7 @@ pub(super) const TYPE_URL: &str =
 /// Policies by domain.
 pub(super) type Sources = BTreeMap<Arc<str>, Source>;
 
-/// What a response has.
+/// The resources of a response.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) sources: Sources,

@@ -16,7 +16,7 @@ use tonic::{Status, Streaming};
 
 use super::acks::{Acks, ContentHash, Known, hash};
 use super::backoff::Backoff;
-use super::connect::{chain, connect};
+use super::connect::connect;
 use super::grace::Grace;
 use super::kept::Kept;
 use super::offer::{FirstResponse, Offer};
@@ -26,6 +26,7 @@ use super::requests::{request, subscribe};
 use super::resources::{Contents, Sources, TYPE_URL, read, with};
 use super::settings::{Server, XdsSettings};
 use crate::domain::{Clock as _, WallClock};
+use crate::outward::chain;
 use crate::policy::Files;
 use crate::telemetry::metrics::Metrics;
 

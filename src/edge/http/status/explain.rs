@@ -1,4 +1,4 @@
-//! What would become of a request with one descriptor, charging nothing.
+//! The explanation of a decision on one descriptor, which charges nothing.
 
 use serde::Serialize;
 

@@ -10,7 +10,7 @@ use super::settings::ServerSettings;
 use super::verifier::NamedClients;
 use crate::tls::{Files, TlsFault, certificate, provider};
 
-/// What a listener serves.
+/// The certificate and configuration that a listener serves.
 pub(super) struct Served {
     pub(super) config: Arc<ServerConfig>,
     pub(super) certificate_setting: &'static str,

@@ -18,7 +18,12 @@ async function json(path) {
 }
 
 function duration(seconds) {
-  const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const units = [
+    [86400, "d"],
+    [3600, "h"],
+    [60, "min"],
+    [1, "s"],
+  ];
   const [size, name] = units.find(([unit]) => seconds >= unit) ?? [1, "s"];
   return `${Math.floor(seconds / size)} ${name}`;
 }
@@ -29,17 +34,35 @@ function show(state, now) {
   if (same) history.add(before.state.outcomes, state.outcomes, seconds);
   draw(at("chart"), history);
   legend(at("legend"), history);
-  callers(at("limited"), state.limited, state.top_is_off, "No request was limited in the last minute.");
-  callers(at("busiest"), state.busiest, state.top_is_off, "No request had a limit in the last minute.");
+  callers(
+    at("limited"),
+    state.limited,
+    state.top_is_off,
+    "No request was limited in the last minute.",
+  );
+  callers(
+    at("busiest"),
+    state.busiest,
+    state.top_is_off,
+    "No request had a limit in the last minute.",
+  );
   rules(at("rules"), state.rules, same ? before.state.rules : null, seconds);
-  at("rules-note").textContent = state.rules_left_out ? `the first ${state.rules.length}; ${state.rules_left_out} more are at /metrics` : "since the start";
+  at("rules-note").textContent = state.rules_left_out
+    ? `the first ${state.rules.length}; ${state.rules_left_out} more are at /metrics`
+    : "since the start";
   checks(at("checks"), state);
   const { policies } = state;
-  at("about").textContent = `${state.version}, up ${duration(state.uptime_seconds)}, domains ${policies.domains}, rules ${policies.rules}, clients ${state.clients}`;
+  at("about").textContent =
+    `${state.version}, up ${duration(state.uptime_seconds)}, domains ${policies.domains}, rules ${policies.rules}, clients ${state.clients}`;
   const sick = state.checks.filter((check) => !check.ok);
   const health = at("health");
   health.className = `pill ${sick.length === 0 && state.store_up ? "good" : "bad"}`;
-  const text = sick.length > 0 ? `look at: ${sick.map((check) => check.name).join(", ")}` : state.store_up ? "well" : "store away";
+  const text =
+    sick.length > 0
+      ? `look at: ${sick.map((check) => check.name).join(", ")}`
+      : state.store_up
+        ? "well"
+        : "store away";
   if (health.textContent !== text) health.textContent = text;
   document.body.classList.remove("stale");
   before = { state, now };
@@ -58,9 +81,15 @@ async function follow() {
     const begun = performance.now();
     // A page that nobody sees asks for nothing.
     if (!document.hidden) {
-      try { show(await json("/status/state.json"), performance.now()); } catch (error) { lost(error); }
+      try {
+        show(await json("/status/state.json"), performance.now());
+      } catch (error) {
+        lost(error);
+      }
     }
-    await new Promise((done) => setTimeout(done, Math.max(200, PERIOD - (performance.now() - begun))));
+    await new Promise((done) =>
+      setTimeout(done, Math.max(200, PERIOD - (performance.now() - begun))),
+    );
   }
 }
 
@@ -70,7 +99,9 @@ at("explain").addEventListener("submit", async (event) => {
   const query = new URLSearchParams({ domain: form.get("domain").trim() });
   for (const entry of form.get("entries").trim().split(/\s+/)) query.append("entry", entry);
   const place = at("explained");
-  try { explained(place, await json(`/status/explain.json?${query}`)); } catch (error) {
+  try {
+    explained(place, await json(`/status/explain.json?${query}`));
+  } catch (error) {
     const line = document.createElement("p");
     line.className = "bad";
     line.textContent = error.message;
@@ -80,20 +111,32 @@ at("explain").addEventListener("submit", async (event) => {
 
 async function search() {
   const form = new FormData(at("search"));
-  const query = new URLSearchParams({ text: form.get("text").trim(), domain: form.get("domain").trim() });
+  const query = new URLSearchParams({
+    text: form.get("text").trim(),
+    domain: form.get("domain").trim(),
+  });
   const note = at("clients-note");
   try {
     const found = await json(`/status/clients.json?${query}`);
     clients(at("clients"), found);
-    note.textContent = found.more ? `the first ${found.clients.length}; search for more` : `${found.clients.length} of ${found.total}`;
-  } catch (error) { note.textContent = error.message; }
+    note.textContent = found.more
+      ? `the first ${found.clients.length}; search for more`
+      : `${found.clients.length} of ${found.total}`;
+  } catch (error) {
+    note.textContent = error.message;
+  }
 }
 
-at("search").addEventListener("submit", (event) => { event.preventDefault(); search(); });
+at("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  search();
+});
 
 at("theme").addEventListener("click", () => {
   const root = document.documentElement;
-  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  const dark = root.dataset.theme
+    ? root.dataset.theme === "dark"
+    : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
 });
 

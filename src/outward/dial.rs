@@ -13,14 +13,13 @@ use futures_util::future::BoxFuture;
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tonic::codegen::Service;
 
 use super::endpoint::Endpoint;
-use crate::tls::{Files, Paths, TlsFault, client_config};
+use crate::tls::{Files, Paths, TlsFault, client_config, read_client_config};
 
 /// A stream of bytes.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -72,21 +71,14 @@ impl Dialer {
         let tcp = connector.call(self.endpoint.uri().clone()).await;
         let tcp = tcp.map_err(|error| io::Error::other(chain(&error)))?.into_inner();
         let Some(paths) = &self.tls else { return Ok(TokioIo::new(Box::new(tcp))) };
-        let config = read(Arc::clone(paths), self.alpn).await.map_err(io::Error::other)?;
+        let section = paths.ca.setting;
+        let config = read_client_config(Arc::clone(paths), self.alpn, section).await;
+        let config = config.map_err(io::Error::other)?;
         let name = ServerName::try_from(self.endpoint.host().to_owned());
         let name = name.map_err(io::Error::other)?;
         let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
         Ok(TokioIo::new(Box::new(tls)))
     }
-}
-
-async fn read(paths: Arc<Paths>, alpn: &'static [u8]) -> Result<ClientConfig, TlsFault> {
-    let read = tokio::task::spawn_blocking(move || {
-        let mut config = client_config(&Files::read(&paths)?, None)?;
-        config.alpn_protocols = vec![alpn.to_vec()];
-        Ok(config)
-    });
-    read.await.unwrap_or_else(|error| Err(TlsFault::new("the files of TLS", error.to_string())))
 }
 
 /// The connector of a gRPC channel.
@@ -117,4 +109,16 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_is_told_with_its_causes_once() {
+        let inner = io::Error::other("refused");
+        let outer = io::Error::other(inner);
+        assert_eq!(chain(&outer), "refused");
+    }
 }

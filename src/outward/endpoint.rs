@@ -12,7 +12,7 @@ use crate::settings::{Setting, quoted};
 pub struct Endpoint(Uri);
 
 impl Endpoint {
-    pub(in crate::telemetry) const fn uri(&self) -> &Uri {
+    pub(crate) const fn uri(&self) -> &Uri {
         &self.0
     }
 
@@ -22,7 +22,7 @@ impl Endpoint {
     }
 
     /// The host, without brackets.
-    pub(in crate::telemetry) fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         self.0.host().unwrap_or_default().trim_matches(['[', ']'])
     }
 }
