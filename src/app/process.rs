@@ -21,7 +21,7 @@ use crate::control::registry::any::AnyRegistry;
 use crate::control::registry::embedded::EmbeddedRegistry;
 use crate::control::registry::redis::RedisRegistry;
 use crate::control::writer::Writer;
-use crate::domain::{CalendarClock, Commit, Group, Key, SystemClock};
+use crate::domain::{CalendarClock, Commit, Group, Key, Settled, Settlement, SystemClock};
 use crate::edge::admin::auth::Guard;
 use crate::edge::grpc::callers::Callers;
 use crate::edge::grpc::response::Responder;
@@ -32,6 +32,7 @@ use crate::edge::listener::acceptor::Acceptor;
 use crate::edge::listener::tls::Tls;
 use crate::limiter::denied::DeniedLines;
 use crate::limiter::events::LimitEvents;
+use crate::limiter::holds::{Holds, under_way};
 use crate::limiter::key::{KeyMaker, SensitiveHasher};
 use crate::limiter::layers::Layers;
 use crate::limiter::layers::deny_cache::DenyCache;
@@ -129,6 +130,13 @@ impl LimitStore for Store {
         }
     }
 
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
+        match self {
+            Self::Memory(store) => store.settle(settlement).await,
+            Self::Redis(store) => store.settle(settlement).await,
+        }
+    }
+
     fn splits(&self, group: &Group) -> bool {
         match self {
             Self::Memory(store) => store.splits(group),
@@ -193,10 +201,7 @@ impl Process {
             callers: Arc::new(Callers::new(&settings.grpc.tls.domain_san)),
             guard,
             responder: Arc::new(responder),
-            memory: Arc::new(MemoryStore::new(
-                settings.store.memory_max_keys,
-                SystemClock::start(),
-            )),
+            memory: Arc::new(memory(&settings)),
             redis: Mutex::default(),
             notices: notices(settings.store.on_failure, Arc::clone(&replicas)),
             recovery,
@@ -317,6 +322,7 @@ impl Process {
         outage.late_answers.inner().store(late, Ordering::Relaxed);
         let extended: u64 = redis.iter().map(RedisStore::extended_calls).sum();
         outage.own_lateness.inner().store(extended, Ordering::Relaxed);
+        self.metrics.holds.queue.set(gauge(under_way()));
         outage.share_keys.set(gauge(self.shares.len()));
         outage.untold_keys.set(gauge(self.recovery.untold()));
         let unreadable: u64 = redis.iter().map(RedisStore::unreadable_states).sum();
@@ -375,7 +381,14 @@ fn shared(
         top: TopCallers::new(settings.admin.top_callers, SystemClock::start()),
         events: LimitEvents::new(&settings.events, SystemClock::start(), metrics.events.clone()),
         denied: DeniedLines::new(settings.log.denied_per_second),
+        holds: Arc::new(Holds::new(&settings.holds, Arc::clone(&metrics.holds))),
     }
+}
+
+/// The store of a process without Redis.
+fn memory(settings: &Settings) -> MemoryStore<SystemClock> {
+    MemoryStore::new(settings.store.memory_max_keys, SystemClock::start())
+        .with_max_settled(settings.holds.max_settled)
 }
 
 /// The traces that the settings ask for.

@@ -206,10 +206,12 @@ fn method(limit: &Limit) -> String {
         Algorithm::TokenBucket { burst } => format!("token_bucket, burst {burst}"),
         Algorithm::SlidingWindow { slots } => format!("sliding_window, {slots} slots"),
         Algorithm::FixedWindow => "fixed_window".to_owned(),
+        Algorithm::Concurrency => format!("concurrency, ttl {:?}", limit.period()),
     };
     match limit.charge() {
         Charge::Admitted => algorithm,
         Charge::Always { .. } => algorithm + ", charge always",
         Charge::Settled { .. } => algorithm + ", charge settled",
+        Charge::Held { .. } => algorithm + ", held",
     }
 }

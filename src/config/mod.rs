@@ -39,6 +39,7 @@ use crate::edge::http::HttpSettings;
 use crate::edge::http::debug::DebugSettings;
 use crate::edge::listener::ListenerSettings;
 use crate::limiter::events::EventSettings;
+use crate::limiter::holds::HoldSettings;
 use crate::limiter::layers::deny_cache::DenyCacheSettings;
 use crate::limiter::layers::failover::{FailoverSettings, StoreSettings};
 use crate::limiter::mode::{Mode, ModeLayer};
@@ -115,6 +116,8 @@ settings! {
     metrics: MetricsSettings,
     /// Events of limits.
     events: EventSettings,
+    /// Holds.
+    holds: HoldSettings,
     /// Statistics to a statsd server.
     statsd: StatsdSettings,
     /// Traces.

@@ -7,6 +7,7 @@
 //! * A replica that decided by a share of its own tells the store what it admitted. That only ever
 //!   charges, and stops at the capacity or at the debt that is allowed. A limit that settles books
 //!   it as it [books](super::Hits::Book) hits.
+//! * A request has cost more or less than it [held](super::hold) for it.
 //!
 //! An amendment needs no verdict and never denies. [`Counter::amend`](super::Counter::amend)
 //! applies it; the script of the Redis store computes the same function (`61_amend.lua`).
@@ -38,6 +39,36 @@ pub enum Change {
     },
     /// Charges hits that were admitted while the store was away.
     Tell(Told),
+    /// Gives back the part of an estimate that a request did not cost, as if it had been charged
+    /// what it cost at once.
+    Return {
+        /// The hits.
+        hits: u64,
+        /// The time of the charge on the clock of the store.
+        charged_at: Timestamp,
+    },
+    /// Charges what a request cost beyond its estimate, whatever is left. It may overdraw the
+    /// limit: a bucket up to its ceiling, a window up to 2^52 hits.
+    Charge {
+        /// The hits.
+        hits: u64,
+    },
+    /// Ends a hold on a concurrency limit.
+    Release {
+        /// Its id.
+        id: u64,
+        /// The time at which it ends otherwise, unless it was renewed.
+        until: Timestamp,
+    },
+    /// Prolongs a hold on a concurrency limit.
+    Renew {
+        /// Its id.
+        id: u64,
+        /// The time at which it ends otherwise.
+        until: Timestamp,
+        /// The time at which it ends from now on; an earlier one than it had changes nothing.
+        renewed: Timestamp,
+    },
 }
 
 /// Hits that were admitted elsewhere, as the algorithm counts them. Those of another algorithm than
@@ -73,7 +104,9 @@ impl Amendment {
                 let hits = u128::from(amount) * u128::from(self.limit.rate());
                 (hits / u128::from(self.limit.period_micros())) as u64
             }
-            Algorithm::SlidingWindow { .. } | Algorithm::FixedWindow => amount,
+            Algorithm::SlidingWindow { .. } | Algorithm::FixedWindow | Algorithm::Concurrency => {
+                amount
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use super::amend::Change;
 use super::lease::LeaseAsk;
 use super::limit::{Algorithm, Limit};
 use super::reading::{Hits, Reading};
-use super::{Timestamp, fixed_window, sliding_window, token_bucket};
+use super::{Timestamp, concurrency, fixed_window, sliding_window, token_bucket};
 
 /// The state of a counter; empty means nothing used.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -23,6 +23,8 @@ pub enum Counter {
     SlidingWindow(sliding_window::WindowLog),
     /// A fixed window.
     FixedWindow(fixed_window::WindowCount),
+    /// The holds on a concurrency limit.
+    Concurrency(concurrency::Slots),
 }
 
 impl Counter {
@@ -39,6 +41,8 @@ impl Counter {
             Self::TokenBucket(state) => state.clamp_to_clock(limit, now),
             Self::SlidingWindow(state) => state.clamp_to_clock(now),
             Self::FixedWindow(state) => state.clamp_to_clock(limit, now),
+            // A hold lasts longer by what the clock has stepped back.
+            Self::Concurrency(_) => {}
         }
     }
 
@@ -59,9 +63,9 @@ impl Counter {
         now: Timestamp,
     ) -> Reading {
         if limit.is_blocked() {
-            return blocked(hits);
+            return Reading { at: now, ..blocked(hits) };
         }
-        match limit.algorithm() {
+        let reading = match limit.algorithm() {
             Algorithm::TokenBucket { .. } => {
                 self.with_bucket(|state| token_bucket::step(state, limit, hits, ask, now))
             }
@@ -71,7 +75,11 @@ impl Counter {
             Algorithm::FixedWindow => {
                 self.with_count(|state| fixed_window::step(state, limit, hits, now))
             }
-        }
+            Algorithm::Concurrency => {
+                self.with_slots(|state| concurrency::step(state, limit, hits, now))
+            }
+        };
+        Reading { at: now, ..reading }
     }
 
     /// Applies `change` at `now`. Returns the amount that was given back or charged: microseconds
@@ -91,6 +99,9 @@ impl Counter {
             }
             Algorithm::FixedWindow => {
                 self.with_count(|state| fixed_window::amend(state, limit, change, now))
+            }
+            Algorithm::Concurrency => {
+                self.with_slots(|state| concurrency::amend(state, change, now))
             }
         }
     }
@@ -126,6 +137,18 @@ impl Counter {
         result
     }
 
+    fn with_slots<T>(&mut self, work: impl FnOnce(&mut concurrency::Slots) -> T) -> T {
+        let before = std::mem::take(self);
+        let mut state = if let Self::Concurrency(state) = before {
+            state
+        } else {
+            concurrency::Slots::default()
+        };
+        let result = work(&mut state);
+        *self = if state.is_empty() { Self::Empty } else { Self::Concurrency(state) };
+        result
+    }
+
     /// The time at which the counter is empty and may be dropped, if the clock does not step back.
     pub fn empty_at(&self, limit: &Limit) -> Timestamp {
         match self {
@@ -133,6 +156,7 @@ impl Counter {
             Self::TokenBucket(state) => state.empty_at(),
             Self::SlidingWindow(state) => state.empty_at(limit),
             Self::FixedWindow(state) => state.empty_at(limit),
+            Self::Concurrency(state) => state.empty_at(),
         }
     }
 }
@@ -148,6 +172,7 @@ pub(super) fn blocked(hits: Hits) -> Reading {
         retry_after,
         reset_after: Duration::ZERO,
         leased_until: None,
+        at: Timestamp::EPOCH,
     }
 }
 

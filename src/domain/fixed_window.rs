@@ -47,11 +47,11 @@ pub(super) fn step(
             *state = (window.count > 0).then_some(window);
             true
         }
-        Hits::Take(_) | Hits::Peek(_) | Hits::Book(_) => {
+        Hits::Take(_) | Hits::Peek(_) | Hits::Book(_) | Hits::Hold(_) => {
             let charged = window.count.saturating_add(hits.needed()).min(SATURATION);
             let passed = charged <= limit.capacity();
             let charges = match hits {
-                Hits::Take(_) => passed || limit.always_charges(),
+                Hits::Take(_) | Hits::Hold(_) => passed || limit.always_charges(),
                 Hits::Book(_) => true,
                 Hits::Peek(_) | Hits::Refund(_) => false,
             };
@@ -81,20 +81,29 @@ pub(super) fn amend(
     now: Timestamp,
 ) -> u64 {
     let Window { start, end, .. } = limit.window(now);
-    // A window ahead dates from before the clock stepped back.
-    if state.is_some_and(|state| state.start > start) {
+    // A window ahead dates from before the clock stepped back. What is charged now counts in it.
+    let ahead = state.filter(|state| state.start > start);
+    if ahead.is_some() && !matches!(change, Change::Charge { .. }) {
         return 0;
     }
+    let start = ahead.map_or(start, |ahead| ahead.start);
     let before = state.filter(|state| state.start == start).map_or(0, |state| state.count);
     let count = match *change {
-        Change::GiveBack { hits, charged_at } if charged_at <= now && charged_at >= start => {
+        Change::GiveBack { hits, charged_at } | Change::Return { hits, charged_at }
+            if charged_at <= now && charged_at >= start =>
+        {
             before.saturating_sub(hits)
         }
         Change::Tell(Told::Fixed { hits, ends_at }) if ends_at == end => {
             let most = if limit.settles() { SATURATION } else { limit.capacity() };
             before.saturating_add(hits).min(most).max(before)
         }
-        Change::GiveBack { .. } | Change::Tell(_) => return 0,
+        Change::Charge { hits } => before.saturating_add(hits).min(SATURATION).max(before),
+        Change::GiveBack { .. }
+        | Change::Return { .. }
+        | Change::Release { .. }
+        | Change::Renew { .. }
+        | Change::Tell(_) => return 0,
     };
     if count != before {
         *state = (count > 0).then_some(WindowCount { start, count });
@@ -116,5 +125,6 @@ pub fn reading(limit: &Limit, hits: Hits, passed: bool, count: u64, ends_in: u64
         },
         reset_after: if count == 0 { Duration::ZERO } else { ends_in },
         leased_until: None,
+        at: Timestamp::EPOCH,
     }
 }

@@ -17,6 +17,7 @@
 use std::ops::Range;
 
 use super::Timestamp;
+use super::amend::Change;
 use super::counter::{Counter, blocked};
 use super::key::Key;
 use super::lease::LeaseAsk;
@@ -41,6 +42,19 @@ impl Claim {
     /// charge do not depend on it.
     pub const fn is_conditional(&self) -> bool {
         !matches!(self.hits, Hits::Refund(_) | Hits::Book(_)) && !self.limit.always_charges()
+    }
+
+    /// The change that undoes a charge of this claim at `charged_at`. `None` if there is nothing to
+    /// undo, or a verdict does not undo it.
+    pub const fn undo(&self, charged_at: Timestamp) -> Option<Change> {
+        match self.hits {
+            Hits::Take(hits) => Some(Change::GiveBack { hits, charged_at }),
+            Hits::Hold(id) => {
+                let until = charged_at.plus_micros(self.limit.period_micros());
+                Some(Change::Release { id, until })
+            }
+            Hits::Peek(_) | Hits::Book(_) | Hits::Refund(_) => None,
+        }
     }
 
     /// The reading that does not depend on the counter, if there is one: for a limit of zero, which

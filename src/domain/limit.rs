@@ -1,4 +1,5 @@
-//! A limit: requests per period under one of three algorithms, with precomputed constants.
+//! A limit: requests per period, or at a time, under one of four algorithms, with precomputed
+//! constants.
 //!
 //! Rates are exact rationals. One hit of a token bucket costs P/n microseconds, stored as quotient
 //! and remainder and never truncated. With truncation, a limit of 700 000 hits per second would
@@ -94,6 +95,8 @@ pub enum Algorithm {
     },
     /// At most n hits in each window aligned to the epoch.
     FixedWindow,
+    /// At most n holds at a time, each for at most one period.
+    Concurrency,
 }
 
 impl Algorithm {
@@ -114,6 +117,12 @@ pub enum Charge {
     },
     /// [`Hits::Book`](super::Hits::Book) always, all others only when the request is admitted.
     Settled {
+        /// The maximum debt of a token bucket in hits. `None`: 2^52 microseconds of refill.
+        max_debt: Option<u64>,
+    },
+    /// Only when the request is admitted, as an estimate. What it costs beyond is charged when it
+    /// is settled, and can put a bucket into debt.
+    Held {
         /// The maximum debt of a token bucket in hits. `None`: 2^52 microseconds of refill.
         max_debt: Option<u64>,
     },
@@ -267,7 +276,9 @@ impl Limit {
             Algorithm::SlidingWindow { slots } if slots == 0 || slots > Self::MAX_SLOTS => {
                 return Err(LimitError::Slots);
             }
-            Algorithm::SlidingWindow { .. } | Algorithm::FixedWindow => whole_period,
+            Algorithm::SlidingWindow { .. } | Algorithm::FixedWindow | Algorithm::Concurrency => {
+                whole_period
+            }
         };
         let (full, ceiling, reach) = (Span::default(), Span::default(), Reach::of_hits(0));
         let windows = None;
@@ -299,10 +310,12 @@ impl Limit {
         let reach = |hits: u64| Reach::of_hits(hits.saturating_mul(replicas.into()));
         (self.ceiling, self.reach) = match self.charge {
             Charge::Admitted => (self.full, reach(burst.into())),
-            Charge::Always { max_debt: None } | Charge::Settled { max_debt: None } => {
-                (Span::SATURATED, Reach::UNBOUNDED)
-            }
-            Charge::Always { max_debt: Some(debt) } | Charge::Settled { max_debt: Some(debt) } => {
+            Charge::Always { max_debt: None }
+            | Charge::Settled { max_debt: None }
+            | Charge::Held { max_debt: None } => (Span::SATURATED, Reach::UNBOUNDED),
+            Charge::Always { max_debt: Some(debt) }
+            | Charge::Settled { max_debt: Some(debt) }
+            | Charge::Held { max_debt: Some(debt) } => {
                 let hits = u64::from(burst).saturating_add(debt);
                 (self.cost(hits), reach(hits))
             }
@@ -381,6 +394,16 @@ impl Limit {
         matches!(self.charge, Charge::Settled { .. })
     }
 
+    /// True if admissions are estimates, which are settled by the cost.
+    pub const fn holds(&self) -> bool {
+        matches!(self.charge, Charge::Held { .. }) || self.is_concurrency()
+    }
+
+    /// True if the limit is on requests at a time.
+    pub const fn is_concurrency(&self) -> bool {
+        matches!(self.algorithm, Algorithm::Concurrency)
+    }
+
     /// The most that may count as used once `hits` are booked: a debt of one capacity, or of the
     /// hits themselves if they are more.
     pub(super) fn most_booked(&self, hits: u64) -> u64 {
@@ -391,7 +414,9 @@ impl Limit {
     pub const fn capacity(&self) -> u64 {
         match self.algorithm {
             Algorithm::TokenBucket { burst } => burst as u64,
-            Algorithm::SlidingWindow { .. } | Algorithm::FixedWindow => self.requests as u64,
+            Algorithm::SlidingWindow { .. } | Algorithm::FixedWindow | Algorithm::Concurrency => {
+                self.requests as u64
+            }
         }
     }
 
@@ -419,6 +444,12 @@ impl Limit {
     /// The maximum lag of a bucket under this limit.
     pub const fn ceiling(&self) -> Span {
         self.ceiling
+    }
+
+    /// The maximum lag of a bucket once hits are told that were admitted without it. An estimate
+    /// that was admitted is never in debt.
+    pub(super) const fn most_told(&self) -> Span {
+        if matches!(self.charge, Charge::Held { .. }) { self.full } else { self.ceiling }
     }
 
     /// The ceiling in hits, as states written under this limit store it.

@@ -53,13 +53,14 @@
 //! # Modules
 //!
 //! * [`limit`]: a limit and its exact arithmetic constants.
-//! * [`token_bucket`], [`sliding_window`], [`fixed_window`]: one algorithm each.
+//! * [`token_bucket`], [`sliding_window`], [`fixed_window`], [`concurrency`]: one algorithm each.
 //! * [`lease`]: tokens of a bucket that a replica takes in advance.
 //! * [`reading`]: the hits of a claim and the reading of its counter.
 //! * [`counter`]: the state of one counter under any algorithm.
 //! * [`group`]: the claims of one request, decided together.
 //! * [`key`]: the name of a counter.
 //! * [`amend`]: changes of a counter outside of decisions: hits given back, hits told afterwards.
+//! * [`hold`]: what a request has reserved, settled once by its real cost.
 //! * [`share`]: the share of a limit by which one process decides while the store is away.
 //! * [`untold`]: the hits of a share that the store does not know yet.
 //! * [`windows`]: windows of unequal lengths.
@@ -67,9 +68,11 @@
 
 pub mod amend;
 pub mod clock;
+pub mod concurrency;
 pub mod counter;
 pub mod fixed_window;
 pub mod group;
+pub mod hold;
 pub mod key;
 pub mod lease;
 pub mod limit;
@@ -84,6 +87,7 @@ pub use amend::{Amendment, Change, Told};
 pub use clock::{CalendarClock, Clock, ManualClock, SystemClock, Timestamp, WallClock};
 pub use counter::Counter;
 pub use group::{Claim, Commit, Group, Part, Verdict};
+pub use hold::{Guard, HoldId, Settled, Settlement};
 pub use key::Key;
 pub use lease::{Lease, LeaseAsk};
 pub use limit::{Algorithm, Charge, Limit, LimitError, Unit};

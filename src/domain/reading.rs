@@ -15,16 +15,24 @@ pub enum Hits {
     /// Charges this many hits, whatever becomes of them and of the request. They are spent already,
     /// so they may overdraw the limit; they pass if they fit.
     Book(u64),
+    /// Takes a slot of a concurrency limit under this id, until it is released or its time is up.
+    Hold(u64),
     /// Gives this many hits back. Always passes, creates no state, and stops at a full bucket or an
     /// empty window.
     Refund(u64),
 }
 
 impl Hits {
+    /// True if hits that pass are charged.
+    pub const fn takes(self) -> bool {
+        matches!(self, Self::Take(_) | Self::Hold(_))
+    }
+
     /// The hits that must fit for the claim to pass; zero for a refund.
     pub const fn needed(self) -> u64 {
         match self {
             Self::Take(hits) | Self::Peek(hits) | Self::Book(hits) => hits,
+            Self::Hold(_) => 1,
             Self::Refund(_) => 0,
         }
     }
@@ -33,7 +41,7 @@ impl Hits {
     pub const fn booked(self) -> u64 {
         match self {
             Self::Book(hits) => hits,
-            Self::Take(_) | Self::Peek(_) | Self::Refund(_) => 0,
+            Self::Take(_) | Self::Peek(_) | Self::Hold(_) | Self::Refund(_) => 0,
         }
     }
 
@@ -41,6 +49,7 @@ impl Hits {
     pub const fn amount(self) -> u64 {
         match self {
             Self::Take(hits) | Self::Book(hits) | Self::Refund(hits) => hits,
+            Self::Hold(_) => 1,
             Self::Peek(_) => 0,
         }
     }
@@ -49,6 +58,7 @@ impl Hits {
     pub const fn charged(self) -> Option<u64> {
         match self {
             Self::Take(hits) | Self::Book(hits) => Some(hits),
+            Self::Hold(_) => Some(1),
             Self::Peek(_) | Self::Refund(_) => None,
         }
     }
@@ -71,4 +81,6 @@ pub struct Reading {
     /// The expiry of the lease that the claim asked for; `None` if it was not granted. The lease is
     /// valid if the charge stands.
     pub leased_until: Option<Timestamp>,
+    /// The time of the step on the clock of the store; the epoch where no counter was asked.
+    pub at: Timestamp,
 }

@@ -8,6 +8,7 @@
 //!
 //! Letters: N replicas, capacity C, n requests per period P. A replica gets C div N hits, and one
 //! of the first C mod N turns gets one more. Every share has at least one hit, but of a limit of 0.
+//! A share of a concurrency limit may have no slot, so all of them have C together.
 
 use super::Timestamp;
 use super::counter::Counter;
@@ -36,12 +37,14 @@ impl Limit {
             return Some(*self);
         }
         let replicas = replicas.max(1);
+        // Six replicas with one slot each would be six at a time under a limit of one.
+        let least = u32::from(!self.is_concurrency());
         let part = |hits: u32| {
             if hits == 0 {
                 return 0;
             }
             let more = turn % replicas < hits % replicas;
-            (hits / replicas + u32::from(more)).max(1)
+            (hits / replicas + u32::from(more)).max(least)
         };
         let (requests, algorithm) = match self.algorithm() {
             Algorithm::TokenBucket { burst } => {
@@ -57,6 +60,7 @@ impl Limit {
             Charge::Admitted => Charge::Admitted,
             Charge::Always { max_debt } => Charge::Always { max_debt: debt(max_debt) },
             Charge::Settled { max_debt } => Charge::Settled { max_debt: debt(max_debt) },
+            Charge::Held { max_debt } => Charge::Held { max_debt: debt(max_debt) },
         };
         let share = Self::for_each(replicas, requests, self.period(), algorithm, charge).ok()?;
         Some(self.windows().map_or(share, |windows| share.on(windows)))
@@ -88,6 +92,8 @@ pub fn seed(share: &Limit, until: Timestamp, now: Timestamp) -> Counter {
             let newest = until.minus_micros(period).min(now);
             Counter::SlidingWindow(WindowLog { runs: vec![Run { newest, hits }] })
         }
+        // Denials of it are not remembered.
+        Algorithm::Concurrency => Counter::Empty,
         // `until` may be off by a round trip: the nearest edge is meant.
         Algorithm::FixedWindow => {
             let Window { start, end, .. } = share.window(now);

@@ -121,11 +121,11 @@ pub(super) fn step(state: &mut WindowLog, limit: &Limit, hits: Hits, now: Timest
             state.refund(given);
             true
         }
-        Hits::Take(_) | Hits::Peek(_) => {
+        Hits::Take(_) | Hits::Peek(_) | Hits::Hold(_) => {
             let charged = used.saturating_add(hits.needed()).min(SATURATION);
             let passed = charged <= limit.capacity();
             let charges = passed || limit.always_charges();
-            if charges && matches!(hits, Hits::Take(_)) && charged > used {
+            if charges && hits.takes() && charged > used {
                 state.slide(limit, now);
                 state.charge(limit, charged - used, now);
             }
@@ -167,6 +167,7 @@ pub fn reading(
         },
         reset_after: Duration::from_micros(empty_in),
         leased_until: None,
+        at: Timestamp::EPOCH,
     }
 }
 
@@ -178,12 +179,23 @@ pub fn reading(
 pub(super) fn amend(state: &mut WindowLog, limit: &Limit, change: &Change, now: Timestamp) -> u64 {
     let is_live = |at: Timestamp| at.plus_micros(limit.period_micros()) > now;
     match *change {
-        Change::GiveBack { hits, charged_at } if hits > 0 && is_live(charged_at) => {
+        Change::GiveBack { hits, charged_at } | Change::Return { hits, charged_at }
+            if hits > 0 && is_live(charged_at) =>
+        {
             if !state.live(limit, now).iter().any(|run| run.newest >= charged_at) {
                 return 0;
             }
             state.slide(limit, now);
             state.refund_from(charged_at, hits)
+        }
+        Change::Charge { hits } => {
+            let used = total(state.live(limit, now));
+            let hits = hits.min(SATURATION.saturating_sub(used));
+            if hits > 0 {
+                state.slide(limit, now);
+                state.charge(limit, hits, now);
+            }
+            hits
         }
         Change::Tell(Told::Sliding { hits, age }) if is_live(now.minus_micros(age)) => {
             let at = now.minus_micros(age);
@@ -202,7 +214,11 @@ pub(super) fn amend(state: &mut WindowLog, limit: &Limit, change: &Change, now: 
             }
             hits
         }
-        Change::GiveBack { .. } | Change::Tell(_) => 0,
+        Change::GiveBack { .. }
+        | Change::Return { .. }
+        | Change::Release { .. }
+        | Change::Renew { .. }
+        | Change::Tell(_) => 0,
     }
 }
 
@@ -214,6 +230,6 @@ fn bookable(limit: &Limit, used: u64, hits: u64) -> u64 {
 fn slots(limit: &Limit) -> usize {
     match limit.algorithm() {
         Algorithm::SlidingWindow { slots } => slots as usize,
-        Algorithm::TokenBucket { .. } | Algorithm::FixedWindow => 1,
+        Algorithm::TokenBucket { .. } | Algorithm::FixedWindow | Algorithm::Concurrency => 1,
     }
 }

@@ -140,12 +140,12 @@ pub(super) fn step(
         }
         // A larger limit has charged more than this one can hold: no hit fits, and the debt does
         // not grow.
-        Hits::Take(_) | Hits::Peek(_) if lag > limit.ceiling() => passed = false,
-        Hits::Take(_) | Hits::Peek(_) => {
+        Hits::Take(_) | Hits::Peek(_) | Hits::Hold(_) if lag > limit.ceiling() => passed = false,
+        Hits::Take(_) | Hits::Peek(_) | Hits::Hold(_) => {
             let charged = lag.plus(limit.cost(hits.needed()), rate);
             passed = charged <= limit.full();
             let charges = passed || limit.always_charges();
-            if charges && let Hits::Take(_) = hits {
+            if charges && hits.takes() {
                 lag = charged.min(limit.ceiling());
                 if let Some(ask) = ask.filter(|_| passed) {
                     until = lease(&mut lag, &mut leased, limit, ask, now);
@@ -229,10 +229,14 @@ pub(super) fn amend(
             if limit.settles() {
                 booked(before, told, limit)
             } else {
-                before.plus(told, rate).min(limit.ceiling())
+                before.plus(told, rate).min(limit.most_told()).max(before)
             }
         }
-        Change::Tell(_) => return 0,
+        Change::Return { hits, .. } => before.minus(limit.cost(hits), rate),
+        Change::Charge { hits } => {
+            before.plus(limit.cost(hits), rate).min(limit.ceiling()).max(before)
+        }
+        Change::Tell(_) | Change::Release { .. } | Change::Renew { .. } => return 0,
     };
     if after == before {
         return 0;
@@ -263,6 +267,7 @@ pub fn reading(limit: &Limit, hits: Hits, passed: bool, lag: Span) -> Reading {
         retry_after,
         reset_after: Duration::from_micros(lag.micros.saturating_add(u64::from(lag.remainder > 0))),
         leased_until: None,
+        at: Timestamp::EPOCH,
     }
 }
 

@@ -31,6 +31,8 @@ enum Known {
     Sliding { hits: u64, newest: Timestamp },
     /// Hits that the store does not know, and the end of their window.
     Fixed { hits: u64, ends_at: Timestamp },
+    /// Of a concurrency limit: the store is not told of holds, which end by themselves.
+    Holds,
 }
 
 impl Untold {
@@ -48,6 +50,7 @@ impl Untold {
             },
             Algorithm::SlidingWindow { .. } => Known::Sliding { hits: 0, newest: now },
             Algorithm::FixedWindow => Known::Fixed { hits: 0, ends_at: end(&limit, now) },
+            Algorithm::Concurrency => Known::Holds,
         };
         Self { limit, replicas: replicas.max(1), known }
     }
@@ -73,7 +76,7 @@ impl Untold {
     pub fn charge(&mut self, charged: u64, now: Timestamp) {
         self.forget_old(now);
         match &mut self.known {
-            Known::Bucket { .. } => {}
+            Known::Bucket { .. } | Known::Holds => {}
             Known::Sliding { hits, newest } => {
                 (*hits, *newest) = (hits.saturating_add(charged), now.max(*newest));
             }
@@ -87,7 +90,7 @@ impl Untold {
     /// in its state.
     pub const fn refund(&mut self, given: u64) {
         match &mut self.known {
-            Known::Bucket { .. } => {}
+            Known::Bucket { .. } | Known::Holds => {}
             Known::Sliding { hits, .. } | Known::Fixed { hits, .. } => {
                 *hits = hits.saturating_sub(given);
             }
@@ -104,7 +107,7 @@ impl Untold {
                 let cost = self.limit.cost(hits.saturating_mul(self.replicas.into()));
                 *full_at = (*full_at).max(now).plus_micros(cost.micros).min(share_full_at);
             }
-            Known::Sliding { .. } | Known::Fixed { .. } => self.refund(hits),
+            Known::Sliding { .. } | Known::Fixed { .. } | Known::Holds => self.refund(hits),
         }
     }
 
@@ -128,6 +131,7 @@ impl Untold {
                 let (hits, ends_at) = (std::mem::take(hits), *ends_at);
                 (hits > 0).then_some(Told::Fixed { hits, ends_at })
             }
+            Known::Holds => None,
         }
     }
 

@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use super::report::Report;
-use crate::domain::{Claim, Group, Part, Reading, Verdict};
-use crate::policy::{LeaseTerms, OnStoreFailure};
+use crate::domain::{Claim, Group, HoldId, Part, Reading, Timestamp, Verdict};
+use crate::policy::{HoldTerms, LeaseTerms, OnStoreFailure};
 use crate::store::StoreError;
 use crate::telemetry::traces::StoreCall;
 
@@ -51,6 +51,7 @@ impl Ruling {
             retry_after: Some(if passed { Duration::ZERO } else { RETRY_AFTER }),
             reset_after: RETRY_AFTER,
             leased_until: None,
+            at: Timestamp::EPOCH,
         };
         Self { reading, source: Source::Mode }
     }
@@ -86,10 +87,23 @@ pub struct Ask {
     records: Vec<Asked>,
     /// True once a claim was left to the caller, which spares all other requests the search.
     unanswered: bool,
+    /// The claims on limits that hold.
+    held: Vec<Held>,
+    /// The id of the request's hold; none: no limit holds.
+    hold: Option<HoldId>,
     /// The call of the store is timed, for a span.
     pub(super) timed: bool,
     /// The call of the store, if it is timed and there was one.
     pub(super) call: Option<Box<StoreCall>>,
+}
+
+/// A claim on a limit that holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    /// Its position.
+    pub claim: usize,
+    /// The terms of its limit; none: a concurrency limit.
+    pub terms: Option<HoldTerms>,
 }
 
 /// The record of a claim.
@@ -153,10 +167,32 @@ impl Ask {
         self.records.push(Asked { traits, report, ruling: None });
     }
 
+    /// The id of the request's hold, a new one if it has none.
+    pub fn hold_id(&mut self) -> HoldId {
+        *self.hold.get_or_insert_with(|| HoldId::from_random(fastrand::u64(..)))
+    }
+
+    /// Notes that the claim pushed last is on a limit that holds.
+    pub fn note_held(&mut self, terms: Option<HoldTerms>) {
+        self.hold_id();
+        self.held.push(Held { claim: self.records.len().saturating_sub(1), terms });
+    }
+
+    /// The claims on limits that hold.
+    pub fn held(&self) -> &[Held] {
+        &self.held
+    }
+
+    /// The id of the request's hold, if a limit holds.
+    pub const fn hold(&self) -> Option<HoldId> {
+        self.hold
+    }
+
     /// Takes back the claims from the `claims`-th on, of a part that is not closed.
     pub fn truncate(&mut self, claims: usize) {
         self.group.claims.truncate(claims);
         self.records.truncate(claims);
+        self.held.retain(|held| held.claim < claims);
     }
 
     /// Makes a part of the claims from the `start`-th on.

@@ -160,6 +160,8 @@ pub fn tail(limit: &Limit) -> Vec<u8> {
         Algorithm::TokenBucket { .. } => (&b":token_bucket:"[..], None),
         Algorithm::SlidingWindow { slots } => (&b":sliding_window:"[..], Some(slots)),
         Algorithm::FixedWindow => (&b":fixed_window:"[..], None),
+        // Holds stay held when the time to live changes.
+        Algorithm::Concurrency => return b":concurrency".to_vec(),
     };
     tail.extend_from_slice(name);
     write_number(&mut tail, limit.period().as_secs());
@@ -191,6 +193,7 @@ pub fn is_alike(one: &Limit, other: &Limit) -> bool {
         }
         (Algorithm::TokenBucket { .. }, Algorithm::TokenBucket { .. })
         | (Algorithm::FixedWindow, Algorithm::FixedWindow) => true,
+        (Algorithm::Concurrency, Algorithm::Concurrency) => return true,
         _ => false,
     };
     let calendar = |limit: &Limit| limit.windows().map(|windows| windows.name());

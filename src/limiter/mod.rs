@@ -25,6 +25,7 @@ pub mod ask;
 pub mod denied;
 pub mod events;
 pub mod explain;
+pub mod holds;
 pub mod key;
 pub mod layers;
 pub mod mode;
@@ -46,17 +47,18 @@ use std::sync::Arc;
 use self::denied::{DeniedLines, log_denial};
 use self::events::LimitEvents;
 use self::explain::{Explanation, explain};
+use self::holds::{Dropped, Ended, Holds, Issued, Plan, Role, Settlements, issue, plan};
 use self::layers::Layers;
 use self::mode::{KillSwitch, Mode};
 use self::request::{Bounds, Request};
-use self::resolve::{Resolution, Resolver};
+use self::resolve::{Resolution, Resolver, Target};
 use self::snapshot::{Policies, SnapshotRef};
 use self::start::Start;
 use self::status::{Decision, Outcome, Status, statuses};
 use self::tally::tally;
 use self::top::{Ranking, TopCaller, TopCallers, TopQuery};
 use self::traced::describe;
-use crate::domain::{Commit, Key, Verdict};
+use crate::domain::{Commit, HoldId, Key, Verdict};
 use crate::store::{Deadline, LimitStore, StoreError};
 use crate::telemetry::metrics::{Metrics, TopLabels};
 use crate::telemetry::traces::Trace;
@@ -80,6 +82,8 @@ pub struct Shared {
     pub events: LimitEvents,
     /// The log lines of denials.
     pub denied: DeniedLines,
+    /// The keys of handles, and the counts of holds.
+    pub holds: Arc<Holds>,
 }
 
 impl Shared {
@@ -116,14 +120,17 @@ const NO_POLICIES: &str = "no rate limit configuration loaded";
 pub struct Limiter<S> {
     shared: Arc<Shared>,
     layers: Layers<S>,
+    settlements: Arc<Settlements<S>>,
     /// Decisions wait for its end; none: they do not.
     start: Option<Arc<Start>>,
 }
 
 impl<S: LimitStore> Limiter<S> {
     /// Decides by `shared` and `layers`.
-    pub const fn new(shared: Arc<Shared>, layers: Layers<S>) -> Self {
-        Self { shared, layers, start: None }
+    pub fn new(shared: Arc<Shared>, layers: Layers<S>) -> Self {
+        let (store, shares) = layers.failover.parts();
+        let settlements = Arc::new(Settlements::new(store, shares, Arc::clone(&shared.holds)));
+        Self { shared, layers, settlements, start: None }
     }
 
     /// The same with decisions that wait for the end of `start`.
@@ -153,11 +160,31 @@ impl<S: LimitStore> Limiter<S> {
         &self,
         request: &Request,
         deadline: Deadline,
-        mut trace: Option<&mut Trace>,
+        trace: Option<&mut Trace>,
     ) -> Decision {
         if let Some(start) = &self.start {
             start.wait(deadline).await;
         }
+        let Some(plan) = self.shared.plan(request) else {
+            return self.decide_asking(request, deadline, trace).await;
+        };
+        // First, so that a caller in turn is not refused by its own last request.
+        plan.ended.iter().for_each(|ended| self.settle(request, ended));
+        let asked = if plan.asking.descriptors.is_empty() {
+            None
+        } else {
+            Some(self.decide_asking(&plan.asking, deadline, trace).await)
+        };
+        self.shared.joined(request, &plan, asked)
+    }
+
+    /// Decides a request without the descriptors that end others.
+    async fn decide_asking(
+        &self,
+        request: &Request,
+        deadline: Deadline,
+        mut trace: Option<&mut Trace>,
+    ) -> Decision {
         let decision = self.decide_uncounted(request, deadline, trace.as_deref()).await;
         if let Some(trace) = &mut trace {
             let near_ratio = self.shared.metrics.near_limit_ratio;
@@ -186,13 +213,45 @@ impl<S: LimitStore> Limiter<S> {
             Begun::Open(mut open) => {
                 let (ask, commit) = (&mut open.resolution.ask, Commit::Together);
                 ask.timed = trace.is_some();
+                let Some(id) = ask.hold() else {
+                    let asked = self.layers.decide(ask, commit, deadline).await;
+                    if let Some((trace, call)) = trace.zip(ask.call.as_ref()) {
+                        trace.store_call(call);
+                    }
+                    return open.decision(asked, None);
+                };
+                let dropped = Dropped::new(&self.settlements, id, ask);
                 let asked = self.layers.decide(ask, commit, deadline).await;
+                dropped.heard();
                 if let Some((trace, call)) = trace.zip(ask.call.as_ref()) {
                     trace.store_call(call);
                 }
-                open.decision(asked)
+                let admitted = ask.verdict() == Verdict::Admit && !ask.is_unanswered();
+                let issued =
+                    || issue(&self.shared.holds, &request.domain, ask, id, &self.settlements);
+                let hold = admitted.then(issued).flatten();
+                open.decision(asked, hold)
             }
         }
+    }
+
+    /// Settles the request of `ended`, by the limits that its descriptors meet now.
+    fn settle(&self, request: &Request, ended: &Ended) {
+        let snapshot = self.shared.policies.current();
+        let policy = snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
+        let descriptors = ended.descriptors.iter().map(|(descriptor, _)| descriptor.clone());
+        let asking = Request { domain: request.domain.clone(), descriptors: descriptors.collect() };
+        let resolver = &self.shared.resolver;
+        let Resolution { descriptors, ask } =
+            resolver.resolve(&asking, &snapshot, policy, Mode::Enforce);
+        let mut costs = vec![None; ask.len()];
+        for (resolved, (_, cost)) in descriptors.iter().zip(&ended.descriptors) {
+            let Target::Part(part) = &resolved.target else { continue };
+            for of_claim in costs.get_mut(part.claims.clone()).unwrap_or_default() {
+                *of_claim = *cost;
+            }
+        }
+        self.settlements.settle(ended, &ask, &costs);
     }
 
     /// Explains the decision that [`Self::decide`] would make; charges and counts nothing.
@@ -207,7 +266,8 @@ impl<S: LimitStore> Limiter<S> {
                 let ask = &mut open.resolution.ask;
                 let asked = self.layers.decide(ask, commit, deadline).await;
                 let descriptors = explain(&open.resolution);
-                Explanation { decision: open.decision(asked), domain_known, descriptors }
+                let decision = open.decision(asked, None);
+                Explanation { decision, domain_known, descriptors }
             }
         }
     }
@@ -233,12 +293,12 @@ struct Open {
 }
 
 impl Open {
-    fn decision(self, asked: bool) -> Decision {
+    fn decision(self, asked: bool, hold: Option<Arc<Issued>>) -> Decision {
         let verdict = self.resolution.ask.verdict();
         let unavailable = self.resolution.ask.is_unanswered().then_some(STORE_AWAY);
         let statuses = statuses(self.resolution);
         let Self { mode, snapshot, .. } = self;
-        Decision { verdict, unavailable, statuses, asked, mode, snapshot }
+        Decision { verdict, unavailable, statuses, asked, mode, snapshot, hold }
     }
 }
 
@@ -247,6 +307,47 @@ impl Shared {
     pub fn knows(&self, domain: &[u8]) -> bool {
         self.policies.current().policies.domain(domain).is_some()
             || self.resolver.clients.has_domain(domain)
+    }
+
+    /// The parts of `request`, in a domain with holds.
+    fn plan(&self, request: &Request) -> Option<Plan> {
+        if !self.policies.have_holds() || !self.bounds.hold(request) {
+            return None;
+        }
+        let snapshot = self.policies.current();
+        let signs = snapshot.policies.domain(&request.domain)?.signs()?;
+        plan(request, signs, &self.holds)
+    }
+
+    /// The decision on a whole request, by that on the descriptors that ask.
+    fn joined(&self, request: &Request, plan: &Plan, asked: Option<Decision>) -> Decision {
+        let mode = self.modes.of(&request.domain);
+        let shadow = mode != Mode::Enforce;
+        let invalid = Status { outcome: Outcome::InvalidHold, shadow, ..Status::default() };
+        let ended = Status { outcome: Outcome::Settled, ..Status::default() };
+        let is_invalid = plan.roles.contains(&Role::Invalid);
+        let refused = is_invalid && !shadow;
+        if is_invalid {
+            self.holds.metrics.settled("invalid");
+        }
+        let mut decision = asked.unwrap_or_else(|| {
+            let requests = &self.metrics.requests;
+            let counter = if refused { &requests.over_limit } else { &requests.ok };
+            counter.inc();
+            let snapshot = self.policies.current();
+            undecided(request, mode, snapshot, &ended, Verdict::Admit)
+        });
+        let of_asking = std::mem::take(&mut decision.statuses);
+        let status = |role: &Role| match role {
+            Role::Asks(at) => of_asking.get(*at).cloned().unwrap_or_default(),
+            Role::Ends => ended.clone(),
+            Role::Invalid => invalid.clone(),
+        };
+        decision.statuses = plan.roles.iter().map(status).collect();
+        if refused {
+            decision.verdict = Verdict::Deny;
+        }
+        decision
     }
 
     fn begin(&self, request: &Request) -> Begun {
@@ -279,7 +380,9 @@ impl Shared {
         let resolution = self.resolver.resolve(request, &snapshot, policy, mode);
         // So many limits hold a store up for longer than a decision may take, and undecided
         // requests may pass.
-        if resolution.ask.len() > self.bounds.limits {
+        let of_holds = HoldId::MAX_CLAIMS;
+        let most = if resolution.ask.hold().is_some() { of_holds } else { usize::MAX };
+        if resolution.ask.len() > self.bounds.limits.min(most) {
             let booked = resolution.ask.claims().map(|(claim, _)| claim.hits.booked());
             let lost = booked.fold(0, u64::saturating_add);
             self.metrics.outage.unbooked_hits.inc_by(lost);
@@ -298,7 +401,7 @@ fn undecided(
     verdict: Verdict,
 ) -> Decision {
     let statuses = vec![status.clone(); request.descriptors.len()];
-    Decision { verdict, unavailable: None, statuses, asked: false, mode, snapshot }
+    Decision { verdict, unavailable: None, statuses, asked: false, mode, snapshot, hold: None }
 }
 
 #[cfg(test)]

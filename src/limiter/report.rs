@@ -22,6 +22,8 @@ pub struct Report {
     pub name: Option<LimitName>,
     /// The limit among those of its rule.
     pub of: LimitOf,
+    /// It is on requests at a time; the period is the time to live of a hold.
+    pub concurrent: bool,
 }
 
 impl Report {
@@ -39,6 +41,7 @@ impl Report {
     pub fn label(&self) -> String {
         match &self.name {
             Some(name) => name.to_string(),
+            None if self.concurrent => format!("{}/CONCURRENT", self.requests_per_unit),
             None => limit_numbers(self.requests_per_unit, self.unit, self.unit_multiplier),
         }
     }
@@ -49,6 +52,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.name, self.unit_multiplier) {
             (Some(name), _) => f.write_str(name),
+            (None, _) if self.concurrent => write!(f, "{} at a time", self.requests_per_unit),
             (None, 1) => write!(f, "{} per {}", self.requests_per_unit, self.unit.name()),
             (None, many) => {
                 write!(f, "{} per {many} {}s", self.requests_per_unit, self.unit.name())

@@ -266,17 +266,18 @@ impl Resolver {
         let calendar = rule.and_then(calendar_of);
         let rates = client.limits.iter().filter_map(|limit| Some((limit, limit.rate.as_ref()?)));
         rates.map(move |(limit, rate)| {
+            let on_store_failure =
+                rate.on_store_failure.or_else(|| model.and_then(|(_, failure)| failure));
+            let counted = rate.limit(&of_rule)?;
             let report = Report {
                 requests_per_unit: rate.requests_per_unit,
                 unit: rate.unit,
                 unit_multiplier: rate.unit_multiplier,
                 name: limit.name.clone().map(LimitName::Own),
                 of: LimitOf::Client,
+                concurrent: counted.is_concurrency(),
             };
-            let on_store_failure =
-                rate.on_store_failure.or_else(|| model.and_then(|(_, failure)| failure));
-            let limit = rate.limit(&of_rule)?;
-            let limit = self.placed(limit, (rate.unit, rate.unit_multiplier), calendar);
+            let limit = self.placed(counted, (rate.unit, rate.unit_multiplier), calendar);
             Ok((limit, report, Traits { on_store_failure, lease: None }))
         })
     }
@@ -297,7 +298,7 @@ impl Resolver {
     /// The limit of an override: its numbers, the rest from the rule it stands in for.
     fn override_limit(&self, over: Override, rule: Option<&Rule>) -> Option<Ready> {
         let unit = over.unit?;
-        let period = unit.period(over.unit_multiplier)?;
+        let of_request = unit.period(over.unit_multiplier)?;
         let model = rule.and_then(|rule| rule.limits.iter().find_map(counted));
         let requests = over.requests_per_unit;
         let theirs = model.map(|(limit, _)| limit.algorithm());
@@ -316,6 +317,8 @@ impl Resolver {
             Some(charge) => charge,
             None => self.defaults.charge.charge(None, requests),
         };
+        let period = model.filter(|(limit, _)| limit.is_concurrency());
+        let period = period.map_or(of_request, |(limit, _)| limit.period());
         let limit = Limit::new(requests, period, algorithm, charge).ok()?;
         let limit = self.placed(limit, (unit, over.unit_multiplier), rule.and_then(calendar_of));
         let report = Report {
@@ -324,6 +327,7 @@ impl Resolver {
             unit_multiplier: over.unit_multiplier,
             name: None,
             of: LimitOf::Override,
+            concurrent: limit.is_concurrency(),
         };
         let on_store_failure = model.and_then(|(_, on_failure)| on_failure);
         let traits = Traits { on_store_failure, lease: None };

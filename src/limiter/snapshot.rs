@@ -10,6 +10,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -143,6 +144,8 @@ impl fmt::Debug for RuleRef {
 #[derive(Debug)]
 pub struct Policies {
     current: ArcSwap<Snapshot>,
+    /// A domain has limits that hold.
+    holds: AtomicBool,
     metrics: Arc<Metrics>,
     /// Domains of requests that no policy names.
     pub(super) unknown: UnknownDomains,
@@ -158,8 +161,9 @@ impl Policies {
     pub fn starting(policies: PolicySet, configured: bool, metrics: Arc<Metrics>) -> Self {
         let snapshot = Snapshot::new(policies, 1, configured, &metrics);
         metrics.policies.version.set(1);
+        let holds = AtomicBool::new(snapshot.policies.have_holds());
         let current = ArcSwap::from_pointee(snapshot);
-        Self { current, metrics, unknown: UnknownDomains::new() }
+        Self { current, holds, metrics, unknown: UnknownDomains::new() }
     }
 
     /// The version in force. A decision takes it once and keeps it to its end.
@@ -175,12 +179,21 @@ impl Policies {
         })
     }
 
+    /// True if a domain has limits that hold: otherwise requests need not be looked at for handles.
+    pub fn have_holds(&self) -> bool {
+        self.holds.load(Ordering::Acquire)
+    }
+
     /// Puts `policies` in force and returns their version. Decisions under way finish with the one
     /// they began with. `first`: these are not only what operators applied, so none are to come.
     pub fn replace(&self, policies: PolicySet, first: bool) -> u64 {
         let current = self.current.load();
         let (version, configured) = (current.version + 1, current.configured || first);
+        let holds = policies.have_holds();
+        // Never false while such policies are in force.
+        self.holds.fetch_or(holds, Ordering::AcqRel);
         self.current.store(Arc::new(Snapshot::new(policies, version, configured, &self.metrics)));
+        self.holds.store(holds, Ordering::Release);
         self.metrics.policies.version.set(i64::try_from(version).unwrap_or(i64::MAX));
         version
     }

@@ -15,6 +15,7 @@ use crate::telemetry::metrics::HitSplit;
 pub(super) fn split(hits: Hits, status: &Status, near_ratio: f32) -> HitSplit {
     let hits = match hits {
         Hits::Take(hits) | Hits::Book(hits) => hits,
+        Hits::Hold(_) => 1,
         Hits::Peek(_) | Hits::Refund(_) => return HitSplit::default(),
     };
     let split = match &status.outcome {
@@ -28,6 +29,8 @@ pub(super) fn split(hits: Hits, status: &Status, near_ratio: f32) -> HitSplit {
         | Outcome::NoRule
         | Outcome::UnknownDomain
         | Outcome::Unlimited
+        | Outcome::Settled
+        | Outcome::InvalidHold
         | Outcome::OutOfBounds => return HitSplit::default(),
     };
     let shadowed = if is_own_shadow(status) { split.over } else { 0 };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ask::{Ask, Ruling, Source};
+use super::holds::Issued;
 use super::mode::Mode;
 use super::report::Report;
 use super::resolve::{Resolution, Resolved, Target};
@@ -31,6 +32,8 @@ pub struct Decision {
     pub mode: Mode,
     /// The policies it was decided by.
     pub snapshot: SnapshotRef,
+    /// The hold that it has made.
+    pub hold: Option<Arc<Issued>>,
 }
 
 /// The status of one descriptor.
@@ -70,6 +73,10 @@ pub enum Outcome {
     InvalidOverride,
     /// The request is larger than what is looked at: over its limit.
     OutOfBounds,
+    /// It says how a request has ended, and asks for nothing.
+    Settled,
+    /// The same with a handle that is not good: over its limit.
+    InvalidHold,
 }
 
 /// The numbers of the limit that matters most.
@@ -150,11 +157,12 @@ impl Outcome {
     /// A short name of the reason for which no limit is reported; none: one is, or limits are off.
     pub const fn reason(&self) -> Option<&'static str> {
         match self {
-            Self::NoLimit | Self::Unlimited | Self::Limited(_) => None,
+            Self::NoLimit | Self::Unlimited | Self::Limited(_) | Self::Settled => None,
             Self::NoRule => Some("no_rule"),
             Self::UnknownDomain => Some("unknown_domain"),
             Self::InvalidOverride => Some("invalid_override"),
             Self::OutOfBounds => Some("out_of_bounds"),
+            Self::InvalidHold => Some("invalid_hold"),
         }
     }
 }
@@ -163,11 +171,13 @@ impl Status {
     /// Returns true if the descriptor is over a limit, shadowed or not.
     pub const fn failed(&self) -> bool {
         match &self.outcome {
-            Outcome::NoLimit | Outcome::NoRule | Outcome::UnknownDomain | Outcome::Unlimited => {
-                false
-            }
+            Outcome::NoLimit
+            | Outcome::NoRule
+            | Outcome::UnknownDomain
+            | Outcome::Unlimited
+            | Outcome::Settled => false,
             Outcome::Limited(limited) => !limited.passed,
-            Outcome::InvalidOverride | Outcome::OutOfBounds => true,
+            Outcome::InvalidOverride | Outcome::OutOfBounds | Outcome::InvalidHold => true,
         }
     }
 

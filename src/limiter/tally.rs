@@ -38,7 +38,9 @@ pub(super) fn tally(
     }
     for (descriptor, status) in request.descriptors.iter().zip(&decision.statuses) {
         match status.outcome {
-            Outcome::NoLimit | Outcome::OutOfBounds => continue,
+            Outcome::NoLimit | Outcome::OutOfBounds | Outcome::Settled | Outcome::InvalidHold => {
+                continue;
+            }
             Outcome::NoRule => {
                 metrics.no_rule(&request.domain);
                 continue;
@@ -159,7 +161,7 @@ pub(super) fn outcome(status: &Status, hits: Hits, near_ratio: f32) -> OutcomeLa
         (false, false, _) => match hits {
             Hits::Peek(_) => OutcomeLabel::Peek,
             Hits::Refund(_) => OutcomeLabel::Refund,
-            Hits::Take(_) | Hits::Book(_) => {
+            Hits::Take(_) | Hits::Book(_) | Hits::Hold(_) => {
                 let near = |limited: &Limited| limited.counted && limited.load.is_near(near_ratio);
                 let near = status.limited().is_some_and(near);
                 if near { OutcomeLabel::NearLimit } else { OutcomeLabel::Admitted }

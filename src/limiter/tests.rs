@@ -13,6 +13,7 @@ use super::resolve::Clients;
 use super::*;
 use crate::domain::{Hits, ManualClock, SystemClock};
 use crate::limiter::events::{EventSettings, LimitEvents};
+use crate::limiter::holds::HoldSettings;
 use crate::policy::{Defaults, OnStoreFailure, Options, Source, compile};
 use crate::store::MemoryStore;
 use crate::telemetry::metrics::EventMetrics;
@@ -46,6 +47,7 @@ fn limiter() -> Limiter<MemoryStore<SystemClock>> {
         ),
         top: TopCallers::new(100, ManualClock::default()),
         denied: DeniedLines::new(10),
+        holds: Arc::new(Holds::new(&HoldSettings::default(), Arc::default())),
     };
     let store = MemoryStore::new(100, SystemClock::start());
     let failover = Failover::new(store, OnStoreFailure::Allow, metrics);

@@ -211,7 +211,12 @@ impl TopCallers {
 /// True if a limit was looked for and found, or the descriptor is known to have none.
 const fn has_limit(status: &Status) -> bool {
     match status.outcome {
-        Outcome::NoLimit | Outcome::NoRule | Outcome::UnknownDomain | Outcome::OutOfBounds => false,
+        Outcome::NoLimit
+        | Outcome::NoRule
+        | Outcome::UnknownDomain
+        | Outcome::OutOfBounds
+        | Outcome::Settled
+        | Outcome::InvalidHold => false,
         Outcome::Unlimited | Outcome::Limited(_) | Outcome::InvalidOverride => true,
     }
 }

@@ -57,6 +57,7 @@ fn hits(hits: Hits) -> i64 {
     let count = |hits| i64::try_from(hits).unwrap_or(i64::MAX);
     match hits {
         Hits::Take(hits) | Hits::Book(hits) | Hits::Peek(hits) => count(hits),
+        Hits::Hold(_) => 1,
         Hits::Refund(hits) => -count(hits),
     }
 }

@@ -121,11 +121,21 @@ impl Rate {
     pub fn limit(&self, model: &Model) -> Result<Limit, LimitError> {
         let period = self.unit.period(self.unit_multiplier).ok_or(LimitError::Period)?;
         let theirs = model.limit.map(|limit| limit.algorithm());
+        if let (None, Some(of_rule)) = (self.algorithm, model.limit.filter(Limit::is_concurrency)) {
+            // So many at a time; the rule says for how long a hold lasts.
+            let period = of_rule.period();
+            return Limit::new(
+                self.requests_per_unit,
+                period,
+                of_rule.algorithm(),
+                of_rule.charge(),
+            );
+        }
         let name = self.algorithm.unwrap_or(match theirs {
             Some(Algorithm::TokenBucket { .. }) => AlgorithmName::TokenBucket,
             Some(Algorithm::SlidingWindow { .. }) => AlgorithmName::SlidingWindow,
             Some(Algorithm::FixedWindow) => AlgorithmName::FixedWindow,
-            None => model.defaults.algorithm,
+            Some(Algorithm::Concurrency) | None => model.defaults.algorithm,
         });
         let burst = self.burst.map_or(self.requests_per_unit, NonZeroU32::get);
         let algorithm = match name {
@@ -144,6 +154,9 @@ impl Rate {
         let charge = match (self.charge(), model.limit.map(|limit| limit.charge())) {
             (None | Some(ChargeName::Settled), Some(Charge::Settled { max_debt })) => {
                 Charge::Settled { max_debt: self.max_debt.or(max_debt) }
+            }
+            (None, Some(Charge::Held { max_debt })) => {
+                Charge::Held { max_debt: self.max_debt.or(max_debt) }
             }
             (Some(name), _) => name.charge(self.max_debt, burst),
             (None, theirs) => {

@@ -11,13 +11,14 @@ use super::fault::{Faults, Warning};
 use super::matcher::{Level, Node, Slot};
 use super::options::Options;
 use super::report::Report;
-use super::rule::{How, PathEntry, Rule, label};
-use super::schema::{self, Descriptor};
+use super::rule::{How, PathEntry, Rule, RuleLimit, label};
+use super::schema::{self, Descriptor, Signs};
 use super::set::{Domain, PolicySet};
 use super::source::Source;
 use crate::yaml::{self, At, quote};
 
 mod calendar;
+mod holds;
 mod lease;
 mod limits;
 mod names;
@@ -115,38 +116,49 @@ impl OpenLevel {
 
 impl Compiler<'_> {
     fn domains(&mut self, files: Vec<schema::File>) -> Vec<Domain> {
-        let mut order: Vec<(Arc<str>, Vec<Descriptor>)> = Vec::new();
+        let mut order: Vec<(Arc<str>, Vec<Descriptor>, Signs)> = Vec::new();
         let mut known: HashMap<Arc<str>, (usize, At)> = HashMap::new();
         for file in files {
             // Without a name a file is still checked, as a domain of its own.
             let Some((name, at)) = file.domain else {
-                order.push(("".into(), file.descriptors));
+                order.push(("".into(), file.descriptors, file.signs));
                 continue;
             };
             let (index, first) = *known.entry(Arc::clone(&name)).or_insert((order.len(), at));
             if index == order.len() {
-                order.push((name, file.descriptors));
+                order.push((name, file.descriptors, file.signs));
                 continue;
             }
             if !self.options.merge_domains {
                 let hint = format!("first at {}", self.report.place(first));
                 self.report.fault_with(at, format!("duplicate domain {}", quote(&name)), hint);
             }
-            if let Some((_, descriptors)) = order.get_mut(index) {
+            if let Some((_, descriptors, signs)) = order.get_mut(index) {
                 descriptors.extend(file.descriptors);
+                if file.signs != Signs::default() {
+                    *signs = file.signs;
+                }
             }
         }
-        order.into_iter().map(|(name, descriptors)| self.domain(name, descriptors)).collect()
+        let domain = |(name, descriptors, signs)| self.domain(name, descriptors, signs);
+        order.into_iter().map(domain).collect()
     }
 
-    fn domain(&mut self, name: Arc<str>, descriptors: Vec<Descriptor>) -> Domain {
+    fn domain(&mut self, name: Arc<str>, descriptors: Vec<Descriptor>, signs: Signs) -> Domain {
         self.names = Names::default();
+        let first = self.rules.len();
         let root = self.level(&name, descriptors);
         // After a fault names may be missing that are there.
         if !self.report.has_faults() {
             self.names.check(&mut self.report);
         }
-        Domain::new(name, root)
+        let rules = self.rules.get(first..).unwrap_or_default();
+        let holds = rules.iter().any(|rule| rule.limits.iter().any(RuleLimit::holds));
+        let signs = holds.then_some(signs);
+        if let Some(signs) = &signs {
+            holds::check_signs(signs, rules, &mut self.report);
+        }
+        Domain::new(name, root, signs)
     }
 
     /// The tree of `descriptors`. A loop and not a recursion: control planes may nest them

@@ -70,6 +70,12 @@ impl<'a> Report<'a> {
         Place { file: file.unwrap_or_default(), line: at.line, column: at.column }
     }
 
+    /// The reverse of [`place`](Self::place).
+    pub(super) fn at(&self, place: &Place) -> At {
+        let file = self.sources.iter().position(|source| source.name == place.file);
+        At { file: file.unwrap_or_default() as u32, line: place.line, column: place.column }
+    }
+
     /// The warnings, or the faults if there are any.
     pub(super) fn finish(mut self) -> Result<Vec<Warning>, Faults> {
         let Notes { faults, warnings } = std::mem::take(&mut self.notes);

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::calendar::Calendar;
 use super::fault::Place;
+use super::schema::{Cost, OnUnknown};
 use super::words::OnStoreFailure;
 use crate::domain::{Limit, Unit};
 
@@ -102,16 +103,33 @@ pub struct RuleLimit {
 }
 
 impl RuleLimit {
+    /// True if what a request takes of it is settled when the request has ended.
+    pub const fn holds(&self) -> bool {
+        match &self.kind {
+            LimitKind::Unlimited => false,
+            LimitKind::Counted { limit, .. } => limit.holds(),
+        }
+    }
+
     /// Its name, otherwise its numbers such as `100/MINUTE` or `100/5MINUTE`.
     pub fn label(&self) -> String {
         match (&self.name, &self.kind) {
             (Some(name), _) => name.to_string(),
             (None, LimitKind::Unlimited) => "unlimited".to_owned(),
             (None, LimitKind::Counted { limit, unit, unit_multiplier, .. }) => {
-                limit_numbers(limit.requests(), *unit, *unit_multiplier)
+                numbers(limit, *unit, *unit_multiplier)
             }
         }
     }
+}
+
+/// The numbers of a limit as metrics have them, such as `100/MINUTE`, or `5/CONCURRENT` of a
+/// concurrency limit.
+fn numbers(limit: &Limit, unit: Unit, unit_multiplier: u32) -> String {
+    if limit.is_concurrency() {
+        return format!("{}/CONCURRENT", limit.requests());
+    }
+    limit_numbers(limit.requests(), unit, unit_multiplier)
 }
 
 /// The numbers of a limit as metrics have them, such as `100/MINUTE` or `100/5MINUTE`.
@@ -122,6 +140,7 @@ pub fn limit_numbers(requests: u32, unit: Unit, unit_multiplier: u32) -> String 
 
 /// The hits that a limit allows.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them count")]
 pub enum LimitKind {
     /// Everything, uncounted.
     Unlimited,
@@ -139,6 +158,10 @@ pub enum LimitKind {
         lease: Option<LeaseTerms>,
         /// Its fixed windows follow this calendar.
         calendar: Option<Calendar>,
+        /// Its hits are estimates, on these terms; not of a concurrency limit.
+        hold: Option<HoldTerms>,
+        /// The hits that a request costs.
+        cost: Cost,
     },
 }
 
@@ -149,6 +172,38 @@ pub struct LeaseTerms {
     pub most: u64,
     /// The time in which they may be spent; whole microseconds.
     pub ttl: Duration,
+}
+
+/// The terms on which a limit reserves hits until their number is known.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HoldTerms {
+    /// The time after which a hold ends by itself.
+    pub ttl: Duration,
+    /// The estimate for a request that brings none; none: its hits.
+    pub default: Option<u64>,
+    /// The least that is reserved.
+    pub min: u64,
+    /// The most that is reserved.
+    pub max: u64,
+    /// The cost of a request that ends without saying it.
+    pub on_unknown: OnUnknown,
+}
+
+impl HoldTerms {
+    /// The hits to reserve. `asked`: those that the request asks for; `own`: it states them itself.
+    pub fn estimate(&self, asked: u64, own: bool) -> u64 {
+        let estimate = if own { asked } else { self.default.unwrap_or(asked) };
+        estimate.clamp(self.min, self.max.max(self.min))
+    }
+
+    /// The cost of a request that ended without saying it, and for which so many were reserved.
+    pub const fn unknown_cost(&self, estimate: u64) -> u64 {
+        match self.on_unknown {
+            OnUnknown::Keep => estimate,
+            OnUnknown::Release => 0,
+            OnUnknown::Cost(hits) => hits,
+        }
+    }
 }
 
 /// The label of a path. `ordinals` has, for each entry, its place among the sensitive values of its

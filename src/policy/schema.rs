@@ -2,6 +2,7 @@
 //!
 //! ```yaml
 //! domain: shop                        # required
+//! signs: {hold: hold, kind: kind, report: report}  # keys that are not part of a counter
 //! descriptors:
 //!   - key: api_key                    # required
 //!     value: "gold-*"                 # left out: any value; * stands for any text
@@ -19,12 +20,20 @@
 //!       unlimited: false              # true: count nothing
 //!       name: gold
 //!       replaces: [{name: basic}]
-//!       algorithm: token_bucket       # sliding_window, token_bucket, fixed_window
+//!       algorithm: token_bucket       # sliding_window, token_bucket, fixed_window, concurrency
 //!       burst: 200                    # of a token bucket
 //!       slots: 10                     # of a sliding window
 //!       charge: always                # admitted, always
 //!       max_debt: 1000                # of a token bucket that always charges
 //!       on_store_failure: deny        # allow, deny
+//!       cost: 1                       # hits of a request; left out: those that it asks for
+//!       hold:                         # hits are an estimate, settled by the cost
+//!         ttl: 10m                    # the longest that a request takes
+//!         estimate: {default: 500, min: 1, max: 8000}
+//!         max_share: 25%              # of the capacity, at most
+//!         on_unknown: keep            # keep, release, or a number of hits
+//!       max: 10                       # of concurrency: at a time
+//!       ttl: 60s                      # of concurrency: the longest that a request takes
 //!       lease:                        # of a token bucket: replicas hold tokens
 //!         max_share: 0.1              # at most this share of the bucket together
 //!         ttl: 50ms                   # and no longer than this
@@ -40,18 +49,22 @@ use serde_json::{Map, Value};
 
 use super::report::Report;
 use super::rule::{MAX_METADATA_BYTES, MAX_METADATA_LEVELS};
-use super::words::{AlgorithmName, ChargeName, OnStoreFailure, WeekdayName};
+use super::words::{ChargeName, MethodName, OnStoreFailure, WeekdayName};
 use crate::domain::{SATURATION, Unit};
 use crate::yaml::{At, Data, Entry, Node, to_object};
 
 mod drafts;
 mod fields;
+mod holds;
 
 pub(super) use self::fields::{Field, Fields, Given, Kind};
+pub(super) use self::holds::Hold;
+pub use self::holds::{Cost, OnUnknown};
+use self::holds::{ESTIMATE, HOLD};
 
 const FILE: Kind = Kind {
     name: "a policy file",
-    keys: &["domain", "descriptors"],
+    keys: &["domain", "descriptors", "signs"],
     elsewhere: &[(DESCRIPTOR_KEYS, "to an item of \"descriptors\"")],
 };
 
@@ -66,10 +79,13 @@ const LIMIT: Kind = Kind {
     keys: LIMIT_KEYS,
     elsewhere: &[
         (DESCRIPTOR_KEYS, "to the descriptor, beside \"rate_limit\""),
-        (LEASE.keys, "inside \"lease\""),
+        (&["max_share"], "inside \"lease\" or \"hold\""),
+        (&["estimate", "on_unknown"], "inside \"hold\""),
         (&["zone", "anchor_day", "weekday"], "inside \"calendar\""),
     ],
 };
+
+const SIGNS: Kind = Kind { name: "signs", keys: &["hold", "kind", "report"], elsewhere: &[] };
 
 const REPLACES: Kind = Kind { name: "an entry of replaces", keys: &["name"], elsewhere: &[] };
 
@@ -79,13 +95,16 @@ const CALENDAR: Kind =
     Kind { name: "a calendar", keys: &["unit", "zone", "anchor_day", "weekday"], elsewhere: &[] };
 
 /// The name of each kind of mapping in a policy file, and the keys it may have.
-pub const KEYS: [(&str, &[&str]); 6] = [
+pub const KEYS: [(&str, &[&str]); 9] = [
     (FILE.name, FILE.keys),
     (DESCRIPTOR.name, DESCRIPTOR.keys),
     (LIMIT.name, LIMIT.keys),
     (REPLACES.name, REPLACES.keys),
     (LEASE.name, LEASE.keys),
     (CALENDAR.name, CALENDAR.keys),
+    (SIGNS.name, SIGNS.keys),
+    (HOLD.name, HOLD.keys),
+    (ESTIMATE.name, ESTIMATE.keys),
 ];
 
 const DESCRIPTOR_KEYS: &[&str] = &[
@@ -118,6 +137,10 @@ const LIMIT_KEYS: &[&str] = &[
     "on_store_failure",
     "lease",
     "calendar",
+    "max",
+    "ttl",
+    "hold",
+    "cost",
 ];
 
 /// A file.
@@ -125,6 +148,43 @@ pub(super) struct File {
     /// Never empty.
     pub(super) domain: Option<(Arc<str>, At)>,
     pub(super) descriptors: Vec<Descriptor>,
+    pub(super) signs: Signs,
+}
+
+/// The keys of entries that are not part of a counter.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Signs {
+    /// The handle of a hold.
+    pub hold: Arc<str>,
+    /// The kind of what was used.
+    pub kind: Arc<str>,
+    /// A report of how a request ended.
+    pub report: Arc<str>,
+}
+
+impl Default for Signs {
+    fn default() -> Self {
+        Self { hold: "hold".into(), kind: "kind".into(), report: "report".into() }
+    }
+}
+
+impl Signs {
+    fn read(file: &Fields<'_>, report: &mut Report<'_>) -> Self {
+        let mut signs = Self::default();
+        let node = file.get("signs").map(|entry| &entry.value);
+        let Some(fields) = node.and_then(|node| Fields::open(node, &SIGNS, report)) else {
+            return signs;
+        };
+        let names =
+            [("hold", &mut signs.hold), ("kind", &mut signs.kind), ("report", &mut signs.report)];
+        for (key, name) in names {
+            let given = fields.text(key, report).good();
+            if let Some(given) = given.filter(|given| !given.is_empty()) {
+                *name = given;
+            }
+        }
+        signs
+    }
 }
 
 /// A node of the descriptor tree, as written.
@@ -157,7 +217,7 @@ pub(super) struct Limit {
     pub(super) name: Field<Arc<str>>,
     /// Names are never empty.
     pub(super) replaces: Vec<(Arc<str>, At)>,
-    pub(super) algorithm: Field<AlgorithmName>,
+    pub(super) algorithm: Field<MethodName>,
     pub(super) burst: Field<u32>,
     pub(super) slots: Field<u32>,
     pub(super) charge: Field<ChargeName>,
@@ -165,6 +225,11 @@ pub(super) struct Limit {
     pub(super) on_store_failure: Field<OnStoreFailure>,
     pub(super) lease: Option<Given<Lease>>,
     pub(super) calendar: Option<Given<Calendar>>,
+    /// Of a concurrency limit.
+    pub(super) max: Field<u32>,
+    pub(super) ttl: Field<Duration>,
+    pub(super) hold: Option<Given<Hold>>,
+    pub(super) cost: Field<Cost>,
 }
 
 /// A calendar, as written.
@@ -187,10 +252,10 @@ impl File {
     pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Self {
         if node.is_null() {
             no_domain(node.at, report);
-            return Self { domain: None, descriptors: Vec::new() };
+            return Self { domain: None, descriptors: Vec::new(), signs: Signs::default() };
         }
         let Some(fields) = Fields::open(node, &FILE, report) else {
-            return Self { domain: None, descriptors: Vec::new() };
+            return Self { domain: None, descriptors: Vec::new(), signs: Signs::default() };
         };
         let domain = match fields.text("domain", report).0 {
             None => {
@@ -203,7 +268,8 @@ impl File {
             }
             Some(Given { at, value, .. }) => value.map(|name| (name, at)),
         };
-        Self { domain, descriptors: Descriptor::read_all(&fields, report) }
+        let signs = Signs::read(&fields, report);
+        Self { domain, descriptors: Descriptor::read_all(&fields, report), signs }
     }
 }
 
@@ -304,6 +370,10 @@ impl Limit {
             on_store_failure: fields.word("on_store_failure", report),
             lease: Lease::read(&fields, report),
             calendar: Calendar::read(&fields, report),
+            max: fields.count("max", report),
+            ttl: fields.time("ttl", report),
+            hold: Hold::read(&fields, report),
+            cost: fields.cost(report),
         })
     }
 

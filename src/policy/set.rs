@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 
 use super::matcher::Level;
 use super::rule::Rule;
+use super::schema::Signs;
 
 /// Every domain that has a policy. The default has none.
 #[derive(Debug, Default)]
@@ -45,6 +46,11 @@ impl PolicySet {
         self.rules.iter().any(|rule| rule.path.iter().any(|entry| entry.sensitive))
     }
 
+    /// True if a domain has limits that hold.
+    pub fn have_holds(&self) -> bool {
+        self.domains.values().any(|domain| domain.signs.is_some())
+    }
+
     /// Twelve hexadecimal digits that two sets share when they were made of the same files'
     /// contents; empty for the default.
     pub fn version(&self) -> &str {
@@ -58,17 +64,24 @@ pub struct Domain {
     name: Arc<str>,
     root: Level,
     marks_sensitive: bool,
+    /// None: no limit of it holds.
+    signs: Option<Signs>,
 }
 
 impl Domain {
-    pub(super) fn new(name: Arc<str>, root: Level) -> Self {
+    pub(super) fn new(name: Arc<str>, root: Level, signs: Option<Signs>) -> Self {
         let marks_sensitive = root.marks_sensitive();
-        Self { name, root, marks_sensitive }
+        Self { name, root, marks_sensitive, signs }
     }
 
     /// The domain's name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// The entries that are no part of a counter. `None`: no limit holds, and all are.
+    pub const fn signs(&self) -> Option<&Signs> {
+        self.signs.as_ref()
     }
 
     /// The rule for a descriptor of these (key, value) entries: that of the node its last entry

@@ -22,6 +22,19 @@ pub enum AlgorithmName {
     FixedWindow,
 }
 
+/// The algorithm of a limit of a policy, by name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum MethodName {
+    /// `sliding_window`
+    SlidingWindow,
+    /// `token_bucket`
+    TokenBucket,
+    /// `fixed_window`
+    FixedWindow,
+    /// `concurrency`: so many at a time.
+    Concurrency,
+}
+
 /// The answer of a limit while its store gives none.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum OnStoreFailure {
@@ -103,6 +116,12 @@ words!(AlgorithmName {
     "token_bucket" => TokenBucket,
     "fixed_window" => FixedWindow,
 });
+words!(MethodName {
+    "sliding_window" => SlidingWindow,
+    "token_bucket" => TokenBucket,
+    "fixed_window" => FixedWindow,
+    "concurrency" => Concurrency,
+});
 words!(OnStoreFailure {
     "local" => Local,
     "allow" => Allow,
@@ -174,6 +193,16 @@ impl ChargeName {
     }
 }
 
+impl From<AlgorithmName> for MethodName {
+    fn from(name: AlgorithmName) -> Self {
+        match name {
+            AlgorithmName::SlidingWindow => Self::SlidingWindow,
+            AlgorithmName::TokenBucket => Self::TokenBucket,
+            AlgorithmName::FixedWindow => Self::FixedWindow,
+        }
+    }
+}
+
 impl From<WeekdayName> for Weekday {
     fn from(name: WeekdayName) -> Self {
         match name {
@@ -191,7 +220,7 @@ impl From<WeekdayName> for Weekday {
 impl From<Charge> for ChargeName {
     fn from(charge: Charge) -> Self {
         match charge {
-            Charge::Admitted => Self::Admitted,
+            Charge::Admitted | Charge::Held { .. } => Self::Admitted,
             Charge::Always { .. } => Self::Always,
             Charge::Settled { .. } => Self::Settled,
         }

@@ -9,16 +9,19 @@
 mod fingerprint;
 mod held;
 mod index;
+mod settled;
 mod shard;
 mod slab;
 
 use parking_lot::{Mutex, MutexGuard};
 
 use self::fingerprint::{Fingerprint, Fingerprints};
+use self::settled::SettledHolds;
 use self::shard::{CounterRef, Shard};
 use super::{Answer, Deadline, LimitStore, StoreError};
 use crate::domain::{
-    Amendment, Claim, Clock, Commit, Counter, Group, Hits, Key, Limit, Reading, Timestamp,
+    Amendment, Change, Claim, Clock, Commit, Counter, Group, Hits, Key, Limit, Reading, Settled,
+    Settlement, Timestamp,
 };
 
 /// Maximum number of shards. More than cores, to keep lock contention low.
@@ -35,9 +38,12 @@ pub struct MemoryStore<C> {
     /// shard.
     prints: Fingerprints,
     shards: Box<[Mutex<Shard>]>,
+    settled: SettledHolds,
 }
 
 impl<C: Clock> MemoryStore<C> {
+    const MAX_SETTLED: usize = 1_000_000;
+
     /// A store of at most `max_keys` counters, plus a fixed number of overflow counters, on
     /// `clock`.
     pub fn new(max_keys: usize, clock: C) -> Self {
@@ -47,7 +53,30 @@ impl<C: Clock> MemoryStore<C> {
             clock,
             prints: Fingerprints::new(),
             shards: (0..shards).map(|_| Mutex::new(Shard::new(max, shards))).collect(),
+            settled: SettledHolds::new(Self::MAX_SETTLED),
         }
+    }
+
+    /// The same with room for about `max` settled holds. Each takes about 16 bytes until it would
+    /// have ended.
+    #[must_use]
+    pub fn with_max_settled(self, max: usize) -> Self {
+        Self { settled: SettledHolds::new(max), ..self }
+    }
+
+    /// Settles a hold: applies its amendments, once.
+    pub fn settle_now(&self, Settlement { guard, amendments }: &Settlement) -> Settled {
+        let settled = self.settled.note(guard, self.clock.now());
+        match settled {
+            Settled::Now => _ = self.amend(amendments),
+            Settled::Unguarded => {
+                let safe =
+                    amendments.iter().filter(|it| !matches!(it.change, Change::Return { .. }));
+                self.amend(&safe.cloned().collect::<Vec<_>>());
+            }
+            Settled::Again | Settled::Late => {}
+        }
+        settled
     }
 
     /// The number of counters held, including empty ones that are not yet dropped.
@@ -159,6 +188,10 @@ impl<C: Clock> LimitStore for MemoryStore<C> {
             [claim] => self.decide_one(claim, group, commit),
             _ => self.decide_now(group, commit),
         }
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
+        Ok(self.settle_now(&settlement))
     }
 
     /// Resets counters, but no overflow counters: those are shared with other keys.

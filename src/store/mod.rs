@@ -17,7 +17,9 @@ use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
-use crate::domain::{Amendment, Claim, Commit, Group, Key, Reading, Timestamp};
+use crate::domain::{
+    Amendment, Claim, Commit, Group, Key, Reading, Settled, Settlement, Timestamp,
+};
 
 pub use deadline::{Allowance, Deadline};
 pub use memory::MemoryStore;
@@ -151,6 +153,16 @@ pub trait LimitStore: Send + Sync + 'static {
         deadline: Deadline,
     ) -> impl Future<Output = Result<u32, StoreError>> + Send;
 
+    /// Settles a hold. The first poll sends it, ahead of decisions that are asked for later.
+    ///
+    /// # Errors
+    /// Fails if the store did not answer. It may have been settled: a settlement takes effect once,
+    /// so it may be sent again until its hold has ended.
+    fn settle(
+        &self,
+        settlement: Settlement,
+    ) -> impl Future<Output = Result<Settled, StoreError>> + Send;
+
     /// True if the parts of `group` are decided one by one, by several servers. Its denials are
     /// then no proof that the same request is denied again, and it asks for no leases.
     fn splits(&self, _group: &Group) -> bool {
@@ -171,6 +183,10 @@ impl<S: LimitStore> LimitStore for Arc<S> {
 
     async fn forget(&self, keys: &[Key], deadline: Deadline) -> Result<u32, StoreError> {
         S::forget(self, keys, deadline).await
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
+        S::settle(self, settlement).await
     }
 
     fn splits(&self, group: &Group) -> bool {

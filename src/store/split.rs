@@ -26,9 +26,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::shy::Shy;
 use super::StoreError;
-use crate::domain::{
-    Amendment, Change, Claim, Commit, Group, Hits, Part, Reading, Timestamp, Verdict,
-};
+use crate::domain::{Amendment, Claim, Commit, Group, Part, Reading, Timestamp, Verdict};
 
 /// Parts of a request that one server decides at once.
 #[derive(Clone, Debug)]
@@ -249,11 +247,10 @@ impl Errand {
 
 /// The change that gives a charge back; none for what no verdict undoes.
 pub(crate) fn give_back(claim: &Claim, charged_at: Timestamp) -> Option<Amendment> {
-    let Hits::Take(hits) = claim.hits else { return None };
     if !claim.is_conditional() || !has_key(claim) {
         return None;
     }
-    let change = Change::GiveBack { hits, charged_at };
+    let change = claim.undo(charged_at)?;
     Some(Amendment { key: claim.key.clone(), limit: claim.limit, change })
 }
 

@@ -9,6 +9,7 @@ mod decisions;
 mod durations;
 mod events;
 mod hits;
+mod holds;
 mod labels;
 mod listeners;
 mod outage;
@@ -41,6 +42,7 @@ use self::decisions::{Decisions, LabelledMetrics};
 pub use self::durations::{Answered, DecisionDurations};
 pub use self::events::EventMetrics;
 pub use self::hits::{HitSplit, RuleHits};
+pub use self::holds::HoldMetrics;
 pub use self::listeners::{CertificateOf, ListenerMetrics};
 pub use self::outage::OutageMetrics;
 pub use self::output::{LineMetrics, OutputMetrics, SpanMetrics};
@@ -98,6 +100,8 @@ pub struct Metrics {
     pub output: OutputMetrics,
     /// Events of limits.
     pub events: EventMetrics,
+    /// Holds.
+    pub holds: Arc<HoldMetrics>,
     /// Lines of statistics that did not reach the server.
     pub statsd_lines_dropped: Counter,
 }
@@ -143,6 +147,7 @@ impl Metrics {
             listeners: ListenerMetrics::default(),
             output: OutputMetrics::default(),
             events: EventMetrics::default(),
+            holds: Arc::default(),
             statsd_lines_dropped: Counter::default(),
         }
     }
@@ -161,6 +166,7 @@ impl Metrics {
         self.registry.register(instruments);
         self.listeners.register(instruments);
         self.output = OutputMetrics::registered(instruments);
+        self.holds.register(instruments);
         self.events.register(instruments);
         instruments.register(
             "statsd_lines_dropped",

@@ -61,6 +61,7 @@ impl fmt::Display for Promise {
             Algorithm::TokenBucket { burst } => write!(f, "token_bucket {rate} burst {burst}"),
             Algorithm::SlidingWindow { .. } => write!(f, "sliding_window {rate}"),
             Algorithm::FixedWindow => write!(f, "fixed_window {rate}"),
+            Algorithm::Concurrency => write!(f, "concurrency {}", limit.requests()),
         }
     }
 }

@@ -79,6 +79,8 @@ impl Promise {
             }
             Algorithm::SlidingWindow { .. } => sliding::worst(admitted, refunded, requests, window),
             Algorithm::FixedWindow => rate::worst_of_windows(admitted, refunded, requests, window),
+            // A trace does not say when holds end.
+            Algorithm::Concurrency => None,
         }
     }
 
@@ -118,6 +120,7 @@ impl Promise {
                 let usage = WindowUse::new(admitted, end);
                 count(&|call| usage.fits(call, requests))
             }
+            Algorithm::Concurrency => 0,
         }
     }
 
@@ -134,6 +137,7 @@ impl Promise {
                 Exact::Sliding { limit, window, log: VecDeque::new(), used: 0 }
             }
             Algorithm::FixedWindow => Exact::Fixed { limit, window, current: i64::MIN, used: 0 },
+            Algorithm::Concurrency => return None,
         };
         Some(exact.admitted(trace.admitted.iter().chain(&trace.refused)))
     }

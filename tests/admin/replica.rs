@@ -25,6 +25,7 @@ use tollgate::edge::listener::acceptor::Acceptor;
 use tollgate::edge::listener::{Bounds as ListenerBounds, ListenerSettings};
 use tollgate::limiter::denied::DeniedLines;
 use tollgate::limiter::events::{EventSettings, LimitEvents};
+use tollgate::limiter::holds::{HoldSettings, Holds};
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::failover::Failover;
@@ -115,6 +116,7 @@ impl<R: Registry> World<R> {
             metrics: Arc::clone(&metrics),
             events: self.events(),
             top: TopCallers::new(self.top_callers, Arc::clone(&self.clock)),
+            holds: Arc::new(Holds::new(&HoldSettings::default(), Arc::default())),
             denied: DeniedLines::new(10),
         });
         let writer = Arc::new(Writer::new(Arc::clone(&shared), layered));

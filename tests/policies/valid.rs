@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tollgate::domain::{Algorithm, Charge, Limit, Unit};
 use tollgate::policy::{
-    AlgorithmName, ChargeName, Compiled, Domain, How, LeaseTerms, LimitKind, OnStoreFailure,
+    AlgorithmName, ChargeName, Compiled, Cost, Domain, How, LeaseTerms, LimitKind, OnStoreFailure,
     Options, PolicySet, Rule, RuleLimit, Source, compile, load,
 };
 
@@ -34,6 +34,8 @@ fn counted(
         on_store_failure,
         lease: None,
         calendar: None,
+        hold: None,
+        cost: Cost::Hits,
     }
 }
 

@@ -303,7 +303,7 @@ impl World {
                 let starts = self.admitted.iter().map(|(at, _)| *at).collect();
                 self.window_excess(starts)
             }
-            Algorithm::FixedWindow => {
+            Algorithm::FixedWindow | Algorithm::Concurrency => {
                 let period = self.limit.period_micros();
                 self.window_excess(self.admitted.iter().map(|(at, _)| at - at % period).collect())
             }

@@ -11,6 +11,7 @@ mod random;
 
 mod failover;
 mod group;
+mod holds;
 mod oracle;
 mod receipts;
 mod remembered;

@@ -25,7 +25,7 @@ impl Bucket {
                 self.deficit = (self.deficit - i128::from(given) * self.period).max(0);
                 true
             }
-            Hits::Peek(_) | Hits::Book(_) => self.deficit + self.period <= full,
+            Hits::Peek(_) | Hits::Book(_) | Hits::Hold(_) => self.deficit + self.period <= full,
             Hits::Take(hits) => {
                 let charged = self.deficit + i128::from(hits) * self.period;
                 let passed = charged <= full;
@@ -63,7 +63,7 @@ impl Log {
             Hits::Refund(given) => {
                 self.hits.drain(..(given as usize).min(self.hits.len()));
             }
-            Hits::Peek(_) | Hits::Book(_) => {}
+            Hits::Peek(_) | Hits::Book(_) | Hits::Hold(_) => {}
         }
     }
 

@@ -128,7 +128,9 @@ impl World {
             Algorithm::SlidingWindow { .. } => {
                 sum(&|at| (from..from + period).contains(&at)) > capacity
             }
-            Algorithm::FixedWindow => sum(&|at| at / period == from / period) > capacity,
+            Algorithm::FixedWindow | Algorithm::Concurrency => {
+                sum(&|at| at / period == from / period) > capacity
+            }
         })
     }
 }

@@ -18,6 +18,7 @@ use tollgate::edge::grpc::settings::ResponseSettings;
 use tollgate::edge::pb;
 use tollgate::limiter::denied::DeniedLines;
 use tollgate::limiter::events::{EventSettings, LimitEvents};
+use tollgate::limiter::holds::{HoldSettings, Holds};
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::deny_cache::DenyCache;
@@ -168,6 +169,7 @@ fn limiter(policy: String, metrics: &Arc<Metrics>) -> Limiter<MemoryStore<Virtua
             EventMetrics::default(),
         ),
         top: TopCallers::new(0, ManualClock::default()),
+        holds: Arc::new(Holds::new(&HoldSettings::default(), Arc::default())),
         denied: DeniedLines::new(10),
     });
     let store = MemoryStore::new(10_000, Virtual(Instant::now()));

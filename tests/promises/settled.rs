@@ -34,7 +34,7 @@ impl Model {
                 Used::Bucket { n: u128::from(limit.requests().max(1)), deficit: 0 }
             }
             Algorithm::SlidingWindow { .. } => Used::Log(Vec::new()),
-            Algorithm::FixedWindow => Used::Windows(HashMap::new()),
+            Algorithm::FixedWindow | Algorithm::Concurrency => Used::Windows(HashMap::new()),
         };
         Self { capacity: limit.capacity(), period: limit.period_micros(), max_debt, used, at: 0 }
     }
@@ -98,6 +98,7 @@ impl Model {
         let (used, scale) = self.used(now);
         let limit = u128::from(self.capacity) * scale;
         let passed = match hits {
+            Hits::Hold(_) => unreachable!("no hold is asked of a rate"),
             Hits::Peek(more) => used + u128::from(more) * scale <= limit,
             Hits::Take(more) => {
                 let more = u128::from(more) * scale;
@@ -247,7 +248,9 @@ fn hammering_deepens_the_debt_to_one_capacity_and_no_further() {
             // 20 are used: 10 refill in a day.
             Algorithm::TokenBucket { .. } | Algorithm::SlidingWindow { .. } => day,
             // To the end of the window, which began at midnight.
-            Algorithm::FixedWindow => Duration::from_secs(86_400 - 1_700_000_000 % 86_400),
+            Algorithm::FixedWindow | Algorithm::Concurrency => {
+                Duration::from_secs(86_400 - 1_700_000_000 % 86_400)
+            }
         };
         assert_eq!((reading.passed, reading.retry_after), (false, Some(wait)), "{limit:?}");
     }

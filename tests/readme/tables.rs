@@ -70,15 +70,24 @@ fn policy_keys_are_all_there() {
         let rows = table(&format!("keys: {kind}"));
         sorted(rows.into_iter().map(|cells| cells[0].trim_matches('`').to_owned()))
     };
-    let [file, descriptor, limit, (_, of_replaces), (_, of_lease), (_, of_calendar)] = policy::KEYS;
-    for (kind, keys) in [file, descriptor] {
-        assert_eq!(listed(kind), sorted(keys.iter().map(ToString::to_string)), "{kind}");
-    }
-    let below = of_replaces.iter().map(|key| format!("replaces[].{key}"));
-    let below = below.chain(of_lease.iter().map(|key| format!("lease.{key}")));
-    let below = below.chain(of_calendar.iter().map(|key| format!("calendar.{key}")));
-    let keys = limit.1.iter().map(ToString::to_string).chain(below);
-    assert_eq!(listed(limit.0), sorted(keys), "{}", limit.0);
+    let [file, descriptor, limit, replaces, lease, calendar, signs, hold, estimate] = policy::KEYS;
+    let all = |of: &[(&str, (&str, &[&str]))]| {
+        let keys = of
+            .iter()
+            .flat_map(|(above, (_, keys))| keys.iter().map(move |key| format!("{above}{key}")));
+        sorted(keys)
+    };
+    assert_eq!(listed(file.0), all(&[("", file), ("signs.", signs)]));
+    assert_eq!(listed(descriptor.0), all(&[("", descriptor)]));
+    let of_limit = [
+        ("", limit),
+        ("replaces[].", replaces),
+        ("lease.", lease),
+        ("calendar.", calendar),
+        ("hold.", hold),
+        ("hold.estimate.", estimate),
+    ];
+    assert_eq!(listed(limit.0), all(&of_limit));
 }
 
 #[test]

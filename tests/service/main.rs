@@ -31,6 +31,7 @@ mod durability;
 mod edge;
 mod events;
 mod explain;
+mod holds;
 mod hostile;
 mod json;
 mod load;

@@ -74,10 +74,11 @@ impl Trace {
 
 fn amendment(random: &mut Random, subject: &Subject, now: u64, times: &[u64]) -> Amendment {
     let limit = subject.turn(random, now);
-    let change = if random.chance(50) {
-        give_back(random, &limit, now, times)
-    } else {
-        tell(random, &limit, now)
+    let change = match random.up_to(9) {
+        0..=2 => give_back(random, &limit, now, times),
+        3..=4 => returned(random, &limit, now, times),
+        5..=6 => Change::Charge { hits: hits(random, &limit).needed() },
+        _ => tell(random, &limit, now),
     };
     Amendment { key: subject.key.clone(), limit, change }
 }
@@ -89,6 +90,14 @@ fn give_back(random: &mut Random, limit: &Limit, now: u64, times: &[u64]) -> Cha
     let charged_at = random.pick(&[earlier, earlier, earlier, now, now + 1, any]);
     let hits = hits(random, limit).needed();
     Change::GiveBack { hits, charged_at: Timestamp::from_micros(charged_at) }
+}
+
+/// The same of a hold.
+fn returned(random: &mut Random, limit: &Limit, now: u64, times: &[u64]) -> Change {
+    match give_back(random, limit, now, times) {
+        Change::GiveBack { hits, charged_at } => Change::Return { hits, charged_at },
+        change => change,
+    }
 }
 
 fn tell(random: &mut Random, limit: &Limit, now: u64) -> Change {
@@ -110,7 +119,7 @@ fn tell(random: &mut Random, limit: &Limit, now: u64) -> Change {
             let age = [0, random.up_to(period), random.up_to(period), period - 1, period];
             Told::Sliding { hits, age: random.pick(&age) }
         }
-        Algorithm::FixedWindow => {
+        Algorithm::FixedWindow | Algorithm::Concurrency => {
             let end = limit.window(Timestamp::from_micros(now)).end.as_micros();
             let ends_at =
                 random.pick(&[end, end, end, end.saturating_sub(period), end + period, now]);
@@ -289,6 +298,18 @@ const MUTANTS: &[Mutant] = &[
     ("a bucket told to its ceiling", "told-to-debt", "kind = TAKE"),
     ("runs told to the capacity", "told-runs-to-debt", "local most = capacity"),
     ("a window told to the capacity", "told-count-to-debt", "local most = limit[FIXED_CAPACITY]"),
+    ("a return that charges", "returned", "kind = TAKE"),
+    (
+        "a charge that must fit",
+        "charged-to-debt",
+        "local lag_after, rest_after = decided(token_bucket, slot, limit_number, TAKE, cost, cost_rest)",
+    ),
+    ("runs charged without bound", "charged-runs", ""),
+    (
+        "a count that must fit",
+        "charged-count",
+        "decided(fixed_window, slot, limit_number, TAKE, hits)",
+    ),
     ("told beyond the count", "told-to-count", "hits = min(hits, limit[FIXED_CAPACITY])"),
 ];
 

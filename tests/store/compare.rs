@@ -201,7 +201,7 @@ impl Model {
         for (group, commit) in &step.groups {
             let expected = self.decide(group, *commit, step.now);
             let integers = reply.next_group(Encoded::new(group, *commit).unwrap().integers());
-            let found = readings(group, &integers).map_err(|error| error.to_string())?;
+            let found = readings(group, &integers, step.now).map_err(|error| error.to_string())?;
             if found != expected {
                 return Err(format!("{found:?} instead of {expected:?}"));
             }

@@ -8,8 +8,8 @@ use std::{env, fs};
 
 use tollgate::store::redis::script::layout::{
     ALGORITHMS, AMENDMENTS, BOUNDS, CHANGES, CLAIMS, COMMITS, ClaimHead, Constant, Cost, Field,
-    Format, HEADS, KINDS, LIMITS, MARKS, ROLES, Record, STATES, SUFFIXES, StateHead, VERSIONS,
-    WindowHits,
+    Format, HEADS, KINDS, LIMITS, MARKS, OUTCOMES, ROLES, Record, STATES, SUFFIXES, StateHead,
+    VERSIONS, WindowHits,
 };
 use tollgate::store::redis::script::{Parts, Script};
 
@@ -102,7 +102,7 @@ fn root() -> PathBuf {
 /// The constants of the layout that the other parts name, and their values.
 fn layout_lines() -> Vec<(String, String)> {
     let mut lines: Vec<(String, String)> = Vec::new();
-    let constants = [COMMITS, ROLES, ALGORITHMS, MARKS, KINDS, CHANGES, VERSIONS, BOUNDS];
+    let constants = [COMMITS, ROLES, ALGORITHMS, MARKS, KINDS, CHANGES, OUTCOMES, VERSIONS, BOUNDS];
     for Constant { name, value, .. } in constants.into_iter().flatten() {
         lines.push(((*name).into(), value.to_string()));
     }

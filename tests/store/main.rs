@@ -13,6 +13,7 @@ mod redis_server;
 mod amend;
 mod compare;
 mod damaged;
+mod holds;
 mod layout;
 mod live;
 mod memory;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
-use tollgate::domain::{Amendment, Commit, Group, ManualClock, Reading, Timestamp};
+use tollgate::domain::{
+    Amendment, Commit, Group, ManualClock, Reading, Settled, Settlement, Timestamp,
+};
 use tollgate::store::{LimitStore, MemoryStore};
 
 use super::compare::Model;
@@ -41,6 +43,11 @@ impl Memory {
     pub fn amend(&self, amendments: &[Amendment], now: Timestamp) -> Vec<u64> {
         self.clock.set(now);
         self.store.amend(amendments)
+    }
+
+    pub fn settle(&self, settlement: &Settlement, now: Timestamp) -> Settled {
+        self.clock.set(now);
+        self.store.settle_now(settlement)
     }
 }
 

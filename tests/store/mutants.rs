@@ -281,7 +281,9 @@ pub fn mutated(text: &str, &(fault, mark, instead): &Mutant) -> String {
 
 #[test]
 fn every_mark_is_unique_and_named_by_a_mutant() {
-    assert_marks(Script::DECIDE.text, mutants());
+    // Those of holds have mutants of their own.
+    let parts = Script::DECIDE.files.iter().filter(|(name, _)| !super::holds::PARTS.contains(name));
+    assert_marks(&parts.map(|(_, text)| *text).collect::<String>(), mutants());
 }
 
 /// Every mark of `text` is of one line, and has a mutant.

@@ -46,6 +46,8 @@ fn is_sound(counter: &Counter) -> bool {
             log.runs.iter().all(|run| run.hits > 0) && log.runs.is_sorted_by_key(|run| run.newest)
         }
         Counter::FixedWindow(window) => window.count > 0,
+        // A set in Redis, and no string.
+        Counter::Concurrency(_) => false,
     }
 }
 

@@ -222,6 +222,7 @@ fn limit(random: &mut Random, era: Era, subject: &Subject) -> Limit {
             0..=2 => Charge::Always { max_debt: Some(debt) },
             3 if era != Era::End => Charge::Settled { max_debt: None },
             3..=4 => Charge::Settled { max_debt: Some(debt) },
+            5 => Charge::Held { max_debt: Some(debt) },
             _ => Charge::Admitted,
         };
         let algorithm = match subject.algorithm {
@@ -246,7 +247,7 @@ fn akin(random: &mut Random, limit: &Limit) -> Option<Limit> {
             (limit.requests(), Algorithm::TokenBucket { burst })
         }
         Algorithm::SlidingWindow { slots } => (slots, limit.algorithm()),
-        Algorithm::FixedWindow => return None,
+        Algorithm::FixedWindow | Algorithm::Concurrency => return None,
     };
     Limit::new(requests, limit.period(), algorithm, Charge::Admitted).ok()
 }

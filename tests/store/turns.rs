@@ -141,7 +141,7 @@ fn excess<'a>(limits: &[Limit], admitted: &'a [Admission]) -> Option<&'a Admissi
             Algorithm::SlidingWindow { .. } => {
                 window_holds(until, |at| at + last.limit.period_micros() > last.at)
             }
-            Algorithm::FixedWindow => {
+            Algorithm::FixedWindow | Algorithm::Concurrency => {
                 let window = |at| at / last.limit.period_micros();
                 window_holds(until, |at| window(at) == window(last.at))
             }

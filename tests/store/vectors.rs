@@ -86,6 +86,7 @@ impl Step {
             retry_after: self.expect.retry_after_us.map(Duration::from_micros),
             reset_after: Duration::from_micros(self.expect.reset_after_us),
             leased_until: None,
+            at: Timestamp::from_micros(self.t_us),
         }
     }
 
@@ -152,7 +153,7 @@ fn replay(
     for (i, ((group, step), integers)) in groups.iter().zip(steps).zip(replies).enumerate() {
         let mut reply = Reply::new(integers).unwrap();
         let integers = reply.next_group(Encoded::new(group, Commit::Together).unwrap().integers());
-        let found = readings(group, &integers).unwrap();
+        let found = readings(group, &integers, integers.decided_at).unwrap();
         assert_eq!(found, [step.reading(found[0].over)], "trace {trace} step {i}, {way:?}");
     }
 }

@@ -113,6 +113,7 @@ pub(super) fn counter_limit(counter: &CounterState) -> pb::Limit {
             pb::Algorithm::SlidingWindow
         }
         Algorithm::FixedWindow => pb::Algorithm::FixedWindow,
+        Algorithm::Concurrency => pb::Algorithm::Concurrency,
     };
     shown.algorithm = name.into();
     shown.charge = match counter.limit.charge() {
@@ -124,6 +125,10 @@ pub(super) fn counter_limit(counter: &CounterState) -> pb::Limit {
         Charge::Settled { max_debt } => {
             shown.max_debt = max_debt.filter(|_| name == pb::Algorithm::TokenBucket);
             pb::Charge::Settled.into()
+        }
+        Charge::Held { max_debt } => {
+            shown.max_debt = max_debt.filter(|_| name == pb::Algorithm::TokenBucket);
+            pb::Charge::Held.into()
         }
     };
     shown
@@ -172,7 +177,8 @@ const fn algorithm(rate: &Rate) -> pb::Algorithm {
 /// The algorithm of the protocol; none where it is left open.
 pub(super) const fn algorithm_from_pb(algorithm: pb::Algorithm) -> Option<AlgorithmName> {
     match algorithm {
-        pb::Algorithm::Unspecified => None,
+        // Only policies have CONCURRENCY.
+        pb::Algorithm::Unspecified | pb::Algorithm::Concurrency => None,
         pb::Algorithm::SlidingWindow => Some(AlgorithmName::SlidingWindow),
         pb::Algorithm::TokenBucket => Some(AlgorithmName::TokenBucket),
         pb::Algorithm::FixedWindow => Some(AlgorithmName::FixedWindow),

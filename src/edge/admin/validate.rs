@@ -285,6 +285,7 @@ impl Validator<'_> {
         let multiplier = self.multiplier(limit.unit_multiplier, unit, at);
         let algorithm = self.known(limit.algorithm, &format!("{at}.algorithm"));
         let charge = self.known(limit.charge, &format!("{at}.charge"));
+        self.refuse_words_of_policies(limit, at);
         let failure = self.known(limit.on_store_failure, &format!("{at}.on_store_failure"));
         let algorithm = algorithm.map(algorithm_from_pb);
         let fits = match (algorithm, charge) {
@@ -300,7 +301,7 @@ impl Validator<'_> {
             burst: NonZeroU32::new(limit.burst),
             slots: NonZeroU32::new(limit.slots),
             always: match charge {
-                pb::Charge::Unspecified | pb::Charge::Settled => None,
+                pb::Charge::Unspecified | pb::Charge::Settled | pb::Charge::Held => None,
                 pb::Charge::Admitted => Some(false),
                 pb::Charge::Always => Some(true),
             },
@@ -315,6 +316,18 @@ impl Validator<'_> {
             },
         };
         (fits && self.counts(&rate, at)).then_some(rate)
+    }
+
+    /// A client takes these from its rule.
+    fn refuse_words_of_policies(&mut self, limit: &pb::Limit, at: &str) {
+        if limit.algorithm() == pb::Algorithm::Concurrency {
+            let text = "only policies set CONCURRENCY; leave it out where the rule has it";
+            self.violations.add(format!("{at}.algorithm"), text);
+        }
+        if limit.charge() == pb::Charge::Held {
+            let text = "only policies set HELD; leave it out where the rule has it";
+            self.violations.add(format!("{at}.charge"), text);
+        }
     }
 
     fn unit(&mut self, unit: i32, at: &str) -> Option<Unit> {

@@ -5,8 +5,10 @@
 //!   descriptors: [ { entries: ["api_key=acme"], rule: "api_key", client: "api_key=acme",
 //!                    limits_over: ["per-key"], over_limit: true, shadow: true, degraded: true,
 //!                    replicas: 3, retry_after_ms: 1250, reason: "no_rule" } ],
+//!   hold: "AQAA..",
 //!   metadata: { ..of the clients and rules whose descriptors are within their limit, merged.. } }
 //! ```
+//! `hold` is the handle of what limits hold for the request.
 //! A field that would be false or empty is absent. Values that are not UTF-8 are percent-escaped,
 //! sensitive ones hashed.
 
@@ -39,6 +41,9 @@ pub(super) fn metadata(
             }
         });
     });
+    if let Some(hold) = &decision.hold {
+        fields.field("hold", |at| at.text(&hold.handle));
+    }
     let mut merged = None;
     for status in decision.statuses.iter().filter(|status| !status.over_limit()) {
         let client = status.client.as_ref().and_then(|client| client.metadata.as_deref());

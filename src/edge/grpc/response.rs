@@ -60,6 +60,8 @@ fn status(status: &Status) -> DescriptorStatus {
         | Outcome::NoRule
         | Outcome::UnknownDomain
         | Outcome::InvalidOverride
+        | Outcome::Settled
+        | Outcome::InvalidHold
         | Outcome::OutOfBounds => DescriptorStatus { code, ..DescriptorStatus::default() },
         Outcome::Unlimited => {
             DescriptorStatus { code, limit_remaining: u32::MAX, ..DescriptorStatus::default() }
@@ -93,8 +95,9 @@ fn current_limit(limit: &Report) -> RateLimit {
     RateLimit {
         name: limit.name.as_deref().unwrap_or_default().to_owned(),
         requests_per_unit: limit.requests_per_unit,
-        unit: pb_unit(limit.unit).into(),
-        unit_multiplier: (limit.unit_multiplier != 1).then_some(limit.unit_multiplier),
+        unit: if limit.concurrent { PbUnit::Unknown } else { pb_unit(limit.unit) }.into(),
+        unit_multiplier: (limit.unit_multiplier != 1 && !limit.concurrent)
+            .then_some(limit.unit_multiplier),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::edge::listener::memory::Memory;
 use crate::edge::pb;
 use crate::limiter::Limiter;
 use crate::limiter::explain::Explanation;
+use crate::limiter::holds::Issued;
 use crate::store::{Allowance, Deadline, LimitStore};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{Trace, Traces};
@@ -49,6 +50,8 @@ pub struct Answered {
     pub response: pb::RateLimitResponse,
     /// The time until the same request would pass; none: it passes, or never does.
     pub retry_after: Option<Duration>,
+    /// The hold that it has made, which is [heard](Issued::heard) once the answer is handed on.
+    pub hold: Option<Arc<Issued>>,
 }
 
 /// The reason for which a request has no answer.
@@ -126,7 +129,8 @@ impl<S: LimitStore> Rls<S> {
             return Err(Unanswered::Unavailable(reason));
         }
         let response = self.responder.respond(&request, &decision);
-        Ok(Answered { response, retry_after: decision.retry_after() })
+        let retry_after = decision.retry_after();
+        Ok(Answered { response, retry_after, hold: decision.hold })
     }
 }
 
@@ -209,7 +213,13 @@ impl<S: LimitStore> Rls<S> {
             reference.response_time.observe(started.elapsed());
         }
         match answered {
-            Ok(answered) => response(&answered.response, memory),
+            Ok(answered) => {
+                let response = response(&answered.response, memory);
+                if let Some(hold) = answered.hold {
+                    hold.heard();
+                }
+                response
+            }
             Err(unanswered) => unary::refusal(unanswered.into()),
         }
     }

@@ -239,7 +239,12 @@ async fn decide<S: LimitStore>(
         return (StatusCode::FORBIDDEN, format!("{FORBIDDEN}\n")).into_response();
     }
     match ops.rls.answer(request, None, trace).await {
-        Ok(Answered { response, retry_after }) => answer(&response, retry_after),
+        Ok(Answered { response, retry_after, hold }) => {
+            if let Some(hold) = hold {
+                hold.heard();
+            }
+            answer(&response, retry_after)
+        }
         Err(Unanswered::Invalid(bad)) => bad_request(&bad),
         Err(Unanswered::Unavailable(reason)) => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()

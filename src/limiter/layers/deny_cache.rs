@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::key_table::{Fleeting, KeyTable};
-use crate::domain::{Claim, Group, Hits, Key, Limit, Reading, Verdict};
+use crate::domain::{Claim, Group, Hits, Key, Limit, Reading, Timestamp, Verdict};
 use crate::limiter::ask::{Ask, Ruling};
 use crate::settings::section;
 use crate::store::Suspects;
@@ -136,7 +136,8 @@ impl DenyCache {
                     Hits::Take(_) | Hits::Book(_) if admitted || !stays => {
                         self.table.supersede(&claim.key, sent, |known| known.until = sent);
                     }
-                    Hits::Take(_) | Hits::Peek(_) | Hits::Book(_) => {}
+                    // A release may come at any moment, so nothing is known of the next hold.
+                    Hits::Take(_) | Hits::Peek(_) | Hits::Book(_) | Hits::Hold(_) => {}
                 }
             }
         }
@@ -190,6 +191,7 @@ impl Remembered {
             retry_after: Some(wait),
             reset_after: wait,
             leased_until: None,
+            at: Timestamp::EPOCH,
         }
     }
 }

@@ -60,7 +60,7 @@ impl FailoverSettings {
 /// A store that cannot fail.
 #[derive(Debug)]
 pub struct Failover<S> {
-    store: S,
+    store: Arc<S>,
     on_failure: OnStoreFailure,
     shares: Arc<Shares>,
     metrics: Arc<Metrics>,
@@ -71,7 +71,7 @@ impl<S: LimitStore> Failover<S> {
     /// shares of a process that is alone.
     pub fn new(store: S, on_failure: OnStoreFailure, metrics: Arc<Metrics>) -> Self {
         let shares = Arc::new(Shares::alone(Arc::clone(&metrics)));
-        Self { store, on_failure, shares, metrics }
+        Self { store: Arc::new(store), on_failure, shares, metrics }
     }
 
     /// The same with the shares of a process.
@@ -101,6 +101,11 @@ impl<S: LimitStore> Failover<S> {
         if let Some(held) = held.filter(|_| ask.verdict() == Verdict::Admit) {
             held.keep();
         }
+    }
+
+    /// The store, and the shares that stand in for it.
+    pub(in crate::limiter) fn parts(&self) -> (Arc<S>, Arc<Shares>) {
+        (Arc::clone(&self.store), Arc::clone(&self.shares))
     }
 
     /// True if several servers decide the parts of `group`.

@@ -98,6 +98,7 @@ impl Leases {
                 retry_after: Some(Duration::ZERO),
                 reset_after: held.full_at - now,
                 leased_until: None,
+                at: Timestamp::EPOCH,
             };
             Some((reading, held.until))
         };

@@ -5,15 +5,15 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{Ready, Resolution, Resolved, Resolver, Target, counted};
-use crate::domain::{Algorithm, Charge, Claim, Limit, LimitError, Part, Unit};
-use crate::limiter::ask::Traits;
+use crate::domain::{Algorithm, Charge, Claim, Hits, Limit, LimitError, Part, Unit};
+use crate::limiter::ask::{Ask, Traits};
 use crate::limiter::key::{self, Sharing};
 use crate::limiter::redact::Sensitivity;
 use crate::limiter::report::{LimitName, Report};
 use crate::limiter::request::{Descriptor, Request};
 use crate::limiter::snapshot::SnapshotRef;
 use crate::limits::Client;
-use crate::policy::{Domain, LimitKind, Rule, RuleLimit};
+use crate::policy::{Cost, Domain, HoldTerms, LimitKind, Rule, RuleLimit};
 use crate::telemetry::metrics::LimitOf;
 
 /// A resolution in the making.
@@ -85,7 +85,8 @@ impl<'a> Building<'a> {
                 let tail = self.tail_of_rule(rule, &limit);
                 let tail = tail.map_or_else(|| key::tail(&limit).into(), Cow::Borrowed);
                 let counter = Counted { rule, sharing: Sharing::Own, tail: &tail };
-                self.claim(descriptor, counter, limit, traits, report);
+                let wanted = Wanted::of_rule(rule, &limit);
+                self.claim(descriptor, counter, limit, (traits, wanted), report);
             }
         }
         if self.resolution.ask.len() == start {
@@ -122,6 +123,8 @@ impl<'a> Building<'a> {
                     on_store_failure,
                     lease,
                     calendar,
+                    hold,
+                    cost,
                 } => {
                     let counted = self.resolver.placed(counted, (unit, unit_multiplier), calendar);
                     let name = limit.name.is_some();
@@ -131,11 +134,13 @@ impl<'a> Building<'a> {
                         unit_multiplier,
                         name: name.then(|| LimitName::Rule(self.snapshot.rule(rule), i)),
                         of: LimitOf::Rule(i),
+                        concurrent: counted.is_concurrency(),
                     };
                     let tail = self.snapshot.tail(rule, i);
                     let traits = Traits { on_store_failure, lease };
                     let counter = Counted { rule: Some(rule), sharing: Sharing::Rule, tail };
-                    self.claim(descriptor, counter, counted, traits, report);
+                    let asked = Wanted { hold, cost };
+                    self.claim(descriptor, counter, counted, (traits, asked), report);
                 }
             }
         }
@@ -154,7 +159,8 @@ impl<'a> Building<'a> {
         let start = self.resolution.ask.len();
         let tail = &key::override_tail(&limit);
         let counter = Counted { rule, sharing: Sharing::Rule, tail };
-        self.claim(descriptor, counter, limit, traits, report);
+        let wanted = Wanted::of_rule(rule, &limit);
+        self.claim(descriptor, counter, limit, (traits, wanted), report);
         Target::Part(self.part(start, false, false))
     }
 
@@ -169,11 +175,12 @@ impl<'a> Building<'a> {
                 unit_multiplier: 1,
                 name: None,
                 of: LimitOf::Override,
+                concurrent: false,
             };
             let traits = Traits::default();
             let tail = b":invalid_override";
             let counter = Counted { rule: None, sharing: Sharing::Rule, tail };
-            self.claim(descriptor, counter, limit, traits, report);
+            self.claim(descriptor, counter, limit, (traits, Wanted::default()), report);
         }
         Target::InvalidOverride(self.part(start, false, false))
     }
@@ -183,19 +190,71 @@ impl<'a> Building<'a> {
         descriptor: &Descriptor,
         Counted { rule, sharing, tail }: Counted<'_>,
         limit: Limit,
-        traits: Traits,
+        (traits, wanted): (Traits, Wanted),
         report: Report,
     ) {
         let (domain, entries) = (&self.request.domain, &descriptor.entries);
         let sensitivity = Sensitivity::of(rule, self.policy);
         let key = self.resolver.key(domain, entries, sensitivity, sharing, tail);
-        let claim = Claim { key, limit, hits: descriptor.hits_of(&limit), lease: None };
-        self.resolution.ask.push(claim, traits, report);
+        let ask = &mut self.resolution.ask;
+        let hits = wanted.hits(descriptor, &limit, ask);
+        ask.push(Claim { key, limit, hits, lease: None }, traits, report);
+        if limit.holds() {
+            ask.note_held(wanted.hold);
+        }
     }
 
     fn part(&mut self, start: usize, quota: bool, shadow: bool) -> Part {
         let quota = quota || self.resolver.defaults.quota;
         self.resolution.ask.close_part(start, quota, shadow || self.shadow)
+    }
+}
+
+/// The terms by which a limit counts hits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wanted {
+    hold: Option<HoldTerms>,
+    cost: Cost,
+}
+
+impl Wanted {
+    /// The terms of a limit that stands in for those of `rule`: the first that holds, if it does.
+    fn of_rule(rule: Option<&Rule>, limit: &Limit) -> Self {
+        let hold = |own: &RuleLimit| match own.kind {
+            LimitKind::Counted { hold, .. } => hold,
+            LimitKind::Unlimited => None,
+        };
+        let holds = limit.holds() && !limit.is_concurrency();
+        let rule = rule.filter(|_| holds);
+        Self { hold: rule.and_then(|rule| rule.limits.iter().find_map(hold)), cost: Cost::Hits }
+    }
+
+    /// The hits that `descriptor` asks of `limit`. A slot has an id of the request that it is
+    /// released by.
+    fn hits(self, descriptor: &Descriptor, limit: &Limit, ask: &mut Ask) -> Hits {
+        if limit.is_concurrency() {
+            return match descriptor.hits {
+                Hits::Take(_) | Hits::Book(_) | Hits::Hold(_) => {
+                    let position = ask.len();
+                    // Beyond so many the request is out of bounds, and asks for nothing.
+                    ask.hold_id().of_claim(position).map_or(Hits::Peek(1), Hits::Hold)
+                }
+                Hits::Peek(_) => Hits::Peek(1),
+                Hits::Refund(_) => Hits::Refund(0),
+            };
+        }
+        match (descriptor.hits_of(limit), self.cost, self.hold) {
+            (Hits::Take(hits), Cost::Hits, Some(terms)) => {
+                Hits::Take(terms.estimate(hits, descriptor.own_hits))
+            }
+            // A caller that states no hits at all still reserves the least.
+            (Hits::Peek(_), Cost::Hits, Some(terms)) if descriptor.own_hits => {
+                Hits::Take(terms.estimate(0, true))
+            }
+            (Hits::Take(_) | Hits::Book(_), Cost::Fixed(hits), _) => Hits::Take(hits),
+            (Hits::Peek(_), Cost::Fixed(hits), _) => Hits::Peek(hits),
+            (hits, ..) => hits,
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! From a limit as written to one that can be counted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::report::Report;
 use super::super::rule::{LimitKind, RuleLimit};
+use super::super::schema::Cost;
 use super::super::schema::{self, Given};
-use super::super::words::{AlgorithmName, ChargeName, Defaults};
-use super::{calendar, lease};
+use super::super::words::{ChargeName, Defaults, MethodName};
+use super::{calendar, holds, lease};
 use crate::domain::{Algorithm, Charge, Limit, LimitError, Unit};
 use crate::settings::Word;
 use crate::yaml::quote;
@@ -40,7 +42,9 @@ pub(super) fn compile_all(
                 report.fault_with(written.at, "an unlimited limit beside others", hint);
             }
             Some(LimitKind::Counted { limit, .. }) => {
-                let counter = (std::mem::discriminant(&limit.algorithm()), limit.period());
+                // Two concurrency limits have one counter, however long a hold lasts.
+                let period = if limit.is_concurrency() { Duration::ZERO } else { limit.period() };
+                let counter = (std::mem::discriminant(&limit.algorithm()), period);
                 if let Some((_, first)) = counted.iter().find(|(other, _)| *other == counter) {
                     let place = report.place(*first);
                     let seconds = limit.period().as_secs();
@@ -65,6 +69,9 @@ fn compile(
     let replaces = limit.replaces.iter().map(|(name, _)| fitted(name)).collect();
     let kind = match limit.unlimited.or(false) {
         Some(true) => unlimited(limit, report),
+        Some(false) if limit.algorithm.good() == Some(MethodName::Concurrency) => {
+            holds::concurrency(limit, report)
+        }
         Some(false) => counted(limit, defaults, report),
         None => None,
     };
@@ -101,6 +108,10 @@ fn unlimited(limit: &schema::Limit, report: &mut Report<'_>) -> Option<LimitKind
         ("on_store_failure", limit.on_store_failure.key_at()),
         ("lease", limit.lease.as_ref().map(|given| given.key_at)),
         ("calendar", limit.calendar.as_ref().map(|given| given.key_at)),
+        ("max", limit.max.key_at()),
+        ("ttl", limit.ttl.key_at()),
+        ("hold", limit.hold.as_ref().map(|given| given.key_at)),
+        ("cost", limit.cost.key_at()),
     ];
     let mut clean = true;
     for (key, at) in useless {
@@ -121,6 +132,7 @@ fn counted(
     defaults: Defaults,
     report: &mut Report<'_>,
 ) -> Option<LimitKind> {
+    holds::refuse_keys_of_concurrency(written, report);
     let period = period(written, report);
     let requests = requests(written, report);
     let method = method(written, defaults, requests, report);
@@ -141,7 +153,19 @@ fn counted(
     let fixed = limit.algorithm() == Algorithm::FixedWindow;
     let calendar = calendar.or_else(|| defaults.calendar(of_policy).filter(|_| fixed));
     let limit = calendar.map_or(limit, |calendar| limit.on(calendar.unplaced()));
-    Some(LimitKind::Counted { limit, unit, unit_multiplier, on_store_failure, lease, calendar })
+    let hold = holds::compile(written, &limit, lease.is_some(), report).ok()?;
+    let cost = written.cost.or(Cost::Hits)?;
+    let counted = LimitKind::Counted {
+        limit,
+        unit,
+        unit_multiplier,
+        on_store_failure,
+        lease,
+        calendar,
+        hold,
+        cost,
+    };
+    Some(counted)
 }
 
 fn period(limit: &schema::Limit, report: &mut Report<'_>) -> Option<(Unit, u32)> {
@@ -179,23 +203,23 @@ fn method(
     requests: Option<u32>,
     report: &mut Report<'_>,
 ) -> Option<(Algorithm, Charge)> {
-    let name = limit.algorithm.or(defaults.algorithm)?;
+    let name = limit.algorithm.or(defaults.algorithm.into())?;
     let charge = limit.charge.or(defaults.charge)?;
-    let bucket = name == AlgorithmName::TokenBucket;
-    let in_debt = charge != ChargeName::Admitted;
+    let bucket = name == MethodName::TokenBucket;
+    let in_debt = charge != ChargeName::Admitted || limit.hold.is_some();
     let options = [
         ("burst", limit.burst.key_at(), bucket, "algorithm: token_bucket"),
         (
             "slots",
             limit.slots.key_at(),
-            name == AlgorithmName::SlidingWindow,
+            name == MethodName::SlidingWindow,
             "algorithm: sliding_window",
         ),
         (
             "max_debt",
             limit.max_debt.key_at(),
             bucket && in_debt,
-            "algorithm: token_bucket, and charge: always or settled",
+            "algorithm: token_bucket, and charge: always or settled, or a hold",
         ),
     ];
     let mut clean = true;
@@ -212,17 +236,21 @@ fn method(
     }
     let burst = limit.burst.or(requests?)?;
     let algorithm = match name {
-        AlgorithmName::TokenBucket => Algorithm::TokenBucket { burst },
-        AlgorithmName::SlidingWindow => {
+        MethodName::TokenBucket => Algorithm::TokenBucket { burst },
+        MethodName::SlidingWindow => {
             let slots = limit.slots.or(Algorithm::DEFAULT_SLOTS)?;
             Algorithm::SlidingWindow { slots }
         }
-        AlgorithmName::FixedWindow => Algorithm::FixedWindow,
+        MethodName::FixedWindow => Algorithm::FixedWindow,
+        MethodName::Concurrency => Algorithm::Concurrency,
     };
     let max_debt = match &limit.max_debt.0 {
         None => None,
         Some(given) => Some(given.value?),
     };
+    if limit.hold.is_some() {
+        return Some((algorithm, Charge::Held { max_debt }));
+    }
     let charge = match charge.charge(max_debt, burst) {
         // Only a bucket has a bound.
         Charge::Always { .. } if !bucket => Charge::Always { max_debt: None },

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::super::draft::{Draft, DraftLimit, DraftNode};
-use super::{Descriptor, Field, File, Given, Limit};
+use super::{Descriptor, Field, File, Given, Limit, Signs};
 use crate::yaml::At;
 
 impl File {
@@ -22,7 +22,8 @@ impl File {
             siblings.unwrap_or(&mut top).push(Descriptor::of(node, descriptors, at));
         }
         top.reverse();
-        Self { domain: Some((Arc::clone(&draft.domain), at)), descriptors: top }
+        let domain = Some((Arc::clone(&draft.domain), at));
+        Self { domain, descriptors: top, signs: Signs::default() }
     }
 }
 
@@ -66,6 +67,10 @@ impl Limit {
             on_store_failure: Field::ABSENT,
             lease: None,
             calendar: None,
+            max: Field::ABSENT,
+            ttl: Field::ABSENT,
+            hold: None,
+            cost: Field::ABSENT,
         }
     }
 }

@@ -186,7 +186,7 @@ impl<'n> Fields<'n> {
         Field(Some(given))
     }
 
-    fn read<T>(
+    pub(super) fn read<T>(
         &self,
         key: &str,
         report: &mut Report<'_>,

@@ -11,6 +11,7 @@
 //! A run of at most 255 hits, at most 16 seconds after the previous one, takes 4 bytes instead of
 //! the 16 of a [`Run`].
 
+use crate::domain::concurrency::Slots;
 use crate::domain::limit::Reach;
 use crate::domain::sliding_window::{self, Run};
 use crate::domain::{Counter, Timestamp, fixed_window, token_bucket};
@@ -27,6 +28,8 @@ pub(super) enum Held {
     Run(Run),
     /// A sliding window with several runs, packed.
     Runs(Box<[u8]>),
+    /// The holds on a concurrency limit.
+    Concurrency(Slots),
 }
 
 /// Scratch buffers to pack and unpack windows without an allocation. Empty between two steps.
@@ -58,6 +61,7 @@ impl Held {
                 Self::TokenBucket(state.full_at, state.remainder, state.rate, state.reach)
             }
             Counter::FixedWindow(state) => Self::FixedWindow(state),
+            Counter::Concurrency(state) => Self::Concurrency(state),
             Counter::SlidingWindow(state) => {
                 let held = if let &[run] = state.runs.as_slice() {
                     Self::Run(run)
@@ -71,11 +75,12 @@ impl Held {
     }
 
     /// The bytes that it takes beside itself.
-    pub(super) const fn heap_bytes(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> usize {
         match self {
             Self::TokenBucket(..) | Self::FixedWindow(_) | Self::Run(_) => 0,
             Self::Leased(_) => size_of::<token_bucket::Bucket>(),
             Self::Runs(bytes) => bytes.len(),
+            Self::Concurrency(slots) => slots.heap_bytes(),
         }
     }
 
@@ -103,10 +108,11 @@ impl Held {
         true
     }
 
-    /// Unpacks the counter for a step; `self` stays unchanged.
-    pub(super) fn counter(&self, spare: &mut Spare) -> Counter {
+    /// Unpacks the counter for a step, whose result [replaces](Self::replace) it. Holds are moved
+    /// out, all else stays.
+    pub(super) fn counter(&mut self, spare: &mut Spare) -> Counter {
         match self {
-            &Self::TokenBucket(full_at, remainder, rate, reach) => {
+            &mut Self::TokenBucket(full_at, remainder, rate, reach) => {
                 Counter::TokenBucket(token_bucket::Bucket {
                     full_at,
                     remainder,
@@ -117,6 +123,7 @@ impl Held {
             }
             Self::Leased(state) => Counter::TokenBucket((**state).clone()),
             Self::FixedWindow(state) => Counter::FixedWindow(*state),
+            Self::Concurrency(slots) => Counter::Concurrency(std::mem::take(slots)),
             Self::Run(run) => {
                 let mut runs = std::mem::take(&mut spare.runs);
                 runs.push(*run);
@@ -256,7 +263,7 @@ mod tests {
                         Held::replace(&mut held, counter.clone(), &mut spare).then_some(held)
                     }
                 };
-                let found = held.as_ref().map(|held| held.counter(&mut spare)).unwrap_or_default();
+                let found = held.as_mut().map(|held| held.counter(&mut spare)).unwrap_or_default();
                 prop_assert_eq!(found, counter);
             }
         }

@@ -13,7 +13,7 @@ use super::fingerprint::Fingerprint;
 use super::held::{Held, Spare};
 use super::index::Index;
 use super::slab::{Slab, SlabEntry};
-use crate::domain::{Algorithm, Claim, Counter, Timestamp};
+use crate::domain::{Algorithm, Claim, Counter, Limit, Timestamp};
 
 /// Overflow counters per limit, summed over all shards.
 const OVERFLOW_PER_LIMIT: usize = 4_096;
@@ -124,9 +124,12 @@ impl Shard {
         &mut self,
         at: &CounterRef,
         claim: &Claim,
-        counter: Counter,
+        mut counter: Counter,
         now: Timestamp,
     ) -> bool {
+        if let Counter::Concurrency(slots) = &mut counter {
+            slots.merge(now);
+        }
         let empty_at = counter.empty_at(&claim.limit);
         match at {
             CounterRef::Own(print) => {
@@ -280,6 +283,8 @@ fn rule_of(hasher: &DefaultHashBuilder, claim: &Claim) -> u64 {
         Algorithm::TokenBucket { .. } => 0,
         Algorithm::FixedWindow => 1,
         Algorithm::SlidingWindow { slots } => 1 + slots,
+        // More than the most slots of a sliding window.
+        Algorithm::Concurrency => 2 + Limit::MAX_SLOTS,
     };
     (slots, claim.limit.period_micros()).hash(&mut hash);
     hash.finish()

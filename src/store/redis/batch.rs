@@ -207,8 +207,14 @@ impl Batcher {
                     self.calls.expire(Instant::now());
                 }
                 command = self.commands.recv() => {
-                    if let Command::Forget(forget) = command? {
-                        drop(forget.answer.send(Err(refusal.into())));
+                    match command? {
+                        Command::Forget(forget) => {
+                            drop(forget.answer.send(Err(refusal.into())));
+                        }
+                        Command::Settle(settle) => {
+                            drop(settle.answer.send(Err(refusal.into())));
+                        }
+                        Command::Amend { .. } => {}
                     }
                 }
             }
@@ -260,9 +266,7 @@ impl Batcher {
         loop {
             self.log_in_again(pipeline, &mut wire);
             // Before calls, because some give hits back that calls may need.
-            while let Ok(command) = self.commands.try_recv() {
-                self.command(command, connection, pipeline, &mut wire);
-            }
+            self.send_commands(None, connection, pipeline, &mut wire);
             self.send_waiting(pipeline, &mut wire);
             if dropped && pipeline.commands() == 0 && self.calls.is_empty() {
                 return ServeEnd::Dropped;
@@ -286,7 +290,9 @@ impl Batcher {
                     self.reset(sleep.as_mut(), &mut alarm);
                 }
                 command = self.commands.recv(), if !dropped => match command {
-                    Some(command) => self.command(command, connection, pipeline, &mut wire),
+                    Some(command) => {
+                        self.send_commands(Some(command), connection, pipeline, &mut wire);
+                    }
                     None => dropped = true,
                 },
                 () = self.calls.changed(wanted, alarm) => self.reset(sleep.as_mut(), &mut alarm),
@@ -335,6 +341,29 @@ impl Batcher {
         }
     }
 
+    /// Sends `first` and the commands that wait, holds that are settled together.
+    fn send_commands(
+        &mut self,
+        first: Option<Command>,
+        connection: u64,
+        pipeline: &mut Pipeline<'_>,
+        wire: &mut Wire,
+    ) {
+        let mut settles = Vec::new();
+        let mut next = first.or_else(|| self.commands.try_recv().ok());
+        while let Some(command) = next {
+            match command {
+                Command::Settle(settle) => settles.push(settle),
+                other => self.command(other, connection, pipeline, wire),
+            }
+            next = self.commands.try_recv().ok();
+        }
+        if !settles.is_empty() {
+            let due = self.due(Instant::now());
+            pipeline.settle(settles, &mut wire.output, due);
+        }
+    }
+
     fn command(
         &self,
         command: Command,
@@ -345,6 +374,7 @@ impl Batcher {
         let due = self.due(Instant::now());
         match command {
             Command::Forget(forget) => pipeline.forget(forget, &mut wire.output, due),
+            Command::Settle(settle) => pipeline.settle(vec![settle], &mut wire.output, due),
             Command::Amend { amendments, connection: charged } if charged == connection => {
                 for back in amendments.chunks(MAX_AMENDMENTS) {
                     pipeline.amend(back, false, &mut wire.output, due);

@@ -9,6 +9,7 @@ mod route;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -18,11 +19,14 @@ use self::rounds::Rounds;
 use super::breaker::BreakerState;
 use super::health::Counts;
 use super::options::StoreOptions;
-use crate::domain::{Commit, Group, Key};
+use crate::domain::{Commit, Group, Key, Settled, Settlement};
 use crate::redis::cluster::Cluster;
 use crate::redis::{Connector, RedisSettings};
 use crate::store::split::{Split, is_split, slot_of};
 use crate::store::{Answer, Deadline, StoreError};
+
+/// The time in which a settlement follows redirections. After that it is sent anew.
+const REDIRECTED: Duration = Duration::from_millis(100);
 
 /// The store of one runtime.
 #[derive(Debug)]
@@ -89,6 +93,11 @@ impl ClusterStore {
                 self.rounds.each(split, commit, claims, deadline).await
             }
         }
+    }
+
+    pub(super) async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
+        let deadline = Deadline::from(Instant::now() + REDIRECTED);
+        route::settle(&self.nodes, settlement, deadline).await
     }
 
     pub(super) async fn forget(&self, keys: &[Key], deadline: Deadline) -> Result<u32, StoreError> {

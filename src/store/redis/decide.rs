@@ -47,14 +47,14 @@ pub(super) async fn rule(
     deadline: Deadline,
 ) -> Result<Ruled, Undecided> {
     if group.claims.iter().all(|claim| claim.limit.is_blocked()) {
-        let readings = readings(group, &[])?;
+        let readings = readings(group, &[], Timestamp::EPOCH)?;
         return Ok(Ruled { readings, at: Timestamp::EPOCH, connection: 0 });
     }
     // Before the group is encoded, so that a refusal costs nothing.
     pipe.check()?;
     let encoded = Encoded::new(group, commit)?;
     let Decided { integers, at, connection } = pipe.ask(encoded, place, deadline).await?;
-    Ok(Ruled { readings: readings(group, &integers)?, at, connection })
+    Ok(Ruled { readings: readings(group, &integers, at)?, at, connection })
 }
 
 /// The outcome of `group`, which was sent to `pipe` and not decided in time.
@@ -67,7 +67,7 @@ pub(super) fn late(
     let (group, pipe) = (group.clone(), Arc::clone(pipe));
     Late::new(async move {
         let Decided { integers, at, connection } = decided.await.ok()?;
-        let readings = readings(&group, &integers).ok()?;
+        let readings = readings(&group, &integers, at).ok()?;
         let charged = group.charged(commit, |i| readings.get(i).is_some_and(|r| r.passed));
         // On the same connection, so after the charge.
         let amend = move |amendments| pipe.amend(amendments, connection);

@@ -42,7 +42,7 @@ pub use self::notices::Notices;
 pub use self::options::{MAX_WAITING, StoreOptions};
 use self::pipe::Pipe;
 use super::{Answer, Deadline, LimitStore, StoreError};
-use crate::domain::{Commit, Group, Key};
+use crate::domain::{Commit, Group, Key, Settled, Settlement};
 use crate::redis::{Connector, RedisSettings, SetupError};
 
 /// Counters in Redis.
@@ -169,6 +169,16 @@ impl LimitStore for RedisStore {
                 forgotten.map_err(|undecided| undecided.error)
             }
             Servers::Cluster(store) => store.forget(keys, deadline).await,
+        }
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
+        match &self.servers {
+            Servers::One(pipe) => {
+                let settled = pipe.settle(settlement, false).await;
+                settled.map_err(|undecided| undecided.error)
+            }
+            Servers::Cluster(store) => store.settle(settlement).await,
         }
     }
 

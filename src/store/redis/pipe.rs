@@ -12,17 +12,17 @@ use super::breaker::{Breaker, BreakerState};
 use super::health::{Counts, Health, TASK_ENDED};
 use super::node::Node;
 use super::options::StoreOptions;
-use super::pipeline::{Command, Forget};
+use super::pipeline::{Command, Forget, Settle};
 use super::queue::{Call, Decided, Place, PushError, Queue, Undecided, Waiter};
 use super::script::Encoded;
 use super::telling::Telling;
-use crate::domain::{Amendment, Key};
+use crate::domain::{Amendment, Key, Settled, Settlement};
 use crate::redis::{Connector, RedisSettings};
 use crate::store::{Deadline, StoreError};
 
-/// Maximum number of queued commands that are no decisions: resets by operators, and what is given
-/// back after a late answer.
-const MAX_QUEUED_COMMANDS: usize = 256;
+/// Maximum number of queued commands that are no decisions: resets by operators, holds that are
+/// settled, and what is given back after a late answer.
+const MAX_QUEUED_COMMANDS: usize = 4_096;
 
 /// A connection that comes back after it is lost. Its task ends with it, after the answers to what
 /// was sent.
@@ -134,6 +134,22 @@ impl Pipe {
             Ok(count) => count.unwrap_or_else(|_| Err(self.lost().into())),
             Err(_) => Err(StoreError::Timeout.into()),
         }
+    }
+
+    /// Settles a hold, ahead of calls that are asked later. There is no deadline: the connection
+    /// ends when Redis does not answer.
+    pub(super) async fn settle(
+        &self,
+        settlement: Settlement,
+        asking: bool,
+    ) -> Result<Settled, Undecided> {
+        self.check()?;
+        let (answer, settled) = oneshot::channel();
+        let settle = Settle { settlement, asking, answer };
+        self.commands
+            .try_send(Command::Settle(settle))
+            .map_err(|error| not_sent(matches!(error, TrySendError::Full(_))))?;
+        settled.await.unwrap_or_else(|_| Err(self.lost().into()))
     }
 
     /// Amends counters that were charged on the `connection`-th connection, if that is still open.

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::queue::{Call, Decided, Place, Refused, Undecided, Waiter, Waits};
-use super::script::{AmendFrame, Frame, Reply, Script};
-use crate::domain::{Amendment, Key};
+use super::script::{AmendFrame, Frame, Reply, Script, outcome};
+use crate::domain::{Amendment, Key, Settled, Settlement};
 use crate::redis::Address;
 use crate::redis::cluster::redirect;
 use crate::redis::login::Login;
@@ -20,6 +20,7 @@ use crate::store::{Deadline, StoreError};
 #[derive(Debug)]
 pub(super) enum Command {
     Forget(Forget),
+    Settle(Settle),
     /// Amendments whose outcome nobody waits for.
     Amend {
         /// In a cluster, all of one slot.
@@ -37,6 +38,15 @@ pub(super) struct Forget {
     /// The node must be told to answer although the slot is elsewhere.
     pub(super) asking: bool,
     pub(super) answer: oneshot::Sender<Result<u32, Undecided>>,
+}
+
+/// A hold to be settled.
+#[derive(Debug)]
+pub(super) struct Settle {
+    pub(super) settlement: Settlement,
+    /// The node must be told to answer although the slot is elsewhere.
+    pub(super) asking: bool,
+    pub(super) answer: oneshot::Sender<Result<Settled, Undecided>>,
 }
 
 /// The commands in flight on one connection.
@@ -82,12 +92,31 @@ enum Payload {
     },
     Forget(oneshot::Sender<Result<u32, Undecided>>),
     LogIn,
+    Settle {
+        frame: Box<AmendFrame>,
+        /// Where each settlement begins in the frame, and who waits for it.
+        waiters: Vec<(usize, oneshot::Sender<Result<Settled, Undecided>>)>,
+        asking: bool,
+        with_text: bool,
+    },
     Amend {
         frame: Box<AmendFrame>,
         /// They are charges that Redis is told of.
         told: bool,
         with_text: bool,
     },
+}
+
+impl Payload {
+    /// True if it runs a script that the server may not know, by its hash.
+    const fn may_be_unknown(&self) -> bool {
+        matches!(
+            self,
+            Self::Amend { with_text: false, .. }
+                | Self::Settle { with_text: false, .. }
+                | Self::Probe { with_text: false }
+        )
+    }
 }
 
 /// The effect of a reply.
@@ -222,6 +251,40 @@ impl<'a> Pipeline<'a> {
         self.pending.push_back(Pending { payload: Payload::Amend { frame, told, with_text }, due });
     }
 
+    /// Writes calls that settle holds to `out`: of one slot together, up to
+    /// [`MAX_AMENDMENTS`](super::script::MAX_AMENDMENTS) amendments in a call.
+    pub(super) fn settle(&mut self, settles: Vec<Settle>, out: &mut Vec<u8>, due: Instant) {
+        let of_slots = self.node.is_some();
+        let together = |one: &Settle, next: &Settle| {
+            let slot = |settle: &Settle| settle.settlement.guard.key.slot();
+            !one.asking && !next.asking && (!of_slots || slot(one) == slot(next))
+        };
+        let mut waiting = settles.into_iter().peekable();
+        while let Some(first) = waiting.next() {
+            let (mut frame, mut last) = (Box::<AmendFrame>::default(), first);
+            let mut waiters = Vec::new();
+            let asking = last.asking;
+            loop {
+                let begins = frame.len();
+                frame.settle(&last.settlement);
+                let next = waiting.next_if(|next| {
+                    let room = frame.has_room_for(&next.settlement);
+                    room && together(&last, next)
+                });
+                waiters.push((begins, last.answer));
+                let Some(next) = next else { break };
+                last = next;
+            }
+            if asking {
+                self.ask(out, due);
+            }
+            let with_text = !std::mem::replace(&mut self.amends, true);
+            self.put_amend(&frame, with_text, out);
+            let payload = Payload::Settle { frame, waiters, asking, with_text };
+            self.pending.push_back(Pending { payload, due });
+        }
+    }
+
     fn put_amend(&self, frame: &AmendFrame, with_text: bool, out: &mut Vec<u8>) {
         if with_text {
             frame.write(b"EVAL", self.amend.text().as_bytes(), out);
@@ -282,16 +345,8 @@ impl<'a> Pipeline<'a> {
                 self.pending.push_back(Pending { payload, due });
                 Ok(Completed::default())
             }
-            Payload::Amend { frame, told, with_text: false } if unknown => {
-                self.put_amend(&frame, true, out);
-                let payload = Payload::Amend { frame, told, with_text: true };
-                self.pending.push_back(Pending { payload, due });
-                Ok(Completed::default())
-            }
-            Payload::Probe { with_text: false } if unknown => {
-                self.script.call_with_text(&Frame::default(), out);
-                let payload = Payload::Probe { with_text: true };
-                self.pending.push_back(Pending { payload, due });
+            payload if unknown && payload.may_be_unknown() => {
+                self.send_again(payload, due, out);
                 Ok(Completed::default())
             }
             Payload::Frame { frame, waiters, sent, claims, .. } => {
@@ -311,10 +366,37 @@ impl<'a> Pipeline<'a> {
                 let told = told.then(|| applied(&frame, message));
                 Ok(Completed { told, ..Completed::default() })
             }
+            Payload::Settle { frame, waiters, .. } => {
+                answer_settled(&frame, waiters, message, self.node);
+                Ok(Completed::default())
+            }
             // If ASKING is refused, the next command is answered with a redirection. The connection
             // keeps its user when Redis refuses the new one, and has logged why.
             Payload::Asking | Payload::LogIn => Ok(Completed::default()),
         }
+    }
+
+    /// Writes a command other than a frame to `out` again, with the text of the script.
+    fn send_again(&mut self, payload: Payload, due: Instant, out: &mut Vec<u8>) {
+        let payload = match payload {
+            Payload::Amend { frame, told, .. } => {
+                self.put_amend(&frame, true, out);
+                Payload::Amend { frame, told, with_text: true }
+            }
+            Payload::Settle { frame, waiters, asking, .. } => {
+                if asking {
+                    self.ask(out, due);
+                }
+                self.put_amend(&frame, true, out);
+                Payload::Settle { frame, waiters, asking, with_text: true }
+            }
+            Payload::Probe { .. } => {
+                self.script.call_with_text(&Frame::default(), out);
+                Payload::Probe { with_text: true }
+            }
+            other => other,
+        };
+        self.pending.push_back(Pending { payload, due });
     }
 
     fn complete_frame(
@@ -386,6 +468,7 @@ impl<'a> Pipeline<'a> {
                 | Payload::Probe { .. }
                 | Payload::Forget(_)
                 | Payload::LogIn
+                | Payload::Settle { .. }
                 | Payload::Amend { .. } => (&[][..], None),
             };
             waiters.iter().filter_map(Waiter::due).chain(expected).chain([*due])
@@ -407,6 +490,11 @@ impl<'a> Pipeline<'a> {
                 | Payload::Amend { .. }
                 | Payload::LogIn => {}
                 Payload::Forget(answer) => drop(answer.send(Err(error.clone().into()))),
+                Payload::Settle { waiters, .. } => {
+                    for (_, answer) in waiters {
+                        drop(answer.send(Err(error.clone().into())));
+                    }
+                }
             }
         }
     }
@@ -444,6 +532,28 @@ fn applied(frame: &AmendFrame, message: Message) -> Result<Vec<u64>, StoreError>
         Message::Integer(_) | Message::Text(_) => {
             Err(StoreError::Protocol("no list of integers".to_owned()))
         }
+    }
+}
+
+/// Gives each waiter the outcome of its settlement.
+fn answer_settled(
+    frame: &AmendFrame,
+    waiters: Vec<(usize, oneshot::Sender<Result<Settled, Undecided>>)>,
+    message: Message,
+    node: Option<&Address>,
+) {
+    let redirect = match &message {
+        Message::Error(text) => node.and_then(|node| redirect(text, node)),
+        _ => None,
+    };
+    let amounts = applied(frame, message);
+    for (begins, answer) in waiters {
+        let settled = match &amounts {
+            Ok(amounts) => outcome(amounts.get(begins).copied().unwrap_or(u64::MAX)),
+            Err(error) => Err(error.clone()),
+        };
+        let refused = |error| Refused { error, redirect: redirect.clone() };
+        drop(answer.send(settled.map_err(|error| refused(error).into())));
     }
 }
 

@@ -17,7 +17,7 @@ mod reply;
 
 use redis::Cmd;
 
-pub use self::amend::{AmendFrame, MAX_AMENDMENTS};
+pub use self::amend::{AmendFrame, MAX_AMENDMENTS, outcome};
 pub use self::encoded::Encoded;
 pub use self::frame::Frame;
 pub use self::reply::{Integers, Reply, readings};
@@ -63,9 +63,11 @@ impl Script {
         "20_read.lua",
         "30_span.lua",
         "40_lease.lua",
+        "41_holds.lua",
         "50_token_bucket.lua",
         "51_sliding_window.lua",
         "52_fixed_window.lua",
+        "53_concurrency.lua",
         "60_group.lua",
         "70_write.lua",
     );
@@ -78,10 +80,12 @@ impl Script {
         "20_read.lua",
         "30_span.lua",
         "40_lease.lua",
+        "41_holds.lua",
         "50_token_bucket.lua",
         "51_sliding_window.lua",
         "52_fixed_window.lua",
         "61_amend.lua",
+        "62_settle.lua",
         "70_write.lua",
     );
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::*;
-use crate::domain::{Algorithm, Charge, Counter, Key, Limit};
+use crate::domain::{Algorithm, Charge, Counter, Hits, Key, Limit};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -61,7 +61,7 @@ impl Kind {
                 };
                 runs.filter_map(excess).max()
             }
-            Algorithm::FixedWindow => {
+            Algorithm::FixedWindow | Algorithm::Concurrency => {
                 let windows = || 0..=*TIMES.end() / self.period;
                 let runs = windows().flat_map(|j| windows().map(move |k| (j, k)));
                 let excess = |(j, k): (i64, i64)| {
@@ -87,7 +87,7 @@ impl Kind {
                     Algorithm::SlidingWindow { .. } => {
                         end - start >= self.period || sum <= self.limit
                     }
-                    Algorithm::FixedWindow => {
+                    Algorithm::FixedWindow | Algorithm::Concurrency => {
                         end / self.period != start / self.period || sum <= self.limit
                     }
                 }
@@ -118,7 +118,7 @@ impl Kind {
             Algorithm::SlidingWindow { .. } => {
                 sum_of(&|at| at > now - self.counts) + hits <= self.limit
             }
-            Algorithm::FixedWindow => {
+            Algorithm::FixedWindow | Algorithm::Concurrency => {
                 sum_of(&|at| at / self.period == now / self.period) + hits <= self.limit
             }
         }

@@ -19,6 +19,7 @@ use tollgate::edge::grpc::settings::ResponseSettings;
 use tollgate::edge::pb::RateLimitRequest;
 use tollgate::limiter::denied::DeniedLines;
 use tollgate::limiter::events::{EventSettings, LimitEvents};
+use tollgate::limiter::holds::{HoldSettings, Holds};
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::failover::Failover;
@@ -165,6 +166,7 @@ fn service(args: &DecideArgs) -> Rls<MemoryStore<SystemClock>> {
             EventMetrics::default(),
         ),
         top: TopCallers::new(1_024, SystemClock::start()),
+        holds: Arc::new(Holds::new(&HoldSettings::default(), Arc::default())),
         denied: DeniedLines::new(10),
     });
     let store = MemoryStore::new(1_000_000, SystemClock::start());

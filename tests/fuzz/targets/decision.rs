@@ -37,7 +37,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-fn check(request: &pb::RateLimitRequest, Answered { response, retry_after }: &Answered) {
+fn check(request: &pb::RateLimitRequest, Answered { response, retry_after, .. }: &Answered) {
     assert_eq!(response.statuses.len(), request.descriptors.len(), "{response:?}");
     let denied = response.overall_code() == Code::OverLimit;
     assert!(denied || response.overall_code() == Code::Ok, "{response:?}");

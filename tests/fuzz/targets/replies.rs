@@ -48,7 +48,7 @@ fn read(integers: Vec<i64>) {
     let group = group();
     let count = Encoded::new(&group, Commit::Together).expect("a small group").integers();
     let integers = reply.next_group(count);
-    let Ok(readings) = readings(&group, &integers) else { return };
+    let Ok(readings) = readings(&group, &integers, integers.decided_at) else { return };
     for (claim, reading) in group.claims.iter().zip(readings) {
         assert!(reading.remaining <= claim.limit.capacity(), "{claim:?}: {reading:?}");
     }

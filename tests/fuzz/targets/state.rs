@@ -154,7 +154,7 @@ impl Ask {
     fn readings(&self, outcome: &Outcome) -> Option<Vec<Reading>> {
         let mut reply = Reply::new(outcome.integers.clone()).ok()?;
         let integers = reply.next_group(outcome.integers.len());
-        readings(&group(self.claim.clone()), &integers).ok()
+        readings(&group(self.claim.clone()), &integers, integers.decided_at).ok()
     }
 
     fn amounts(&self, outcome: &Outcome) -> Option<Vec<u64>> {
@@ -217,14 +217,17 @@ fn change_of(limit: &Limit, choice: u8, hits: u64, now: u64) -> Change {
     let period = limit.period_micros();
     let ago = [0, 1, period / 2, period - 1, period, now];
     let ago = pick(&ago, choice / 2);
-    if choice.is_multiple_of(2) {
-        let charged_at = Timestamp::from_micros(now.saturating_sub(ago));
-        return Change::GiveBack { hits, charged_at };
+    let charged_at = Timestamp::from_micros(now.saturating_sub(ago));
+    match choice % 8 {
+        0 | 2 => return Change::GiveBack { hits, charged_at },
+        4 => return Change::Return { hits, charged_at },
+        6 => return Change::Charge { hits },
+        _ => {}
     }
     Change::Tell(match limit.algorithm() {
         Algorithm::TokenBucket { .. } => Told::Bucket { micros: ago },
         Algorithm::SlidingWindow { .. } => Told::Sliding { hits, age: ago },
-        Algorithm::FixedWindow => {
+        Algorithm::FixedWindow | Algorithm::Concurrency => {
             let end = now - now % period + if ago == 1 { 0 } else { period };
             Told::Fixed { hits, ends_at: Timestamp::from_micros(end) }
         }

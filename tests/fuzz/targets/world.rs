@@ -10,6 +10,7 @@ use tollgate::edge::grpc::rls::Rls;
 use tollgate::edge::grpc::settings::{HeaderStyle, ResponseSettings};
 use tollgate::limiter::denied::DeniedLines;
 use tollgate::limiter::events::{EventSettings, LimitEvents};
+use tollgate::limiter::holds::{HoldSettings, Holds};
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::failover::Failover;
@@ -60,6 +61,7 @@ static SHARED: LazyLock<Arc<Shared>> = LazyLock::new(|| {
         metrics,
         events: LimitEvents::new(&EventSettings::default(), clock.clone(), EventMetrics::default()),
         top: TopCallers::new(100, clock),
+        holds: Arc::new(Holds::new(&HoldSettings::default(), Arc::default())),
         denied: DeniedLines::new(10),
     })
 });

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use tollgate::store::redis::script::layout::{
-    ALGORITHMS, AmendmentAnswer, Answer, BOUNDS, BucketAnswer, CHANGES, COMMITS, Constant,
-    FixedAnswer, Format, KINDS, LeaseAnswer, MARKS, ROLES, ReplyHead, SlidingAnswer, VERSIONS,
+    ALGORITHMS, AmendmentAnswer, Answer, BOUNDS, BucketAnswer, CHANGES, COMMITS, ConcurrencyAnswer,
+    Constant, FixedAnswer, Format, KINDS, LeaseAnswer, MARKS, OUTCOMES, ROLES, ReplyHead,
+    SlidingAnswer, VERSIONS,
 };
 
 use super::{AMENDMENTS, CLAIMS, HEADS, LIMITS, STATES, SUFFIXES, fields, size};
@@ -18,6 +19,7 @@ pub fn tables() -> String {
         ("Added to the algorithm", MARKS),
         ("Kind of a claim", KINDS),
         ("Change of an amendment", CHANGES),
+        ("Outcome of a guard", OUTCOMES),
         ("Version of a state", VERSIONS),
         ("Bounds", BOUNDS),
     ];
@@ -34,6 +36,7 @@ pub fn tables() -> String {
     answer::<LeaseAnswer>(&mut page, "Lease");
     answer::<SlidingAnswer>(&mut page, "Sliding window");
     answer::<FixedAnswer>(&mut page, "Fixed window");
+    answer::<ConcurrencyAnswer>(&mut page, "Concurrency");
     answer::<AmendmentAnswer>(&mut page, "Amendment");
     formats(&mut page, "States", STATES);
     for suffix in SUFFIXES {

@@ -48,6 +48,7 @@ impl Display for Line<'_> {
                     Charge::Admitted => {}
                     Charge::Always { .. } => f.write_str(", charge: always")?,
                     Charge::Settled { .. } => f.write_str(", charge: settled")?,
+                    Charge::Held { .. } => f.write_str(", hold: true")?,
                 }
             }
         }
@@ -63,5 +64,6 @@ fn algorithm(algorithm: Algorithm) -> String {
         Algorithm::SlidingWindow { slots } => format!("sliding_window, slots: {slots}"),
         Algorithm::TokenBucket { burst } => format!("token_bucket, burst: {burst}"),
         Algorithm::FixedWindow => "fixed_window".to_owned(),
+        Algorithm::Concurrency => "concurrency".to_owned(),
     }
 }

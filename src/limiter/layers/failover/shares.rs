@@ -214,9 +214,12 @@ impl Shares {
             if claim.limit.is_blocked() || late.charged.get(i) != Some(&true) {
                 continue;
             }
-            if decided.charged.get(i) != Some(&true) {
-                let charged_at = late.at;
-                let change = Change::GiveBack { hits, charged_at };
+            let charged_at = late.at;
+            // The slot that the request holds is that of the share.
+            let is_slot = claim.limit.is_concurrency();
+            if is_slot || decided.charged.get(i) != Some(&true) {
+                let given = Change::GiveBack { hits, charged_at };
+                let change = claim.undo(charged_at).unwrap_or(given);
                 back.push(Amendment { key: claim.key.clone(), limit: claim.limit, change });
                 continue;
             }
@@ -261,6 +264,23 @@ impl Shares {
         let is_lost = |claim: usize| charged.iter().all(|by| by.get(claim) != Some(&true));
         let lost = unbooked.iter().filter(|(claim, _)| is_lost(*claim)).map(|(_, hits)| *hits);
         self.metrics.outage.unbooked_hits.inc_by(lost.fold(0, u64::saturating_add));
+    }
+
+    /// Settles a hold that this process has decided by its share of `limit`.
+    pub(in crate::limiter) fn settle_hold(&self, key: &Key, limit: &Limit, change: &Change) {
+        let place = self.replicas.of_loss();
+        let turn = turn(place.rank, key.slot(), place.replicas);
+        let Some(share) = limit.share(place.replicas, turn) else { return };
+        let amendment = Amendment { key: key.clone(), limit: share, change: *change };
+        self.counters.amend(&[amendment]);
+        if let Change::Return { hits, .. } = *change {
+            self.untold.refund(key, limit, hits);
+        }
+    }
+
+    /// The time of the store, as far as this process knows it.
+    pub(in crate::limiter) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Empties the shares of `keys`, and forgets what is untold of them.

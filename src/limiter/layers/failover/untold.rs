@@ -83,6 +83,11 @@ impl UntoldHits {
         }
     }
 
+    /// Takes out `hits` that were given back to the share.
+    pub(super) fn refund(&self, key: &Key, limit: &Limit, hits: u64) {
+        self.table.update(key, limit, |entry| entry.untold.refund(hits));
+    }
+
     /// Forgets what is untold of `key`.
     pub(super) fn forget(&self, key: &Key) {
         self.remove_if(key, |_| true);
@@ -134,6 +139,6 @@ fn count(untold: &mut Untold, hits: Hits, now: Timestamp) {
     match hits {
         Hits::Take(hits) | Hits::Book(hits) => untold.charge(hits, now),
         Hits::Refund(hits) => untold.refund(hits),
-        Hits::Peek(_) => {}
+        Hits::Peek(_) | Hits::Hold(_) => {}
     }
 }

@@ -140,6 +140,10 @@ impl LimitStore for Late {
     async fn forget(&self, keys: &[Key], deadline: Deadline) -> Result<u32, StoreError> {
         self.0.forget(keys, deadline).await
     }
+
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
+        self.0.settle(settlement).await
+    }
 }
 
 /// Denies three hits late, and meanwhile `change`s their counter, by another core of the same

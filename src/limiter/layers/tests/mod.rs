@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::domain::{
-    Algorithm, Charge, Claim, Clock, Group, Hits, Limit, Reading, Timestamp, Unit, Verdict,
+    Algorithm, Charge, Claim, Clock, Group, Hits, Limit, Reading, Settled, Settlement, Timestamp,
+    Unit, Verdict,
 };
 use crate::limiter::ask::Traits;
 use crate::limiter::report::Report;
@@ -50,6 +51,7 @@ fn ask(claims: &[(&str, Limit, Hits)], lease: Option<LeaseTerms>) -> Ask {
             unit_multiplier: 1,
             name: None,
             of: LimitOf::Rule(0),
+            concurrent: false,
         };
         ask.push(claim(wanted), Traits { on_store_failure: None, lease }, report);
         ask.close_part(i, false, false);
@@ -167,6 +169,10 @@ impl LimitStore for Remote {
     async fn forget(&self, keys: &[Key], deadline: Deadline) -> Result<u32, StoreError> {
         self.store.forget(keys, deadline).await
     }
+
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
+        self.store.settle(settlement).await
+    }
 }
 
 fn replica(remote: &Remote, metrics: &Arc<Metrics>) -> Layers<Remote> {
@@ -191,12 +197,17 @@ impl LimitStore for Misfit {
             retry_after: Some(Duration::ZERO),
             reset_after: Duration::ZERO,
             leased_until: None,
+            at: Timestamp::EPOCH,
         };
         Answer::full(vec![passed; group.claims.len().saturating_add_signed(self.0)])
     }
 
     async fn forget(&self, _keys: &[Key], _deadline: Deadline) -> Result<u32, StoreError> {
         Ok(0)
+    }
+
+    async fn settle(&self, _settlement: Settlement) -> Result<Settled, StoreError> {
+        Ok(Settled::Now)
     }
 }
 

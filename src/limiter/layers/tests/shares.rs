@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::domain::{Amendment, Change, Told};
+use crate::domain::{Amendment, Change, Settled, Settlement, Told};
 use crate::limiter::ask::Source;
 use crate::limiter::layers::failover::replicas::Replicas;
 use crate::limiter::layers::failover::shares::{Memories, Shares};
@@ -40,6 +40,10 @@ impl LimitStore for Unsteady {
 
     async fn forget(&self, keys: &[Key], deadline: Deadline) -> Result<u32, StoreError> {
         self.remote.forget(keys, deadline).await
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
+        self.remote.settle(settlement).await
     }
 }
 

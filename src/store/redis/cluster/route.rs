@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::nodes::Nodes;
-use crate::domain::{Commit, Group, Key};
+use crate::domain::{Commit, Group, Key, Settled, Settlement};
 use crate::redis::Address;
 use crate::redis::cluster::Redirect;
 use crate::store::redis::decide::{self, Ruled};
@@ -82,6 +82,25 @@ pub(super) async fn forget(
         let (pipe, asking) = route.pipe()?;
         match pipe.forget(keys.clone(), asking, deadline).await {
             Ok(count) => return Ok(count),
+            Err(Undecided { error, redirect: None, .. }) => return Err(error),
+            Err(Undecided { error, redirect: Some(redirect), .. }) => {
+                route.follow(redirect, error, deadline).await?;
+            }
+        }
+    }
+}
+
+/// Settles a hold on counters of one slot.
+pub(super) async fn settle(
+    nodes: &Nodes,
+    settlement: Settlement,
+    deadline: Deadline,
+) -> Result<Settled, StoreError> {
+    let mut route = Route::new(nodes, settlement.guard.key.slot());
+    loop {
+        let (pipe, asking) = route.pipe()?;
+        match pipe.settle(settlement.clone(), asking).await {
+            Ok(settled) => return Ok(settled),
             Err(Undecided { error, redirect: None, .. }) => return Err(error),
             Err(Undecided { error, redirect: Some(redirect), .. }) => {
                 route.follow(redirect, error, deadline).await?;

@@ -5,7 +5,9 @@ use super::encoded::{EncodedLimit, number};
 use super::layout::{self, Answer as _, Record as _};
 use super::reply::Reply;
 use crate::domain::limit::Span;
-use crate::domain::{Algorithm, Amendment, Change, SATURATION, Timestamp, Told};
+use crate::domain::{
+    Algorithm, Amendment, Change, SATURATION, Settled, Settlement, Timestamp, Told,
+};
 use crate::store::StoreError;
 
 /// The most amendments of one call. The script takes about 6 microseconds for each.
@@ -16,17 +18,47 @@ pub const MAX_AMENDMENTS: usize = 64;
 #[derive(Debug, Default)]
 pub struct AmendFrame {
     arguments: Arguments,
+    /// The number of amendments and guards.
     amendments: usize,
 }
 
 impl AmendFrame {
     /// Adds an amendment. Returns false if there are [`MAX_AMENDMENTS`] already.
     pub fn push(&mut self, amendment: &Amendment) -> bool {
-        let Amendment { key, limit, change } = amendment;
         if self.amendments >= MAX_AMENDMENTS {
             return false;
         }
         self.amendments += 1;
+        self.put(amendment);
+        true
+    }
+
+    /// True if [`MAX_AMENDMENTS`] leave room for `settlement`.
+    pub fn has_room_for(&self, settlement: &Settlement) -> bool {
+        self.amendments + 1 + settlement.amendments.len() <= MAX_AMENDMENTS
+    }
+
+    /// Adds a settlement: its guard, and what that guards.
+    pub fn settle(&mut self, Settlement { guard, amendments }: &Settlement) {
+        self.amendments += 1 + amendments.len();
+        // So few have a number.
+        let slot = self.arguments.number_of(&guard.key).unwrap_or_default();
+        let limit = u16::try_from(amendments.len()).unwrap_or(u16::MAX);
+        let records = &mut self.arguments.records;
+        layout::AmendmentHead { algorithm: layout::GUARD, slot, limit, change: 0 }.write(records);
+        let body = layout::GuardBody {
+            id: guard.id.number(),
+            expires_at: guard.expires_at.as_micros(),
+            kept_until: guard.kept_until.as_micros(),
+        };
+        body.write(records);
+        for amendment in amendments {
+            self.put(amendment);
+        }
+    }
+
+    fn put(&mut self, amendment: &Amendment) {
+        let Amendment { key, limit, change } = amendment;
         // So few have numbers; a blocked limit has no counter.
         let numbers = if limit.is_blocked() {
             None
@@ -39,6 +71,10 @@ impl AmendFrame {
             Change::GiveBack { .. } => layout::GIVE_BACK,
             Change::Tell(_) if limit.settles() => layout::TELL_BOOKED,
             Change::Tell(_) => layout::TELL,
+            Change::Return { .. } => layout::RETURN,
+            Change::Charge { .. } => layout::CHARGE,
+            Change::Release { .. } => layout::RELEASE,
+            Change::Renew { .. } => layout::RENEW,
         };
         let records = &mut self.arguments.records;
         layout::AmendmentHead { algorithm, slot, limit: limit_number, change: change_number }
@@ -49,15 +85,15 @@ impl AmendFrame {
                 let (cost, at) = cost(amendment);
                 layout::BucketAmendment { cost, at: at.as_micros() }.write(records);
             }
+            Algorithm::Concurrency => slot_of(change).write(records),
             algorithm => {
                 let (hits, at) = hits(algorithm, change);
                 layout::WindowAmendment { hits: hits.min(SATURATION), at }.write(records);
             }
         }
-        true
     }
 
-    /// The number of amendments.
+    /// The number of amendments and guards.
     pub const fn len(&self) -> usize {
         self.amendments
     }
@@ -105,23 +141,55 @@ impl AmendFrame {
 /// The span that the amendment of a bucket gives back or charges, and the time of its charge.
 fn cost(Amendment { limit, change, .. }: &Amendment) -> (Span, Timestamp) {
     match *change {
-        Change::GiveBack { hits, charged_at } => (limit.cost(hits), charged_at),
+        Change::GiveBack { hits, charged_at } | Change::Return { hits, charged_at } => {
+            (limit.cost(hits), charged_at)
+        }
+        Change::Charge { hits } => (limit.cost(hits), Timestamp::EPOCH),
         Change::Tell(Told::Bucket { micros }) => {
             (Span { micros: micros.min(SATURATION), remainder: 0 }, Timestamp::EPOCH)
         }
-        Change::Tell(_) => (Span::default(), Timestamp::EPOCH),
+        Change::Tell(_) | Change::Release { .. } | Change::Renew { .. } => {
+            (Span::default(), Timestamp::EPOCH)
+        }
+    }
+}
+
+/// The amendment of a hold; one of another kind changes none.
+const fn slot_of(change: &Change) -> layout::SlotAmendment {
+    match *change {
+        Change::Release { id, .. } => layout::SlotAmendment { id, until: 0 },
+        Change::Renew { id, renewed, .. } => {
+            layout::SlotAmendment { id, until: renewed.as_micros() }
+        }
+        _ => layout::SlotAmendment { id: 0, until: 0 },
+    }
+}
+
+/// The outcome of a guard, from its amount in the reply.
+///
+/// # Errors
+/// [`StoreError::Protocol`] for a number that is none.
+pub fn outcome(amount: u64) -> Result<Settled, StoreError> {
+    match u8::try_from(amount) {
+        Ok(layout::SETTLED) => Ok(Settled::Now),
+        Ok(layout::AGAIN) => Ok(Settled::Again),
+        Ok(layout::LATE) => Ok(Settled::Late),
+        _ => Err(StoreError::Protocol(format!("{amount} is no outcome of a settlement"))),
     }
 }
 
 /// The hits of the amendment of a window, and their time as the script reads it.
 const fn hits(algorithm: Algorithm, change: &Change) -> (u64, u64) {
     match (algorithm, *change) {
-        (_, Change::GiveBack { hits, charged_at }) => (hits, charged_at.as_micros()),
+        (_, Change::GiveBack { hits, charged_at } | Change::Return { hits, charged_at }) => {
+            (hits, charged_at.as_micros())
+        }
+        (_, Change::Charge { hits }) => (hits, 0),
         (Algorithm::SlidingWindow { .. }, Change::Tell(Told::Sliding { hits, age })) => (hits, age),
         (Algorithm::FixedWindow, Change::Tell(Told::Fixed { hits, ends_at })) => {
             (hits, ends_at.as_micros())
         }
-        (_, Change::Tell(_)) => (0, 0),
+        (_, Change::Tell(_) | Change::Release { .. } | Change::Renew { .. }) => (0, 0),
     }
 }
 

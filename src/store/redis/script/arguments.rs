@@ -26,10 +26,15 @@ impl Arguments {
         key: &Key,
         limit: &EncodedLimit,
     ) -> Result<(u16, u16), StoreError> {
-        let slot = self.keys.number_of(key.as_bytes());
+        let slot = self.number_of(key);
         let limit = self.limits.number_of(limit.as_bytes());
         let rejected = || StoreError::Rejected("more than 65535 counters in one call".to_owned());
         slot.zip(limit).ok_or_else(rejected)
+    }
+
+    /// The number of a key; none if there are 65 535 others.
+    pub(super) fn number_of(&mut self, key: &Key) -> Option<u16> {
+        self.keys.number_of(key.as_bytes())
     }
 
     /// Removes all.

@@ -47,8 +47,10 @@ impl Encoded {
         };
         if let ([_], [claim], Commit::Together | Commit::Each) =
             (group.parts.as_slice(), group.claims.as_slice(), commit)
+            && !claim.limit.is_concurrency()
         {
-            // No commit, no parts: a single claim that fails undoes itself.
+            // No commit, no parts: a single claim that fails undoes itself. The short way of the
+            // script reads a string, so a set of holds goes the long one.
             encoded.claim(claim, layout::SINGLE);
             return Ok(encoded);
         }
@@ -92,6 +94,8 @@ impl Encoded {
             Hits::Peek(hits) => (layout::PEEK, hits),
             Hits::Refund(hits) => (layout::REFUND, hits),
             Hits::Book(hits) => (layout::BOOK, hits),
+            // Of another limit than one on concurrency it is one hit.
+            Hits::Hold(_) => (layout::TAKE, 1),
         };
         let algorithm = algorithm(claim);
         let at = self.bytes.len();
@@ -106,6 +110,9 @@ impl Encoded {
             if let Some(ask) = &claim.lease {
                 self.lease(limit, ask);
             }
+        } else if limit.is_concurrency() {
+            let id = if let Hits::Hold(id) = claim.hits { id } else { 0 };
+            layout::SlotId { id }.write(&mut self.bytes);
         } else {
             layout::WindowHits { hits: hits.min(SATURATION) }.write(&mut self.bytes);
         }
@@ -151,6 +158,9 @@ impl EncodedLimit {
                 layout::SlidingLimit { capacity: requests, period, run_width, slots }
                     .write(&mut encoded);
             }
+            Algorithm::Concurrency => {
+                layout::ConcurrencyLimit { capacity: requests, ttl: period }.write(&mut encoded);
+            }
             Algorithm::FixedWindow => match limit.windows() {
                 None => layout::FixedLimit { capacity: requests, period }.write(&mut encoded),
                 Some(windows) => {
@@ -193,6 +203,7 @@ pub(super) const fn number(limit: &Limit) -> u8 {
         Algorithm::TokenBucket { .. } => layout::TOKEN_BUCKET,
         Algorithm::SlidingWindow { .. } => layout::SLIDING_WINDOW,
         Algorithm::FixedWindow => layout::FIXED_WINDOW,
+        Algorithm::Concurrency => layout::CONCURRENCY,
     }
 }
 
@@ -207,5 +218,6 @@ const fn integers(claim: &Claim) -> usize {
         Algorithm::TokenBucket { .. } => bucket,
         Algorithm::SlidingWindow { .. } => layout::SlidingAnswer::INTEGERS.len(),
         Algorithm::FixedWindow => layout::FixedAnswer::INTEGERS.len(),
+        Algorithm::Concurrency => layout::ConcurrencyAnswer::INTEGERS.len(),
     }
 }

@@ -27,14 +27,16 @@ constants! {
         QUOTA = 1, "Denies only together with all other parts of this role.";
         SHADOW = 2, "Never denies.";
     }
-    /// The algorithm of a claim; a limit has one of 1 to 4, a state one of 1 to 3.
+    /// The algorithm of a claim; a limit has one of 1 to 5, a state one of 1 to 3.
     ALGORITHMS: u8 {
         BLOCKED = 0, "A limit of no requests.";
         TOKEN_BUCKET = 1, "A token bucket.";
         SLIDING_WINDOW = 2, "A sliding window.";
         FIXED_WINDOW = 3, "A fixed window.";
         CALENDAR_WINDOW = 4, "A fixed window between edges that the limit has; its state is that of a fixed window.";
-        LEASED_TOKEN_BUCKET = 5, "A token bucket, and a lease once the hits are charged.";
+        CONCURRENCY = 5, "Holds at a time; `TAKE` takes one. The state is a sorted set.";
+        LEASED_TOKEN_BUCKET = 6, "A token bucket, and a lease once the hits are charged.";
+        GUARD = 7, "Of an amendment: those that follow take effect once.";
     }
     /// Added to the algorithm of a claim.
     MARKS: u8 {
@@ -52,6 +54,16 @@ constants! {
         GIVE_BACK = 0, "Gives back what was charged for a request that was then denied.";
         TELL = 1, "Charges what was admitted while the store was away.";
         TELL_BOOKED = 2, "The same for a limit that settles: into debt, as `BOOK` does.";
+        RETURN = 3, "Gives back what a hold did not cost.";
+        CHARGE = 4, "Charges what a hold cost beyond its estimate, whatever is left.";
+        RELEASE = 5, "Ends a hold on a concurrency limit.";
+        RENEW = 6, "Prolongs a hold on a concurrency limit.";
+    }
+    /// The outcome of a guard.
+    OUTCOMES: u8 {
+        SETTLED = 0, "What it guards took effect.";
+        AGAIN = 1, "It took effect before.";
+        LATE = 2, "The hold has ended.";
     }
     /// The version of a state.
     VERSIONS: u8 {
@@ -103,22 +115,37 @@ records! {
     WindowHits {
         hits: u64, "hits", "hits that must fit, or those given back";
     }
+    /// Continues a claim on a concurrency limit.
+    SlotId {
+        id: u64, "", "id of the hold that is taken";
+    }
     /// Begins an amendment of any algorithm.
     AmendmentHead {
         algorithm: u8, "", "algorithm; `BLOCKED` changes nothing, and nothing follows";
-        slot: u16, "index", "key of the counter in KEYS; 0: none";
-        limit: u16, "index", "limit in `ARGV[2]`; 0: none";
+        slot: u16, "index", "key of the counter in KEYS; 0: none; of a guard: the set of settled holds";
+        limit: u16, "index", "limit in `ARGV[2]`; 0: none; of a guard: the number of amendments that it guards";
         change: u8, "", "change of the amendment";
     }
     /// Continues the amendment of a token bucket.
     BucketAmendment {
         cost: Span, "us", "time in which the hits refill";
-        at: u64, "us", "time of the charge, since 1970 (`GIVE_BACK`)";
+        at: u64, "us", "time of the charge, since 1970 (`GIVE_BACK`, `RETURN`)";
     }
     /// Continues the amendment of a window.
     WindowAmendment {
         hits: u64, "hits", "hits to give back, or to charge";
         at: u64, "us", "time of the charge, since 1970 (`GIVE_BACK`); age of the newest hit, or end of the fixed window (`TELL`, `TELL_BOOKED`)";
+    }
+    /// Continues the amendment of a hold on a concurrency limit.
+    SlotAmendment {
+        id: u64, "", "id of the hold";
+        until: u64, "us", "its new end, since 1970 (`RENEW`)";
+    }
+    /// Continues a guard.
+    GuardBody {
+        id: u64, "", "id of the hold";
+        expires_at: u64, "us", "end of the hold, since 1970";
+        kept_until: u64, "us", "time until which the set is kept, since 1970";
     }
     /// Begins a limit of any algorithm.
     LimitHead {
@@ -153,6 +180,11 @@ records! {
         second: u64, "us", "begin of the window that the replica is in";
         third: u64, "us", "its end, the begin of the next window";
         last: u64, "us", "end of the next window";
+    }
+    /// Continues a concurrency limit.
+    ConcurrencyLimit {
+        capacity: u32, "holds", "most holds at a time";
+        ttl: u64, "us", "time to live of a hold";
     }
     /// Begins a state.
     StateHead {
@@ -224,9 +256,14 @@ answers! {
         count, "hits", "hits in the window";
         ends_in, "us", "time until the window ends";
     }
+    /// The answer to a claim on a concurrency limit.
+    ConcurrencyAnswer {
+        live, "holds", "holds at this time";
+        ends_in, "us", "time until the first of them ends; 0: the claim passed";
+    }
     /// The answer to an amendment.
     AmendmentAnswer {
-        amount, "us or hits", "what was given back or charged: microseconds of a bucket, hits of a window";
+        amount, "us or hits", "what was given back or charged: microseconds of a bucket, hits of a window, 1 for a hold that was live; the outcome of a guard";
     }
 }
 
@@ -262,6 +299,7 @@ pub const CLAIMS: &[Format] = formats!(
     CLAIM "Sliding window" = ClaimHead WindowHits,
     CLAIM "Fixed window" = ClaimHead WindowHits,
     CLAIM "Calendar window" = ClaimHead WindowHits,
+    CLAIM "Concurrency" = ClaimHead SlotId,
     CLAIM "Token bucket and a lease" = ClaimHead Cost Ask,
 );
 
@@ -270,6 +308,8 @@ pub const AMENDMENTS: &[Format] = formats!(
     AMENDMENT "Amendment" = AmendmentHead,
     AMENDED_BUCKET "Of a token bucket" = BucketAmendment,
     AMENDED_WINDOW "Of a window" = WindowAmendment,
+    AMENDED_SLOT "Of a hold on a concurrency limit" = SlotAmendment,
+    GUARD_BODY "Of a guard" = GuardBody,
 );
 
 /// The limits of `ARGV[2]` by the number of their algorithm, from 1.
@@ -278,6 +318,7 @@ pub const LIMITS: &[Format] = formats!(
     SLIDING "Sliding window" = LimitHead SlidingLimit,
     FIXED "Fixed window" = LimitHead FixedLimit,
     CALENDAR "Calendar window" = LimitHead CalendarLimit,
+    CONCURRENCY "Concurrency" = LimitHead ConcurrencyLimit,
 );
 
 /// The states.

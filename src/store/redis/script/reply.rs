@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::layout::{self, Answer};
 use crate::domain::limit::Span;
 use crate::domain::{
-    Algorithm, Claim, Group, Reading, Timestamp, fixed_window, sliding_window, token_bucket,
+    Algorithm, Claim, Group, Reading, Timestamp, concurrency, fixed_window, sliding_window,
+    token_bucket,
 };
 use crate::store::StoreError;
 
@@ -71,16 +72,20 @@ impl Deref for Integers {
     }
 }
 
-/// The readings of `group`, one per claim, from its integers.
+/// The readings of `group`, one per claim, from its integers. It was decided at `at`.
 ///
 /// # Errors
 /// [`StoreError::Protocol`] when integers are missing or negative.
-pub fn readings(group: &Group, integers: &[i64]) -> Result<Vec<Reading>, StoreError> {
+pub fn readings(
+    group: &Group,
+    integers: &[i64],
+    at: Timestamp,
+) -> Result<Vec<Reading>, StoreError> {
     let mut integers = integers.iter().copied();
     group
         .claims
         .iter()
-        .map(|claim| reading(claim, &mut integers))
+        .map(|claim| Some(Reading { at, ..reading(claim, &mut integers)? }))
         .collect::<Option<_>>()
         .ok_or_else(|| StoreError::Protocol("the reply is too short or negative".into()))
 }
@@ -116,6 +121,10 @@ fn reading(claim: &Claim, integers: &mut impl Iterator<Item = i64>) -> Option<Re
         Algorithm::FixedWindow => {
             let layout::FixedAnswer { count, ends_in } = Answer::read(&mut integers)?;
             fixed_window::reading(limit, *hits, passed, count, ends_in)
+        }
+        Algorithm::Concurrency => {
+            let layout::ConcurrencyAnswer { live, ends_in } = Answer::read(&mut integers)?;
+            concurrency::reading(limit, passed, live, ends_in)
         }
     })
 }

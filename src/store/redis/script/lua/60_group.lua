@@ -33,7 +33,7 @@ end
 
 -- By algorithm number, from BLOCKED to LEASED_TOKEN_BUCKET.
 local algorithms =
-  { [0] = blocked, token_bucket, sliding_window, fixed_window, fixed_window, leased_token_bucket }
+  { [0] = blocked, token_bucket, sliding_window, fixed_window, fixed_window, concurrency, leased_token_bucket }
 
 local function decide_claim(algorithm, at)
   return algorithms[algorithm](unpack_at(CLAIM[algorithm], args, at + 1))

@@ -1,23 +1,17 @@
--- Applies the amendments of the frame, one after the other. Twin: Counter::amend in src/domain/counter.rs.
---
---   input     meaning
---   args      amendments
---
---   output    meaning
---   states    states after the frame
---   reply     one integer per amendment: what was given back or charged, in us of a bucket, in hits of a window
+-- Amendments of counters of rates. Twin: Counter::amend in src/domain/counter.rs.
 --
 --   argument  meaning
 --   slot      index in KEYS
 --   limit     index in limits
---   change    GIVE_BACK, TELL or TELL_BOOKED
+--   change    of CHANGES in the layout
 --   cost      span of the hits of a bucket
 --   hits      hits of a window
---   at        us: time of the charge (GIVE_BACK); age of the newest hit, or end of the fixed window (TELL,
+--   at        us: time of the charge (GIVE_BACK, RETURN); age of the newest hit, or end of the fixed window (TELL,
 --             TELL_BOOKED)
 --
 --   function      returns
 --   decided       the first two integers of the answer to a claim, which is not part of the reply
+--   charged       the same of a charge that goes into debt
 --   amend_bucket, amend_log, amend_count   what was given back or charged
 
 -- The first integer says "failed" as -x - 1.
@@ -30,6 +24,16 @@ local function decided(algorithm, ...)
   end
   replied = before
   return first < 0 and -first - 1 or first, second
+end
+
+-- The limit charges what does not fit either, until its debt is as large as may be.
+local function charged(algorithm, slot, limit_number, ...)
+  local limit = limits[limit_number]
+  local always = limit[ALWAYS]
+  limit[ALWAYS] = 1
+  local first, second = decided(algorithm, slot, limit_number, TAKE, ...)
+  limit[ALWAYS] = always
+  return first, second
 end
 
 local function is_plain(state, rate)
@@ -50,10 +54,25 @@ local function amend_bucket(slot, limit_number, change, cost, cost_rest, at)
     end
     kind = REFUND
     cost, cost_rest = minus(cost, cost_rest, now - at, 0, rate) --@age
+  elseif change == RETURN then
+    if lag == 0 and rest == 0 then
+      return 0
+    end
+    kind = REFUND --@returned
+  elseif change == CHARGE then
+    if cost == 0 and cost_rest == 0 or not exceeds(limit[BUCKET_CEILING], limit[BUCKET_CEILING_REST], lag, rest) then
+      return 0
+    end
+    local lag_after, rest_after = charged(token_bucket, slot, limit_number, cost, cost_rest) --@charged-to-debt
+    return (minus(lag_after, rest_after, lag, rest, rate))
   elseif change == TELL_BOOKED then
     kind = BOOK --@told-to-debt
   else
-    local room, room_rest = minus(limit[BUCKET_CEILING], limit[BUCKET_CEILING_REST], lag, rest, rate)
+    local most, most_rest = limit[BUCKET_FULL], limit[BUCKET_FULL_REST]
+    if limit[ALWAYS] == 1 then
+      most, most_rest = limit[BUCKET_CEILING], limit[BUCKET_CEILING_REST]
+    end
+    local room, room_rest = minus(most, most_rest, lag, rest, rate)
     if exceeds(cost, cost_rest, room, room_rest) then --@told-to-ceiling
       cost, cost_rest = room, room_rest
     end
@@ -134,7 +153,15 @@ local function amend_log(slot, limit_number, change, hits, at)
   local period = limit[SLIDING_PERIOD]
   decided(sliding_window, slot, limit_number, PEEK, 1)
   local runs, total = unpack_runs(states[slot], period)
-  if change ~= GIVE_BACK then
+  if change == CHARGE then
+    hits = max(min(hits, SATURATION - total), 0) --@charged-runs
+    if hits > 0 then
+      charged(sliding_window, slot, limit_number, hits)
+    end
+    return hits
+  end
+  local gives_back = change == GIVE_BACK or change == RETURN
+  if not gives_back then
     local capacity = limit[SLIDING_CAPACITY]
     local most = change == TELL_BOOKED and capacity + max(hits, capacity) or capacity --@told-runs-to-debt
     at = max(now - at, 0) --@told-age
@@ -143,7 +170,7 @@ local function amend_log(slot, limit_number, change, hits, at)
   if at + period <= now then --@charge-in-window
     return 0
   end
-  if change == GIVE_BACK then
+  if gives_back then
     hits, runs = give_back_runs(runs, hits, at)
   elseif hits > 0 then
     tell_runs(runs, hits, at, limit)
@@ -161,10 +188,17 @@ local function amend_count(slot, limit_number, change, hits, at)
   local period = limit[FIXED_PERIOD]
   local count, ends_in = decided(fixed_window, slot, limit_number, PEEK, 1)
   local start, kind = limit[WINDOW_START] or now - now % period, REFUND
+  if change == CHARGE then
+    hits = max(min(hits, SATURATION - count), 0)
+    if hits > 0 then
+      charged(fixed_window, slot, limit_number, hits) --@charged-count
+    end
+    return hits
+  end
   if ends_in > start + period - now then --@amended-window-ahead
     return 0
   end
-  if change == GIVE_BACK then
+  if change == GIVE_BACK or change == RETURN then
     if at > now or at < start then --@window-of-charge
       return 0
     end
@@ -181,22 +215,4 @@ local function amend_count(slot, limit_number, change, hits, at)
     decided(fixed_window, slot, limit_number, kind, hits)
   end
   return hits
-end
-
-local position, last = 1, #args
-while position <= last do
-  local algorithm, slot, limit, change, at
-  algorithm, slot, limit, change, position = unpack_at(AMENDMENT, args, position)
-  local amount = 0
-  if algorithm == TOKEN_BUCKET then
-    local cost, cost_rest
-    cost, cost_rest, at, position = unpack_at(AMENDED_BUCKET, args, position)
-    amount = amend_bucket(slot, limit, change, cost, cost_rest, at)
-  elseif algorithm ~= BLOCKED then
-    local hits
-    hits, at, position = unpack_at(AMENDED_WINDOW, args, position)
-    amount = (algorithm == SLIDING_WINDOW and amend_log or amend_count)(slot, limit, change, hits, at)
-  end
-  replied = replied + 1
-  reply[replied] = amount
 end

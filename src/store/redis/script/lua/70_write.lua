@@ -5,6 +5,7 @@
 --   states      slot          state after it
 --   tails       slot   us     time that a state counts after its first number
 --   renewed     slot          true: the key needs a new expiry
+--   live        slot          not nil: states[slot] has the holds to add
 --   unreadable         count  first integer of the reply; the second is now
 --
 -- Atomicity: each key is written at most once, after every decision. PSETEX comes before DEL, so that a server without
@@ -26,7 +27,9 @@ for slot = 1, #keys do
   local state = states[slot]
   local before = stored[slot] or EMPTY
   if state and state ~= before then --@changed
-    if state == EMPTY then
+    if live and live[slot] then
+      add_holds(slot, state)
+    elseif state == EMPTY then
       emptied[#emptied + 1] = keys[slot]
     elseif #state >= #before and before ~= EMPTY and not renewed[slot] then --@overwrites
       call('SETRANGE', keys[slot], '0', state)

@@ -1,0 +1,161 @@
+//! From holds and concurrency limits as written to ones that can be counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::report::Report;
+use super::super::rule::{HoldTerms, LimitKind, Rule};
+use super::super::schema::{self, Cost, Given, OnUnknown, Signs};
+use super::super::words::ChargeName;
+use crate::domain::{Algorithm, Charge, Limit, SATURATION, Unit};
+use crate::yaml::{At, quote};
+
+/// The time after which a hold ends by itself, unless a policy says otherwise.
+const HOLD_TTL: Duration = Duration::from_mins(10);
+
+/// The same of a slot of a concurrency limit.
+const SLOT_TTL: Duration = Duration::from_mins(1);
+
+const SHORTEST_TTL: Duration = Duration::from_secs(1);
+const LONGEST_TTL: Duration = Duration::from_hours(24);
+
+/// A limit on requests at a time.
+pub(super) fn concurrency(written: &schema::Limit, report: &mut Report<'_>) -> Option<LimitKind> {
+    let of_rates = [
+        ("unit", written.unit.key_at()),
+        ("unit_multiplier", written.unit_multiplier.key_at()),
+        ("requests_per_unit", written.requests_per_unit.key_at()),
+        ("burst", written.burst.key_at()),
+        ("slots", written.slots.key_at()),
+        ("charge", written.charge.key_at()),
+        ("max_debt", written.max_debt.key_at()),
+        ("lease", written.lease.as_ref().map(|given| given.key_at)),
+        ("calendar", written.calendar.as_ref().map(|given| given.key_at)),
+        ("hold", written.hold.as_ref().map(|given| given.key_at)),
+        ("cost", written.cost.key_at()),
+    ];
+    let mut clean = true;
+    for (key, at) in of_rates {
+        if let Some(at) = at {
+            let hint = format!("remove {key}; a request takes one of max, for at most ttl");
+            report.fault_with(at, format!("{key} with algorithm concurrency"), hint);
+            clean = false;
+        }
+    }
+    let Some(Given { value, .. }) = &written.max.0 else {
+        let hint = "write the most requests at a time, such as max: 10".to_owned();
+        report.fault_with(written.at, "max is missing", hint);
+        return None;
+    };
+    let ttl = ttl(&written.ttl, SLOT_TTL, written.at, report);
+    let (max, ttl) = ((*value)?, ttl?);
+    let limit = Limit::new(max, ttl, Algorithm::Concurrency, Charge::Admitted).ok()?;
+    let on_store_failure = match &written.on_store_failure.0 {
+        None => None,
+        Some(given) => Some(given.value?),
+    };
+    clean.then_some(LimitKind::Counted {
+        limit,
+        unit: Unit::Second,
+        unit_multiplier: u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX),
+        on_store_failure,
+        lease: None,
+        calendar: None,
+        hold: None,
+        cost: Cost::Hits,
+    })
+}
+
+/// Signs must not be keys of the tree: their entries are taken out of descriptors.
+pub(super) fn check_signs(signs: &Signs, rules: &[Arc<Rule>], report: &mut Report<'_>) {
+    for (sign, name) in [("hold", &signs.hold), ("kind", &signs.kind), ("report", &signs.report)] {
+        let has = |rule: &&Arc<Rule>| rule.path.iter().any(|entry| entry.key == *name);
+        if let Some(rule) = rules.iter().find(has) {
+            let message = format!("key {} is also the sign of a {sign}", quote(name));
+            let hint = format!("write signs: {{{sign}: another-name}} at the top of the file");
+            report.fault_with(report.at(&rule.place), message, hint);
+        }
+    }
+}
+
+/// Keys that mean nothing without `algorithm: concurrency`.
+pub(super) fn refuse_keys_of_concurrency(written: &schema::Limit, report: &mut Report<'_>) {
+    for (key, at) in [("max", written.max.key_at()), ("ttl", written.ttl.key_at())] {
+        if let Some(at) = at {
+            let hint = format!("{key} needs algorithm: concurrency");
+            report.fault_with(at, format!("{key} with an algorithm that counts rates"), hint);
+        }
+    }
+}
+
+/// The terms of the hold that is written beside `limit`, if there is one.
+///
+/// # Errors
+/// Faults, which have been reported.
+pub(super) fn compile(
+    written: &schema::Limit,
+    limit: &Limit,
+    leased: bool,
+    report: &mut Report<'_>,
+) -> Result<Option<HoldTerms>, ()> {
+    let Some(Given { key_at, value, .. }) = &written.hold else { return Ok(None) };
+    let Some(hold) = value else { return Err(()) };
+    let charge = written.charge.0.as_ref().and_then(|given| given.value);
+    let misfit = match charge {
+        _ if leased => Some("lease"),
+        Some(ChargeName::Always) => Some("charge: always"),
+        Some(ChargeName::Settled) => Some("charge: settled"),
+        Some(ChargeName::Admitted) | None => None,
+    };
+    if let Some(misfit) = misfit {
+        let hint = format!("remove hold, or {misfit}");
+        report.fault_with(*key_at, format!("hold beside {misfit}"), hint);
+        return Err(());
+    }
+    let ttl = ttl(&hold.ttl, HOLD_TTL, hold.at, report).ok_or(())?;
+    let (min, max) = (hold.min.or(1).ok_or(())?.max(1), hold.max.or(SATURATION).ok_or(())?);
+    if min > max {
+        let message = format!("min is {min}, above max, which is {max}");
+        report.fault_with(hold.at, message, "write a min of at most max".to_owned());
+        return Err(());
+    }
+    let default = match &hold.default.0 {
+        None => hold.max.good(),
+        Some(given) => Some(given.value.ok_or(())?),
+    };
+    Ok(Some(HoldTerms {
+        ttl,
+        default,
+        min: min.min(max),
+        max: max.min(most_of(hold, limit, report)?),
+        on_unknown: hold.on_unknown.or(OnUnknown::Keep).ok_or(())?,
+    }))
+}
+
+/// The most that one request may reserve of the capacity.
+fn most_of(hold: &schema::Hold, limit: &Limit, report: &mut Report<'_>) -> Result<u64, ()> {
+    let Some(given) = &hold.max_share.0 else { return Ok(SATURATION) };
+    let most = (limit.capacity() as f64 * given.value.ok_or(())?).floor() as u64;
+    if most == 0 {
+        let hint = "raise it, or the limit".to_owned();
+        report.fault_with(given.at, "max_share of less than one hit", hint);
+        return Err(());
+    }
+    Ok(most)
+}
+
+fn ttl(
+    written: &schema::Field<Duration>,
+    default: Duration,
+    at: At,
+    report: &mut Report<'_>,
+) -> Option<Duration> {
+    let ttl = written.or(default)?;
+    if (SHORTEST_TTL..=LONGEST_TTL).contains(&ttl) {
+        return Some(ttl);
+    }
+    let message = format!("ttl must be from 1s to 24h, found {ttl:?}");
+    let hint = "it is the longest that a request takes, such as 10m".to_owned();
+    report.fault_with(written.at().unwrap_or(at), message, hint);
+    None
+}
