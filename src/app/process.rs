@@ -30,6 +30,7 @@ use crate::edge::health::{Readiness, SharedReadiness};
 use crate::edge::listener::Bounds as ListenerBounds;
 use crate::edge::listener::acceptor::Acceptor;
 use crate::edge::listener::tls::Tls;
+use crate::limiter::advice::RetrySpread;
 use crate::limiter::denied::DeniedLines;
 use crate::limiter::events::LimitEvents;
 use crate::limiter::key::{KeyMaker, SensitiveHasher};
@@ -39,6 +40,7 @@ use crate::limiter::layers::failover::Failover;
 use crate::limiter::layers::failover::replicas::{Place, Replicas};
 use crate::limiter::layers::failover::shares::{Memories, Shares};
 use crate::limiter::layers::leases::Leases;
+use crate::limiter::layers::retry_slots::RetrySlots;
 use crate::limiter::mode::KillSwitch;
 use crate::limiter::resolve::{Clients, Resolver};
 use crate::limiter::snapshot::Policies;
@@ -90,6 +92,8 @@ pub(super) struct Process {
     /// The deny cache, which spares Redis requests; none in memory mode.
     denials: Option<Arc<DenyCache>>,
     leases: Option<Arc<Leases>>,
+    /// Spread the waits of denied callers; none: they are not spread.
+    slots: Option<Arc<RetrySlots>>,
     /// The number of replicas that share the store.
     pub(super) replicas: Arc<Replicas>,
     /// Decide while the store is away.
@@ -202,6 +206,7 @@ impl Process {
             recovery,
             denials,
             leases,
+            slots: slots(&settings, &replicas),
             replicas,
             shares: Arc::new(shares),
             connector,
@@ -220,7 +225,9 @@ impl Process {
             .with_shares(Arc::clone(&self.shares));
         let layers =
             Layers { denials: self.denials.clone(), leases: self.leases.clone(), failover };
-        Limiter::new(Arc::clone(&self.shared), layers).after(Arc::clone(&self.start))
+        Limiter::new(Arc::clone(&self.shared), layers)
+            .after(Arc::clone(&self.start))
+            .spread_by(self.slots.clone())
     }
 
     /// A service with a store connection of its own, on the runtime that calls this.
@@ -404,6 +411,14 @@ fn replicas(settings: &Settings) -> Replicas {
         Replicas::new(random_id(), settings.failover.replicas)
     } else {
         Replicas::alone()
+    }
+}
+
+/// The slots that denied callers are told, if the settings ask for them.
+fn slots(settings: &Settings, replicas: &Arc<Replicas>) -> Option<Arc<RetrySlots>> {
+    match settings.limits.retry_spread {
+        RetrySpread::Slots => Some(Arc::new(RetrySlots::new(Arc::clone(replicas)))),
+        RetrySpread::Off => None,
     }
 }
 

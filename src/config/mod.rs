@@ -38,6 +38,7 @@ use crate::edge::health::HealthSettings;
 use crate::edge::http::HttpSettings;
 use crate::edge::http::debug::DebugSettings;
 use crate::edge::listener::ListenerSettings;
+use crate::limiter::advice::AdviceSettings;
 use crate::limiter::events::EventSettings;
 use crate::limiter::layers::deny_cache::DenyCacheSettings;
 use crate::limiter::layers::failover::{FailoverSettings, StoreSettings};
@@ -105,6 +106,8 @@ settings! {
     failover: FailoverSettings,
     /// Remembered denials.
     deny_cache: DenyCacheSettings,
+    /// Advice to callers.
+    limits: AdviceSettings,
     /// The largest request.
     bounds: Bounds,
     /// Bounds of every listener.

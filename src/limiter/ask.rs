@@ -183,6 +183,17 @@ impl Ask {
         self.group.claims[range.clone()].iter().zip(&self.records[range])
     }
 
+    /// The place of the claim of `part` that failed and has the longest wait; none: all passed.
+    pub(super) fn worst_of(&self, part: &Part) -> Option<usize> {
+        let places = part.claims.clone().zip(self.claims_of(part));
+        let failed = places.filter(|(_, (_, asked))| !asked.passed());
+        let worst = failed.max_by_key(|(_, (_, asked))| {
+            let ruling = asked.ruling();
+            (ruling.reading.retry_after.unwrap_or(Duration::MAX), ruling.counted())
+        });
+        worst.map(|(place, _)| place)
+    }
+
     /// Each claim with its traits, to be changed on its way to the store.
     pub fn claims_mut(&mut self) -> impl Iterator<Item = (&mut Claim, &Traits)> {
         self.group.claims.iter_mut().zip(self.records.iter().map(|asked| &asked.traits))

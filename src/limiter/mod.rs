@@ -17,10 +17,12 @@
 //! * in domains with clients, the directory's shard of the descriptor, and the client's own
 //!   reference count;
 //! * with Redis, the set of the deny cache or of the leases that the counter belongs to;
+//! * of a denial, the set of retry slots that the counter belongs to;
 //! * of a request that is traced, the queue of spans;
 //! * of a rule with `detailed_metric` or `value_to_metric`, the shard of its label; with
 //!   `metrics.names: reference` of an override, too.
 
+pub mod advice;
 pub mod ask;
 pub mod denied;
 pub mod events;
@@ -43,10 +45,13 @@ mod unknown;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use self::denied::{DeniedLines, log_denial};
 use self::events::LimitEvents;
 use self::explain::{Explanation, explain};
 use self::layers::Layers;
+use self::layers::retry_slots::RetrySlots;
 use self::mode::{KillSwitch, Mode};
 use self::request::{Bounds, Request};
 use self::resolve::{Resolution, Resolver};
@@ -118,18 +123,26 @@ pub struct Limiter<S> {
     layers: Layers<S>,
     /// Decisions wait for its end; none: they do not.
     start: Option<Arc<Start>>,
+    /// Spreads the waits of denied callers; none: all are told the same.
+    slots: Option<Arc<RetrySlots>>,
 }
 
 impl<S: LimitStore> Limiter<S> {
     /// Decides by `shared` and `layers`.
     pub const fn new(shared: Arc<Shared>, layers: Layers<S>) -> Self {
-        Self { shared, layers, start: None }
+        Self { shared, layers, start: None, slots: None }
     }
 
     /// The same with decisions that wait for the end of `start`.
     #[must_use]
     pub fn after(self, start: Arc<Start>) -> Self {
         Self { start: Some(start), ..self }
+    }
+
+    /// The same with the waits of denied callers spread by `slots`.
+    #[must_use]
+    pub fn spread_by(self, slots: Option<Arc<RetrySlots>>) -> Self {
+        Self { slots, ..self }
     }
 
     /// The state that every core shares.
@@ -190,7 +203,7 @@ impl<S: LimitStore> Limiter<S> {
                 if let Some((trace, call)) = trace.zip(ask.call.as_ref()) {
                     trace.store_call(call);
                 }
-                open.decision(asked)
+                open.decision(asked, self.slots.as_deref())
             }
         }
     }
@@ -207,7 +220,7 @@ impl<S: LimitStore> Limiter<S> {
                 let ask = &mut open.resolution.ask;
                 let asked = self.layers.decide(ask, commit, deadline).await;
                 let descriptors = explain(&open.resolution);
-                Explanation { decision: open.decision(asked), domain_known, descriptors }
+                Explanation { decision: open.decision(asked, None), domain_known, descriptors }
             }
         }
     }
@@ -233,8 +246,11 @@ struct Open {
 }
 
 impl Open {
-    fn decision(self, asked: bool) -> Decision {
+    fn decision(mut self, asked: bool, slots: Option<&RetrySlots>) -> Decision {
         let verdict = self.resolution.ask.verdict();
+        if let Some(slots) = slots.filter(|_| verdict == Verdict::Deny) {
+            slots.spread(&mut self.resolution.ask, Instant::now());
+        }
         let unavailable = self.resolution.ask.is_unanswered().then_some(STORE_AWAY);
         let statuses = statuses(self.resolution);
         let Self { mode, snapshot, .. } = self;

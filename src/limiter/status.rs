@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ask::{Ask, Ruling, Source};
+use super::ask::{Ask, Source};
 use super::mode::Mode;
 use super::report::Report;
 use super::resolve::{Resolution, Resolved, Target};
@@ -233,9 +233,8 @@ fn status(Resolved { rule, client, target, .. }: Resolved, ask: &Ask) -> Status 
 fn limited(part: &Part, ask: &Ask) -> Outcome {
     let all = || ask.claims_of(part).map(|(claim, asked)| (claim, asked, asked.ruling()));
     let failed = || all().filter(|(_, _, ruling)| !ruling.reading.passed);
-    let wait = |ruling: &Ruling| ruling.reading.retry_after.unwrap_or(Duration::MAX);
-    let worst = failed().max_by_key(|(_, _, ruling)| (wait(ruling), ruling.counted()));
-    if let Some((claim, asked, ruling)) = worst {
+    if let Some((claim, asked)) = ask.worst_of(part).and_then(|place| ask.claim(place)) {
+        let ruling = asked.ruling();
         let reading = ruling.reading;
         return Outcome::Limited(Limited {
             passed: false,

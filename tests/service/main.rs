@@ -47,6 +47,7 @@ mod sensitive;
 mod settled;
 mod silence;
 mod snippets;
+mod spread;
 mod stale;
 mod statsd;
 mod top;
