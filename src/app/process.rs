@@ -161,7 +161,6 @@ impl Process {
         let configured = policies.is_some() && layered.awaits().is_none();
         let policies = (policies.unwrap_or_default(), configured);
         let shared = shared(&settings, policies, &hasher, &calendar, &metrics);
-        let responder = Responder { settings: settings.response.clone(), hasher };
         let shared = Arc::new(shared);
         show_top(&shared);
         let traces = traces(&settings, &metrics)?;
@@ -196,7 +195,7 @@ impl Process {
             tls: ListenersTls::new(&settings)?,
             callers: Arc::new(Callers::new(&settings.grpc.tls.domain_san)),
             guard,
-            responder: Arc::new(responder),
+            responder: Arc::new(responder(&settings, hasher)),
             memory: Arc::new(MemoryStore::new(
                 settings.store.memory_max_keys,
                 SystemClock::start(),
@@ -383,6 +382,12 @@ fn shared(
         events: LimitEvents::new(&settings.events, SystemClock::start(), metrics.events.clone()),
         denied: DeniedLines::new(settings.log.denied_per_second),
     }
+}
+
+/// The parts of responses beside the statuses.
+fn responder(settings: &Settings, hasher: SensitiveHasher) -> Responder {
+    let delay_header = settings.limits.delay_header.clone();
+    Responder { settings: settings.response.clone(), hasher, delay_header }
 }
 
 /// The traces that the settings ask for.

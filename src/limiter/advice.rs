@@ -2,6 +2,8 @@
 //!
 //! Advice changes no decision.
 
+use http::HeaderName;
+
 use crate::settings::{section, words};
 
 section! {
@@ -11,6 +13,9 @@ section! {
         /// different times, one after the other at the rate of the limit; `off` = each is told the
         /// time at which its hits fit, which is the same for all.
         retry_spread: RetrySpread = "slots",
+        /// Request header that tells Envoy's fault filter how many milliseconds a request waits, by
+        /// `max_wait` of its limits. Empty = none.
+        delay_header: Option<HeaderName> = "x-envoy-fault-delay-request",
     }
 }
 

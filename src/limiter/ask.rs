@@ -20,6 +20,8 @@ pub struct Ruling {
     pub reading: Reading,
     /// The source of the decision.
     pub source: Source,
+    /// The wait of its hits, if the request is admitted.
+    pub wait: Duration,
 }
 
 /// The source of a decision on a claim.
@@ -52,12 +54,17 @@ impl Ruling {
             reset_after: RETRY_AFTER,
             leased_until: None,
         };
-        Self { reading, source: Source::Mode }
+        Self { reading, source: Source::Mode, wait: Duration::ZERO }
     }
 
     /// No ruling, as far as a claim can have none: one that must not be used as a denial.
     pub(super) const fn unanswered() -> Self {
         Self { source: Source::Nothing, ..Self::uncounted(false) }
+    }
+
+    /// The ruling of a store that has read `claim`, or a share of it, so.
+    pub(super) fn of_store(claim: &Claim, reading: Reading) -> Self {
+        Self { wait: claim.limit.wait(claim.hits, &reading), ..Self::from(reading) }
     }
 
     /// True if the store did not decide.
@@ -74,7 +81,7 @@ impl Ruling {
 impl From<Reading> for Ruling {
     /// A reading that is the store's, or as good as the store's.
     fn from(reading: Reading) -> Self {
-        Self { reading, source: Source::Store }
+        Self { reading, source: Source::Store, wait: Duration::ZERO }
     }
 }
 
@@ -265,7 +272,7 @@ impl Ask {
         let mut readings = if misfit.is_some() { Vec::new() } else { readings }.into_iter();
         for (claim, asked) in self.group.claims.iter().zip(&mut self.records) {
             let reading = readings.next().flatten().or_else(|| claim.certain());
-            asked.ruling = reading.map(Ruling::from);
+            asked.ruling = reading.map(|reading| Ruling::of_store(claim, reading));
         }
         misfit.or(failure)
     }

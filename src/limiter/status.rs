@@ -89,6 +89,9 @@ pub struct Limited {
     pub reset_after: Duration,
     /// Zero when it passed; none: never.
     pub retry_after: Option<Duration>,
+    /// Passed: the wait before the request may go on, if it is admitted. The longest of all limits
+    /// of the descriptor.
+    pub wait: Duration,
     /// The limits that failed.
     pub failed: Vec<Report>,
     /// The hits on it.
@@ -143,6 +146,16 @@ impl Decision {
         let waits: Option<Vec<Duration>> =
             over.map(|status| status.limited()?.retry_after).collect();
         waits?.into_iter().max()
+    }
+
+    /// The wait before an admitted request may go on: the longest of its descriptors, but those in
+    /// shadow mode.
+    pub fn wait(&self) -> Duration {
+        if self.verdict == Verdict::Deny || self.unavailable.is_some() {
+            return Duration::ZERO;
+        }
+        let waits = self.statuses.iter().filter(|status| !status.shadow);
+        waits.filter_map(|status| Some(status.limited()?.wait)).max().unwrap_or_default()
     }
 }
 
@@ -243,6 +256,7 @@ fn limited(part: &Part, ask: &Ask) -> Outcome {
             remaining: 0,
             reset_after: reading.retry_after.unwrap_or_else(|| never(&claim.limit)),
             retry_after: reading.retry_after,
+            wait: Duration::ZERO,
             failed: failed().map(|(_, asked, _)| asked.report.clone()).collect(),
             load: Load::of(claim, &reading),
         });
@@ -260,6 +274,7 @@ fn limited(part: &Part, ask: &Ask) -> Outcome {
             remaining: reading.remaining,
             reset_after: reading.reset_after,
             retry_after: Some(Duration::ZERO),
+            wait: all().map(|(_, _, ruling)| ruling.wait).max().unwrap_or_default(),
             failed: Vec::new(),
             load: Load::of(claim, &reading),
         })

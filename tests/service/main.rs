@@ -56,6 +56,7 @@ mod turns;
 mod unwritable;
 mod verify;
 mod versions;
+mod waits;
 
 #[path = "../support/collector.rs"]
 mod collector;

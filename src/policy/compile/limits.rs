@@ -6,7 +6,7 @@ use super::super::report::Report;
 use super::super::rule::{LimitKind, RuleLimit};
 use super::super::schema::{self, Given};
 use super::super::words::{AlgorithmName, ChargeName, Defaults};
-use super::{calendar, lease};
+use super::{calendar, lease, wait};
 use crate::domain::{Algorithm, Charge, Limit, LimitError, Unit};
 use crate::settings::Word;
 use crate::yaml::quote;
@@ -98,6 +98,7 @@ fn unlimited(limit: &schema::Limit, report: &mut Report<'_>) -> Option<LimitKind
         ("slots", limit.slots.key_at()),
         ("charge", limit.charge.key_at()),
         ("max_debt", limit.max_debt.key_at()),
+        ("max_wait", limit.max_wait.key_at()),
         ("on_store_failure", limit.on_store_failure.key_at()),
         ("lease", limit.lease.as_ref().map(|given| given.key_at)),
         ("calendar", limit.calendar.as_ref().map(|given| given.key_at)),
@@ -135,6 +136,7 @@ fn counted(
         None => None,
         Some(given) => Some(given.value?),
     };
+    let limit = wait::compile(written, limit, report).ok()?;
     let lease = lease::compile(written.lease.as_ref(), &limit, report).ok()?;
     let of_policy = (unit, unit_multiplier);
     let calendar = calendar::compile(written.calendar.as_ref(), &limit, of_policy, report).ok()?;

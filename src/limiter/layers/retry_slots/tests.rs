@@ -85,17 +85,19 @@ const SECOND: Duration = Duration::from_secs(1);
 fn slots_are_as_long_as_the_hits_and_end_with_their_time() {
     for algorithm in [BURST_OF_TEN, Algorithm::FixedWindow, Algorithm::SlidingWindow { slots: 3 }] {
         let (slots, start) = (slots(2), Instant::now());
-        let ask = |hits, fit: f64, at: f64| {
+        // All in milliseconds.
+        let ask = |hits, fit, at| {
             let claim = claim(limit(30, 60, algorithm), Hits::Take(hits));
-            let now = start + Duration::from_secs_f64(at);
-            slots.slot(&claim, Duration::from_secs_f64(fit), now).unwrap().as_secs_f64()
+            let now = start + Duration::from_millis(at);
+            slots.slot(&claim, Duration::from_millis(fit), now).unwrap().as_millis()
         };
         // A hit is worth two seconds, for each of two replicas.
-        assert_eq!([ask(1, 2.0, 0.0), ask(1, 2.0, 0.0), ask(3, 2.0, 0.0)], [2.0, 6.0, 18.0]);
+        let first = [ask(1, 2_000, 0), ask(1, 2_000, 0), ask(3, 2_000, 0)];
+        assert_eq!(first, [2_000, 6_000, 18_000], "{algorithm:?}");
         // The last one is 18 s after the start.
-        assert_eq!([ask(1, 1.0, 1.0), ask(1, 0.5, 10.0)], [21.0, 16.0], "{algorithm:?}");
-        assert_eq!(ask(1, 40.0, 10.0), 40.0, "never before the hits fit");
-        assert_eq!(ask(1, 2.0, 60.0), 2.0, "the slots are over");
+        assert_eq!([ask(1, 1_000, 1_000), ask(1, 500, 10_000)], [21_000, 16_000]);
+        assert_eq!(ask(1, 40_000, 10_000), 40_000, "never before the hits fit");
+        assert_eq!(ask(1, 2_000, 60_000), 2_000, "the slots are over");
     }
 }
 
