@@ -30,6 +30,7 @@ use crate::edge::health::{Readiness, SharedReadiness};
 use crate::edge::listener::Bounds as ListenerBounds;
 use crate::edge::listener::acceptor::Acceptor;
 use crate::edge::listener::tls::Tls;
+use crate::limiter::advice::RetrySpread;
 use crate::limiter::denied::DeniedLines;
 use crate::limiter::events::LimitEvents;
 use crate::limiter::holds::{Holds, under_way};
@@ -40,6 +41,7 @@ use crate::limiter::layers::failover::Failover;
 use crate::limiter::layers::failover::replicas::{Place, Replicas};
 use crate::limiter::layers::failover::shares::{Memories, Shares};
 use crate::limiter::layers::leases::Leases;
+use crate::limiter::layers::retry_slots::RetrySlots;
 use crate::limiter::mode::KillSwitch;
 use crate::limiter::resolve::{Clients, Resolver};
 use crate::limiter::snapshot::Policies;
@@ -91,6 +93,8 @@ pub(super) struct Process {
     /// The deny cache, which spares Redis requests; none in memory mode.
     denials: Option<Arc<DenyCache>>,
     leases: Option<Arc<Leases>>,
+    /// Spread the waits of denied callers; none: they are not spread.
+    slots: Option<Arc<RetrySlots>>,
     /// The number of replicas that share the store.
     pub(super) replicas: Arc<Replicas>,
     /// Decide while the store is away.
@@ -165,7 +169,6 @@ impl Process {
         let configured = policies.is_some() && layered.awaits().is_none();
         let policies = (policies.unwrap_or_default(), configured);
         let shared = shared(&settings, policies, &hasher, &calendar, &metrics);
-        let responder = Responder { settings: settings.response.clone(), hasher };
         let shared = Arc::new(shared);
         show_top(&shared);
         let traces = traces(&settings, &metrics)?;
@@ -200,13 +203,14 @@ impl Process {
             tls: ListenersTls::new(&settings)?,
             callers: Arc::new(Callers::new(&settings.grpc.tls.domain_san)),
             guard,
-            responder: Arc::new(responder),
+            responder: Arc::new(responder(&settings, hasher)),
             memory: Arc::new(memory(&settings)),
             redis: Mutex::default(),
             notices: notices(settings.store.on_failure, Arc::clone(&replicas)),
             recovery,
             denials,
             leases,
+            slots: slots(&settings, &replicas),
             replicas,
             shares: Arc::new(shares),
             connector,
@@ -225,7 +229,9 @@ impl Process {
             .with_shares(Arc::clone(&self.shares));
         let layers =
             Layers { denials: self.denials.clone(), leases: self.leases.clone(), failover };
-        Limiter::new(Arc::clone(&self.shared), layers).after(Arc::clone(&self.start))
+        Limiter::new(Arc::clone(&self.shared), layers)
+            .after(Arc::clone(&self.start))
+            .spread_by(self.slots.clone())
     }
 
     /// A service with a store connection of its own, on the runtime that calls this.
@@ -391,6 +397,12 @@ fn memory(settings: &Settings) -> MemoryStore<SystemClock> {
         .with_max_settled(settings.holds.max_settled)
 }
 
+/// The parts of responses beside the statuses.
+fn responder(settings: &Settings, hasher: SensitiveHasher) -> Responder {
+    let delay_header = settings.limits.delay_header.clone();
+    Responder { settings: settings.response.clone(), hasher, delay_header }
+}
+
 /// The traces that the settings ask for.
 fn traces(settings: &Settings, metrics: &Metrics) -> Result<Option<Arc<Traces>>, AppError> {
     let store = if settings.redis.is_set() { "redis" } else { "memory" };
@@ -417,6 +429,14 @@ fn replicas(settings: &Settings) -> Replicas {
         Replicas::new(random_id(), settings.failover.replicas)
     } else {
         Replicas::alone()
+    }
+}
+
+/// The slots that denied callers are told, if the settings ask for them.
+fn slots(settings: &Settings, replicas: &Arc<Replicas>) -> Option<Arc<RetrySlots>> {
+    match settings.limits.retry_spread {
+        RetrySpread::Slots => Some(Arc::new(RetrySlots::new(Arc::clone(replicas)))),
+        RetrySpread::Off => None,
     }
 }
 

@@ -38,6 +38,7 @@ use crate::edge::health::HealthSettings;
 use crate::edge::http::HttpSettings;
 use crate::edge::http::debug::DebugSettings;
 use crate::edge::listener::ListenerSettings;
+use crate::limiter::advice::AdviceSettings;
 use crate::limiter::events::EventSettings;
 use crate::limiter::holds::HoldSettings;
 use crate::limiter::layers::deny_cache::DenyCacheSettings;
@@ -106,6 +107,8 @@ settings! {
     failover: FailoverSettings,
     /// Remembered denials.
     deny_cache: DenyCacheSettings,
+    /// Advice to callers.
+    limits: AdviceSettings,
     /// The largest request.
     bounds: Bounds,
     /// Bounds of every listener.

@@ -11,6 +11,8 @@ use std::time::Duration;
 use super::windows::{Window, Windows};
 use super::{SATURATION, Timestamp};
 
+mod wait;
+
 /// The maximum period and the maximum fill time of a bucket: 2^51 microseconds (71 years).
 const MAX_SPAN_US: u64 = 1 << 51;
 
@@ -198,7 +200,7 @@ pub struct Limit {
     period: u64,
     algorithm: Algorithm,
     charge: Charge,
-    /// The time a full bucket takes to drain at the rate.
+    /// The time a full bucket takes to drain at the rate, and the longest wait.
     full: Span,
     /// The maximum lag of a bucket under this limit: `full` plus the permitted debt.
     ceiling: Span,
@@ -208,6 +210,8 @@ pub struct Limit {
     whole_period: u64,
     /// The windows of a fixed window that follows a calendar.
     windows: Option<Windows>,
+    /// The longest wait of hits of a token bucket, in microseconds.
+    max_wait: u32,
 }
 
 /// The maximum lag, in hits, under the limit that wrote the state of a bucket: burst plus debt.
@@ -281,7 +285,7 @@ impl Limit {
             }
         };
         let (full, ceiling, reach) = (Span::default(), Span::default(), Reach::of_hits(0));
-        let windows = None;
+        let (windows, max_wait) = (None, 0);
         let mut limit = Self {
             requests,
             period,
@@ -292,6 +296,7 @@ impl Limit {
             reach,
             whole_period,
             windows,
+            max_wait,
         };
         if let Algorithm::TokenBucket { burst } = algorithm {
             limit.fill_bucket(burst, replicas)?;
@@ -436,7 +441,7 @@ impl Limit {
         }
     }
 
-    /// The time a full bucket takes to drain at the rate: the cost of a burst.
+    /// The span that must fit for hits to pass: the cost of a burst, and the longest wait.
     pub const fn full(&self) -> Span {
         self.full
     }
@@ -444,12 +449,6 @@ impl Limit {
     /// The maximum lag of a bucket under this limit.
     pub const fn ceiling(&self) -> Span {
         self.ceiling
-    }
-
-    /// The maximum lag of a bucket once hits are told that were admitted without it. An estimate
-    /// that was admitted is never in debt.
-    pub(super) const fn most_told(&self) -> Span {
-        if matches!(self.charge, Charge::Held { .. }) { self.full } else { self.ceiling }
     }
 
     /// The ceiling in hits, as states written under this limit store it.

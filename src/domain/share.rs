@@ -63,6 +63,7 @@ impl Limit {
             Charge::Held { max_debt } => Charge::Held { max_debt: debt(max_debt) },
         };
         let share = Self::for_each(replicas, requests, self.period(), algorithm, charge).ok()?;
+        let share = share.waiting_micros(self.max_wait().as_micros() as u32, replicas);
         Some(self.windows().map_or(share, |windows| share.on(windows)))
     }
 }

@@ -12,7 +12,8 @@
 //! microseconds, with the rate and the reach of the limit that wrote it.
 //!
 //! Letters: n requests per period P, burst B, c hits, now in microseconds. A hit costs P/n. c hits
-//! fit if the bucket, charged with them, is full no later than now + B*P/n.
+//! fit if the bucket, charged with them, is full no later than now + B*P/n. Hits that may wait:
+//! `limit/wait.rs`.
 //!
 //! Source: the generic cell rate algorithm (GCRA) of ITU-T I.371. The remainder and the conversion
 //! between rates are additions.
@@ -142,7 +143,7 @@ pub(super) fn step(
         // not grow.
         Hits::Take(_) | Hits::Peek(_) | Hits::Hold(_) if lag > limit.ceiling() => passed = false,
         Hits::Take(_) | Hits::Peek(_) | Hits::Hold(_) => {
-            let charged = lag.plus(limit.cost(hits.needed()), rate);
+            let charged = lag.plus(limit.price(hits), rate);
             passed = charged <= limit.full();
             let charges = passed || limit.always_charges();
             if charges && hits.takes() {
@@ -226,10 +227,11 @@ pub(super) fn amend(
         }
         Change::Tell(Told::Bucket { micros }) if before < limit.ceiling() => {
             let told = Span { micros: micros.min(SATURATION), remainder: 0 };
+            let most = if limit.always_charges() { limit.ceiling() } else { limit.full() };
             if limit.settles() {
                 booked(before, told, limit)
             } else {
-                before.plus(told, rate).min(limit.most_told()).max(before)
+                before.plus(told, rate).min(most).max(before)
             }
         }
         Change::Return { hits, .. } => before.minus(limit.cost(hits), rate),
@@ -257,7 +259,8 @@ pub fn reading(limit: &Limit, hits: Hits, passed: bool, lag: Span) -> Reading {
     } else if hits.needed() > limit.capacity() {
         None
     } else {
-        let short = (deficit + u128::from(hits.needed()) * period).saturating_sub(capacity);
+        let fits = capacity + limit.max_wait().as_micros() * n;
+        let short = (deficit + u128::from(hits.needed()) * period).saturating_sub(fits);
         Some(Duration::from_micros(short.div_ceil(n) as u64))
     };
     Reading {

@@ -20,6 +20,8 @@ pub struct Ruling {
     pub reading: Reading,
     /// The source of the decision.
     pub source: Source,
+    /// The wait of its hits, if the request is admitted.
+    pub wait: Duration,
 }
 
 /// The source of a decision on a claim.
@@ -53,12 +55,17 @@ impl Ruling {
             leased_until: None,
             at: Timestamp::EPOCH,
         };
-        Self { reading, source: Source::Mode }
+        Self { reading, source: Source::Mode, wait: Duration::ZERO }
     }
 
     /// No ruling, as far as a claim can have none: one that must not be used as a denial.
     pub(super) const fn unanswered() -> Self {
         Self { source: Source::Nothing, ..Self::uncounted(false) }
+    }
+
+    /// The ruling of a store that has read `claim`, or a share of it, so.
+    pub(super) fn of_store(claim: &Claim, reading: Reading) -> Self {
+        Self { wait: claim.limit.wait(claim.hits, &reading), ..Self::from(reading) }
     }
 
     /// True if the store did not decide.
@@ -75,7 +82,7 @@ impl Ruling {
 impl From<Reading> for Ruling {
     /// A reading that is the store's, or as good as the store's.
     fn from(reading: Reading) -> Self {
-        Self { reading, source: Source::Store }
+        Self { reading, source: Source::Store, wait: Duration::ZERO }
     }
 }
 
@@ -219,6 +226,17 @@ impl Ask {
         self.group.claims[range.clone()].iter().zip(&self.records[range])
     }
 
+    /// The place of the claim of `part` that failed and has the longest wait; none: all passed.
+    pub(super) fn worst_of(&self, part: &Part) -> Option<usize> {
+        let places = part.claims.clone().zip(self.claims_of(part));
+        let failed = places.filter(|(_, (_, asked))| !asked.passed());
+        let worst = failed.max_by_key(|(_, (_, asked))| {
+            let ruling = asked.ruling();
+            (ruling.reading.retry_after.unwrap_or(Duration::MAX), ruling.counted())
+        });
+        worst.map(|(place, _)| place)
+    }
+
     /// Each claim with its traits, to be changed on its way to the store.
     pub fn claims_mut(&mut self) -> impl Iterator<Item = (&mut Claim, &Traits)> {
         self.group.claims.iter_mut().zip(self.records.iter().map(|asked| &asked.traits))
@@ -290,7 +308,7 @@ impl Ask {
         let mut readings = if misfit.is_some() { Vec::new() } else { readings }.into_iter();
         for (claim, asked) in self.group.claims.iter().zip(&mut self.records) {
             let reading = readings.next().flatten().or_else(|| claim.certain());
-            asked.ruling = reading.map(Ruling::from);
+            asked.ruling = reading.map(|reading| Ruling::of_store(claim, reading));
         }
         misfit.or(failure)
     }

@@ -17,10 +17,12 @@
 //! * in domains with clients, the directory's shard of the descriptor, and the client's own
 //!   reference count;
 //! * with Redis, the set of the deny cache or of the leases that the counter belongs to;
+//! * of a denial, the set of retry slots that the counter belongs to;
 //! * of a request that is traced, the queue of spans;
 //! * of a rule with `detailed_metric` or `value_to_metric`, the shard of its label; with
 //!   `metrics.names: reference` of an override, too.
 
+pub mod advice;
 pub mod ask;
 pub mod denied;
 pub mod events;
@@ -44,11 +46,14 @@ mod unknown;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use self::denied::{DeniedLines, log_denial};
 use self::events::LimitEvents;
 use self::explain::{Explanation, explain};
-use self::holds::{Dropped, Ended, Holds, Issued, Plan, Role, Settlements, issue, plan};
+use self::holds::{Dropped, Ended, Holds, Plan, Role, Settlements, issue, plan};
 use self::layers::Layers;
+use self::layers::retry_slots::RetrySlots;
 use self::mode::{KillSwitch, Mode};
 use self::request::{Bounds, Request};
 use self::resolve::{Resolution, Resolver, Target};
@@ -123,6 +128,8 @@ pub struct Limiter<S> {
     settlements: Arc<Settlements<S>>,
     /// Decisions wait for its end; none: they do not.
     start: Option<Arc<Start>>,
+    /// Spreads the waits of denied callers; none: all are told the same.
+    slots: Option<Arc<RetrySlots>>,
 }
 
 impl<S: LimitStore> Limiter<S> {
@@ -130,13 +137,19 @@ impl<S: LimitStore> Limiter<S> {
     pub fn new(shared: Arc<Shared>, layers: Layers<S>) -> Self {
         let (store, shares) = layers.failover.parts();
         let settlements = Arc::new(Settlements::new(store, shares, Arc::clone(&shared.holds)));
-        Self { shared, layers, settlements, start: None }
+        Self { shared, layers, settlements, start: None, slots: None }
     }
 
     /// The same with decisions that wait for the end of `start`.
     #[must_use]
     pub fn after(self, start: Arc<Start>) -> Self {
         Self { start: Some(start), ..self }
+    }
+
+    /// The same with the waits of denied callers spread by `slots`.
+    #[must_use]
+    pub fn spread_by(self, slots: Option<Arc<RetrySlots>>) -> Self {
+        Self { slots, ..self }
     }
 
     /// The state that every core shares.
@@ -230,7 +243,7 @@ impl<S: LimitStore> Limiter<S> {
                 let issued =
                     || issue(&self.shared.holds, &request.domain, ask, id, &self.settlements);
                 let hold = admitted.then(issued).flatten();
-                open.decision(asked, hold)
+                Decision { hold, ..open.decision(asked, self.slots.as_deref()) }
             }
         }
     }
@@ -266,8 +279,7 @@ impl<S: LimitStore> Limiter<S> {
                 let ask = &mut open.resolution.ask;
                 let asked = self.layers.decide(ask, commit, deadline).await;
                 let descriptors = explain(&open.resolution);
-                let decision = open.decision(asked, None);
-                Explanation { decision, domain_known, descriptors }
+                Explanation { decision: open.decision(asked, None), domain_known, descriptors }
             }
         }
     }
@@ -293,12 +305,15 @@ struct Open {
 }
 
 impl Open {
-    fn decision(self, asked: bool, hold: Option<Arc<Issued>>) -> Decision {
+    fn decision(mut self, asked: bool, slots: Option<&RetrySlots>) -> Decision {
         let verdict = self.resolution.ask.verdict();
+        if let Some(slots) = slots.filter(|_| verdict == Verdict::Deny) {
+            slots.spread(&mut self.resolution.ask, Instant::now());
+        }
         let unavailable = self.resolution.ask.is_unanswered().then_some(STORE_AWAY);
         let statuses = statuses(self.resolution);
         let Self { mode, snapshot, .. } = self;
-        Decision { verdict, unavailable, statuses, asked, mode, snapshot, hold }
+        Decision { verdict, unavailable, statuses, asked, mode, snapshot, hold: None }
     }
 }
 

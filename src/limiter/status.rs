@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ask::{Ask, Ruling, Source};
+use super::ask::{Ask, Source};
 use super::holds::Issued;
 use super::mode::Mode;
 use super::report::Report;
@@ -96,6 +96,9 @@ pub struct Limited {
     pub reset_after: Duration,
     /// Zero when it passed; none: never.
     pub retry_after: Option<Duration>,
+    /// Passed: the wait before the request may go on, if it is admitted. The longest of all limits
+    /// of the descriptor.
+    pub wait: Duration,
     /// The limits that failed.
     pub failed: Vec<Report>,
     /// The hits on it.
@@ -150,6 +153,16 @@ impl Decision {
         let waits: Option<Vec<Duration>> =
             over.map(|status| status.limited()?.retry_after).collect();
         waits?.into_iter().max()
+    }
+
+    /// The wait before an admitted request may go on: the longest of its descriptors, but those in
+    /// shadow mode.
+    pub fn wait(&self) -> Duration {
+        if self.verdict == Verdict::Deny || self.unavailable.is_some() {
+            return Duration::ZERO;
+        }
+        let waits = self.statuses.iter().filter(|status| !status.shadow);
+        waits.filter_map(|status| Some(status.limited()?.wait)).max().unwrap_or_default()
     }
 }
 
@@ -243,9 +256,8 @@ fn status(Resolved { rule, client, target, .. }: Resolved, ask: &Ask) -> Status 
 fn limited(part: &Part, ask: &Ask) -> Outcome {
     let all = || ask.claims_of(part).map(|(claim, asked)| (claim, asked, asked.ruling()));
     let failed = || all().filter(|(_, _, ruling)| !ruling.reading.passed);
-    let wait = |ruling: &Ruling| ruling.reading.retry_after.unwrap_or(Duration::MAX);
-    let worst = failed().max_by_key(|(_, _, ruling)| (wait(ruling), ruling.counted()));
-    if let Some((claim, asked, ruling)) = worst {
+    if let Some((claim, asked)) = ask.worst_of(part).and_then(|place| ask.claim(place)) {
+        let ruling = asked.ruling();
         let reading = ruling.reading;
         return Outcome::Limited(Limited {
             passed: false,
@@ -254,6 +266,7 @@ fn limited(part: &Part, ask: &Ask) -> Outcome {
             remaining: 0,
             reset_after: reading.retry_after.unwrap_or_else(|| never(&claim.limit)),
             retry_after: reading.retry_after,
+            wait: Duration::ZERO,
             failed: failed().map(|(_, asked, _)| asked.report.clone()).collect(),
             load: Load::of(claim, &reading),
         });
@@ -271,6 +284,7 @@ fn limited(part: &Part, ask: &Ask) -> Outcome {
             remaining: reading.remaining,
             reset_after: reading.reset_after,
             retry_after: Some(Duration::ZERO),
+            wait: all().map(|(_, _, ruling)| ruling.wait).max().unwrap_or_default(),
             failed: Vec::new(),
             load: Load::of(claim, &reading),
         })

@@ -24,6 +24,7 @@ mod limits;
 mod names;
 pub(crate) mod network;
 mod siblings;
+mod wait;
 
 pub(crate) use self::limits::{LONGEST_NAME, fits_header};
 

@@ -25,6 +25,7 @@
 //!       slots: 10                     # of a sliding window
 //!       charge: always                # admitted, always
 //!       max_debt: 1000                # of a token bucket that always charges
+//!       max_wait: 2s                  # of a token bucket: hits that it has soon pass and wait
 //!       on_store_failure: deny        # allow, deny
 //!       cost: 1                       # hits of a request; left out: those that it asks for
 //!       hold:                         # hits are an estimate, settled by the cost
@@ -134,6 +135,7 @@ const LIMIT_KEYS: &[&str] = &[
     "slots",
     "charge",
     "max_debt",
+    "max_wait",
     "on_store_failure",
     "lease",
     "calendar",
@@ -222,6 +224,7 @@ pub(super) struct Limit {
     pub(super) slots: Field<u32>,
     pub(super) charge: Field<ChargeName>,
     pub(super) max_debt: Field<u64>,
+    pub(super) max_wait: Field<Duration>,
     pub(super) on_store_failure: Field<OnStoreFailure>,
     pub(super) lease: Option<Given<Lease>>,
     pub(super) calendar: Option<Given<Calendar>>,
@@ -367,6 +370,7 @@ impl Limit {
             slots: fields.count("slots", report),
             charge: fields.word("charge", report),
             max_debt: fields.whole("max_debt", SATURATION, report),
+            max_wait: fields.time("max_wait", report),
             on_store_failure: fields.word("on_store_failure", report),
             lease: Lease::read(&fields, report),
             calendar: Calendar::read(&fields, report),

@@ -149,7 +149,7 @@ impl Promise {
 
     fn slope(&self) -> Slope {
         Slope {
-            burst: self.limit.capacity(),
+            burst: self.limit.passing(),
             rate: self.limit.requests().into(),
             per: self.limit.period_micros(),
         }

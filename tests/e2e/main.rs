@@ -22,6 +22,7 @@
 
 mod answers;
 mod backends;
+mod delays;
 mod demo;
 mod failures;
 mod limits;
@@ -36,5 +37,10 @@ mod traffic;
 #[path = "../support/collector.rs"]
 #[allow(dead_code, reason = "shared by test binaries that use a part each")]
 mod collector;
+#[path = "../recipes/edge.rs"]
+mod edge;
+#[path = "../recipes/page.rs"]
+#[allow(dead_code, reason = "shared by test binaries that use a part each")]
+mod page;
 #[path = "../support/mod.rs"]
 mod support;

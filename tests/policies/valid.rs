@@ -50,6 +50,7 @@ fn every_key_reaches_the_rule() {
         "secret=<1>/burst",
         "secret=<1>/tokens",
         "secret=<1>/calendar",
+        "secret=<1>/wait",
         "secret=<1>/brief",
     ];
     assert_eq!(labels[..3], ["client=gold-*", "client", orders]);
@@ -127,6 +128,17 @@ fn lease_is_a_share_of_the_bucket() {
     let terms = |most, millis| LeaseTerms { most, ttl: Duration::from_millis(millis) };
     assert_eq!(lease("burst"), terms(1_250, 20));
     assert_eq!(lease("brief"), terms(100, 50), "a tenth for 50 ms is the default");
+}
+
+#[test]
+fn wait_is_part_of_the_limit() {
+    let Compiled { set, .. } = load_fixture("every-key.yaml");
+    let rule = rule(&set, "every-key", &[("secret", "s3cret"), ("wait", "x")]).unwrap();
+    let waits = rule.limits.iter().map(|limit| match &limit.kind {
+        LimitKind::Counted { limit, .. } => limit.max_wait(),
+        LimitKind::Unlimited => panic!("counted"),
+    });
+    assert_eq!(waits.collect::<Vec<_>>(), [Duration::from_secs(2), Duration::from_millis(1)]);
 }
 
 #[test]

@@ -186,7 +186,7 @@ async fn run(nodes: &[Node], steps: &[Step]) -> Result<u64, TestCaseError> {
     let metrics = Arc::new(Metrics::new(0));
     let limiter = limiter(yaml(nodes), &metrics);
     let settings = ResponseSettings { headers: HeaderStyle::Draft, ..ResponseSettings::default() };
-    let responder = Responder { settings, hasher: SensitiveHasher::new(b"") };
+    let responder = Responder { settings, hasher: SensitiveHasher::new(b""), delay_header: None };
     for step in steps {
         advance(Duration::from_micros(step.wait)).await;
         let request = from_pb(asked(step)).unwrap();

@@ -69,8 +69,16 @@ fn configuration(recipe: &Recipe, tollgate: SocketAddr, backend: SocketAddr) -> 
     if let Some(limits) = recipe.file("rate_limits.yaml") {
         filter["rate_limits"] = yaml(limits)["rate_limits"].take();
     }
+    let filters = manager["http_filters"].as_array_mut().unwrap();
+    if let Some(after) = recipe.file("http_filter_after.yaml") {
+        filters.insert(1, yaml(after));
+    }
     if let Some(first) = recipe.file("http_filter.yaml") {
-        manager["http_filters"].as_array_mut().unwrap().insert(0, yaml(first));
+        filters.insert(0, yaml(first));
+    }
+    if let Some(more) = recipe.file("connection_manager.yaml") {
+        let Value::Object(more) = yaml(more) else { panic!("keys: {more}") };
+        manager.as_object_mut().unwrap().extend(more);
     }
     for cluster in resources["clusters"].as_array_mut().unwrap() {
         let at = if cluster["name"] == "ratelimit" { tollgate } else { backend };

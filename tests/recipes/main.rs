@@ -49,6 +49,7 @@ macro_rules! recipes {
 recipes! {
     login_attempts: "Limit login attempts",
     bursts: "Allow a rate with bursts",
+    delay: "Delay instead of deny",
     llm_tokens: "Budget LLM tokens",
     llm_tokens_through_envoy: "Budget LLM tokens through Envoy",
     address: "Block an address",

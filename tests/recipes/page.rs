@@ -5,6 +5,8 @@
 //! | `test: file policies.yaml` | yaml | the policies of the recipe |
 //! | `test: file rate_limits.yaml` | yaml | in place of `rate_limits` in Envoy's rate limit filter |
 //! | `test: file http_filter.yaml` | yaml | a filter of Envoy before that one |
+//! | `test: file http_filter_after.yaml` | yaml | a filter of Envoy after that one |
+//! | `test: file connection_manager.yaml` | yaml | more keys of Envoy's connection manager |
 //! | none | bash | runs beside these files; the next block, of text, is its output |
 //! | `test: eventually` | bash | as above, and is repeated until its output is that |
 
@@ -12,7 +14,13 @@ use std::fs;
 use std::path::Path;
 
 const PAGE: &str = "docs/recipes.md";
-const FILES: [&str; 3] = ["policies.yaml", "rate_limits.yaml", "http_filter.yaml"];
+const FILES: [&str; 5] = [
+    "policies.yaml",
+    "rate_limits.yaml",
+    "http_filter.yaml",
+    "http_filter_after.yaml",
+    "connection_manager.yaml",
+];
 
 #[derive(Debug)]
 pub struct Recipe {

@@ -120,8 +120,11 @@ async fn play(
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &String, text: &String| fs::write(dir.path().join(name), text).unwrap();
     case.config_files.iter().for_each(|(name, text)| write(name, text));
-    let mut options =
-        Options::default().policies(dir.path()).set(format!("redis.key_prefix={prefix}"));
+    let mut options = Options::default()
+        .policies(dir.path())
+        .set(format!("redis.key_prefix={prefix}"))
+        // The reference tells every caller the same time.
+        .set("limits.retry_spread=off");
     options = options.set(match algorithm {
         RATELIMIT => "compat=ratelimit".to_owned(),
         _ => format!("policies.default_algorithm={algorithm}"),

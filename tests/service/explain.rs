@@ -54,7 +54,11 @@ fn charges(descriptor: &RateLimitDescriptor) -> bool {
 async fn explain_agrees_with_the_other_replica_a_thousand_times() {
     let Some(redis) = RedisServer::start() else { return };
     // This is about what is decided, not about how quickly a busy machine answers.
-    let options = || Options::serving(&slow_policy()).redis(redis.url()).set("store.deadline=5s");
+    // Nor about the slot that a denied caller is told beyond that.
+    let options = || {
+        let options = Options::serving(&slow_policy()).redis(redis.url());
+        options.set("store.deadline=5s").set("limits.retry_spread=off")
+    };
     let (here, there) = (options().start(), options().start());
     let (operator, other) = (Operator::of(&here).await, Operator::of(&there).await);
     let (mut caller, mut counters) = (there.client().await, redis.connection());

@@ -48,6 +48,7 @@ mod sensitive;
 mod settled;
 mod silence;
 mod snippets;
+mod spread;
 mod stale;
 mod statsd;
 mod top;
@@ -56,6 +57,7 @@ mod turns;
 mod unwritable;
 mod verify;
 mod versions;
+mod waits;
 
 #[path = "../support/collector.rs"]
 mod collector;

@@ -280,6 +280,7 @@ const MUTANTS: &[Mutant] = &[
     ("given back at another rate", "plain", "return written_rate > 0 and #state == BUCKET_SIZE"),
     ("given back beside leases", "plain", "return written_rate == rate"),
     ("told beyond the ceiling", "told-to-ceiling", "if room == 0 and room_rest == 0 then"),
+    ("told as long as others may have charged", "told-to-full", "if limit[ALWAYS] == 2 then"),
     ("the oldest hits given back", "run-of-charge", "if time >= 0 or charged_at then"),
     ("hits of later runs given back", "run-of-charge", "if time > charged_at then"),
     ("told to a later run", "run-of-telling", "if runs[i][1] > at then"),

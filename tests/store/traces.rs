@@ -231,6 +231,10 @@ fn limit(random: &mut Random, era: Era, subject: &Subject) -> Limit {
             Kind::FixedWindow => Algorithm::FixedWindow,
         };
         let limit = Limit::new(requests, Duration::from_micros(subject.period), algorithm, charge);
+        let limit = limit.map(|limit| {
+            let max_wait = random.pick(&[0, 0, 1, 1_500, 10_000_000]);
+            limit.waiting(Duration::from_micros(max_wait))
+        });
         if let Ok(limit) = limit
             && (era != Era::End || limit.ceiling().micros < 1 << 38)
         {

@@ -63,6 +63,19 @@ impl Caller {
         self.send(request.body(Full::default()).unwrap()).await
     }
 
+    pub async fn get_with_all(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, String> {
+        let request = self.request("GET", path);
+        let with = |request: http::request::Builder, (name, value): &(&str, &str)| {
+            request.header(*name, *value)
+        };
+        let request = headers.iter().fold(request, with);
+        self.send(request.body(Full::default()).unwrap()).await
+    }
+
     pub async fn post(&self, path: &str, json: &'static str) -> Result<Answer, String> {
         let request = self.request("POST", path).header("content-type", "application/json");
         self.send(request.body(Full::new(Bytes::from_static(json.as_bytes()))).unwrap()).await

@@ -33,6 +33,8 @@ pub(super) const DEFAULTS: &[(&str, &str)] = &[
     // The time until a readiness probe has noticed.
     ("grpc.drain_delay", "5s"),
     ("response.dynamic_metadata", "false"),
+    // Every caller is told the time at which its hits fit.
+    ("limits.retry_spread", "off"),
     ("metrics.names", "both"),
     // Beside the listener of its own, if there is one.
     ("http.metrics", "true"),

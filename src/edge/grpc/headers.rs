@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::settings::{HeaderStyle, ResponseSettings};
 use crate::edge::pb::HeaderValue;
 use crate::limiter::report::Report;
@@ -75,6 +77,23 @@ fn name(place: usize, limit: &Report) -> String {
 
 fn header(key: &str, value: String) -> HeaderValue {
     HeaderValue { key: key.to_owned(), value, ..HeaderValue::default() }
+}
+
+/// The request header with the wait of an admitted request, in milliseconds; none: it does not
+/// wait.
+pub(super) fn delay(name: Option<&HeaderName>, decision: &Decision) -> Option<HeaderValue> {
+    let millis = wait_millis(decision.wait())?;
+    Some(header(name?.as_str(), millis.to_string()))
+}
+
+/// A wait, rounded up; none: it is shorter than a millisecond, and not worth one.
+pub(super) fn wait_millis(wait: Duration) -> Option<u64> {
+    (wait >= Duration::from_millis(1)).then(|| whole_millis(wait))
+}
+
+/// Rounded up: nobody must come too early.
+pub(super) const fn whole_millis(duration: Duration) -> u64 {
+    duration.as_micros().div_ceil(1_000) as u64
 }
 
 /// Rounded up, and at least 1: Envoy truncates, and a client must not come back too early.

@@ -4,7 +4,7 @@
 //! { domain: "edge",
 //!   descriptors: [ { entries: ["api_key=acme"], rule: "api_key", client: "api_key=acme",
 //!                    limits_over: ["per-key"], over_limit: true, shadow: true, degraded: true,
-//!                    replicas: 3, retry_after_ms: 1250, reason: "no_rule" } ],
+//!                    replicas: 3, retry_after_ms: 1250, wait_ms: 80, reason: "no_rule" } ],
 //!   hold: "AQAA..",
 //!   metadata: { ..of the clients and rules whose descriptors are within their limit, merged.. } }
 //! ```
@@ -12,11 +12,11 @@
 //! A field that would be false or empty is absent. Values that are not UTF-8 are percent-escaped,
 //! sensitive ones hashed.
 
-use std::time::Duration;
-
 use serde_json::{Map, Value as Json};
 
+use super::headers::{wait_millis, whole_millis};
 use super::structs::Fields;
+use crate::domain::Verdict;
 use crate::limiter::key::SensitiveHasher;
 use crate::limiter::redact::{Sensitivity, ShownDescriptor};
 use crate::limiter::request::Request;
@@ -30,6 +30,7 @@ pub(super) fn metadata(
     hasher: &SensitiveHasher,
 ) -> Vec<u8> {
     let domain = decision.snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
+    let admitted = decision.verdict == Verdict::Admit;
     let mut fields = Fields::default();
     fields.field("domain", |at| at.text(escape(&request.domain)));
     fields.field("descriptors", |at| {
@@ -37,7 +38,7 @@ pub(super) fn metadata(
             for (descriptor, status) in request.descriptors.iter().zip(&decision.statuses) {
                 let sensitivity = Sensitivity::of(status.rule.as_deref(), domain);
                 let shown = ShownDescriptor::new(&descriptor.entries, sensitivity, hasher);
-                list.value(|at| at.fields(|fields| describe(fields, shown, status)));
+                list.value(|at| at.fields(|fields| describe(fields, shown, status, admitted)));
             }
         });
     });
@@ -58,7 +59,7 @@ pub(super) fn metadata(
     fields.into_bytes()
 }
 
-fn describe(fields: &mut Fields, shown: ShownDescriptor<'_>, status: &Status) {
+fn describe(fields: &mut Fields, shown: ShownDescriptor<'_>, status: &Status, admitted: bool) {
     if status.client.is_some() {
         fields.field("client", |at| at.text(shown));
     }
@@ -86,17 +87,16 @@ fn describe(fields: &mut Fields, shown: ShownDescriptor<'_>, status: &Status) {
             });
         });
         if let Some(retry) = limited.retry_after {
-            fields.field("retry_after_ms", |at| at.number(millis(retry)));
+            fields.field("retry_after_ms", |at| at.number(whole_millis(retry) as f64));
         }
+    }
+    let wait = status.limited().filter(|_| admitted).and_then(|limited| wait_millis(limited.wait));
+    if let Some(millis) = wait {
+        fields.field("wait_ms", |at| at.number(millis as f64));
     }
     if let Some(reason) = status.outcome.reason() {
         fields.field("reason", |at| at.text(reason));
     }
-}
-
-/// Rounded up: a client must not come back too early.
-fn millis(duration: Duration) -> f64 {
-    duration.as_micros().div_ceil(1_000) as f64
 }
 
 /// Adds what `into` has not; maps are merged, of two other values the first stays.

@@ -1,8 +1,9 @@
 //! A decision as a response of the protocol.
 
 use bytes::Bytes;
+use http::HeaderName;
 
-use super::headers::{headers, whole_seconds};
+use super::headers::{delay, headers, whole_seconds};
 use super::metadata::metadata;
 use super::settings::ResponseSettings;
 use crate::domain::{Unit, Verdict};
@@ -21,6 +22,8 @@ pub struct Responder {
     pub settings: ResponseSettings,
     /// Hides sensitive values in metadata.
     pub hasher: SensitiveHasher,
+    /// The request header with the wait of a request that waits; none: it is in the metadata alone.
+    pub delay_header: Option<HeaderName>,
 }
 
 impl Responder {
@@ -30,6 +33,9 @@ impl Responder {
             overall_code: code(decision.verdict == Verdict::Deny).into(),
             statuses: decision.statuses.iter().map(status).collect(),
             response_headers_to_add: headers(&self.settings, decision),
+            request_headers_to_add: delay(self.delay_header.as_ref(), decision)
+                .into_iter()
+                .collect(),
             dynamic_metadata: if self.settings.dynamic_metadata {
                 metadata(request, decision, &self.hasher).into()
             } else {

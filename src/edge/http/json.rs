@@ -119,10 +119,15 @@ pub(super) fn response(response: &pb::RateLimitResponse) -> Value {
         let statuses: Vec<Value> = response.statuses.iter().map(status).collect();
         map.insert("statuses".to_owned(), json!(statuses));
     }
-    if !response.response_headers_to_add.is_empty() {
+    for (name, headers) in [
+        ("responseHeadersToAdd", &response.response_headers_to_add),
+        ("requestHeadersToAdd", &response.request_headers_to_add),
+    ] {
         let header = |h: &pb::HeaderValue| json!({"key": h.key, "value": h.value});
-        let headers: Vec<Value> = response.response_headers_to_add.iter().map(header).collect();
-        map.insert("responseHeadersToAdd".to_owned(), json!(headers));
+        if !headers.is_empty() {
+            let headers: Vec<Value> = headers.iter().map(header).collect();
+            map.insert(name.to_owned(), json!(headers));
+        }
     }
     if !response.dynamic_metadata.is_empty()
         && let Ok(metadata) = Struct::decode(response.dynamic_metadata.clone())

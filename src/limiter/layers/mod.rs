@@ -5,6 +5,7 @@ pub mod deny_cache;
 pub mod failover;
 mod key_table;
 pub mod leases;
+pub mod retry_slots;
 
 use std::sync::Arc;
 

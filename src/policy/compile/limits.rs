@@ -8,7 +8,7 @@ use super::super::rule::{LimitKind, RuleLimit};
 use super::super::schema::Cost;
 use super::super::schema::{self, Given};
 use super::super::words::{ChargeName, Defaults, MethodName};
-use super::{calendar, holds, lease};
+use super::{calendar, holds, lease, wait};
 use crate::domain::{Algorithm, Charge, Limit, LimitError, Unit};
 use crate::settings::Word;
 use crate::yaml::quote;
@@ -105,6 +105,7 @@ fn unlimited(limit: &schema::Limit, report: &mut Report<'_>) -> Option<LimitKind
         ("slots", limit.slots.key_at()),
         ("charge", limit.charge.key_at()),
         ("max_debt", limit.max_debt.key_at()),
+        ("max_wait", limit.max_wait.key_at()),
         ("on_store_failure", limit.on_store_failure.key_at()),
         ("lease", limit.lease.as_ref().map(|given| given.key_at)),
         ("calendar", limit.calendar.as_ref().map(|given| given.key_at)),
@@ -147,6 +148,7 @@ fn counted(
         None => None,
         Some(given) => Some(given.value?),
     };
+    let limit = wait::compile(written, limit, report).ok()?;
     let lease = lease::compile(written.lease.as_ref(), &limit, report).ok()?;
     let of_policy = (unit, unit_multiplier);
     let calendar = calendar::compile(written.calendar.as_ref(), &limit, of_policy, report).ok()?;

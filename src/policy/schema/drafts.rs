@@ -64,6 +64,7 @@ impl Limit {
             slots: Field::ABSENT,
             charge: Field::ABSENT,
             max_debt: Field::ABSENT,
+            max_wait: Field::ABSENT,
             on_store_failure: Field::ABSENT,
             lease: None,
             calendar: None,

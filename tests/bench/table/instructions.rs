@@ -172,7 +172,7 @@ fn service(args: &DecideArgs) -> Rls<MemoryStore<SystemClock>> {
     let store = MemoryStore::new(1_000_000, SystemClock::start());
     let failover = Failover::new(store, OnStoreFailure::Allow, Arc::clone(&metrics));
     let settings = ResponseSettings { dynamic_metadata: false, ..ResponseSettings::default() };
-    let responder = Responder { settings, hasher };
+    let responder = Responder { settings, hasher, delay_header: None };
     let limiter = Limiter::new(shared, Layers::bare(failover));
     Rls::new(limiter, Arc::new(responder), metrics, Duration::from_secs(1).into())
 }

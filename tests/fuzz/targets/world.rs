@@ -8,6 +8,7 @@ use tollgate::domain::{ManualClock, Timestamp};
 use tollgate::edge::grpc::response::Responder;
 use tollgate::edge::grpc::rls::Rls;
 use tollgate::edge::grpc::settings::{HeaderStyle, ResponseSettings};
+use tollgate::limiter::advice::AdviceSettings;
 use tollgate::limiter::denied::DeniedLines;
 use tollgate::limiter::events::{EventSettings, LimitEvents};
 use tollgate::limiter::holds::{HoldSettings, Holds};
@@ -74,6 +75,7 @@ pub fn service(headers: HeaderStyle) -> Rls<Store> {
     let responder = Responder {
         settings: ResponseSettings { headers, ..ResponseSettings::default() },
         hasher: SensitiveHasher::new(b""),
+        delay_header: AdviceSettings::default().delay_header,
     };
     let limiter = Limiter::new(Arc::clone(&SHARED), layers);
     Rls::new(limiter, Arc::new(responder), metrics(), Duration::from_mins(1).into())

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
@@ -62,6 +63,8 @@ pub struct Replicas {
     /// The least number, from the settings.
     least: Option<u32>,
     alone: bool,
+    /// The count of the last answered beat, at least 1. Decisions only read it.
+    seen: AtomicU32,
     /// Count and rank of the last answered beats, oldest first.
     beats: Mutex<VecDeque<(u32, u32)>>,
     /// The place that holds for the loss of the store under way. Decisions only read it.
@@ -71,7 +74,8 @@ pub struct Replicas {
 impl Replicas {
     /// Nothing is known yet of the replicas beside the process `id`; there are at least `least`.
     pub fn new(id: u128, least: Option<u32>) -> Self {
-        Self { id, least, alone: false, beats: Mutex::default(), loss: ArcSwapOption::empty() }
+        let (beats, loss) = (Mutex::default(), ArcSwapOption::empty());
+        Self { id, least, alone: false, seen: AtomicU32::new(1), beats, loss }
     }
 
     /// The process shares its store with no other.
@@ -88,11 +92,19 @@ impl Replicas {
     pub fn note(&self, seen: &[u128]) {
         let rank = seen.iter().filter(|other| **other < self.id).count() as u32;
         let others = seen.iter().filter(|other| **other != self.id).count() as u32;
+        let count = others.saturating_add(1);
+        self.seen.store(count, Ordering::Relaxed);
         let mut beats = self.beats.lock();
         if beats.len() >= REMEMBERED {
             beats.pop_front();
         }
-        beats.push_back((others.saturating_add(1), rank));
+        beats.push_back((count, rank));
+    }
+
+    /// The number of replicas that the last answered beat has seen; 1 before any. For estimates:
+    /// a restart of Redis with empty memory is believed at once.
+    pub fn seen(&self) -> u32 {
+        self.seen.load(Ordering::Relaxed)
     }
 
     /// The place by the beats so far.
@@ -162,10 +174,12 @@ mod tests {
     #[test]
     fn largest_remembered_count_holds_with_its_newest_rank() {
         let replicas = Replicas::new(ME, None);
+        assert_eq!(replicas.seen(), 1, "before any beat");
         replicas.note(&[10, ME, 90]);
         replicas.note(&[10, 20, ME]);
+        assert_eq!(replicas.seen(), 3);
         replicas.note(&[ME]);
-        assert_eq!(replicas.now(), place(3, 2, Source::Beats));
+        assert_eq!((replicas.now(), replicas.seen()), (place(3, 2, Source::Beats), 1));
         for _ in 0..REMEMBERED - 2 {
             replicas.note(&[ME]);
         }

@@ -118,9 +118,10 @@ impl Shares {
         let readings = answer.map(|answer| answer.readings).unwrap_or_default();
         for local in &locals {
             let source = Source::Share { replicas: place.replicas };
-            let ruling = match readings.get(local.at).copied().flatten() {
-                Some(reading) => Ruling { reading, source },
-                None => full(group.claims.get(local.at)),
+            let share = group.claims.get(local.at);
+            let ruling = match share.zip(readings.get(local.at).copied().flatten()) {
+                Some((share, reading)) => Ruling { source, ..Ruling::of_store(share, reading) },
+                None => full(share),
             };
             self.count(ruling.reading.passed);
             ask.rule_one(local.claim, ruling);

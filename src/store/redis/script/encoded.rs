@@ -106,7 +106,7 @@ impl Encoded {
         }
         self.open.push(Open { at, head, key: claim.key.clone(), limit: EncodedLimit::new(limit) });
         if let Algorithm::TokenBucket { .. } = limit.algorithm() {
-            layout::Cost { cost: limit.cost(hits) }.write(&mut self.bytes);
+            layout::Cost { cost: limit.price(claim.hits) }.write(&mut self.bytes);
             if let Some(ask) = &claim.lease {
                 self.lease(limit, ask);
             }

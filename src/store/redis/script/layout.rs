@@ -155,8 +155,8 @@ records! {
     /// Continues the limit of a token bucket.
     BucketLimit {
         rate: u32, "hits", "requests per period";
-        full: Span, "us", "time in which the burst refills";
-        ceiling: Span, "us", "furthest ahead of now that this limit writes: burst and debt";
+        full: Span, "us", "span that must fit: time in which the burst refills, and the longest wait";
+        ceiling: Span, "us", "furthest ahead of now that this limit writes: burst, and debt or wait";
         reach: u32, "hits", "the same in hits; `UNBOUNDED`: at least as many";
         period: u64, "us", "period of the rate";
     }

@@ -68,9 +68,9 @@ local function amend_bucket(slot, limit_number, change, cost, cost_rest, at)
   elseif change == TELL_BOOKED then
     kind = BOOK --@told-to-debt
   else
-    local most, most_rest = limit[BUCKET_FULL], limit[BUCKET_FULL_REST]
-    if limit[ALWAYS] == 1 then
-      most, most_rest = limit[BUCKET_CEILING], limit[BUCKET_CEILING_REST]
+    local most, most_rest = limit[BUCKET_CEILING], limit[BUCKET_CEILING_REST]
+    if limit[ALWAYS] == 0 then --@told-to-full
+      most, most_rest = limit[BUCKET_FULL], limit[BUCKET_FULL_REST]
     end
     local room, room_rest = minus(most, most_rest, lag, rest, rate)
     if exceeds(cost, cost_rest, room, room_rest) then --@told-to-ceiling
