@@ -19,6 +19,7 @@ mod clients;
 mod expiry;
 mod explain;
 mod feeds;
+mod plans;
 mod policies;
 mod replica;
 mod reset;

@@ -40,6 +40,7 @@ mod metrics;
 mod modes;
 mod outage;
 mod page;
+mod plans;
 mod reference;
 mod reload;
 mod remembered;

@@ -181,6 +181,9 @@ async fn put(server: &ServerArgs, wanted: Wanted) -> Outcome {
         labels,
         expires_at: lasts.map(time::after),
         etag: kept.etag,
+        plan: kept.plan,
+        plan_expires_at: kept.plan_expires_at,
+        plan_then: kept.plan_then,
         updated_at: None,
     };
     let upsert = Action::Upsert(Upsert { clients: vec![client] });

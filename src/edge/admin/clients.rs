@@ -21,7 +21,7 @@ use crate::edge::pb::tollgate::v1 as pb;
 use crate::edge::pb::tollgate::v1::client_service_server::ClientService;
 use crate::edge::pb::tollgate::v1::manage_clients_request::{Action, Get};
 use crate::edge::pb::tollgate::v1::{ManageClientsRequest, ManageClientsResponse};
-use crate::limits::{Client, ClientName};
+use crate::limits::{Client, ClientName, PlanKey};
 use crate::store::LimitStore;
 
 /// The most clients in an upsert or a delete, and on a page.
@@ -131,6 +131,13 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
         Ok(client)
     }
 
+    /// Returns true if there is a plan: in memory, or in the registry, which may be ahead.
+    async fn has_plan(&self, key: &PlanKey) -> Result<bool, Status> {
+        let directory = self.admin.shared().resolver.clients.directory();
+        Ok(directory.plans().get(key).is_some()
+            || self.admin.read(&key.record_key()).await?.is_some())
+    }
+
     fn answer(&self, client: &Client) -> ManageClientsResponse {
         ManageClientsResponse {
             clients: vec![convert::client(client)],
@@ -140,12 +147,16 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
     }
 }
 
+pub(super) fn no_such_plan(key: &PlanKey) -> String {
+    format!("there is no plan {:?} in the domain {:?}", key.name, key.domain)
+}
+
 fn missing(at: &str) -> Status {
     Status::not_found(format!("{at}: there is no such client"))
 }
 
 /// Compares the record that is there with the expected one.
-fn expected(expect: Expect, found: Option<&Record>, at: &str) -> Result<(), Status> {
+pub(super) fn expected(expect: Expect, found: Option<&Record>, at: &str) -> Result<(), Status> {
     let revision = found.map(|record| record.revision);
     match expect {
         Expect::Revision(wanted) if revision != Some(wanted) => Err(stale(revision, at)),

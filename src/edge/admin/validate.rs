@@ -1,4 +1,4 @@
-//! Validates what operators write about clients: every fault with the path of its field.
+//! Validates what operators write about clients and plans: every fault with the path of its field.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -13,7 +13,10 @@ use crate::domain::{LimitError, Timestamp, Unit};
 use crate::edge::pb::tollgate::v1 as pb;
 use crate::limiter::request::Bounds;
 use crate::limits::name::HASH_DIGITS;
-use crate::limits::{self, Client, ClientLimit, ClientName, Entries, Limits, Model, Rate};
+use crate::limits::plan::{MAX_NAME_BYTES, is_name};
+use crate::limits::{
+    self, Client, ClientLimit, ClientName, Entries, Limits, Membership, Model, Plan, PlanKey, Rate,
+};
 use crate::policy::{
     AlgorithmName, Defaults, LONGEST_NAME, MAX_METADATA_BYTES, MAX_METADATA_LEVELS, OnStoreFailure,
     fits_header,
@@ -45,8 +48,13 @@ impl Validator<'_> {
     /// The client of `message`, which stands in the field `at`, and what must be there for it to be
     /// stored.
     pub(super) fn client(&mut self, message: pb::Client, at: &str) -> Option<(Client, Expect)> {
+        let plan = self.membership(&message, at);
         let name = self.name(&message.domain, message.entries, at);
-        let limits = self.limits(&message.limits, &format!("{at}.limits"));
+        let limits = if message.limits.is_empty() && !message.plan.is_empty() {
+            Some(Limits::default())
+        } else {
+            self.limits(&message.limits, &format!("{at}.limits"))
+        };
         let metadata = self.metadata(message.metadata, &format!("{at}.metadata"));
         let labels = self.labels(message.labels, &format!("{at}.labels"));
         let expires_at = match &message.expires_at {
@@ -57,6 +65,7 @@ impl Validator<'_> {
         let client = Client {
             name: name?,
             limits: limits?,
+            plan: plan.ok()?.map(Arc::new),
             shadow: message.shadow_mode,
             quota: message.quota_mode,
             metadata: metadata.ok()?,
@@ -66,6 +75,93 @@ impl Validator<'_> {
             revision: 0,
         };
         Some((client, expect?))
+    }
+
+    /// The plan of `message`, which stands in the field `at`, and what must be there for it to be
+    /// stored.
+    pub(super) fn plan(&mut self, message: pb::Plan, at: &str) -> Option<(Plan, Expect)> {
+        let key = self.plan_key(&message.domain, &message.name, at);
+        let limits = self.limits(&message.limits, &format!("{at}.limits"));
+        let metadata = self.metadata(message.metadata, &format!("{at}.metadata"));
+        let labels = self.labels(message.labels, &format!("{at}.labels"));
+        let expect = self.etag(&message.etag, &format!("{at}.etag"));
+        let PlanKey { domain, name } = key?;
+        let plan = Plan {
+            domain,
+            name,
+            limits: limits?,
+            metadata: metadata.ok()?,
+            labels: labels.ok().map(|labels| (!labels.is_empty()).then(|| Box::new(labels)))?,
+            updated_at: self.now,
+            revision: 0,
+        };
+        Some((plan, expect?))
+    }
+
+    /// The name of a plan by the fields below `at`; empty: those of the request itself.
+    pub(super) fn plan_key(&mut self, domain: &str, name: &str, at: &str) -> Option<PlanKey> {
+        let field =
+            |name: &str| if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
+        let domain = self.domain(domain, &field("domain"));
+        let named = self.plan_name(name, &field("name"));
+        Some(PlanKey { domain: domain?, name: named.ok()?.into() })
+    }
+
+    fn plan_name<'n>(&mut self, name: &'n str, at: &str) -> Result<&'n str, Wrong> {
+        if is_name(name) {
+            return Ok(name);
+        }
+        let found = if name.is_empty() { "must not be empty" } else { "is no name of a plan" };
+        let expected = format!("1 to {MAX_NAME_BYTES} ASCII letters, digits, `.`, `_` and `-`");
+        self.violations.add(at, format!("{found}: expected {expected}"));
+        Err(Wrong)
+    }
+
+    /// The plan that a client names.
+    fn membership(
+        &mut self,
+        pb::Client { plan, plan_expires_at, plan_then, limits, .. }: &pb::Client,
+        at: &str,
+    ) -> Result<Option<Membership>, Wrong> {
+        if plan.is_empty() {
+            let given = [
+                ("plan_expires_at", plan_expires_at.is_some()),
+                ("plan_then", !plan_then.is_empty()),
+            ];
+            let mut given = given.iter().filter(|(_, given)| *given).peekable();
+            let clean = given.peek().is_none();
+            given.for_each(|(field, _)| {
+                self.violations.add(format!("{at}.{field}"), "means nothing without plan");
+            });
+            return if clean { Ok(None) } else { Err(Wrong) };
+        }
+        if limits.iter().any(|limit| limit.unlimited) {
+            let expected = "means that nothing limits the client; leave out the plan, or this";
+            self.violations.add(format!("{at}.limits"), expected);
+        }
+        let name = self.plan_name(plan, &format!("{at}.plan"));
+        let ends_at = match plan_expires_at {
+            None => Ok(None),
+            Some(time) => {
+                let ends_at = self.future(
+                    time,
+                    "to end it now, write another plan",
+                    &format!("{at}.plan_expires_at"),
+                );
+                ends_at.map(Some).ok_or(Wrong)
+            }
+        };
+        let then = match plan_then.as_str() {
+            "" => Ok(None),
+            _ if plan_expires_at.is_none() => {
+                let expected = "means nothing without plan_expires_at";
+                self.violations.add(format!("{at}.plan_then"), expected);
+                Err(Wrong)
+            }
+            then => self.plan_name(then, &format!("{at}.plan_then")).map(Some),
+        };
+        let (name, ends_at, then) = (name?.into(), ends_at?, then?.map(Into::into));
+        Ok(Some(Membership { name, ends_at, then }))
     }
 
     /// The name of a client, and what must be there.
@@ -151,12 +247,17 @@ impl Validator<'_> {
     }
 
     fn expiry(&mut self, time: &prost_types::Timestamp, at: &str) -> Option<Timestamp> {
+        self.future(time, "to end a client now, delete it", at)
+    }
+
+    /// A time in the future; `hint` says how to get what one in the past may mean.
+    fn future(&mut self, time: &prost_types::Timestamp, hint: &str, at: &str) -> Option<Timestamp> {
         let Some(expires_at) = timestamp_from_pb(time) else {
             self.violations.add(at, "must be between 1970 and 9999, with nanos below 10^9");
             return None;
         };
         if expires_at <= self.now {
-            self.violations.add(at, "must be in the future; to end a client now, delete it");
+            self.violations.add(at, format!("must be in the future; {hint}"));
             return None;
         }
         Some(expires_at)
@@ -226,7 +327,9 @@ impl Validator<'_> {
                 self.violations.add(format!("{at_limit}.unlimited"), alone);
             }
             let limit = self.limit(limit, &at_limit);
-            let same = |other: &Option<ClientLimit>| same_counter(other.as_ref(), limit.as_ref());
+            let same = |other: &Option<ClientLimit>| {
+                other.as_ref().zip(limit.as_ref()).is_some_and(|(o, l)| o.may_share_counter(l))
+            };
             if let Some(other) = good.iter().position(same) {
                 let what = "is over the same period as";
                 let hint = "with the same algorithm, or one of them left open";
@@ -390,12 +493,4 @@ impl Validator<'_> {
         self.violations.add(format!("{at}.{field}"), error.to_string());
         false
     }
-}
-
-/// True if two limits may share a counter.
-fn same_counter(one: Option<&ClientLimit>, other: Option<&ClientLimit>) -> bool {
-    let rate = |limit: Option<&ClientLimit>| limit.and_then(|limit| limit.rate);
-    let (Some(one), Some(other)) = (rate(one), rate(other)) else { return false };
-    let algorithms = one.algorithm.zip(other.algorithm).is_none_or(|(one, other)| one == other);
-    algorithms && one.unit.period(one.unit_multiplier) == other.unit.period(other.unit_multiplier)
 }
