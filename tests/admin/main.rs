@@ -24,6 +24,7 @@ mod policies;
 mod replica;
 mod reset;
 mod sensitive;
+mod set_plan;
 mod top;
 
 #[path = "../store/random.rs"]

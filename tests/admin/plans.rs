@@ -13,13 +13,13 @@ use crate::replica::{Replica, World, client, code, name, per_minute, request};
 
 const ACME: &[(&str, &str)] = &[("api_key", "acme")];
 
-fn plan(name: &str, limits: Vec<Limit>) -> Plan {
+pub fn plan(name: &str, limits: Vec<Limit>) -> Plan {
     let (domain, name) = ("edge".to_owned(), name.to_owned());
     Plan { domain, name, limits, ..Plan::default() }
 }
 
 /// A client of the plan, without limits of its own.
-fn member(pairs: &[(&str, &str)], plan: &str) -> Client {
+pub fn member(pairs: &[(&str, &str)], plan: &str) -> Client {
     Client { plan: plan.to_owned(), ..client(pairs, Vec::new()) }
 }
 
@@ -27,17 +27,17 @@ fn per_day(requests_per_unit: u32) -> Limit {
     Limit { unit: Unit::Day.into(), ..per_minute(requests_per_unit) }
 }
 
-async fn put(replica: &Replica, plan: Plan) -> Result<UpsertPlanResponse, Status> {
+pub async fn put(replica: &Replica, plan: Plan) -> Result<UpsertPlanResponse, Status> {
     let request = UpsertPlanRequest { plan: Some(plan), validate_only: false };
     Ok(replica.plans.clone().upsert_plan(request).await?.into_inner())
 }
 
-fn deletion(name: &str) -> DeletePlanRequest {
+pub fn deletion(name: &str) -> DeletePlanRequest {
     let (domain, name) = ("edge".to_owned(), name.to_owned());
     DeletePlanRequest { domain, name, ..DeletePlanRequest::default() }
 }
 
-async fn delete(
+pub async fn delete(
     replica: &Replica,
     request: DeletePlanRequest,
 ) -> Result<DeletePlanResponse, Status> {

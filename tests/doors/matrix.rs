@@ -4,7 +4,7 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tollgate::edge::admin::pb::client_service_client::ClientServiceClient;
 use tollgate::edge::admin::pb::manage_clients_request::{
-    Action, Delete, Get, List, ResetUsage, Upsert,
+    Action, Delete, Get, List, ResetUsage, SetPlan, Upsert,
 };
 use tollgate::edge::admin::pb::{ClientName, ManageClientsRequest};
 use tollgate::edge::pb::DESCRIPTORS;
@@ -112,7 +112,7 @@ async fn rpc(channel: &Channel, identity: &Identity, path: &str) -> bool {
 }
 
 /// The actions of `ManageClients`, with the rank that each takes.
-fn actions() -> [(Action, u8); 5] {
+fn actions() -> [(Action, u8); 6] {
     let client = Some(ClientName { domain: "d".to_owned(), ..ClientName::default() });
     [
         (Action::Get(Get { client }), 1),
@@ -120,6 +120,7 @@ fn actions() -> [(Action, u8); 5] {
         (Action::Upsert(Upsert::default()), 2),
         (Action::Delete(Delete::default()), 2),
         (Action::ResetUsage(ResetUsage::default()), 2),
+        (Action::SetPlan(SetPlan::default()), 2),
     ]
 }
 
@@ -143,7 +144,7 @@ async fn every_rpc_takes_its_role_of_every_identity() {
             let passed = rpc(&channel, identity, path).await;
             assert_eq!(passed, identity.rank >= rank_of(name), "{} {name}", identity.name);
         }
-        let some = if identity.rank == 0 { 1 } else { 5 };
+        let some = if identity.rank == 0 { 1 } else { 6 };
         for (action, rank) in actions().into_iter().take(some) {
             let mut client = ClientServiceClient::new(channel.clone());
             let message =

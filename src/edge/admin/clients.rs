@@ -1,10 +1,11 @@
 //! `tollgate.v1.ClientService`: one RPC with one action each for single clients.
 //!
-//! * `delete`, `list`, `reset`, `upsert`: the actions of these names.
+//! * `delete`, `list`, `reset`, `set_plan`, `upsert`: the actions of these names.
 
 mod delete;
 mod list;
 mod reset;
+mod set_plan;
 mod upsert;
 
 use std::sync::Arc;
@@ -49,13 +50,14 @@ impl<R: Registry, S: LimitStore> ClientService for Clients<R, S> {
         let act = Act { admin: &self.0, who, validate_only };
         let answer = match action {
             None => {
-                let expected = "is required: upsert, get, delete, list or reset_usage";
+                let expected = "is required: upsert, get, delete, list, reset_usage or set_plan";
                 return Err(violation("action", expected));
             }
             Some(Action::Upsert(upsert)) => act.upsert(upsert).await,
             Some(Action::Get(get)) => act.get(get).await,
             Some(Action::Delete(delete)) => act.delete(delete).await,
             Some(Action::List(list)) => act.list(&list).await,
+            Some(Action::SetPlan(set_plan)) => act.set_plan(&set_plan).await,
             Some(Action::ResetUsage(reset)) => act.reset_usage(reset).await,
         };
         Ok(Response::new(answer?))

@@ -33,7 +33,7 @@ fn is_hash(value: &str) -> bool {
 }
 
 /// Said already, as a violation.
-struct Wrong;
+pub(super) struct Wrong;
 
 /// Checks messages of one request.
 pub(super) struct Validator<'a> {
@@ -118,7 +118,7 @@ impl Validator<'_> {
     }
 
     /// The plan that a client names.
-    fn membership(
+    pub(super) fn membership(
         &mut self,
         pb::Client { plan, plan_expires_at, plan_then, limits, .. }: &pb::Client,
         at: &str,
