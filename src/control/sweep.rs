@@ -1,10 +1,10 @@
 //! Deletes the records of clients that have expired, and replaces those with a plan that has ended,
 //! or with sensitive values in clear.
 //!
-//! An expired client has no effect; the sweep only keeps the registry from filling up. A plan ends by
-//! the clock; the sweep only keeps its clients from being counted. Every
-//! replica sweeps. The registry alone judges, by its own clock and by the record that it holds: a
-//! replica whose clock is wrong, or that is behind, deletes no client that is to stay.
+//! An expired client has no effect; the sweep only keeps the registry from filling up. A plan ends
+//! by the clock; the sweep only keeps its clients from being counted. Every replica sweeps. The
+//! registry alone judges, by its own clock and by the record that it holds: a replica whose clock
+//! is wrong, or that is behind, deletes no client that is to stay.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,18 +1,20 @@
 //! The limits that a request meets: descriptors in, one [`Ask`] out.
 //!
 //! The client that a descriptor is goes first, by its own limits and those of its plan, then the
-//! override it brings along, then the rule that matches it. A limit named by another matched rule's `replaces` is left out. Nothing here
-//! waits or counts.
+//! override it brings along, then the rule that matches it. A limit named by another matched rule's
+//! `replaces` is left out. Nothing here waits or counts.
 
 mod build;
 mod clients;
 mod counters;
+mod plan;
 
 use std::sync::Arc;
 
 use self::build::Building;
-pub use self::clients::{ClientPlan, Clients, MissingPlan};
+pub use self::clients::Clients;
 pub use self::counters::{Counters, Uncounted};
+pub use self::plan::{ClientPlan, MissingPlan};
 use super::ask::{Ask, Traits};
 use super::key::{KeyMaker, Sharing};
 use super::mode::Mode;

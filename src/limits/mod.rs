@@ -13,6 +13,7 @@ pub(crate) mod micros;
 pub mod name;
 pub mod plan;
 pub mod plans;
+mod record;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use serde_json::{Map, Value};
 pub use self::limit::{ClientLimit, Limits, Model, Rate};
 pub use self::name::{ClientName, Entries};
 pub use self::plan::{Membership, Plan, PlanKey, PlanName};
+pub use self::record::BadRecord;
 use crate::domain::Timestamp;
 
 /// A client and its override.
@@ -63,11 +65,6 @@ pub struct Client {
     #[serde(skip)]
     pub revision: u64,
 }
-
-/// The error for a record that is not a client or a plan.
-#[derive(Debug, thiserror::Error)]
-#[error("the record of a client or a plan cannot be read")]
-pub struct BadRecord(#[from] serde_json::Error);
 
 impl Client {
     /// Encodes the client as JSON for the registry.

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{BadRecord, Limits, micros};
+use super::limit::Limits;
+use super::micros;
+use super::record::BadRecord;
 use crate::domain::Timestamp;
 
 /// The prefix of the keys of all plans' records.
@@ -214,7 +216,10 @@ mod tests {
 
     #[test]
     fn record_of_a_client_has_its_plan_and_no_limits_that_it_has_not() {
-        let record = r#"{"domain":"d","entries":[["k","v"]],"plan":{"name":"gold","ends_at":9,"then":"silver"},"updated_at":1}"#;
+        let record = concat!(
+            r#"{"domain":"d","entries":[["k","v"]],"#,
+            r#""plan":{"name":"gold","ends_at":9,"then":"silver"},"updated_at":1}"#
+        );
         let client = Client::from_record(record.as_bytes(), 1).unwrap();
         assert_eq!(client.to_record().unwrap(), record);
         let plan = client.plan.unwrap();

@@ -69,7 +69,7 @@ impl Plans {
         let table = self.table();
         let plan = table.get(name.number as usize)?.as_ref()?;
         // The number may be that of another plan by now.
-        Arc::ptr_eq(&plan.name, &name.text).then(|| PlanRef { number: name.number, table })
+        Arc::ptr_eq(&plan.name, &name.text).then_some(PlanRef { number: name.number, table })
     }
 
     /// The plan of this name.
@@ -176,8 +176,8 @@ impl Plans {
         thread_local!(static HELD: RefCell<Option<TableRef>> = const { RefCell::new(None) });
         let current = self.table.load();
         HELD.with_borrow_mut(|held| match held {
-            Some(held) if Arc::ptr_eq(&*held.0, &current) => held.clone(),
-            _ => held.insert(TableRef(Arc::new(Arc::clone(&current)))).clone(),
+            Some(held) if Arc::ptr_eq(&held.0.0, &current) => held.clone(),
+            _ => held.insert(TableRef(Arc::new(Held(Arc::clone(&current))))).clone(),
         })
     }
 }
@@ -251,13 +251,16 @@ impl Slot {
 
 /// A table, counted by the thread that began to use it.
 #[derive(Clone)]
-struct TableRef(Arc<Arc<Table>>);
+struct TableRef(Arc<Held>);
+
+/// The process's reference, of which each thread has one.
+struct Held(Arc<Table>);
 
 impl Deref for TableRef {
     type Target = Table;
 
     fn deref(&self) -> &Table {
-        &self.0
+        &self.0.0
     }
 }
 

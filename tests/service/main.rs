@@ -16,6 +16,7 @@
 
 mod admin;
 mod admin_cli;
+mod admin_plan;
 mod admission;
 mod answers;
 mod audit;

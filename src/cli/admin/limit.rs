@@ -1,7 +1,7 @@
 //! `tollgate admin limit`, `block`, `unblock` and `reset`: one client.
 //!
-//! A new limit keeps the labels, the metadata and the modes of the client. The change names the
-//! etag that was read, so that a concurrent change is not lost.
+//! A new limit keeps the labels, the metadata, the modes and the plan of the client. The change
+//! names the etag that was read, so that a concurrent change is not lost.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -27,18 +27,25 @@ pub(super) struct LimitArgs {
     /// none removes them
     #[arg(required = true, value_name = "KEY=VALUE|RATE")]
     words: Vec<Word>,
-    /// Most requests at once; makes the limit a token bucket
-    #[arg(long, value_name = "N")]
-    burst: Option<u32>,
-    /// `sliding_window`, `token_bucket` or `fixed_window`; without it, that of the rule
-    #[arg(long, value_name = "ALGORITHM")]
-    algorithm: Option<AlgorithmName>,
+    #[command(flatten)]
+    rate: RateArgs,
     /// Time after which the rule holds again, such as 1h
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     lasts: Option<Duration>,
     /// A label for operators; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<Entry>,
+}
+
+/// The parts of limits that their words do not have.
+#[derive(Args, Debug)]
+pub(super) struct RateArgs {
+    /// Most requests at once; makes the limit a token bucket
+    #[arg(long, value_name = "N")]
+    burst: Option<u32>,
+    /// `sliding_window`, `token_bucket` or `fixed_window`; without it, that of the rule
+    #[arg(long, value_name = "ALGORITHM")]
+    algorithm: Option<AlgorithmName>,
 }
 
 /// `tollgate admin block`.
@@ -104,14 +111,14 @@ pub(super) async fn limit(server: &ServerArgs, args: LimitArgs) -> Outcome {
     if allowances == [Allowance::None] {
         return remove(server, target).await;
     }
-    let limits = allowances.into_iter().map(|allowance| args.limit(allowance));
+    let limits = allowances.into_iter().map(|allowance| args.rate.limit(allowance));
     let limits = limits.collect::<Result<_, _>>()?;
     let LimitArgs { lasts, label, .. } = args;
     put(server, Wanted { target, limits, modes: None, lasts, label }).await
 }
 
-impl LimitArgs {
-    fn limit(&self, allowance: Allowance) -> Result<pb::Limit, Failure> {
+impl RateArgs {
+    pub(super) fn limit(&self, allowance: Allowance) -> Result<pb::Limit, Failure> {
         let refused = |text: &str| Err(Failure::Line(text.to_owned()));
         match allowance {
             Allowance::None => {
@@ -171,7 +178,7 @@ async fn put(server: &ServerArgs, wanted: Wanted) -> Outcome {
     let kept = before.clone().unwrap_or_default();
     let mut labels = kept.labels;
     labels.extend(label.into_iter().map(|Entry { key, value }| (key, value)));
-    let client = pb::Client {
+    let mut client = pb::Client {
         domain: target.domain.clone(),
         entries: target.pb_entries(),
         limits,
@@ -186,22 +193,40 @@ async fn put(server: &ServerArgs, wanted: Wanted) -> Outcome {
         plan_then: kept.plan_then,
         updated_at: None,
     };
+    if client.limits.iter().any(|limit| limit.unlimited) {
+        without_plan(&mut client);
+    }
     let upsert = Action::Upsert(Upsert { clients: vec![client] });
     let answer = connection.manage(upsert, false).await?;
-    let after = answer.clients.into_iter().next().unwrap_or_default();
-    if server.json {
-        let before = before.map(Client::from);
-        let client = Client::from(after);
-        println!("{}", json!({"client": client, "before": before, "warnings": answer.warnings}));
-        return Ok(());
-    }
-    show::warn(&answer.warnings);
-    let was = match &before {
-        None => String::new(),
-        Some(before) => format!(" (was {})", show::client(before)),
-    };
-    println!("{}: {}{was}", target.text(), show::client(&after));
+    show::changed(server, &target.text(), before, answer);
     Ok(())
+}
+
+/// No plan limits a client that is unlimited.
+fn without_plan(client: &mut pb::Client) {
+    client.plan.clear();
+    client.plan_expires_at = None;
+    client.plan_then.clear();
+}
+
+/// Removes the limits of a client, which keeps its plan.
+async fn keep_plan(
+    server: &ServerArgs,
+    connection: &Connection,
+    target: &Target,
+    before: pb::Client,
+) -> Outcome {
+    let limits = Vec::new();
+    let client = pb::Client { limits, updated_at: None, expires_at: None, ..before.clone() };
+    let upsert = Action::Upsert(Upsert { clients: vec![client] });
+    let answer = connection.manage(upsert, false).await?;
+    show::changed(server, &target.text(), Some(before), answer);
+    Ok(())
+}
+
+/// True if the client has limits of its own beside a plan.
+fn is_beside_a_plan(client: &pb::Client) -> bool {
+    !client.plan.is_empty() && !client.limits.is_empty()
 }
 
 /// Takes back a block; a client with another limit is left alone.
@@ -222,15 +247,21 @@ pub(super) async fn unblock(server: &ServerArgs, target: Target) -> Outcome {
             target.text()
         )));
     }
+    if is_beside_a_plan(&client) {
+        return keep_plan(server, &connection, &target, client).await;
+    }
     delete(server, &connection, &target, client.etag).await
 }
 
 /// Removes the limits of a descriptor, whatever they are.
 async fn remove(server: &ServerArgs, target: Target) -> Outcome {
     let connection = Connection::open(server).await?;
-    if connection.get(&target).await?.is_none() {
+    let Some(client) = connection.get(&target).await? else {
         let text = format!("{} has no limit of its own: the rule holds", target.text());
         return Err(Failure::Failed(text));
+    };
+    if is_beside_a_plan(&client) {
+        return keep_plan(server, &connection, &target, client).await;
     }
     delete(server, &connection, &target, String::new()).await
 }
@@ -276,7 +307,7 @@ pub(super) async fn reset(server: &ServerArgs, target: Target) -> Outcome {
 
 impl Target {
     /// Domain and entries as they are typed.
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         format!("{} {}", self.domain, descriptor::text(&self.entries))
     }
 }

@@ -1,5 +1,5 @@
-//! Records of the registry, put in force: clients, plans and modes at once, policies by a queue, old
-//! versions of policies for lists.
+//! Records of the registry, put in force: clients, plans and modes at once, policies by a queue,
+//! old versions of policies for lists.
 //!
 //! A record that cannot be read is skipped with a log line and a metric: it does not keep others
 //! from being in force.

@@ -48,7 +48,7 @@ fn answer(shared: &Shared, explanation: &Explanation) -> pb::ExplainResponse {
         if let Some(plan) = status.plan.in_force() {
             told.plan = plan.name.to_string();
         }
-        told.plan_missing = status.plan.missing().unwrap_or_default().to_owned();
+        status.plan.missing().unwrap_or_default().clone_into(&mut told.plan_missing);
         told
     };
     let looked_at = decision.mode != Mode::Off;

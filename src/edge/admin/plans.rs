@@ -86,26 +86,20 @@ impl<R: Registry, S: LimitStore> Plans<R, S> {
         let found = self.0.read(&plan.key().record_key()).await?;
         expected(expect, found.as_ref(), "plan.etag")?;
         let stored = found.and_then(|found| Plan::from_record(&found.value, found.revision).ok());
-        let is_new = stored.is_none();
+        self.check_room(stored.is_none())?;
         let unchanged = stored.filter(|stored| stored.says_the_same_as(&plan));
-        let (mut answer, mut revision) = (plan, self.0.revision());
-        let is_unchanged = unchanged.is_some();
-        match unchanged {
-            Some(stored) => answer = stored,
-            None => {
-                self.check_room(is_new)?;
-                if !request.validate_only {
-                    revision = self.store(who, &answer, expect).await?;
-                    answer.revision = revision;
-                }
-            }
-        }
-        Ok(pb::UpsertPlanResponse {
-            plan: Some(self.shown(&answer)),
+        let mut answer = pb::UpsertPlanResponse {
+            plan: Some(self.shown(unchanged.as_ref().unwrap_or(&plan))),
             warnings,
-            revision: Some(revision),
-            unchanged: is_unchanged,
-        })
+            revision: Some(self.0.revision()),
+            unchanged: unchanged.is_some(),
+        };
+        if unchanged.is_none() && !request.validate_only {
+            let revision = self.store(who, &plan, expect).await?;
+            answer.plan = Some(self.shown(&Plan { revision, ..plan }));
+            answer.revision = Some(revision);
+        }
+        Ok(answer)
     }
 
     /// Stores a plan, and returns the revision of the write.

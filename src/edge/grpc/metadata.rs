@@ -6,7 +6,7 @@
 //!                    plan: "gold", plan_missing: "gold",
 //!                    limits_over: ["per-key"], over_limit: true, shadow: true, degraded: true,
 //!                    replicas: 3, retry_after_ms: 1250, reason: "no_rule" } ],
-//!   metadata: { ..of the clients, plans and rules whose descriptors are within their limit, merged.. } }
+//!   metadata: { ..of the clients, plans and rules of descriptors within their limit, merged.. } }
 //! ```
 //! A field that would be false or empty is absent. Values that are not UTF-8 are percent-escaped,
 //! sensitive ones hashed.

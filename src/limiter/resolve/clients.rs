@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::plan::{ClientPlan, MissingPlan};
 use super::{Ready, Resolver, calendar_of, counted};
 use crate::domain::{Clock, LimitError, Timestamp};
 use crate::limiter::ask::Traits;
@@ -25,54 +26,6 @@ pub struct Clients {
 impl fmt::Debug for Clients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Clients").field("len", &self.directory.len()).finish_non_exhaustive()
-    }
-}
-
-/// The plan of a client.
-#[derive(Clone, Debug, Default)]
-pub enum ClientPlan {
-    /// It has none.
-    #[default]
-    None,
-    /// This one.
-    InForce(PlanRef),
-    /// One that is not there.
-    Missing(MissingPlan),
-}
-
-impl ClientPlan {
-    /// The plan in force.
-    pub const fn in_force(&self) -> Option<&PlanRef> {
-        match self {
-            Self::InForce(plan) => Some(plan),
-            Self::None | Self::Missing(_) => None,
-        }
-    }
-
-    /// The name of a plan that is not there.
-    pub fn missing(&self) -> Option<&str> {
-        match self {
-            Self::Missing(missing) => Some(missing.name()),
-            Self::None | Self::InForce(_) => None,
-        }
-    }
-}
-
-/// The plan that a client names and that is not there.
-#[derive(Clone, Debug)]
-pub struct MissingPlan {
-    client: Arc<Client>,
-    /// It is the one that follows the client's first.
-    then: bool,
-}
-
-impl MissingPlan {
-    /// The name of the plan.
-    pub fn name(&self) -> &str {
-        let plan = self.client.plan.as_deref();
-        let name =
-            plan.and_then(|plan| if self.then { plan.then.as_ref() } else { Some(&plan.name) });
-        name.map_or("", |name| name.as_str())
     }
 }
 
@@ -123,7 +76,7 @@ impl Clients {
         let Some(name) = name else { return ClientPlan::None };
         match self.directory.plans().find(name) {
             Some(plan) => ClientPlan::InForce(plan),
-            None => ClientPlan::Missing(MissingPlan { client: Arc::clone(client), then }),
+            None => ClientPlan::Missing(MissingPlan::new(client, then)),
         }
     }
 }

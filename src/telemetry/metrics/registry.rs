@@ -55,7 +55,7 @@ impl RegistryMetrics {
         registry.register("plans", "Plans of clients", self.plans.clone());
         registry.register(
             "plan_missing",
-            "Descriptors decided without the plan that their client names, because it does not exist",
+            "Descriptors decided without the plan of their client, because it does not exist",
             self.plan_missing.clone(),
         );
     }

@@ -1,7 +1,7 @@
 //! `SetPlan`: one plan for many clients, all of a call or none.
 //!
-//! Clients are found in memory and written as long as the registry has them like this. Where another
-//! writer was faster, the call begins anew.
+//! Clients are found in memory and written as long as the registry has them like this. Where
+//! another writer was faster, the call begins anew.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
