@@ -88,6 +88,9 @@ pub async fn sweep<R: Registry>(control: &Control<R>) -> Result<usize, RegistryE
 /// When the registry does not answer.
 pub async fn end_plans<R: Registry>(control: &Control<R>) -> Result<usize, RegistryError> {
     let directory = control.shared().resolver.clients.directory();
+    if directory.plans().clients_with_end() == 0 {
+        return Ok(0);
+    }
     let now = control.registry().now().await?;
     let has_ended =
         |client: &&Arc<Client>| client.plan.as_ref().is_some_and(|plan| plan.has_ended(now));

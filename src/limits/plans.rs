@@ -33,6 +33,8 @@ struct Slots {
     numbers: BTreeMap<Arc<str>, BTreeMap<Arc<str>, u32>>,
     /// Numbers that have no slot.
     free: Vec<u32>,
+    /// The clients whose plan has an end.
+    with_end: usize,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,11 @@ impl Plans {
     pub fn clients_of(&self, key: &PlanKey) -> usize {
         let slots = self.slots.lock();
         slots.number(key).and_then(|number| slots.slot(number)).map_or(0, |slot| slot.clients)
+    }
+
+    /// The number of clients whose plan has an end.
+    pub fn clients_with_end(&self) -> usize {
+        self.slots.lock().with_end
     }
 
     /// The number of plans.
@@ -146,6 +153,7 @@ impl Plans {
         let name = slots.enter(domain, &membership.name);
         let then = membership.then.as_ref().map(|then| slots.enter(domain, then));
         let ends_at = membership.ends_at;
+        slots.with_end += usize::from(ends_at.is_some());
         match slots.slot(name.number) {
             Some(slot) if ends_at.is_none() && then.is_none() => Arc::clone(&slot.endless),
             _ => Arc::new(Membership { name, ends_at, then }),
@@ -155,6 +163,8 @@ impl Plans {
     /// Takes a client from the count of its plan, which [`Self::enter`] gave it.
     pub(super) fn leave(&self, membership: &Membership) {
         let mut slots = self.slots.lock();
+        let had_end = usize::from(membership.ends_at.is_some());
+        slots.with_end = slots.with_end.saturating_sub(had_end);
         for name in membership.names() {
             if let Some(slot) = slots.slot_mut(name.number) {
                 slot.clients = slot.clients.saturating_sub(1);

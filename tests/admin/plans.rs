@@ -187,6 +187,10 @@ async fn plan_with_clients_is_deleted_by_force_alone_and_the_rule_limits_them_th
     let counted = replica.shared.metrics.registry.plan_missing.get();
     assert_eq!(counted, 4 + 1 + 6, "a descriptor each");
 
+    let other = replica.upsert(vec![member(&[("api_key", "new")], "gold")]).await;
+    assert_eq!(code(&other), Code::InvalidArgument);
+    let kept = replica.upsert(vec![member(ACME, "gold")]).await;
+    assert_eq!(code(&kept), Code::Ok, "it has the plan already");
     put(&replica, plan("gold", vec![per_minute(8)])).await.unwrap();
     world.advance(60);
     assert_eq!(replica.admitted(ACME, 20).await, 8, "the plan is back");

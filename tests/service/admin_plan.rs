@@ -30,6 +30,8 @@ async fn plan_is_made_given_changed_and_deleted() {
     assert_eq!(run("list d").ok(), "d user=alice: 2/day and plan gold\n1 client\n");
     let none = run("limit d user=alice none");
     assert_eq!(none.ok(), "d user=alice: plan gold (was 2/day and plan gold)\n");
+    let ends = run("block d user=alice --for 1h");
+    assert!(ends.failed(1).contains("the plan gold, which would end"), "{ends:?}");
     run("block d user=alice").ok();
     let unblocked = run("unblock d user=alice");
     assert_eq!(unblocked.ok(), "d user=alice: plan gold (was blocked and plan gold)\n");
@@ -42,6 +44,10 @@ async fn plan_is_made_given_changed_and_deleted() {
     let text = "by the rule\nplan      gold does not exist\n";
     assert!(explained.ok().contains(text), "{explained:#?}");
     assert_eq!(run("plan list").ok(), "0 plans\n");
+    // A plan that is gone is not in the way of a block.
+    let blocked = run("block d user=alice");
+    let was = "(was plan gold)";
+    assert_eq!(blocked.ok(), format!("d user=alice: blocked and plan gold {was}\n"));
     run("plan delete d gold").failed(1);
 }
 

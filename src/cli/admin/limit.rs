@@ -175,7 +175,16 @@ async fn put(server: &ServerArgs, wanted: Wanted) -> Outcome {
     let connection = Connection::open(server).await?;
     let Wanted { target, limits, modes, lasts, label } = wanted;
     let before = connection.get(&target).await?;
-    let kept = before.clone().unwrap_or_default();
+    let mut kept = before.clone().unwrap_or_default();
+    end_plan(&mut kept);
+    if lasts.is_some() && !kept.plan.is_empty() {
+        return Err(Failure::Failed(format!(
+            "{} has the plan {}, which would end with the limit\n  hint: leave out --for, and take \
+             the limit back later",
+            target.text(),
+            kept.plan
+        )));
+    }
     let mut labels = kept.labels;
     labels.extend(label.into_iter().map(|Entry { key, value }| (key, value)));
     let mut client = pb::Client {
@@ -202,6 +211,16 @@ async fn put(server: &ServerArgs, wanted: Wanted) -> Outcome {
     Ok(())
 }
 
+/// Leaves out a plan that has ended and that the server has not replaced yet.
+fn end_plan(client: &mut pb::Client) {
+    let now = time::now();
+    let ended = |at: &prost_types::Timestamp| (at.seconds, at.nanos) <= (now.seconds, now.nanos);
+    if client.plan_expires_at.as_ref().is_some_and(ended) {
+        client.plan = std::mem::take(&mut client.plan_then);
+        client.plan_expires_at = None;
+    }
+}
+
 /// No plan limits a client that is unlimited.
 fn without_plan(client: &mut pb::Client) {
     client.plan.clear();
@@ -217,7 +236,8 @@ async fn keep_plan(
     before: pb::Client,
 ) -> Outcome {
     let limits = Vec::new();
-    let client = pb::Client { limits, updated_at: None, expires_at: None, ..before.clone() };
+    let mut client = pb::Client { limits, updated_at: None, ..before.clone() };
+    end_plan(&mut client);
     let upsert = Action::Upsert(Upsert { clients: vec![client] });
     let answer = connection.manage(upsert, false).await?;
     show::changed(server, &target.text(), Some(before), answer);

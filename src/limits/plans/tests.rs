@@ -136,9 +136,11 @@ fn clients_are_counted_by_every_plan_they_name() {
     directory.put(client(1, trial));
     directory.put(client(2, Membership::of("gold".into())));
     assert_eq!((counts("gold"), counts("silver")), (2, 1));
+    assert_eq!(directory.plans().clients_with_end(), 1);
     assert!(directory.plans().get(&key("gold")).is_none(), "named, and not there");
     directory.put(client(1, Membership::of("silver".into())));
     assert_eq!((counts("gold"), counts("silver")), (1, 1));
+    assert_eq!(directory.plans().clients_with_end(), 0);
     directory.remove(&client(2, Membership::of("gold".into())).name);
     directory.put(Client { plan: None, ..client(1, Membership::of("gold".into())) });
     assert_eq!((counts("gold"), counts("silver")), (0, 0));

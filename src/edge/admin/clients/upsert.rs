@@ -99,11 +99,16 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
         Ok(good)
     }
 
-    /// Refuses clients that name a plan which does not exist.
+    /// Refuses clients that name a plan which does not exist. A client that has it already keeps
+    /// it: the deletion of a plan must not be in the way of a block.
     async fn check_plans(&self, wanted: &[Wanted]) -> Result<(), Status> {
         let mut violations = Violations::default();
-        for Wanted { client, at, .. } in wanted {
+        let directory = self.admin.shared().resolver.clients.directory();
+        for Wanted { client, there, at, .. } in wanted {
             let Some(plan) = client.plan.as_deref() else { continue };
+            if directory.get(there).is_some_and(|there| there.plan == client.plan) {
+                continue;
+            }
             for (field, name) in ["plan", "plan_then"].into_iter().zip(plan.names()) {
                 let domain = Arc::clone(&client.name.domain);
                 let key = PlanKey { domain, name: name.as_str().into() };
