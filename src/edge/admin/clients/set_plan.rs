@@ -14,6 +14,7 @@ use crate::control::registry::{Change, Expect, Registry, RegistryError};
 use crate::domain::Timestamp;
 use crate::edge::admin::page::PageToken;
 use crate::edge::admin::service::{corrupt, failed};
+use crate::edge::admin::validate::Validator;
 use crate::edge::admin::violations::violation;
 use crate::edge::pb::tollgate::v1 as pb;
 use crate::edge::pb::tollgate::v1::ManageClientsResponse;
@@ -101,6 +102,28 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
             let expected = "is no next_page_token of this call; leave it out to begin again";
             validator.violations.add("set_plan.page_token", expected);
         }
+        let named = self.named(request, &mut validator);
+        validator.violations.check()?;
+        let size = if request.page_size == 0 { MOST } else { request.page_size as usize };
+        let both = domain.zip(plan).ok_or_else(|| violation("set_plan", "is wrong"));
+        let (labels, from_plan) = (&request.labels, &*request.from_plan);
+        both.map(|(domain, plan)| Wanted {
+            domain,
+            plan: Arc::new(plan),
+            named,
+            labels,
+            from_plan,
+            size,
+            token: token.flatten(),
+        })
+    }
+
+    /// The clients that a request names, with their fields.
+    fn named(
+        &self,
+        request: &SetPlan,
+        validator: &mut Validator<'_>,
+    ) -> Vec<(ClientName, Expect, String)> {
         let mut named = Vec::with_capacity(request.clients.len());
         let mut seen = HashSet::with_capacity(request.clients.len());
         for (i, name) in request.clients.iter().take(MOST).enumerate() {
@@ -117,19 +140,7 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
             }
             named.push((name, expect, at));
         }
-        validator.violations.check()?;
-        let size = if request.page_size == 0 { MOST } else { request.page_size as usize };
-        let both = domain.zip(plan).ok_or_else(|| violation("set_plan", "is wrong"));
-        let (labels, from_plan) = (&request.labels, &*request.from_plan);
-        both.map(|(domain, plan)| Wanted {
-            domain,
-            plan: Arc::new(plan),
-            named,
-            labels,
-            from_plan,
-            size,
-            token: token.flatten(),
-        })
+        named
     }
 
     async fn check_named_plans(
