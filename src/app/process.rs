@@ -346,7 +346,9 @@ impl Process {
         self.metrics.registry.up.set(progress.reached.into());
         let revision = i64::try_from(progress.revision).unwrap_or(i64::MAX);
         self.metrics.registry.revision.set(revision);
-        self.metrics.registry.clients.set(gauge(self.shared.resolver.clients.directory().len()));
+        let directory = self.shared.resolver.clients.directory();
+        self.metrics.registry.clients.set(gauge(directory.len()));
+        self.metrics.registry.plans.set(gauge(directory.plans().len()));
     }
 }
 

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::record::{StoredMode, StoredPolicy};
 use super::registry::{Record, RegistryError, Written};
 use crate::limiter::Shared;
-use crate::limits::{Client, ClientName};
+use crate::limits::{Client, ClientName, Plan, PlanKey};
 use crate::settings::Word as _;
 use crate::telemetry::escape::escape;
 use crate::telemetry::logs::AUDIT;
@@ -169,6 +169,30 @@ pub(crate) fn client_state(client: Option<&Client>) -> String {
         fields.remove("entries");
     }
     state.to_string()
+}
+
+/// A plan as lines name it, such as `edge|plan gold`.
+pub(crate) fn plan_title(key: &PlanKey) -> String {
+    format!("{}|plan {}", escape(key.domain.as_bytes()), key.name)
+}
+
+/// A plan without its name.
+pub(crate) fn plan_state(plan: &Plan) -> String {
+    let mut state = serde_json::to_value(plan).unwrap_or_default();
+    if let Some(fields) = state.as_object_mut() {
+        fields.remove("domain");
+        fields.remove("name");
+    }
+    state.to_string()
+}
+
+/// The plan that a record holds.
+pub(crate) fn plan_record(record: Option<&Record>) -> State {
+    let Some(record) = record else { return NOTHING.into() };
+    match Plan::from_record(&record.value, record.revision) {
+        Ok(plan) => plan_state(&plan).into(),
+        Err(error) => error.to_string().into(),
+    }
 }
 
 /// The subject of a mode: a domain, or all.

@@ -1,8 +1,10 @@
-//! Keys and values of the registry's records. Those of clients are in [`crate::limits`].
+//! Keys and values of the registry's records. Those of clients and plans are in
+//! [`crate::limits`].
 //!
 //! | key | value, JSON |
 //! |---|---|
 //! | `client/...` | [`crate::limits::Client`] |
+//! | `plan/<domain>/<name>` | [`crate::limits::Plan`] |
 //! | `policy/<domain>` | [`StoredPolicy`] |
 //! | `version/<domain>/<revision>`, 16 hexadecimal digits | [`StoredPolicy`]: one that was in force |
 //! | `mode/<domain>`, `mode/` for all | [`StoredMode`] |
@@ -14,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::Timestamp;
 use crate::limiter::mode::Mode;
-use crate::limits::{ClientName, micros};
+use crate::limits::{ClientName, PlanKey, micros};
 
 const POLICY: &[u8] = b"policy/";
 const MODE: &[u8] = b"mode/";
@@ -25,6 +27,8 @@ const VERSION: &[u8] = b"version/";
 pub enum Name {
     /// A client.
     Client(ClientName),
+    /// A plan.
+    Plan(PlanKey),
     /// The policy of a domain.
     Policy(Arc<str>),
     /// An earlier policy of a domain.
@@ -54,6 +58,9 @@ impl Name {
             // Other digits of the same number would be a second key of one version.
             let is_own = *digits == *format!("{revision:016x}").as_bytes();
             return is_own.then_some(Self::Version { domain, revision });
+        }
+        if let Some(plan) = PlanKey::from_record_key(key) {
+            return Some(Self::Plan(plan));
         }
         ClientName::from_record_key(key).map(Self::Client)
     }
@@ -153,8 +160,10 @@ mod tests {
     fn keys_and_values_are_read_back() {
         let client =
             ClientName { domain: "d".into(), entries: [("key", "value")].into_iter().collect() };
+        let plan = PlanKey { domain: "d/e".into(), name: "gold".into() };
         for (key, name) in [
             (client.record_key(), Name::Client(client.clone())),
+            (plan.record_key(), Name::Plan(plan.clone())),
             (policy_key("d/e"), Name::Policy("d/e".into())),
             (version_key("d/e", 7), Name::Version { domain: "d/e".into(), revision: 7 }),
             (version_key("", u64::MAX), Name::Version { domain: "".into(), revision: u64::MAX }),
@@ -168,6 +177,7 @@ mod tests {
             b"",
             b"policy/\xff",
             b"client/x",
+            b"plan/x",
             b"version/d/00000000000000FF",
             b"version/d/+00000000000000f",
         ] {

@@ -1,9 +1,10 @@
-//! Deletes the records of clients that have expired, and replaces those with sensitive values in
-//! clear.
+//! Deletes the records of clients that have expired, and replaces those with a plan that has ended,
+//! or with sensitive values in clear.
 //!
-//! An expired client has no effect; the sweep only keeps the registry from filling up. Every
-//! replica sweeps. The registry alone judges, by its own clock and by the record that it holds: a
-//! replica whose clock is wrong, or that is behind, deletes no client that is to stay.
+//! An expired client has no effect; the sweep only keeps the registry from filling up. A plan ends
+//! by the clock; the sweep only keeps its clients from being counted. Every replica sweeps. The
+//! registry alone judges, by its own clock and by the record that it holds: a replica whose clock
+//! is wrong, or that is behind, deletes no client that is to stay.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use super::Control;
 use super::audit::{self, Attempt};
 use crate::control::registry::{Change, Expect, Registry, RegistryError};
+use crate::domain::Timestamp;
 use crate::limits::{Client, ClientName};
 
 /// The clients of one page, and the most that one write deletes.
@@ -43,6 +45,9 @@ pub async fn run<R: Registry>(
             if let Err(error) = sweep(&control).await {
                 tracing::warn!(%error, "expired clients stay in the registry for now");
             }
+            if let Err(error) = end_plans(&control).await {
+                tracing::warn!(%error, "ended plans stay in the registry for now");
+            }
         }
     };
     tokio::select! {
@@ -72,6 +77,60 @@ pub async fn sweep<R: Registry>(control: &Control<R>) -> Result<usize, RegistryE
             return Ok(deleted);
         }
         tokio::task::yield_now().await;
+    }
+}
+
+/// Gives every client whose plan has ended the plan that follows, and returns the number of clients
+/// that this call changed. A client that has neither a plan nor limits then is deleted: the rule
+/// limits it already.
+///
+/// # Errors
+/// When the registry does not answer.
+pub async fn end_plans<R: Registry>(control: &Control<R>) -> Result<usize, RegistryError> {
+    let directory = control.shared().resolver.clients.directory();
+    if directory.plans().clients_with_end() == 0 {
+        return Ok(0);
+    }
+    let now = control.registry().now().await?;
+    let has_ended =
+        |client: &&Arc<Client>| client.plan.as_ref().is_some_and(|plan| plan.has_ended(now));
+    let (mut after, mut changed): (Option<ClientName>, usize) = (None, 0);
+    loop {
+        let page = directory.page(None, after.as_ref(), BATCH);
+        let ended: Vec<&Arc<Client>> = page.clients.iter().filter(has_ended).collect();
+        if !ended.is_empty() {
+            changed += end(control, &ended, now).await?;
+        }
+        after = page.clients.last().map(|client| client.name.clone());
+        if !page.more {
+            return Ok(changed);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Ends the plans of clients together; of none of them when another replica was faster.
+async fn end<R: Registry>(
+    control: &Control<R>,
+    clients: &[&Arc<Client>],
+    now: Timestamp,
+) -> Result<usize, RegistryError> {
+    let (mut attempt, mut changes) = (Attempt::by(audit::TOLLGATE), Vec::new());
+    for client in clients {
+        let plan = client.plan.as_ref().and_then(|plan| plan.current(now));
+        let is_limited = plan.is_some() || !client.limits.is_empty();
+        let after = Client { plan, updated_at: now, ..Client::clone(client) };
+        let after = is_limited.then_some(after);
+        let Ok(value) = after.as_ref().map(Client::to_record).transpose() else { continue };
+        let expect = Expect::Revision(client.revision);
+        changes.push(Change { key: client.name.record_key(), expect, value });
+        let title = audit::client_title(control.shared(), &client.name);
+        let state = audit::client_state(after.as_ref());
+        attempt = attempt.and("end_plan", title, state, audit::client_record);
+    }
+    match control.audited(attempt, changes).await {
+        Err(RegistryError::Conflict { .. }) => Ok(0),
+        outcome => outcome.map(|_| clients.len()),
     }
 }
 

@@ -234,7 +234,7 @@ fn report_standing(layered: &Layered, domain: &str) {
 }
 
 /// # Concurrency
-/// Clients and modes are in force when `apply` returns, policies when `settle` does.
+/// Clients, plans and modes are in force when `apply` returns, policies when `settle` does.
 impl follower::Mirror for Writer {
     fn apply(&self, entries: Vec<Update>) {
         self.apply_records(entries);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::snapshot::RuleRef;
 use crate::domain::Unit;
+use crate::limits::plans::PlanRef;
 use crate::policy::limit_numbers;
 use crate::telemetry::metrics::LimitOf;
 
@@ -66,6 +67,8 @@ impl fmt::Display for Report {
 pub enum LimitName {
     /// The limit of a rule at this position, which has a name.
     Rule(RuleRef, usize),
+    /// The limit of a plan at this position, which has a name.
+    Plan(PlanRef, usize),
     /// By itself: of a client, whose count of references is written by decisions about that client
     /// alone, or a copy.
     Own(Arc<str>),
@@ -79,6 +82,9 @@ impl Deref for LimitName {
         match self {
             Self::Rule(rule, limit) => {
                 rule.limits[*limit].name.as_deref().expect("the limit has a name")
+            }
+            Self::Plan(plan, limit) => {
+                plan.limits[*limit].name.as_deref().expect("the limit has a name")
             }
             Self::Own(name) => name,
         }

@@ -1,28 +1,30 @@
 //! The limits that a request meets: descriptors in, one [`Ask`] out.
 //!
-//! The client that a descriptor is goes first, then the override it brings along, then the rule
-//! that matches it. A limit named by another matched rule's `replaces` is left out. Nothing here
-//! waits or counts.
+//! The client that a descriptor is goes first, by its own limits and those of its plan, then the
+//! override it brings along, then the rule that matches it. A limit named by another matched rule's
+//! `replaces` is left out. Nothing here waits or counts.
 
 mod build;
+mod clients;
 mod counters;
+mod plan;
 
-use std::fmt;
 use std::sync::Arc;
 
 use self::build::Building;
+pub use self::clients::Clients;
 pub use self::counters::{Counters, Uncounted};
+pub use self::plan::{ClientPlan, MissingPlan};
 use super::ask::{Ask, Traits};
-use super::key::{KeyMaker, SensitiveHasher, Sharing};
+use super::key::{KeyMaker, Sharing};
 use super::mode::Mode;
 use super::redact::Sensitivity;
-use super::report::{LimitName, Report};
+use super::report::Report;
 use super::request::{Entry, Override, Request};
 use super::snapshot::{RuleRef, Snapshot, SnapshotRef};
-use crate::domain::{Algorithm, Charge, Clock, Key, Limit, LimitError, Part, Timestamp, Unit};
-use crate::limits::directory::Directory;
+use crate::domain::{Algorithm, Charge, Key, Limit, Part, Unit};
 use crate::limits::name::Value;
-use crate::limits::{Client, ClientName, Entries, Model};
+use crate::limits::{Client, ClientName, Entries};
 use crate::policy::{
     AlgorithmName, Calendar, ChargeName, Defaults, Domain, LimitKind, OnStoreFailure, Rule,
     RuleLimit,
@@ -37,6 +39,8 @@ pub struct Resolved {
     pub rule: Option<RuleRef>,
     /// The client that it is.
     pub client: Option<Arc<Client>>,
+    /// The plan of the client.
+    pub plan: ClientPlan,
     /// The limit that the request brings along stands in for the rule's.
     pub overridden: bool,
     /// Its limits.
@@ -66,8 +70,13 @@ pub struct Resolution {
     pub ask: Ask,
 }
 
-/// A matched rule and the client that goes before it, of one descriptor.
-type Match<'a> = (Option<&'a Rule>, Option<Arc<Client>>);
+/// The match of one descriptor.
+struct Match<'a> {
+    rule: Option<&'a Rule>,
+    /// The client that goes before the rule.
+    client: Option<Arc<Client>>,
+    plan: ClientPlan,
+}
 
 /// A limit with all that goes with it.
 type Ready = (Limit, Report, Traits);
@@ -84,54 +93,6 @@ pub struct Resolver {
     pub clients: Clients,
 }
 
-/// The clients that have not expired.
-#[derive(Clone)]
-pub struct Clients {
-    directory: Arc<Directory>,
-    clock: Arc<dyn Clock>,
-}
-
-impl fmt::Debug for Clients {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Clients").field("len", &self.directory.len()).finish_non_exhaustive()
-    }
-}
-
-impl Clients {
-    /// Those of `directory`; `clock` says which of them have expired.
-    pub const fn new(directory: Arc<Directory>, clock: Arc<dyn Clock>) -> Self {
-        Self { directory, clock }
-    }
-
-    /// All of them, expired or not.
-    pub const fn directory(&self) -> &Arc<Directory> {
-        &self.directory
-    }
-
-    /// The present.
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    /// Returns true if `domain` has clients.
-    pub fn has_domain(&self, domain: &[u8]) -> bool {
-        self.directory.has_domain(domain)
-    }
-
-    fn find(
-        &self,
-        domain: &[u8],
-        entries: &[Entry],
-        hasher: &SensitiveHasher,
-    ) -> Option<Arc<Client>> {
-        let entries = entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()));
-        let hash = |value: &[u8]| hasher.hash(value);
-        let client = self.directory.find_in_any_form(domain, &entries, hash)?;
-        let expired = client.expires_at.is_some() && client.is_expired(self.now());
-        (!expired).then_some(client)
-    }
-}
-
 impl Resolver {
     /// Resolves `request`; `policy` is that of its domain, if there is one.
     pub fn resolve(
@@ -141,16 +102,17 @@ impl Resolver {
         policy: Option<&Domain>,
         mode: Mode,
     ) -> Resolution {
-        let may_be_client = self.clients.directory.may_have_domain(&request.domain);
+        let may_be_client = self.clients.directory().may_have_domain(&request.domain);
         let clients = may_be_client.then_some(&self.clients);
         let matches: Vec<Match<'_>> = request
             .descriptors
             .iter()
             .map(|descriptor| {
                 let entries = &descriptor.entries;
-                let client = clients
+                let found = clients
                     .and_then(|clients| clients.find(&request.domain, entries, self.keys.hasher()));
-                (rule_of(policy, entries), client)
+                let (client, plan) = found.unwrap_or_default();
+                Match { rule: rule_of(policy, entries), client, plan }
             })
             .collect();
         let mut building = Building {
@@ -162,9 +124,8 @@ impl Resolver {
             replaced: self.replaced(request, &matches),
             resolution: Resolution::default(),
         };
-        for (i, (descriptor, (rule, client))) in request.descriptors.iter().zip(matches).enumerate()
-        {
-            let resolved = building.resolved(i, descriptor, rule, client);
+        for (i, (descriptor, matched)) in request.descriptors.iter().zip(matches).enumerate() {
+            let resolved = building.resolved(i, descriptor, matched);
             building.resolution.descriptors.push(resolved);
         }
         building.resolution
@@ -175,11 +136,10 @@ impl Resolver {
     /// does, it still does.
     fn replaced<'a>(&self, request: &Request, matches: &[Match<'a>]) -> Vec<(usize, &'a str)> {
         let mut names = Vec::new();
-        for (i, (descriptor, (rule, client))) in request.descriptors.iter().zip(matches).enumerate()
-        {
-            let Some(rule) = *rule else { continue };
+        for (i, (descriptor, matched)) in request.descriptors.iter().zip(matches).enumerate() {
+            let Some(rule) = matched.rule else { continue };
             let valid = |over| self.override_limit(over, Some(rule)).is_some();
-            if client.is_none() && descriptor.limit.is_some_and(valid) {
+            if matched.client.is_none() && descriptor.limit.is_some_and(valid) {
                 continue;
             }
             let limits = rule.limits.iter().flat_map(|limit| &limit.replaces);
@@ -252,34 +212,6 @@ impl Resolver {
         }
         let hash = |value: &[u8]| self.keys.hasher().hash(value);
         directory.find_in_any_form(name.domain.as_bytes(), &name.entries.pairs(), hash)
-    }
-
-    /// The limits of a client, with what it leaves open taken from `rule`; empty: unlimited. An
-    /// error: the rule makes it impossible.
-    fn client_limits<'a>(
-        &self,
-        client: &'a Client,
-        rule: Option<&'a Rule>,
-    ) -> impl Iterator<Item = Result<Ready, LimitError>> {
-        let model = rule.and_then(|rule| rule.limits.iter().find_map(counted));
-        let of_rule = Model { limit: model.map(|(limit, _)| *limit), defaults: self.defaults };
-        let calendar = rule.and_then(calendar_of);
-        let rates = client.limits.iter().filter_map(|limit| Some((limit, limit.rate.as_ref()?)));
-        rates.map(move |(limit, rate)| {
-            let on_store_failure =
-                rate.on_store_failure.or_else(|| model.and_then(|(_, failure)| failure));
-            let counted = rate.limit(&of_rule)?;
-            let report = Report {
-                requests_per_unit: rate.requests_per_unit,
-                unit: rate.unit,
-                unit_multiplier: rate.unit_multiplier,
-                name: limit.name.clone().map(LimitName::Own),
-                of: LimitOf::Client,
-                concurrent: counted.is_concurrency(),
-            };
-            let limit = self.placed(counted, (rate.unit, rate.unit_multiplier), calendar);
-            Ok((limit, report, Traits { on_store_failure, lease: None }))
-        })
     }
 
     /// A limit of this period with the windows of its calendar, if it follows one: that of its

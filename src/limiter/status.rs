@@ -8,7 +8,7 @@ use super::ask::{Ask, Source};
 use super::holds::Issued;
 use super::mode::Mode;
 use super::report::Report;
-use super::resolve::{Resolution, Resolved, Target};
+use super::resolve::{ClientPlan, Resolution, Resolved, Target};
 use super::snapshot::{RuleRef, SnapshotRef};
 use crate::domain::{Claim, Limit, Part, Reading, Verdict};
 use crate::limits::Client;
@@ -43,6 +43,8 @@ pub struct Status {
     pub rule: Option<RuleRef>,
     /// The client that went before the rule.
     pub client: Option<Arc<Client>>,
+    /// The plan of the client; or one that is not there, in whose place the rule limits.
+    pub plan: ClientPlan,
     /// The decision on it.
     pub outcome: Outcome,
     /// The descriptor's limits do not deny.
@@ -228,8 +230,8 @@ pub(super) fn statuses(Resolution { descriptors, ask }: Resolution) -> Vec<Statu
     descriptors.into_iter().map(|resolved| status(resolved, &ask)).collect()
 }
 
-fn status(Resolved { rule, client, target, .. }: Resolved, ask: &Ask) -> Status {
-    let open = Status { rule, client, ..Status::default() };
+fn status(Resolved { rule, client, plan, target, .. }: Resolved, ask: &Ask) -> Status {
+    let open = Status { rule, client, plan, ..Status::default() };
     match target {
         Target::Nothing if open.rule.is_none() && open.client.is_none() => {
             Status { outcome: Outcome::NoRule, ..open }

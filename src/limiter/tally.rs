@@ -37,6 +37,9 @@ pub(super) fn tally(
         tally_global_shadow(reference, decision);
     }
     for (descriptor, status) in request.descriptors.iter().zip(&decision.statuses) {
+        if status.plan.missing().is_some() {
+            metrics.registry.plan_missing.inc();
+        }
         match status.outcome {
             Outcome::NoLimit | Outcome::OutOfBounds | Outcome::Settled | Outcome::InvalidHold => {
                 continue;

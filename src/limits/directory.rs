@@ -18,6 +18,7 @@ use parking_lot::{Mutex, RwLock};
 
 use self::shape::Shape;
 use super::name::Value;
+use super::plans::Plans;
 use super::{Client, ClientName, Entries};
 
 /// Number of shards. With many more shards than cores a write blocks few readers, even when it
@@ -43,6 +44,7 @@ pub struct Directory {
     /// The shapes alone, for readers. Changes under the lock of `shapes`.
     hashed: ArcSwap<HashMap<Arc<str>, Box<[Shape]>>>,
     len: AtomicUsize,
+    plans: Plans,
 }
 
 impl Default for Directory {
@@ -57,6 +59,7 @@ impl Default for Directory {
             shapes: Mutex::default(),
             hashed: ArcSwap::default(),
             len: AtomicUsize::new(0),
+            plans: Plans::default(),
         }
     }
 }
@@ -119,6 +122,11 @@ impl Directory {
         self.len() == 0
     }
 
+    /// The plans of its clients.
+    pub const fn plans(&self) -> &Plans {
+        &self.plans
+    }
+
     /// True if `domain` has clients.
     pub fn has_domain(&self, domain: &[u8]) -> bool {
         self.may_have_domain(domain)
@@ -179,13 +187,18 @@ impl Directory {
         if let Some((domain, _)) = self.domains.read().get_key_value(&client.name.domain) {
             client.name.domain = Arc::clone(domain);
         }
+        let domain = &client.name.domain;
+        client.plan = client.plan.map(|plan| self.plans.enter(domain, &plan));
         let client = Arc::new(client);
         let hash = self.hash(client.name.domain.as_bytes(), client.name.entries.iter());
         let Some(shard) = self.shard(hash) else { return };
         let mut shard = shard.write();
         let rehash = |client: &Arc<Client>| self.hash_of(client);
         match shard.entry(hash, |there| there.name == client.name, rehash) {
-            Slot::Occupied(mut there) => *there.get_mut() = Arc::clone(&client),
+            Slot::Occupied(mut there) => {
+                let before = std::mem::replace(there.get_mut(), Arc::clone(&client));
+                self.leave_plan(&before);
+            }
             Slot::Vacant(place) => {
                 place.insert(Arc::clone(&client));
                 self.len.fetch_add(1, Ordering::Relaxed);
@@ -210,7 +223,8 @@ impl Directory {
         let Some(shard) = self.shard(hash) else { return };
         let mut shard = shard.write();
         let Ok(there) = shard.find_entry(hash, |client| client.name == *name) else { return };
-        there.remove();
+        let (gone, _) = there.remove();
+        self.leave_plan(&gone);
         self.len.fetch_sub(1, Ordering::Relaxed);
         self.count_shape(name, false);
         self.ordered.write().remove(name);
@@ -263,6 +277,12 @@ impl Directory {
             None => ordered.len(),
         };
         Page { clients, more: rest.next().is_some(), total }
+    }
+
+    fn leave_plan(&self, gone: &Client) {
+        if let Some(plan) = &gone.plan {
+            self.plans.leave(plan);
+        }
     }
 
     fn shard(&self, hash: u64) -> Option<&RwLock<HashTable<Arc<Client>>>> {

@@ -22,6 +22,19 @@ enum Few {
     Other(Box<[ClientLimit]>),
 }
 
+impl Limits {
+    /// True if there are none.
+    pub(super) fn is_none(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self(Few::Other(Box::default()))
+    }
+}
+
 impl Deref for Limits {
     type Target = [ClientLimit];
 
@@ -68,6 +81,17 @@ pub struct ClientLimit {
     /// The rate; `None` is unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+}
+
+impl ClientLimit {
+    /// Returns true if both may share a counter: they have the same period and the same algorithm,
+    /// or one leaves the algorithm open.
+    pub fn may_share_counter(&self, other: &Self) -> bool {
+        let (Some(one), Some(other)) = (self.rate, other.rate) else { return false };
+        let algorithms = one.algorithm.zip(other.algorithm);
+        algorithms.is_none_or(|(one, other)| one == other)
+            && one.unit.period(one.unit_multiplier) == other.unit.period(other.unit_multiplier)
+    }
 }
 
 /// The numbers of a limit that is not unlimited.

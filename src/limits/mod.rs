@@ -3,12 +3,17 @@
 //! * [`Client`]: the override of one client, and its JSON form in the registry.
 //! * [`name`]: the descriptor of a client, and the key of its record.
 //! * [`limit`]: the limits of a client.
+//! * [`plan`]: limits that many clients share by name.
 //! * [`directory`]: all clients in memory, indexed by descriptor and by name.
+//! * [`plans`]: the plans of a directory, by the numbers that its clients have.
 
 pub mod directory;
 pub mod limit;
 pub(crate) mod micros;
 pub mod name;
+pub mod plan;
+pub mod plans;
+mod record;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +24,8 @@ use serde_json::{Map, Value};
 
 pub use self::limit::{ClientLimit, Limits, Model, Rate};
 pub use self::name::{ClientName, Entries};
+pub use self::plan::{Membership, Plan, PlanKey, PlanName};
+pub use self::record::BadRecord;
 use crate::domain::Timestamp;
 
 /// A client and its override.
@@ -27,8 +34,14 @@ pub struct Client {
     /// The descriptor that identifies the client.
     #[serde(flatten)]
     pub name: ClientName,
-    /// The limits, at least one, all enforced. An unlimited one is the only one.
+    /// The limits, all enforced; none without a plan would be no limit. An unlimited one is the
+    /// only one. Without limits the record has no field: a version that knows no plans must not
+    /// take the client for an unlimited one.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
     pub limits: Limits,
+    /// The plan whose limits apply beside those above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Arc<Membership>>,
     /// Shadow mode; `None` takes the value of the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<bool>,
@@ -53,11 +66,6 @@ pub struct Client {
     pub revision: u64,
 }
 
-/// The error for a record that is not a client.
-#[derive(Debug, thiserror::Error)]
-#[error("a client's record cannot be read")]
-pub struct BadRecord(#[from] serde_json::Error);
-
 impl Client {
     /// Encodes the client as JSON for the registry.
     ///
@@ -78,9 +86,10 @@ impl Client {
     /// Returns true if an operator says the same of both: all but the time and the revision of the
     /// last change.
     pub fn says_the_same_as(&self, other: &Self) -> bool {
-        let Self { name, limits, shadow, quota, metadata, labels, expires_at, .. } = self;
+        let Self { name, limits, plan, shadow, quota, metadata, labels, expires_at, .. } = self;
         *name == other.name
             && *limits == other.limits
+            && *plan == other.plan
             && *shadow == other.shadow
             && *quota == other.quota
             && *metadata == other.metadata

@@ -19,10 +19,12 @@ mod clients;
 mod expiry;
 mod explain;
 mod feeds;
+mod plans;
 mod policies;
 mod replica;
 mod reset;
 mod sensitive;
+mod set_plan;
 mod top;
 
 #[path = "../store/random.rs"]

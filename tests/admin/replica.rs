@@ -17,6 +17,7 @@ use tollgate::domain::{CalendarClock, Clock as _, Hits, ManualClock, Timestamp, 
 use tollgate::edge::admin::auth::{Guard, Guarded};
 use tollgate::edge::admin::pb::client_service_client::ClientServiceClient;
 use tollgate::edge::admin::pb::manage_clients_request::{Action, Upsert};
+use tollgate::edge::admin::pb::plan_service_client::PlanServiceClient;
 use tollgate::edge::admin::pb::policy_service_client::PolicyServiceClient;
 use tollgate::edge::admin::pb::{self, ManageClientsRequest, ManageClientsResponse};
 use tollgate::edge::admin::{Admin, AdminSettings, SERVICE_NAMES, routes};
@@ -145,6 +146,7 @@ impl<R: Registry> World<R> {
             clients: ClientServiceClient::new(channel.clone())
                 .max_encoding_message_size(64 << 20)
                 .max_decoding_message_size(64 << 20),
+            plans: PlanServiceClient::new(channel.clone()),
             policies: PolicyServiceClient::new(channel),
             control,
             following,
@@ -182,6 +184,7 @@ async fn serve(services: Guarded) -> Channel {
 /// A running replica.
 pub struct Replica<R = MapRegistry> {
     pub clients: ClientServiceClient<Channel>,
+    pub plans: PlanServiceClient<Channel>,
     pub policies: PolicyServiceClient<Channel>,
     pub limiter: Limiter<Store>,
     pub writer: Arc<Writer>,

@@ -4,7 +4,7 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tollgate::edge::admin::pb::client_service_client::ClientServiceClient;
 use tollgate::edge::admin::pb::manage_clients_request::{
-    Action, Delete, Get, List, ResetUsage, Upsert,
+    Action, Delete, Get, List, ResetUsage, SetPlan, Upsert,
 };
 use tollgate::edge::admin::pb::{ClientName, ManageClientsRequest};
 use tollgate::edge::pb::DESCRIPTORS;
@@ -57,7 +57,11 @@ const IDENTITIES: [Identity; 9] = [
 ];
 
 /// The rank that an RPC takes, by its name: those that begin like this change policies and modes.
+/// Plans are limits of clients, which support changes.
 fn rank_of(rpc: &str) -> u8 {
+    if ["UpsertPlan", "DeletePlan"].contains(&rpc) {
+        return 2;
+    }
     let changes = ["Apply", "Rollback", "Delete", "Set"];
     if changes.iter().any(|verb| rpc.starts_with(verb)) { 3 } else { 1 }
 }
@@ -108,7 +112,7 @@ async fn rpc(channel: &Channel, identity: &Identity, path: &str) -> bool {
 }
 
 /// The actions of `ManageClients`, with the rank that each takes.
-fn actions() -> [(Action, u8); 5] {
+fn actions() -> [(Action, u8); 6] {
     let client = Some(ClientName { domain: "d".to_owned(), ..ClientName::default() });
     [
         (Action::Get(Get { client }), 1),
@@ -116,6 +120,7 @@ fn actions() -> [(Action, u8); 5] {
         (Action::Upsert(Upsert::default()), 2),
         (Action::Delete(Delete::default()), 2),
         (Action::ResetUsage(ResetUsage::default()), 2),
+        (Action::SetPlan(SetPlan::default()), 2),
     ]
 }
 
@@ -130,7 +135,7 @@ async fn every_rpc_takes_its_role_of_every_identity() {
     let house = House::new();
     let tollgate = house.mutual(&["admin"]).config(CONFIG).start();
     let all = rpcs();
-    assert!(all.len() >= 11, "{all:?}");
+    assert!(all.len() >= 15, "{all:?}");
     for identity in &IDENTITIES {
         // Strangers are slowed down after a while; of one call each is enough to see.
         let channel = connected(&house, &tollgate, identity).await;
@@ -139,7 +144,7 @@ async fn every_rpc_takes_its_role_of_every_identity() {
             let passed = rpc(&channel, identity, path).await;
             assert_eq!(passed, identity.rank >= rank_of(name), "{} {name}", identity.name);
         }
-        let some = if identity.rank == 0 { 1 } else { 5 };
+        let some = if identity.rank == 0 { 1 } else { 6 };
         for (action, rank) in actions().into_iter().take(some) {
             let mut client = ClientServiceClient::new(channel.clone());
             let message =

@@ -14,13 +14,18 @@ use crate::support::tollgate::Options;
 use crate::support::tools::has_grpcurl;
 
 /// What each line is about, a part of the answer, and where in it.
-const ANSWERS: [(&str, &str, &str); 17] = [
+const ANSWERS: [(&str, &str, &str); 22] = [
     ("ManageClients", "/clients/0/limits/0/requestsPerUnit", "100"),
     ("ManageClients upsert", "/clients/0/expiresAt", r#""2100-01-01T00:00:00Z""#),
     ("ManageClients get", "/clients/0/entries/0/value", r#""acme""#),
     ("ManageClients delete", "/clients/0/etag", r#""1""#),
     ("ManageClients list", "/total", r#""1""#),
     ("ManageClients reset_usage", "/clients/0/limits/0/unit", r#""MINUTE""#),
+    ("ManageClients set_plan", "/changed", "1"),
+    ("UpsertPlan", "/plan/limits/1/requestsPerUnit", "1000000"),
+    ("GetPlan", "/etag", r#""1""#),
+    ("ListPlans", "/plans/0/name", r#""gold""#),
+    ("DeletePlan", "/revision", r#""2""#),
     ("ApplyPolicy", "/domain", r#""orders""#),
     ("GetPolicy", "/etag", r#""1""#),
     ("ListPolicies", "/policies/0/domain", r#""orders""#),
@@ -44,7 +49,7 @@ struct Example {
 
 /// The files with services, each with its examples in order.
 fn files() -> Vec<(String, Vec<Example>)> {
-    ["clients.proto", "policies.proto"]
+    ["clients.proto", "plans.proto", "policies.proto"]
         .map(|name| {
             let text = fs::read_to_string(root().join("proto/tollgate/v1").join(name)).unwrap();
             let found = examples(&text);
@@ -113,13 +118,18 @@ fn lines_in_the_comments_of_the_protos_work() {
     if !has_grpcurl("proto/tollgate/v1") {
         return;
     }
-    for (_, examples) in files() {
+    let files = files();
+    let plan = files.iter().flat_map(|(_, examples)| examples).find(|e| e.about == "UpsertPlan");
+    for (_, examples) in &files {
         for (i, example) in examples.iter().enumerate() {
             let policies = root().join("deploy/policies/edge.yaml");
             let tollgate = Options::default().policies(policies).start();
             let shell = Shell::at(&tollgate, None);
             if i > 0 {
                 shell.run(&examples[0].about, &examples[0].line);
+            }
+            if let Some(plan) = plan.filter(|_| example.about == "ManageClients set_plan") {
+                shell.run(&plan.about, &plan.line);
             }
             let printed = shell.run(&example.about, &example.line);
             let answer: Value = serde_json::from_str(&printed).expect(&printed);

@@ -58,6 +58,7 @@ recipes! {
     unlock: "Unlock a user",
     who_is_limited: "See who is limited",
     one_client_for_an_hour: "Raise one client for an hour",
+    plans: "Sell plans",
     shadow: "Try a limit in shadow",
     own_service: "Test your service against tollgate",
 }

@@ -45,7 +45,7 @@ impl Printed {
     }
 
     #[track_caller]
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(self.ok()).unwrap()
     }
 }
@@ -75,7 +75,7 @@ pub fn admin(tollgate: &Tollgate, line: &str) -> Printed {
     admin_at(&format!("http://{}", tollgate.at.admin), None, &args, "")
 }
 
-fn import(tollgate: &Tollgate, lines: &str, args: &[&str]) -> Printed {
+pub fn import(tollgate: &Tollgate, lines: &str, args: &[&str]) -> Printed {
     let args = [&["import"], args].concat();
     // Without a scheme, as people type it.
     admin_at(&tollgate.at.admin.to_string(), None, &args, lines)
@@ -232,10 +232,10 @@ const APPLIED: &str = r#"{"policy":{"domain":"orders","yaml":"domain: orders\nde
 const FULL: &str = r#"{"client":{"domain":"d","entries":[{"key":"user","value":"full"}],"limits":[{"requests_per_unit":5,"unit":"MINUTE","unit_multiplier":5,"name":"n","algorithm":"TOKEN_BUCKET","burst":7,"charge":"ALWAYS","max_debt":9,"on_store_failure":"DENY"}],"shadow_mode":false,"quota_mode":false,"metadata":{"a":[1.5,null]},"labels":{"l":"m"},"expires_at":"2100-01-01T00:00:00Z"}}"#;
 
 /// The lines of an export without what differs between servers.
-fn without_etags(lines: &str) -> Vec<String> {
+pub fn without_etags(lines: &str) -> Vec<String> {
     let bare = |line: &str| {
         let mut value: Value = serde_json::from_str(line).unwrap();
-        for kind in ["client", "policy"] {
+        for kind in ["client", "plan", "policy"] {
             if let Some(record) = value.get_mut(kind).and_then(Value::as_object_mut) {
                 assert!(record.remove("etag").is_some() && record.remove("updated_at").is_some());
             }

@@ -16,6 +16,7 @@
 
 mod admin;
 mod admin_cli;
+mod admin_plan;
 mod admission;
 mod answers;
 mod audit;
@@ -41,6 +42,7 @@ mod metrics;
 mod modes;
 mod outage;
 mod page;
+mod plans;
 mod reference;
 mod reload;
 mod remembered;

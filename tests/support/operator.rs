@@ -8,6 +8,7 @@ use tollgate::domain::clock::{Clock as _, SystemClock};
 use tollgate::edge::admin::pb::client_service_client::ClientServiceClient;
 use tollgate::edge::admin::pb::list_modes_response::Source;
 use tollgate::edge::admin::pb::manage_clients_request::{Action, Delete, Get, List, Upsert};
+use tollgate::edge::admin::pb::plan_service_client::PlanServiceClient;
 use tollgate::edge::admin::pb::policy_service_client::PolicyServiceClient;
 use tollgate::edge::admin::pb::{
     self, ApplyPolicyRequest, Client, DeletePolicyRequest, ExplainRequest, ExplainResponse,
@@ -117,6 +118,20 @@ impl Operator {
     /// The service of policies, without a token.
     pub fn policies(&self) -> PolicyServiceClient<Channel> {
         PolicyServiceClient::new(self.channel.clone())
+    }
+
+    /// The service of plans, without a token.
+    pub fn plans(&self) -> PlanServiceClient<Channel> {
+        PlanServiceClient::new(self.channel.clone())
+    }
+
+    /// Stores a plan with these limits.
+    pub async fn put_plan(&self, domain: &str, name: &str, limits: Vec<pb::Limit>) -> pb::Plan {
+        let (domain, name) = (domain.to_owned(), name.to_owned());
+        let plan = Some(pb::Plan { domain, name, limits, ..pb::Plan::default() });
+        let message = pb::UpsertPlanRequest { plan, validate_only: false };
+        let answer = self.plans().upsert_plan(self.call(message)).await.unwrap().into_inner();
+        answer.plan.unwrap()
     }
 
     pub async fn explain(&self, request: RateLimitRequest) -> ExplainResponse {

@@ -1,5 +1,7 @@
 //! The connection to the admin listener, and what its errors mean to an operator.
 
+mod plans;
+
 use std::error::Error;
 use std::fs;
 use std::time::Duration;

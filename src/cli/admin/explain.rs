@@ -63,6 +63,9 @@ fn text(domain: &str, answer: &pb::ExplainResponse) -> String {
     }
     for descriptor in &answer.descriptors {
         line("decided", decided(descriptor));
+        if !descriptor.plan_missing.is_empty() {
+            line("plan", format!("{} does not exist", descriptor.plan_missing));
+        }
         if !descriptor.rule.is_empty() {
             line("rule", format!("{} at {}", descriptor.rule, descriptor.place));
         }
@@ -87,6 +90,9 @@ fn text(domain: &str, answer: &pb::ExplainResponse) -> String {
 
 fn decided(descriptor: &Descriptor) -> String {
     match &*descriptor.decided_by {
+        "client" if !descriptor.plan.is_empty() => {
+            format!("by the client {}, plan {}", descriptor.client, descriptor.plan)
+        }
         "client" => format!("by the client {}", descriptor.client),
         "rule" => "by the rule".to_owned(),
         "override" => "by the limit that the request brings".to_owned(),
@@ -136,6 +142,8 @@ fn json(answer: &pb::ExplainResponse) -> Value {
             "place": descriptor.place,
             "client": descriptor.client,
             "client_etag": descriptor.client_etag,
+            "plan": descriptor.plan,
+            "plan_missing": descriptor.plan_missing,
             "counters": counters.collect::<Vec<_>>(),
             "shadow": descriptor.shadow(),
             "quota": descriptor.quota(),

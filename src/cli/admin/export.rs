@@ -1,6 +1,8 @@
-//! `tollgate admin export`: every policy that RPCs applied, then every client, a line of JSON each.
+//! `tollgate admin export`: every policy that RPCs applied, then every plan, then every client, a
+//! line of JSON each.
 //!
-//! Policies are in order of domain, clients in order of domain and entries.
+//! Policies are in order of domain, plans in order of domain and name, clients in order of domain
+//! and entries.
 
 use std::io::{self, Write as _};
 
@@ -27,6 +29,9 @@ pub(super) async fn run(server: &ServerArgs, args: ExportArgs) -> Outcome {
         if domain.is_empty() || policy.domain == domain {
             writeln!(out, "{}", serde_json::to_string(&Line::Policy(policy.into()))?)?;
         }
+    }
+    for plan in connection.plans(&domain).await? {
+        writeln!(out, "{}", serde_json::to_string(&Line::Plan(plan.into()))?)?;
     }
     let mut token = String::new();
     loop {

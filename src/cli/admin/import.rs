@@ -4,6 +4,7 @@
 //! written in batches, each of which is stored as a whole or not at all. A second import of the
 //! same lines continues where the first one stopped. Records that the lines do not name stay.
 
+mod plans;
 mod records;
 
 use std::collections::HashMap;
@@ -59,6 +60,7 @@ pub(super) async fn run(server: &ServerArgs, args: &ImportArgs) -> Outcome {
     let records = read(&args.file)?;
     let connection = Connection::open(server).await?;
     let (policies, of_policies) = policies_to_write(&connection, records.policies).await?;
+    let (plans, of_plans) = plans::to_write(&connection, records.plans).await?;
     let (clients, of_clients) = clients_to_write(&connection, records.clients).await?;
     let mut faults = Vec::new();
     let mut warnings = Vec::new();
@@ -68,7 +70,10 @@ pub(super) async fn run(server: &ServerArgs, args: &ImportArgs) -> Outcome {
             Err(status) => faults.push(fault_of_policy(&connection, policy.line, &status)?),
         }
     }
-    for batch in batches(&clients) {
+    let (of_bad_plans, about_plans) = plans::check(&connection, &plans).await?;
+    faults.extend(of_bad_plans);
+    warnings.extend(about_plans);
+    for batch in batches(&plans::checkable(&plans, &clients)) {
         match connection.try_manage(upsert(batch), true).await? {
             Ok(answer) => warnings.extend(answer.warnings.iter().map(|text| numbered(batch, text))),
             Err(status) => faults.extend(faults_of_clients(&connection, batch, &status)?),
@@ -81,17 +86,21 @@ pub(super) async fn run(server: &ServerArgs, args: &ImportArgs) -> Outcome {
         eprint!("{}", some_of(&warnings, "warning: ", "warnings"));
     }
     if !args.dry_run {
-        write(&connection, &policies, &clients).await?;
+        write(&connection, &policies, &plans, &clients).await?;
     }
     let (dry_run, json) = (args.dry_run, server.json);
     if json {
         let report = json!({
-            "dry_run": dry_run, "policies": of_policies, "clients": of_clients, "warnings": warnings,
+            "dry_run": dry_run, "policies": of_policies, "plans": of_plans, "clients": of_clients,
+            "warnings": warnings,
         });
         println!("{report}");
         return Ok(());
     }
     println!("policies: {}", of_policies.text());
+    if !of_plans.is_none() {
+        println!("plans: {}", of_plans.text());
+    }
     println!("clients: {}", of_clients.text());
     if dry_run {
         println!("dry run: nothing was written");
@@ -100,6 +109,11 @@ pub(super) async fn run(server: &ServerArgs, args: &ImportArgs) -> Outcome {
 }
 
 impl Counts {
+    /// True if no line has such a record.
+    fn is_none(&self) -> bool {
+        self.new + self.changed + self.unchanged + self.expired == 0
+    }
+
     fn text(&self) -> String {
         let Self { new, changed, unchanged, expired } = self;
         let expired = match expired {
@@ -285,12 +299,14 @@ fn about(line: usize, policy: pb::Policy) -> impl Iterator<Item = String> {
 async fn write(
     connection: &Connection,
     policies: &[Numbered<Policy>],
+    plans: &[Numbered<pb::Plan>],
     clients: &[Numbered<pb::Client>],
 ) -> Outcome {
     for policy in policies {
         let applied = connection.apply(policy.item.yaml.clone(), false).await?;
         applied.map_err(|status| connection.failure(&status))?;
     }
+    plans::write(connection, plans).await?;
     let mut written = 0;
     for batch in batches(clients) {
         connection

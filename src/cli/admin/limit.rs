@@ -1,7 +1,7 @@
 //! `tollgate admin limit`, `block`, `unblock` and `reset`: one client.
 //!
-//! A new limit keeps the labels, the metadata and the modes of the client. The change names the
-//! etag that was read, so that a concurrent change is not lost.
+//! A new limit keeps the labels, the metadata, the modes and the plan of the client. The change
+//! names the etag that was read, so that a concurrent change is not lost.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -27,18 +27,25 @@ pub(super) struct LimitArgs {
     /// none removes them
     #[arg(required = true, value_name = "KEY=VALUE|RATE")]
     words: Vec<Word>,
-    /// Most requests at once; makes the limit a token bucket
-    #[arg(long, value_name = "N")]
-    burst: Option<u32>,
-    /// `sliding_window`, `token_bucket` or `fixed_window`; without it, that of the rule
-    #[arg(long, value_name = "ALGORITHM")]
-    algorithm: Option<AlgorithmName>,
+    #[command(flatten)]
+    rate: RateArgs,
     /// Time after which the rule holds again, such as 1h
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     lasts: Option<Duration>,
     /// A label for operators; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<Entry>,
+}
+
+/// The parts of limits that their words do not have.
+#[derive(Args, Debug)]
+pub(super) struct RateArgs {
+    /// Most requests at once; makes the limit a token bucket
+    #[arg(long, value_name = "N")]
+    burst: Option<u32>,
+    /// `sliding_window`, `token_bucket` or `fixed_window`; without it, that of the rule
+    #[arg(long, value_name = "ALGORITHM")]
+    algorithm: Option<AlgorithmName>,
 }
 
 /// `tollgate admin block`.
@@ -104,14 +111,14 @@ pub(super) async fn limit(server: &ServerArgs, args: LimitArgs) -> Outcome {
     if allowances == [Allowance::None] {
         return remove(server, target).await;
     }
-    let limits = allowances.into_iter().map(|allowance| args.limit(allowance));
+    let limits = allowances.into_iter().map(|allowance| args.rate.limit(allowance));
     let limits = limits.collect::<Result<_, _>>()?;
     let LimitArgs { lasts, label, .. } = args;
     put(server, Wanted { target, limits, modes: None, lasts, label }).await
 }
 
-impl LimitArgs {
-    fn limit(&self, allowance: Allowance) -> Result<pb::Limit, Failure> {
+impl RateArgs {
+    pub(super) fn limit(&self, allowance: Allowance) -> Result<pb::Limit, Failure> {
         let refused = |text: &str| Err(Failure::Line(text.to_owned()));
         match allowance {
             Allowance::None => {
@@ -168,10 +175,19 @@ async fn put(server: &ServerArgs, wanted: Wanted) -> Outcome {
     let connection = Connection::open(server).await?;
     let Wanted { target, limits, modes, lasts, label } = wanted;
     let before = connection.get(&target).await?;
-    let kept = before.clone().unwrap_or_default();
+    let mut kept = before.clone().unwrap_or_default();
+    end_plan(&mut kept);
+    if lasts.is_some() && !kept.plan.is_empty() {
+        return Err(Failure::Failed(format!(
+            "{} has the plan {}, which would end with the limit\n  hint: leave out --for, and take \
+             the limit back later",
+            target.text(),
+            kept.plan
+        )));
+    }
     let mut labels = kept.labels;
     labels.extend(label.into_iter().map(|Entry { key, value }| (key, value)));
-    let client = pb::Client {
+    let mut client = pb::Client {
         domain: target.domain.clone(),
         entries: target.pb_entries(),
         limits,
@@ -181,24 +197,56 @@ async fn put(server: &ServerArgs, wanted: Wanted) -> Outcome {
         labels,
         expires_at: lasts.map(time::after),
         etag: kept.etag,
+        plan: kept.plan,
+        plan_expires_at: kept.plan_expires_at,
+        plan_then: kept.plan_then,
         updated_at: None,
     };
+    if client.limits.iter().any(|limit| limit.unlimited) {
+        without_plan(&mut client);
+    }
     let upsert = Action::Upsert(Upsert { clients: vec![client] });
     let answer = connection.manage(upsert, false).await?;
-    let after = answer.clients.into_iter().next().unwrap_or_default();
-    if server.json {
-        let before = before.map(Client::from);
-        let client = Client::from(after);
-        println!("{}", json!({"client": client, "before": before, "warnings": answer.warnings}));
-        return Ok(());
-    }
-    show::warn(&answer.warnings);
-    let was = match &before {
-        None => String::new(),
-        Some(before) => format!(" (was {})", show::client(before)),
-    };
-    println!("{}: {}{was}", target.text(), show::client(&after));
+    show::changed(server, &target.text(), before, answer);
     Ok(())
+}
+
+/// Leaves out a plan that has ended and that the server has not replaced yet.
+fn end_plan(client: &mut pb::Client) {
+    let now = time::now();
+    let ended = |at: &prost_types::Timestamp| (at.seconds, at.nanos) <= (now.seconds, now.nanos);
+    if client.plan_expires_at.as_ref().is_some_and(ended) {
+        client.plan = std::mem::take(&mut client.plan_then);
+        client.plan_expires_at = None;
+    }
+}
+
+/// No plan limits a client that is unlimited.
+fn without_plan(client: &mut pb::Client) {
+    client.plan.clear();
+    client.plan_expires_at = None;
+    client.plan_then.clear();
+}
+
+/// Removes the limits of a client, which keeps its plan.
+async fn keep_plan(
+    server: &ServerArgs,
+    connection: &Connection,
+    target: &Target,
+    before: pb::Client,
+) -> Outcome {
+    let limits = Vec::new();
+    let mut client = pb::Client { limits, updated_at: None, ..before.clone() };
+    end_plan(&mut client);
+    let upsert = Action::Upsert(Upsert { clients: vec![client] });
+    let answer = connection.manage(upsert, false).await?;
+    show::changed(server, &target.text(), Some(before), answer);
+    Ok(())
+}
+
+/// True if the client has limits of its own beside a plan.
+fn is_beside_a_plan(client: &pb::Client) -> bool {
+    !client.plan.is_empty() && !client.limits.is_empty()
 }
 
 /// Takes back a block; a client with another limit is left alone.
@@ -219,15 +267,21 @@ pub(super) async fn unblock(server: &ServerArgs, target: Target) -> Outcome {
             target.text()
         )));
     }
+    if is_beside_a_plan(&client) {
+        return keep_plan(server, &connection, &target, client).await;
+    }
     delete(server, &connection, &target, client.etag).await
 }
 
 /// Removes the limits of a descriptor, whatever they are.
 async fn remove(server: &ServerArgs, target: Target) -> Outcome {
     let connection = Connection::open(server).await?;
-    if connection.get(&target).await?.is_none() {
+    let Some(client) = connection.get(&target).await? else {
         let text = format!("{} has no limit of its own: the rule holds", target.text());
         return Err(Failure::Failed(text));
+    };
+    if is_beside_a_plan(&client) {
+        return keep_plan(server, &connection, &target, client).await;
     }
     delete(server, &connection, &target, String::new()).await
 }
@@ -273,7 +327,7 @@ pub(super) async fn reset(server: &ServerArgs, target: Target) -> Outcome {
 
 impl Target {
     /// Domain and entries as they are typed.
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         format!("{} {}", self.domain, descriptor::text(&self.entries))
     }
 }

@@ -1,4 +1,5 @@
-//! Clients and policies as lines of JSON, with every field: the format of `export` and `import`.
+//! Clients, plans and policies as lines of JSON, with every field: the format of `export` and
+//! `import`.
 //!
 //! Names are those of `proto/tollgate/v1`, so the object of a client fits into a call of grpcurl.
 //! Fields that are unset are left out.
@@ -18,6 +19,8 @@ use super::time;
 pub(super) enum Line {
     /// A client.
     Client(Client),
+    /// A plan.
+    Plan(Plan),
     /// The policy of a domain.
     Policy(Policy),
 }
@@ -28,7 +31,14 @@ pub(super) enum Line {
 pub(super) struct Client {
     domain: String,
     entries: Vec<Entry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     limits: Vec<Limit>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    plan: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plan_expires_at: Option<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    plan_then: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shadow_mode: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,6 +100,25 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
+/// A plan.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Plan {
+    domain: String,
+    name: String,
+    limits: Vec<Limit>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metadata: Option<Map<String, Value>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+    /// As [`Client::etag`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    etag: String,
+    /// As [`Client::etag`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    updated_at: Option<String>,
+}
+
 /// The policy of a domain, as RPCs applied it.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -118,6 +147,9 @@ impl From<pb::Client> for Client {
             domain: client.domain,
             entries: client.entries.into_iter().map(Entry::from).collect(),
             limits: client.limits.iter().map(Limit::from).collect(),
+            plan: client.plan,
+            plan_expires_at: client.plan_expires_at.as_ref().map(time::text),
+            plan_then: client.plan_then,
             shadow_mode: client.shadow_mode,
             quota_mode: client.quota_mode,
             // The server stores none that JSON does not have.
@@ -126,6 +158,20 @@ impl From<pb::Client> for Client {
             expires_at: client.expires_at.as_ref().map(time::text),
             etag: client.etag,
             updated_at: client.updated_at.as_ref().map(time::text),
+        }
+    }
+}
+
+impl From<pb::Plan> for Plan {
+    fn from(plan: pb::Plan) -> Self {
+        Self {
+            domain: plan.domain,
+            name: plan.name,
+            limits: plan.limits.iter().map(Limit::from).collect(),
+            metadata: plan.metadata.map(|map| metadata_to_json(map).unwrap_or_default()),
+            labels: plan.labels,
+            etag: plan.etag,
+            updated_at: plan.updated_at.as_ref().map(time::text),
         }
     }
 }
@@ -163,12 +209,6 @@ impl TryFrom<Client> for pb::Client {
 
     /// The client to upsert: without etag and time of change, and written as the server does.
     fn try_from(client: Client) -> Result<Self, String> {
-        let metadata = client.metadata.map(|map| Struct {
-            fields: map
-                .iter()
-                .map(|(key, value)| (key.clone(), metadata_from_json(value)))
-                .collect(),
-        });
         let entry = |Entry { key, value, hashed }| pb::Entry { key, value, hashed };
         Ok(Self {
             domain: client.domain,
@@ -176,12 +216,36 @@ impl TryFrom<Client> for pb::Client {
             limits: client.limits.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             shadow_mode: client.shadow_mode,
             quota_mode: client.quota_mode,
-            metadata,
+            metadata: client.metadata.as_ref().map(metadata),
             labels: client.labels,
+            plan: client.plan,
+            plan_expires_at: client.plan_expires_at.as_deref().map(time::parse).transpose()?,
+            plan_then: client.plan_then,
             expires_at: client.expires_at.as_deref().map(time::parse).transpose()?,
             ..Self::default()
         })
     }
+}
+
+impl TryFrom<Plan> for pb::Plan {
+    type Error = String;
+
+    /// The plan to upsert: without etag and time of change.
+    fn try_from(plan: Plan) -> Result<Self, String> {
+        Ok(Self {
+            domain: plan.domain,
+            name: plan.name,
+            limits: plan.limits.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            metadata: plan.metadata.as_ref().map(metadata),
+            labels: plan.labels,
+            ..Self::default()
+        })
+    }
+}
+
+fn metadata(map: &Map<String, Value>) -> Struct {
+    let fields = map.iter().map(|(key, value)| (key.clone(), metadata_from_json(value)));
+    Struct { fields: fields.collect() }
 }
 
 impl TryFrom<Limit> for pb::Limit {
@@ -226,12 +290,12 @@ fn number<E: Into<i32>>(
 mod tests {
     use super::*;
 
-    const FULL: &str = r#"{"client":{"domain":"d","entries":[{"key":"k","value":"v"}],"limits":[{"requests_per_unit":0,"unit":"MINUTE","unit_multiplier":5,"name":"n","algorithm":"TOKEN_BUCKET","burst":7,"charge":"ALWAYS","max_debt":0,"on_store_failure":"DENY"},{"requests_per_unit":1,"unit":"DAY","algorithm":"SLIDING_WINDOW","slots":3}],"shadow_mode":false,"quota_mode":true,"metadata":{"a":[1.5,null,{"b":true}]},"labels":{"l":"m"},"expires_at":"2030-01-01T00:00:00Z"}}"#;
+    const FULL: &str = r#"{"client":{"domain":"d","entries":[{"key":"k","value":"v"}],"limits":[{"requests_per_unit":0,"unit":"MINUTE","unit_multiplier":5,"name":"n","algorithm":"TOKEN_BUCKET","burst":7,"charge":"ALWAYS","max_debt":0,"on_store_failure":"DENY"},{"requests_per_unit":1,"unit":"DAY","algorithm":"SLIDING_WINDOW","slots":3}],"plan":"gold","plan_expires_at":"2029-01-01T00:00:00Z","plan_then":"silver","shadow_mode":false,"quota_mode":true,"metadata":{"a":[1.5,null,{"b":true}]},"labels":{"l":"m"},"expires_at":"2030-01-01T00:00:00Z"}}"#;
 
     fn client(text: &str) -> Result<pb::Client, String> {
         match serde_json::from_str(text).map_err(|error| error.to_string())? {
             Line::Client(client) => client.try_into(),
-            Line::Policy(_) => panic!("a policy"),
+            Line::Policy(_) | Line::Plan(_) => panic!("no client"),
         }
     }
 

@@ -9,6 +9,7 @@ mod line;
 mod list;
 mod log_level;
 mod mode;
+mod plan;
 mod show;
 mod time;
 mod top;
@@ -32,6 +33,9 @@ Examples:
   tollgate admin block edge remote_address=203.0.113.7
   tollgate admin unblock edge remote_address=203.0.113.7
   tollgate admin reset edge user=alice                 empty the counters
+  tollgate admin plan set edge gold 100/second 1000000/day
+  tollgate admin plan give edge gold api_key=acme
+  tollgate admin plan give edge gold --from silver     all clients of a plan
   tollgate admin mode shadow --domain edge             decide and report, deny nothing
   tollgate admin mode settings --domain edge           back to the settings
   tollgate admin log-level debug --for 10m             of one replica
@@ -105,6 +109,8 @@ enum AdminCommand {
     Unblock(Target),
     /// Empty the counters of a descriptor that has limits of its own
     Reset(Target),
+    /// Limits that many clients share
+    Plan(plan::PlanArgs),
     /// Set the kill switch
     Mode(mode::ModeArgs),
     /// Set the log level of one replica, for a time or until it restarts
@@ -115,7 +121,7 @@ enum AdminCommand {
     Top(top::TopArgs),
     /// List the descriptors that have limits of their own
     List(list::ListArgs),
-    /// Write every client and policy to standard output, a line of JSON each
+    /// Write every client, plan and policy to standard output, a line of JSON each
     Export(export::ExportArgs),
     /// Read lines of `export` and write those that differ
     Import(import::ImportArgs),
@@ -133,6 +139,7 @@ pub(crate) fn run(AdminArgs { server, command }: AdminArgs) -> Outcome {
             AdminCommand::Block(args) => limit::block(&server, args).await,
             AdminCommand::Unblock(target) => limit::unblock(&server, target).await,
             AdminCommand::Reset(target) => limit::reset(&server, target).await,
+            AdminCommand::Plan(args) => plan::run(&server, args).await,
             AdminCommand::Mode(args) => mode::run(&server, args).await,
             AdminCommand::LogLevel(args) => log_level::run(&server, args).await,
             AdminCommand::Explain(args) => explain::run(&server, args).await,

@@ -1,5 +1,5 @@
-//! Records of the registry, put in force: clients and modes at once, policies by a queue, old
-//! versions of policies for lists.
+//! Records of the registry, put in force: clients, plans and modes at once, policies by a queue,
+//! old versions of policies for lists.
 //!
 //! A record that cannot be read is skipped with a log line and a metric: it does not keep others
 //! from being in force.
@@ -13,7 +13,7 @@ use super::Writer;
 use crate::control::layered::{DomainChanges, NewText, Since};
 use crate::control::record::{self, Name, StoredPolicy};
 use crate::control::registry::{Record, Update};
-use crate::limits::{Client, ClientName};
+use crate::limits::{Client, ClientName, Plan, PlanKey};
 use crate::telemetry::escape::escape;
 
 /// Changes of policies by the registry, in their order.
@@ -54,6 +54,7 @@ impl Writer {
         for (key, record) in entries {
             match Name::from_key(&key) {
                 Some(Name::Client(name)) => self.apply_client(&name, record),
+                Some(Name::Plan(key)) => self.apply_plan(&key, record),
                 Some(Name::Policy(domain)) => self.apply_policy(domain, record),
                 Some(Name::Version { domain, revision }) => {
                     self.apply_version(domain, revision, record.as_ref());
@@ -83,6 +84,25 @@ impl Writer {
         }
     }
 
+    fn apply_plan(&self, key: &PlanKey, record: Option<Record>) {
+        let what = match record {
+            None => {
+                self.directory.plans().remove(key);
+                "deleted"
+            }
+            Some(record) => match Plan::from_record(&record.value, record.revision) {
+                Ok(plan) if plan.key() == *key => {
+                    self.directory.plans().put(plan);
+                    "applied"
+                }
+                Ok(_) => return self.unreadable(&key.record_key(), "it is another plan's"),
+                Err(error) => return self.unreadable(&key.record_key(), &error.to_string()),
+            },
+        };
+        let title = format!("{}/{}", escape(key.domain.as_bytes()), key.name);
+        self.batch.lock().plans.insert(title, what);
+    }
+
     fn apply_policy(&self, domain: Arc<str>, record: Option<Record>) {
         let text = match record {
             None => None,
@@ -109,6 +129,7 @@ impl Writer {
         let before = self.directory.len();
         self.directory.retain(|name| keep(&name.record_key()));
         self.batch.lock().clients[1] += before.saturating_sub(self.directory.len());
+        self.directory.plans().retain(|key| keep(&key.record_key()));
         let domains = self.queue.lock().domains.clone();
         for domain in domains.into_iter().filter(|domain| !keep(&record::policy_key(domain))) {
             self.queue_policy(domain, None);

@@ -1,10 +1,11 @@
 //! `tollgate.v1.ClientService`: one RPC with one action each for single clients.
 //!
-//! * `delete`, `list`, `reset`, `upsert`: the actions of these names.
+//! * `delete`, `list`, `reset`, `set_plan`, `upsert`: the actions of these names.
 
 mod delete;
 mod list;
 mod reset;
+mod set_plan;
 mod upsert;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::edge::pb::tollgate::v1 as pb;
 use crate::edge::pb::tollgate::v1::client_service_server::ClientService;
 use crate::edge::pb::tollgate::v1::manage_clients_request::{Action, Get};
 use crate::edge::pb::tollgate::v1::{ManageClientsRequest, ManageClientsResponse};
-use crate::limits::{Client, ClientName};
+use crate::limits::{Client, ClientName, PlanKey};
 use crate::store::LimitStore;
 
 /// The most clients in an upsert or a delete, and on a page.
@@ -49,13 +50,14 @@ impl<R: Registry, S: LimitStore> ClientService for Clients<R, S> {
         let act = Act { admin: &self.0, who, validate_only };
         let answer = match action {
             None => {
-                let expected = "is required: upsert, get, delete, list or reset_usage";
+                let expected = "is required: upsert, get, delete, list, reset_usage or set_plan";
                 return Err(violation("action", expected));
             }
             Some(Action::Upsert(upsert)) => act.upsert(upsert).await,
             Some(Action::Get(get)) => act.get(get).await,
             Some(Action::Delete(delete)) => act.delete(delete).await,
             Some(Action::List(list)) => act.list(&list).await,
+            Some(Action::SetPlan(set_plan)) => act.set_plan(&set_plan).await,
             Some(Action::ResetUsage(reset)) => act.reset_usage(reset).await,
         };
         Ok(Response::new(answer?))
@@ -131,6 +133,13 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
         Ok(client)
     }
 
+    /// Returns true if there is a plan: in memory, or in the registry, which may be ahead.
+    async fn has_plan(&self, key: &PlanKey) -> Result<bool, Status> {
+        let directory = self.admin.shared().resolver.clients.directory();
+        Ok(directory.plans().get(key).is_some()
+            || self.admin.read(&key.record_key()).await?.is_some())
+    }
+
     fn answer(&self, client: &Client) -> ManageClientsResponse {
         ManageClientsResponse {
             clients: vec![convert::client(client)],
@@ -140,12 +149,16 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
     }
 }
 
+pub(super) fn no_such_plan(key: &PlanKey) -> String {
+    format!("there is no plan {:?} in the domain {:?}", key.name, key.domain)
+}
+
 fn missing(at: &str) -> Status {
     Status::not_found(format!("{at}: there is no such client"))
 }
 
 /// Compares the record that is there with the expected one.
-fn expected(expect: Expect, found: Option<&Record>, at: &str) -> Result<(), Status> {
+pub(super) fn expected(expect: Expect, found: Option<&Record>, at: &str) -> Result<(), Status> {
     let revision = found.map(|record| record.revision);
     match expect {
         Expect::Revision(wanted) if revision != Some(wanted) => Err(stale(revision, at)),

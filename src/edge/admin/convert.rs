@@ -11,7 +11,8 @@ use crate::edge::pb::tollgate::v1 as pb;
 use crate::limiter::explain::CounterState;
 use crate::limiter::mode::Mode;
 use crate::limiter::report::Report;
-use crate::limits::{self, Client, ClientLimit, Entries, Rate};
+use crate::limits::plans::Listed;
+use crate::limits::{self, Client, ClientLimit, Entries, Plan, PlanName, Rate};
 use crate::policy::{AlgorithmName, ChargeName, OnStoreFailure};
 
 /// The latest time that a timestamp may hold: the end of the year 9999.
@@ -35,20 +36,46 @@ pub(super) fn timestamp_from_pb(at: &prost_types::Timestamp) -> Option<Timestamp
 
 /// A client as answers show it.
 pub(super) fn client(client: &Client) -> pb::Client {
+    let plan = client.plan.as_deref();
+    let name = |name: Option<&PlanName>| name.map(PlanName::as_str).unwrap_or_default().to_owned();
     pb::Client {
         domain: client.name.domain.to_string(),
         entries: entries(&client.name.entries),
         limits: client.limits.iter().map(client_limit).collect(),
         shadow_mode: client.shadow,
         quota_mode: client.quota,
-        metadata: client.metadata.as_deref().map(|map| Struct {
-            fields: map.iter().map(|(key, value)| (key.clone(), from_json(value))).collect(),
-        }),
+        metadata: client.metadata.as_deref().map(metadata),
         labels: client.labels.as_deref().cloned().unwrap_or_default(),
         expires_at: client.expires_at.map(timestamp),
         etag: etag(client.revision),
         updated_at: Some(timestamp(client.updated_at)),
+        plan: name(plan.map(|plan| &plan.name)),
+        plan_expires_at: plan.and_then(|plan| plan.ends_at).map(timestamp),
+        plan_then: name(plan.and_then(|plan| plan.then.as_ref())),
     }
+}
+
+/// A plan of a list as answers show it.
+pub(super) fn listed_plan(Listed { plan, clients }: &Listed) -> pb::Plan {
+    self::plan(plan, *clients)
+}
+
+/// A plan that so many clients name, as answers show it.
+pub(super) fn plan(plan: &Plan, clients: usize) -> pb::Plan {
+    pb::Plan {
+        domain: plan.domain.to_string(),
+        name: plan.name.to_string(),
+        limits: plan.limits.iter().map(client_limit).collect(),
+        metadata: plan.metadata.as_deref().map(metadata),
+        labels: plan.labels.as_deref().cloned().unwrap_or_default(),
+        etag: etag(plan.revision),
+        updated_at: Some(timestamp(plan.updated_at)),
+        clients: Some(clients as u64),
+    }
+}
+
+fn metadata(map: &Map<String, Json>) -> Struct {
+    Struct { fields: map.iter().map(|(key, value)| (key.clone(), from_json(value))).collect() }
 }
 
 /// The entries of a descriptor, hashes marked.

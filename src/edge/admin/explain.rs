@@ -45,6 +45,10 @@ fn answer(shared: &Shared, explanation: &Explanation) -> pb::ExplainResponse {
             told.client = audit::descriptor_title(shared, &client.name);
             told.client_etag = convert::etag(client.revision);
         }
+        if let Some(plan) = status.plan.in_force() {
+            told.plan = plan.name.to_string();
+        }
+        status.plan.missing().unwrap_or_default().clone_into(&mut told.plan_missing);
         told
     };
     let looked_at = decision.mode != Mode::Off;

@@ -2,23 +2,54 @@
 //!
 //! ```text
 //! hexadecimal of: version (1) | revision of the first page (8, big endian) | record key of the
-//! last client
+//! last client or plan
 //! ```
 
-use crate::limits::ClientName;
+use bytes::Bytes;
+
+use crate::limits::{ClientName, PlanKey};
 
 const VERSION: u8 = 1;
 
-/// The place at which a list goes on.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct PageToken {
-    /// The revision that the first page showed.
-    pub revision: u64,
-    /// The last client told.
-    pub after: ClientName,
+/// The name of something that is listed, and the key of its record.
+pub trait Named: Sized {
+    /// The key of its record.
+    fn record_key(&self) -> Bytes;
+
+    /// Parses the key of a record; the inverse of [`record_key`](Self::record_key).
+    fn from_record_key(key: &[u8]) -> Option<Self>;
 }
 
-impl PageToken {
+impl Named for ClientName {
+    fn record_key(&self) -> Bytes {
+        self.record_key()
+    }
+
+    fn from_record_key(key: &[u8]) -> Option<Self> {
+        Self::from_record_key(key)
+    }
+}
+
+impl Named for PlanKey {
+    fn record_key(&self) -> Bytes {
+        self.record_key()
+    }
+
+    fn from_record_key(key: &[u8]) -> Option<Self> {
+        Self::from_record_key(key)
+    }
+}
+
+/// The place at which a list goes on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PageToken<N = ClientName> {
+    /// The revision that the first page showed.
+    pub revision: u64,
+    /// The last one told.
+    pub after: N,
+}
+
+impl<N: Named> PageToken<N> {
     /// The text of the token.
     pub fn write(&self) -> String {
         use std::fmt::Write as _;
@@ -39,7 +70,7 @@ impl PageToken {
         let (version, rest) = bytes.split_first()?;
         let (revision, key) = rest.split_first_chunk()?;
         let revision = u64::from_be_bytes(*revision);
-        let after = ClientName::from_record_key(key).filter(|_| *version == VERSION)?;
+        let after = N::from_record_key(key).filter(|_| *version == VERSION)?;
         Some(Self { revision, after })
     }
 }
@@ -67,7 +98,11 @@ mod tests {
         for bad in
             ["", "0", "01", "zz", "é", &text[1..], &text[..30], &text.replacen("01", "02", 1)]
         {
-            assert_eq!(PageToken::read(bad), None, "{bad}");
+            assert_eq!(PageToken::<ClientName>::read(bad), None, "{bad}");
         }
+        assert_eq!(PageToken::<PlanKey>::read(&text), None, "of a list of clients");
+        let plan = PlanKey { domain: "dé".into(), name: "gold".into() };
+        let token = PageToken { revision: 7, after: plan };
+        assert_eq!(PageToken::read(&token.write()), Some(token));
     }
 }

@@ -9,8 +9,12 @@ use super::identity::Role;
 const GUARDED: &str = "/tollgate.v1.";
 
 /// Every RPC, by its path behind [`GUARDED`].
-const ROLES: [(&str, Role); 13] = [
+const ROLES: [(&str, Role); 17] = [
     ("ClientService/ManageClients", Role::Read),
+    ("PlanService/GetPlan", Role::Read),
+    ("PlanService/ListPlans", Role::Read),
+    ("PlanService/UpsertPlan", Role::Write),
+    ("PlanService/DeletePlan", Role::Write),
     ("PolicyService/GetPolicy", Role::Read),
     ("PolicyService/ListPolicies", Role::Read),
     ("PolicyService/ListPolicyVersions", Role::Read),

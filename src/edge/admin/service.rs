@@ -107,6 +107,23 @@ impl<R: Registry, S: LimitStore> Admin<R, S> {
         }
     }
 
+    /// Waits until this replica has everything that the registry has now.
+    ///
+    /// # Errors
+    /// It does not come, so that what is in memory is no ground for a change.
+    pub(super) async fn caught_up(&self) -> Result<(), Status> {
+        let newest = self.control.registry().newest().await.map_err(|error| failed(&error))?;
+        let follower = self.control.follower();
+        if follower.caught_up(newest.revision, FOLLOW_PATIENCE).await {
+            return Ok(());
+        }
+        Err(Status::unavailable(format!(
+            "this replica has followed the registry to revision {} of {}; try again",
+            self.revision(),
+            newest.revision
+        )))
+    }
+
     /// Writes, and puts in force what was written. `attempt` has a line for each of the first
     /// changes.
     pub(super) async fn write(

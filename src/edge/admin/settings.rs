@@ -26,8 +26,8 @@ section! {
         /// YAML file with such a mapping. An alternative to `tokens`. Read again on SIGHUP.
         tokens_file: Option<PathBuf> = "",
         /// What a token may do, by its name: `read` = get, list, explain; `write` = change clients
-        /// too; `admin` = change policies and modes too. A token without an entry is `admin`. In
-        /// the file only.
+        /// and plans too; `admin` = change policies and modes too. A token without an entry is
+        /// `admin`. In the file only.
         token_roles: BTreeMap<String, Role> = "",
         /// The same for client certificates, by alternative name; a `*` at the start or the end
         /// stands for any text. A certificate with none of the names needs a token. In the file

@@ -1,4 +1,6 @@
-//! Validates what operators write about clients: every fault with the path of its field.
+//! Validates what operators write about clients and plans: every fault with the path of its field.
+
+mod plan;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -30,7 +32,7 @@ fn is_hash(value: &str) -> bool {
 }
 
 /// Said already, as a violation.
-struct Wrong;
+pub(super) struct Wrong;
 
 /// Checks messages of one request.
 pub(super) struct Validator<'a> {
@@ -45,8 +47,13 @@ impl Validator<'_> {
     /// The client of `message`, which stands in the field `at`, and what must be there for it to be
     /// stored.
     pub(super) fn client(&mut self, message: pb::Client, at: &str) -> Option<(Client, Expect)> {
+        let plan = self.membership(&message, at);
         let name = self.name(&message.domain, message.entries, at);
-        let limits = self.limits(&message.limits, &format!("{at}.limits"));
+        let limits = if message.limits.is_empty() && !message.plan.is_empty() {
+            Some(Limits::default())
+        } else {
+            self.limits(&message.limits, &format!("{at}.limits"))
+        };
         let metadata = self.metadata(message.metadata, &format!("{at}.metadata"));
         let labels = self.labels(message.labels, &format!("{at}.labels"));
         let expires_at = match &message.expires_at {
@@ -57,6 +64,7 @@ impl Validator<'_> {
         let client = Client {
             name: name?,
             limits: limits?,
+            plan: plan.ok()?.map(Arc::new),
             shadow: message.shadow_mode,
             quota: message.quota_mode,
             metadata: metadata.ok()?,
@@ -151,12 +159,17 @@ impl Validator<'_> {
     }
 
     fn expiry(&mut self, time: &prost_types::Timestamp, at: &str) -> Option<Timestamp> {
+        self.future(time, "to end a client now, delete it", at)
+    }
+
+    /// A time in the future; `hint` says how to get what one in the past may mean.
+    fn future(&mut self, time: &prost_types::Timestamp, hint: &str, at: &str) -> Option<Timestamp> {
         let Some(expires_at) = timestamp_from_pb(time) else {
             self.violations.add(at, "must be between 1970 and 9999, with nanos below 10^9");
             return None;
         };
         if expires_at <= self.now {
-            self.violations.add(at, "must be in the future; to end a client now, delete it");
+            self.violations.add(at, format!("must be in the future; {hint}"));
             return None;
         }
         Some(expires_at)
@@ -226,7 +239,9 @@ impl Validator<'_> {
                 self.violations.add(format!("{at_limit}.unlimited"), alone);
             }
             let limit = self.limit(limit, &at_limit);
-            let same = |other: &Option<ClientLimit>| same_counter(other.as_ref(), limit.as_ref());
+            let same = |other: &Option<ClientLimit>| {
+                other.as_ref().zip(limit.as_ref()).is_some_and(|(o, l)| o.may_share_counter(l))
+            };
             if let Some(other) = good.iter().position(same) {
                 let what = "is over the same period as";
                 let hint = "with the same algorithm, or one of them left open";
@@ -403,12 +418,4 @@ impl Validator<'_> {
         self.violations.add(format!("{at}.{field}"), error.to_string());
         false
     }
-}
-
-/// True if two limits may share a counter.
-fn same_counter(one: Option<&ClientLimit>, other: Option<&ClientLimit>) -> bool {
-    let rate = |limit: Option<&ClientLimit>| limit.and_then(|limit| limit.rate);
-    let (Some(one), Some(other)) = (rate(one), rate(other)) else { return false };
-    let algorithms = one.algorithm.zip(other.algorithm).is_none_or(|(one, other)| one == other);
-    algorithms && one.unit.period(one.unit_multiplier) == other.unit.period(other.unit_multiplier)
 }

@@ -3,10 +3,11 @@
 //! ```text
 //! { domain: "edge",
 //!   descriptors: [ { entries: ["api_key=acme"], rule: "api_key", client: "api_key=acme",
+//!                    plan: "gold", plan_missing: "gold",
 //!                    limits_over: ["per-key"], over_limit: true, shadow: true, degraded: true,
 //!                    replicas: 3, retry_after_ms: 1250, wait_ms: 80, reason: "no_rule" } ],
 //!   hold: "AQAA..",
-//!   metadata: { ..of the clients and rules whose descriptors are within their limit, merged.. } }
+//!   metadata: { ..of the clients, plans and rules of descriptors within their limit, merged.. } }
 //! ```
 //! `hold` is the handle of what limits hold for the request.
 //! A field that would be false or empty is absent. Values that are not UTF-8 are percent-escaped,
@@ -48,7 +49,10 @@ pub(super) fn metadata(
     let mut merged = None;
     for status in decision.statuses.iter().filter(|status| !status.over_limit()) {
         let client = status.client.as_ref().and_then(|client| client.metadata.as_deref());
-        let own = client.or_else(|| status.rule.as_ref().and_then(|rule| rule.metadata.as_deref()));
+        let plan = || status.plan.in_force().and_then(|plan| plan.metadata.as_deref());
+        let own = client
+            .or_else(plan)
+            .or_else(|| status.rule.as_ref().and_then(|rule| rule.metadata.as_deref()));
         if let Some(own) = own {
             merge(merged.get_or_insert_with(Map::new), own);
         }
@@ -66,6 +70,12 @@ fn describe(fields: &mut Fields, shown: ShownDescriptor<'_>, status: &Status, ad
     fields.field("entries", |at| {
         at.list(|list| shown.entries().for_each(|entry| list.value(|at| at.text(entry))));
     });
+    if let Some(plan) = status.plan.in_force() {
+        fields.field("plan", |at| at.text(&plan.name));
+    }
+    if let Some(missing) = status.plan.missing() {
+        fields.field("plan_missing", |at| at.text(missing));
+    }
     if let Some(rule) = &status.rule {
         fields.field("rule", |at| at.text(&rule.label));
     }

@@ -2,10 +2,9 @@
 //! it, and the claims and the part that follow. Which of them match is found before.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
-use super::{Ready, Resolution, Resolved, Resolver, Target, counted};
-use crate::domain::{Algorithm, Charge, Claim, Hits, Limit, LimitError, Part, Unit};
+use super::{ClientPlan, Match, Ready, Resolution, Resolved, Resolver, Target, counted};
+use crate::domain::{Algorithm, Charge, Claim, Hits, Limit, Part, Unit};
 use crate::limiter::ask::{Ask, Traits};
 use crate::limiter::key::{self, Sharing};
 use crate::limiter::redact::Sensitivity;
@@ -13,6 +12,7 @@ use crate::limiter::report::{LimitName, Report};
 use crate::limiter::request::{Descriptor, Request};
 use crate::limiter::snapshot::SnapshotRef;
 use crate::limits::Client;
+use crate::limits::plans::PlanRef;
 use crate::policy::{Cost, Domain, HoldTerms, LimitKind, Rule, RuleLimit};
 use crate::telemetry::metrics::LimitOf;
 
@@ -33,18 +33,16 @@ impl<'a> Building<'a> {
         &mut self,
         i: usize,
         descriptor: &Descriptor,
-        rule: Option<&Rule>,
-        client: Option<Arc<Client>>,
+        Match { rule, client, plan }: Match<'_>,
     ) -> Resolved {
         // Limits were checked when the client was stored; if the rule has made them impossible
         // since, it goes by the rule.
-        let of_client = client.as_deref().and_then(|client| {
-            let limits = self.resolver.client_limits(client, rule);
-            self.by_client(i, descriptor, rule, client, limits)
-        });
+        let of_client = client
+            .as_deref()
+            .and_then(|client| self.by_client(i, descriptor, rule, client, plan.in_force()));
         if let Some(target) = of_client {
             let rule = rule.map(|rule| self.snapshot.rule(rule));
-            return Resolved { rule, client, overridden: false, target };
+            return Resolved { rule, client, plan, overridden: false, target };
         }
         let brought = descriptor.limit.map(|over| self.resolver.override_limit(over, rule));
         let overridden = matches!(brought, Some(Some(_)));
@@ -57,7 +55,11 @@ impl<'a> Building<'a> {
             None => self.by_rule(descriptor, rule),
         };
         let rule = rule.map(|rule| self.snapshot.rule(rule));
-        Resolved { rule, client: None, overridden, target }
+        let plan = match plan {
+            ClientPlan::InForce(_) => ClientPlan::None,
+            plan => plan,
+        };
+        Resolved { rule, client: None, plan, overridden, target }
     }
 
     /// A client is not replaced by its own rule: that stands for the client's limits. None: one of
@@ -68,13 +70,14 @@ impl<'a> Building<'a> {
         descriptor: &Descriptor,
         rule: Option<&Rule>,
         client: &Client,
-        limits: impl Iterator<Item = Result<Ready, LimitError>>,
+        plan: Option<&PlanRef>,
     ) -> Option<Target> {
-        if client.limits.iter().all(|limit| limit.rate.is_none()) {
+        let of_plan = plan.into_iter().flat_map(|plan| plan.limits.iter());
+        if client.limits.iter().chain(of_plan).all(|limit| limit.rate.is_none()) {
             return Some(Target::Unlimited);
         }
         let start = self.resolution.ask.len();
-        for limit in limits {
+        for limit in self.resolver.client_limits(client, plan, rule) {
             let Ok((limit, report, traits)) = limit else {
                 self.resolution.ask.truncate(start);
                 return None;

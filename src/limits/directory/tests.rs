@@ -9,7 +9,8 @@ fn name(domain: &str, value: &str) -> ClientName {
 fn client(domain: &str, value: &str, revision: u64) -> Client {
     Client {
         name: name(domain, value),
-        limits: Limits::from_iter([]),
+        limits: Limits::default(),
+        plan: None,
         shadow: None,
         quota: None,
         metadata: None,

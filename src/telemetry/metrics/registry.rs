@@ -4,6 +4,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::telemetry::sharded::ShardedCounter;
+
 /// The registry of operators' changes.
 #[derive(Debug, Default)]
 pub struct RegistryMetrics {
@@ -17,6 +19,10 @@ pub struct RegistryMetrics {
     pub unreadable_records: Counter,
     /// Clients, including recently expired ones.
     pub clients: Gauge,
+    /// Plans of clients.
+    pub plans: Gauge,
+    /// Descriptors whose client names a plan that is not there.
+    pub plan_missing: ShardedCounter,
 }
 
 impl RegistryMetrics {
@@ -41,6 +47,16 @@ impl RegistryMetrics {
             "Records of the registry that could not be read and were skipped",
             self.unreadable_records.clone(),
         );
-        registry.register("clients", "Clients with limits of their own", self.clients.clone());
+        registry.register(
+            "clients",
+            "Clients with limits of their own or a plan",
+            self.clients.clone(),
+        );
+        registry.register("plans", "Plans of clients", self.plans.clone());
+        registry.register(
+            "plan_missing",
+            "Descriptors decided without the plan of their client, because it does not exist",
+            self.plan_missing.clone(),
+        );
     }
 }

@@ -220,6 +220,7 @@ fn client(number: usize) -> Client {
     Client {
         name: ClientName { domain: "bench".into(), entries: entries.into_iter().collect() },
         limits: [ClientLimit { name: None, rate: Some(rate) }].into_iter().collect(),
+        plan: None,
         shadow: None,
         quota: None,
         metadata: None,

@@ -1,4 +1,4 @@
-//! Records of the registry: clients, policies and modes, and the keys that name them.
+//! Records of the registry: clients, plans, policies and modes, and the keys that name them.
 //!
 //! Input: the value of a record, or its key.
 
@@ -6,7 +6,7 @@ use tollgate::control::record::{Name, StoredMode, StoredPolicy};
 use tollgate::control::record::{mode_key, policy_key, version_key};
 use tollgate::domain::{Algorithm, Charge, Limit, Unit};
 use tollgate::limits::directory::Directory;
-use tollgate::limits::{Client, Model};
+use tollgate::limits::{Client, Model, Plan};
 use tollgate::policy::{AlgorithmName, Defaults};
 
 const REVISION: u64 = 7;
@@ -16,6 +16,10 @@ pub fn run(data: &[u8]) {
     key(data);
     if let Ok(client) = Client::from_record(data, REVISION) {
         check(&client);
+    }
+    if let Ok(plan) = Plan::from_record(data, REVISION) {
+        let written = plan.to_record().expect("a record");
+        assert_eq!(Plan::from_record(&written, REVISION).expect("its own record"), plan);
     }
     if let Ok(policy) = StoredPolicy::read(data) {
         let written = policy.write().expect("a record");
@@ -32,6 +36,7 @@ fn key(data: &[u8]) {
     let Some(name) = Name::from_key(data) else { return };
     let written = match &name {
         Name::Client(client) => client.record_key(),
+        Name::Plan(plan) => plan.record_key(),
         Name::Policy(domain) => policy_key(domain),
         Name::Version { domain, revision } => version_key(domain, *revision),
         Name::Mode(domain) => mode_key(domain),

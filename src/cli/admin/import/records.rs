@@ -21,6 +21,7 @@ pub(super) struct Numbered<T> {
 #[derive(Debug, Default)]
 pub(super) struct Records {
     pub(super) policies: Vec<Numbered<Policy>>,
+    pub(super) plans: Vec<Numbered<pb::Plan>>,
     pub(super) clients: Vec<Numbered<pb::Client>>,
 }
 
@@ -52,6 +53,13 @@ fn read_lines(lines: impl BufRead) -> Result<Records, Failure> {
         let item = match serde_json::from_slice(&text) {
             Ok(Line::Policy(item)) => {
                 records.policies.push(Numbered { line, item });
+                continue;
+            }
+            Ok(Line::Plan(plan)) => {
+                match pb::Plan::try_from(plan) {
+                    Ok(item) => records.plans.push(Numbered { line, item }),
+                    Err(error) => faults.push(format!("line {line}: {error}")),
+                }
                 continue;
             }
             Ok(Line::Client(client)) => pb::Client::try_from(client),

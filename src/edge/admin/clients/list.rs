@@ -6,14 +6,15 @@ use tonic::Status;
 
 use super::{Act, MOST};
 use crate::control::registry::Registry;
+use crate::domain::Timestamp;
 use crate::edge::admin::convert;
 use crate::edge::admin::page::PageToken;
 use crate::edge::admin::violations::Violations;
 use crate::edge::pb::tollgate::v1::ManageClientsResponse;
 use crate::edge::pb::tollgate::v1::manage_clients_request::List;
-use crate::limits::Client;
 use crate::limits::directory::{Directory, Page};
 use crate::limits::name::Value;
+use crate::limits::{Client, PlanName};
 use crate::store::LimitStore;
 
 /// Clients on a page without a size.
@@ -36,10 +37,10 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
             )));
         }
         let directory = self.admin.shared().resolver.clients.directory();
-        let Page { clients, more, total } = page(directory, list, token).await;
+        let now = self.admin.now();
+        let Page { clients, more, total } = page(directory, list, token, now).await;
         let last = clients.last().filter(|_| more);
         let next = last.map(|client| PageToken { revision, after: client.name.clone() }.write());
-        let now = self.admin.now();
         let shown = clients.iter().filter(|client| !client.is_expired(now));
         Ok(ManageClientsResponse {
             clients: shown.map(|client| convert::client(client)).collect(),
@@ -71,7 +72,12 @@ fn token(list: &List) -> Result<Option<PageToken>, Status> {
 
 /// The page after `token`: the first clients that meet the filters. Every [`SCAN`] clients other
 /// tasks get their turn.
-async fn page(directory: &Directory, list: &List, token: Option<PageToken>) -> Page {
+async fn page(
+    directory: &Directory,
+    list: &List,
+    token: Option<PageToken>,
+    now: Timestamp,
+) -> Page {
     let size = if list.page_size == 0 { PAGE } else { list.page_size as usize };
     let domain = (!list.domain.is_empty()).then_some(&*list.domain);
     let start = token.map(|token| token.after);
@@ -85,7 +91,7 @@ async fn page(directory: &Directory, list: &List, token: Option<PageToken>) -> P
         let Page { clients, more, total } = directory.page(domain, after, SCAN);
         let scanned = clients.len();
         for (i, client) in clients.into_iter().enumerate() {
-            if meets(&client, list) {
+            if meets(&client, list, now) {
                 met.push(Arc::clone(&client));
             }
             if met.len() == size {
@@ -101,10 +107,17 @@ async fn page(directory: &Directory, list: &List, token: Option<PageToken>) -> P
 }
 
 fn has_filters(list: &List) -> bool {
-    !list.labels.is_empty() || !list.first_key.is_empty() || !list.first_value_prefix.is_empty()
+    !list.labels.is_empty()
+        || !list.first_key.is_empty()
+        || !list.first_value_prefix.is_empty()
+        || !list.plan.is_empty()
 }
 
-fn meets(client: &Client, list: &List) -> bool {
+fn meets(client: &Client, list: &List, now: Timestamp) -> bool {
+    let plan = || client.plan.as_deref()?.at(now).map(PlanName::as_str);
+    if !list.plan.is_empty() && plan() != Some(&list.plan) {
+        return false;
+    }
     let own = client.labels.as_deref();
     let has = |(key, value)| own.is_some_and(|own| own.get(key) == Some(value));
     let first = client.name.entries.texts().next();

@@ -1,19 +1,20 @@
 //! `Upsert`: clients stored, all of them or none; those that are stored already are not written.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tonic::Status;
 
-use super::{Act, CONCURRENT_READS, MOST, expected, stale};
+use super::{Act, CONCURRENT_READS, MOST, expected, no_such_plan, stale};
 use crate::control::audit::{self, Attempt};
 use crate::control::registry::{Change, Expect, Registry, RegistryError};
 use crate::edge::admin::convert;
 use crate::edge::admin::service::{corrupt, failed};
-use crate::edge::admin::violations::violation;
+use crate::edge::admin::violations::{Violations, violation};
 use crate::edge::pb::tollgate::v1::ManageClientsResponse;
 use crate::edge::pb::tollgate::v1::manage_clients_request::Upsert;
-use crate::limits::{Client, ClientName};
+use crate::limits::{Client, ClientName, PlanKey};
 use crate::policy::network;
 use crate::store::LimitStore;
 
@@ -42,6 +43,7 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
     pub(super) async fn upsert(self, upsert: Upsert) -> Result<ManageClientsResponse, Status> {
         let mut warnings = without_requests(&upsert);
         let wanted = self.wanted(upsert)?;
+        self.check_plans(&wanted).await?;
         warnings.extend(self.warnings(&wanted));
         let stored = self.stored_alike(&wanted).await?;
         let both = wanted.iter().zip(&stored);
@@ -95,6 +97,27 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
         }
         validator.violations.check()?;
         Ok(good)
+    }
+
+    /// Refuses clients that name a plan which does not exist. A client that has it already keeps
+    /// it: the deletion of a plan must not be in the way of a block.
+    async fn check_plans(&self, wanted: &[Wanted]) -> Result<(), Status> {
+        let mut violations = Violations::default();
+        let directory = self.admin.shared().resolver.clients.directory();
+        for Wanted { client, there, at, .. } in wanted {
+            let Some(plan) = client.plan.as_deref() else { continue };
+            if directory.get(there).is_some_and(|there| there.plan == client.plan) {
+                continue;
+            }
+            for (field, name) in ["plan", "plan_then"].into_iter().zip(plan.names()) {
+                let domain = Arc::clone(&client.name.domain);
+                let key = PlanKey { domain, name: name.as_str().into() };
+                if !self.has_plan(&key).await? {
+                    violations.add(format!("{at}.{field}"), no_such_plan(&key));
+                }
+            }
+        }
+        violations.check()
     }
 
     /// Of each of `wanted` the client that is stored, if a write would change nothing but its time

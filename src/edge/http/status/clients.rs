@@ -33,6 +33,10 @@ struct ClientRow {
     domain: String,
     descriptor: String,
     limits: Vec<String>,
+    /// The plan that it has now; empty: none.
+    plan: String,
+    /// The plan does not exist.
+    plan_missing: bool,
     shadow: bool,
     /// In seconds since 1970.
     expires_at: Option<u64>,
@@ -57,7 +61,7 @@ pub(super) fn search(shared: &Shared, query: &Query) -> Found {
                 found.more = true;
                 return found;
             }
-            found.clients.push(row(client, title));
+            found.clients.push(row(shared, client, title));
         }
         looked_at += page.clients.len();
         after = page.clients.last().map(|last| last.name.clone());
@@ -68,7 +72,10 @@ pub(super) fn search(shared: &Shared, query: &Query) -> Found {
     }
 }
 
-fn row(client: &Arc<Client>, descriptor: String) -> ClientRow {
+fn row(shared: &Shared, client: &Arc<Client>, descriptor: String) -> ClientRow {
+    let clients = &shared.resolver.clients;
+    let plan = client.plan.as_ref().and_then(|plan| plan.at(clients.now()));
+    let missing = plan.is_some_and(|plan| clients.directory().plans().find(plan).is_none());
     let limits = client.limits.iter().map(|limit| match (&limit.rate, &limit.name) {
         (None, _) => "unlimited".to_owned(),
         (Some(rate), name) => {
@@ -81,6 +88,8 @@ fn row(client: &Arc<Client>, descriptor: String) -> ClientRow {
         domain: client.name.domain.to_string(),
         descriptor,
         limits: limits.collect(),
+        plan: plan.map(|plan| plan.as_str().to_owned()).unwrap_or_default(),
+        plan_missing: missing,
         shadow: client.shadow == Some(true),
         expires_at: client.expires_at.map(|at| at.as_micros() / 1_000_000),
     }

@@ -8,6 +8,7 @@ use crate::edge::grpc::rls::Rls;
 use crate::edge::pb;
 use crate::limiter::Shared;
 use crate::limiter::explain::{CounterState, Explanation};
+use crate::limiter::resolve::ClientPlan;
 use crate::settings::Word as _;
 use crate::store::LimitStore;
 use crate::telemetry::escape::escape;
@@ -40,6 +41,9 @@ pub(super) struct Explained {
     /// The file and line of the rule.
     place: String,
     client: String,
+    plan: String,
+    /// The plan that the client names and that does not exist.
+    plan_missing: String,
     shadow: bool,
     limits: Vec<LimitState>,
 }
@@ -92,6 +96,7 @@ fn answer(shared: &Shared, explanation: &Explanation) -> Explained {
     let (status, explained) = (decision.statuses.first(), descriptors.first());
     let rule = status.and_then(|status| status.rule.as_deref());
     let client = status.and_then(|status| status.client.as_ref());
+    let plan = status.map(|status| &status.plan);
     let title = |name| shared.resolver.client_title(name, &shared.policies.current());
     Explained {
         admitted: decision.verdict == Verdict::Admit,
@@ -101,6 +106,11 @@ fn answer(shared: &Shared, explanation: &Explanation) -> Explained {
         rule: rule.map(|rule| rule.label.clone()).unwrap_or_default(),
         place: rule.map(|rule| rule.place.to_string()).unwrap_or_default(),
         client: client.map(|client| title(&client.name)).unwrap_or_default(),
+        plan: plan
+            .and_then(ClientPlan::in_force)
+            .map(|plan| plan.name.to_string())
+            .unwrap_or_default(),
+        plan_missing: plan.and_then(ClientPlan::missing).unwrap_or_default().to_owned(),
         shadow: status.is_some_and(|status| status.shadow),
         limits: explained.iter().flat_map(|explained| &explained.counters).map(limit).collect(),
     }

@@ -110,9 +110,10 @@ export function clients(table, found) {
     row.expires_at ? ` until ${new Date(row.expires_at * 1000).toISOString().slice(0, 16)}Z` : "";
   fill(
     table,
-    [["Descriptor"], ["Limits"]],
+    [["Descriptor"], ["Plan"], ["Limits"]],
     found.clients.map((row) => [
       cell(`${row.domain} ${row.descriptor}`, "name"),
+      cell(row.plan_missing ? `${row.plan}, which does not exist` : row.plan),
       cell(`${row.limits.join(" and ")}${row.shadow ? ", shadow" : ""}${until(row)}`),
     ]),
     "No client matches.",
@@ -174,7 +175,9 @@ export function explained(place, answer) {
     parts.push(
       line(
         {
-          client: `The client ${answer.client} sets the limit.`,
+          client: answer.plan
+            ? `The client ${answer.client} of the plan ${answer.plan} sets the limit.`
+            : `The client ${answer.client} sets the limit.`,
           rule: `Rule ${answer.rule} (${answer.place}) sets the limit.`,
           override: "The override of the request sets the limit.",
           none: "No rule matches, so nothing limits it.",
@@ -182,6 +185,8 @@ export function explained(place, answer) {
         }[answer.decided_by] ?? answer.decided_by,
       ),
     );
+  if (answer.plan_missing)
+    parts.push(line(`The plan ${answer.plan_missing} of the client does not exist.`));
   if (answer.mode !== "enforce" || answer.shadow)
     parts.push(
       line(`It is not enforced: ${answer.shadow ? "shadow mode" : `mode ${answer.mode}`}.`),
