@@ -8,9 +8,10 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use super::process::Process;
-use crate::control::{calendar, presence, probe, sweep};
+use crate::control::{calendar, hold_keys, presence, probe, sweep};
 use crate::edge::admin::{self, Admin, SERVICE_NAMES};
 use crate::edge::grpc::server::serve_admin;
+use crate::limiter::Shared;
 use crate::telemetry::logs::LogHandle;
 
 /// The store deadline of admin RPCs. Longer than for decisions, because operators prefer a late
@@ -75,16 +76,26 @@ async fn follow(process: &Process) {
     );
 }
 
-/// Keeps the count of the replicas.
+/// Keeps the count of the replicas, and the keys that they share.
 async fn beat(process: &Process) {
     let registry = &**process.control.registry();
     let is_up = || process.stores_up();
-    presence::run(registry, &process.replicas, &process.metrics, is_up).await;
+    let Shared { holds, policies, .. } = &*process.shared;
+    let have_holds = || policies.have_holds() && !holds.has_key_of_setting();
+    tokio::join!(
+        presence::run(registry, &process.replicas, &process.metrics, is_up),
+        hold_keys::run(registry, holds, have_holds)
+    );
 }
 
-/// Takes part in the count of the replicas before the first request.
+/// Takes part in the count of the replicas, and in their keys, before the first request.
 pub(super) async fn join_replicas(process: &Process) {
-    presence::beat(&**process.control.registry(), &process.replicas, &process.metrics).await;
+    let registry = &**process.control.registry();
+    presence::beat(registry, &process.replicas, &process.metrics).await;
+    let Shared { holds, policies, .. } = &*process.shared;
+    if policies.have_holds() && !holds.has_key_of_setting() {
+        hold_keys::begin(registry, holds).await;
+    }
 }
 
 /// Leaves the count of the replicas.

@@ -14,6 +14,7 @@
 //! * [`follower`]: keeps memory as the registry is.
 //! * [`probe`]: finds out early that the registry takes no writes.
 //! * [`calendar`]: keeps the calendar clock of the process as the registry's.
+//! * [`hold_keys`]: the keys that sign handles of holds.
 //! * [`record`]: keys and values of the registry's records.
 //! * `audit`, `report`: log lines.
 //! * [`sweep`]: deletes the records of clients that have expired.
@@ -22,6 +23,7 @@ pub(crate) mod audit;
 pub mod calendar;
 pub mod feeds;
 pub mod follower;
+pub mod hold_keys;
 pub mod layered;
 pub mod presence;
 pub mod probe;

@@ -8,6 +8,7 @@
 //! | `policy/<domain>` | [`StoredPolicy`] |
 //! | `version/<domain>/<revision>`, 16 hexadecimal digits | [`StoredPolicy`]: one that was in force |
 //! | `mode/<domain>`, `mode/` for all | [`StoredMode`] |
+//! | `hold_keys` | see [`hold_keys`](super::hold_keys) |
 
 use std::sync::Arc;
 
@@ -21,6 +22,9 @@ use crate::limits::{ClientName, PlanKey, micros};
 const POLICY: &[u8] = b"policy/";
 const MODE: &[u8] = b"mode/";
 const VERSION: &[u8] = b"version/";
+
+/// The key of the record of [`hold_keys`](super::hold_keys).
+pub const HOLD_KEYS: &[u8] = b"hold_keys";
 
 /// The subject of a record.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,11 +44,16 @@ pub enum Name {
     },
     /// The mode of a domain; empty: of all.
     Mode(Bytes),
+    /// The keys that sign handles of holds.
+    HoldKeys,
 }
 
 impl Name {
     /// The subject of the record of `key`; none: the key has no meaning here.
     pub fn from_key(key: &[u8]) -> Option<Self> {
+        if key == HOLD_KEYS {
+            return Some(Self::HoldKeys);
+        }
         if let Some(domain) = key.strip_prefix(POLICY) {
             return Some(Self::Policy(std::str::from_utf8(domain).ok()?.into()));
         }

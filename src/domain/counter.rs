@@ -63,7 +63,7 @@ impl Counter {
         now: Timestamp,
     ) -> Reading {
         if limit.is_blocked() {
-            return Reading { at: now, ..blocked(hits) };
+            return blocked(hits);
         }
         let reading = match limit.algorithm() {
             Algorithm::TokenBucket { .. } => {

@@ -59,7 +59,7 @@ fn memory_store_gives_the_exact_answers() {
             let group = group(i, trace.limit(), step.hits());
             let now = Timestamp::from_micros(step.t_us);
             let found = memory.decide(&group, Commit::Together, now);
-            assert_eq!(found, [step.reading(found[0].over)], "trace {i} step {j}");
+            assert_eq!(found, [step.reading(found[0])], "trace {i} step {j}");
         }
     }
 }

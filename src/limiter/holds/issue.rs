@@ -79,7 +79,7 @@ pub(in crate::limiter) fn issue<S: LimitStore>(
         let (at, degraded) = (ruling.reading.at, ruling.degraded());
         first = Some(first.map_or(at, |first| first.min(at)));
         longest = longest.max(ttl(&claim.limit, held.terms.as_ref()));
-        let (counter, position) = (holds.counter(&claim.key), held.claim as u8);
+        let (counter, position) = (holds.fingerprint(&claim.key), held.claim as u8);
         claims.push(HeldClaim { counter, degraded, hits, at, position });
         settled.push((claim.key.clone(), claim.limit, held.terms));
     }

@@ -108,8 +108,14 @@ impl Holds {
         self.keys.load().current.write(domain, handle)
     }
 
-    fn counter(&self, key: &Key) -> u64 {
+    /// The fingerprint of a counter by the key that signs.
+    pub fn fingerprint(&self, key: &Key) -> u64 {
         self.keys.load().current.counter(key)
+    }
+
+    /// True if the key is that of a setting, the same on all replicas by itself.
+    pub fn has_key_of_setting(&self) -> bool {
+        self.keys.load().current.id() == KEY_OF_SETTING
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) enum Held {
     /// A sliding window with several runs, packed.
     Runs(Box<[u8]>),
     /// The holds on a concurrency limit.
-    Concurrency(Slots),
+    Concurrency(Box<Slots>),
 }
 
 /// Scratch buffers to pack and unpack windows without an allocation. Empty between two steps.
@@ -61,7 +61,7 @@ impl Held {
                 Self::TokenBucket(state.full_at, state.remainder, state.rate, state.reach)
             }
             Counter::FixedWindow(state) => Self::FixedWindow(state),
-            Counter::Concurrency(state) => Self::Concurrency(state),
+            Counter::Concurrency(state) => Self::Concurrency(Box::new(state)),
             Counter::SlidingWindow(state) => {
                 let held = if let &[run] = state.runs.as_slice() {
                     Self::Run(run)
@@ -80,13 +80,20 @@ impl Held {
             Self::TokenBucket(..) | Self::FixedWindow(_) | Self::Run(_) => 0,
             Self::Leased(_) => size_of::<token_bucket::Bucket>(),
             Self::Runs(bytes) => bytes.len(),
-            Self::Concurrency(slots) => slots.heap_bytes(),
+            Self::Concurrency(slots) => size_of::<Slots>() + slots.heap_bytes(),
         }
     }
 
     /// Replaces the content by `counter`, in place if the size is equal. Returns false if `counter`
     /// is empty.
     pub(super) fn replace(&mut self, counter: Counter, spare: &mut Spare) -> bool {
+        let counter = match (&mut *self, counter) {
+            (Self::Concurrency(held), Counter::Concurrency(state)) => {
+                **held = state;
+                return true;
+            }
+            (_, counter) => counter,
+        };
         if let (Self::Runs(bytes), Counter::SlidingWindow(state)) = (&mut *self, &counter)
             && state.runs.len() > 1
         {
@@ -123,7 +130,7 @@ impl Held {
             }
             Self::Leased(state) => Counter::TokenBucket((**state).clone()),
             Self::FixedWindow(state) => Counter::FixedWindow(*state),
-            Self::Concurrency(slots) => Counter::Concurrency(std::mem::take(slots)),
+            Self::Concurrency(slots) => Counter::Concurrency(std::mem::take(&mut **slots)),
             Self::Run(run) => {
                 let mut runs = std::mem::take(&mut spare.runs);
                 runs.push(*run);
@@ -216,6 +223,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::concurrency::Slot;
 
     fn window(runs: &[(u64, u64)]) -> Counter {
         let runs = runs
@@ -246,6 +254,10 @@ mod tests {
                 Counter::FixedWindow(fixed_window::WindowCount { start, count })
             }),
             vec((number(), number()), 1..15).prop_map(|runs| window(&runs)),
+            vec((number(), number()), 1..9).prop_map(|slots| {
+                let slot = |(until, id)| Slot { until: Timestamp::from_micros(until), id };
+                Counter::Concurrency(slots.into_iter().map(slot).collect())
+            }),
         ]
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Input: the value of a record, or its key.
 
+use tollgate::control::record::{HOLD_KEYS, mode_key, policy_key, version_key};
 use tollgate::control::record::{Name, StoredMode, StoredPolicy};
-use tollgate::control::record::{mode_key, policy_key, version_key};
 use tollgate::domain::{Algorithm, Charge, Limit, Unit};
 use tollgate::limits::directory::Directory;
 use tollgate::limits::{Client, Model, Plan};
@@ -40,6 +40,7 @@ fn key(data: &[u8]) {
         Name::Policy(domain) => policy_key(domain),
         Name::Version { domain, revision } => version_key(domain, *revision),
         Name::Mode(domain) => mode_key(domain),
+        Name::HoldKeys => HOLD_KEYS.into(),
     };
     assert_eq!(written, data, "{name:?}");
 }

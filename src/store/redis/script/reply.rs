@@ -85,7 +85,11 @@ pub fn readings(
     group
         .claims
         .iter()
-        .map(|claim| Some(Reading { at, ..reading(claim, &mut integers)? }))
+        .map(|claim| {
+            let reading = reading(claim, &mut integers)?;
+            // A blocked limit has no counter, and no time.
+            Some(if claim.limit.is_blocked() { reading } else { Reading { at, ..reading } })
+        })
         .collect::<Option<_>>()
         .ok_or_else(|| StoreError::Protocol("the reply is too short or negative".into()))
 }
