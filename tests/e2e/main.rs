@@ -24,6 +24,7 @@ mod answers;
 mod backends;
 mod demo;
 mod failures;
+mod holds;
 mod limits;
 mod mutual;
 mod observed;
