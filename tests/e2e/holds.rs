@@ -140,7 +140,8 @@ async fn fifty_clients_that_leave_free_their_slots_at_once() {
 }
 
 /// Clients that leave at any moment, many while tollgate is asked. An answer that crosses on the
-/// wire with the cancellation of its call keeps its slot until the ttl; all others are free at once.
+/// wire with the cancellation of its call keeps its slot until the ttl; all others are free at
+/// once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_envoy_gives_up_keep_no_slots() {
     let Some(edge) = Edge::start().await else { return };

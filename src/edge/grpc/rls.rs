@@ -225,7 +225,8 @@ impl<S: LimitStore> Rls<S> {
 }
 
 /// The response with `answer`, which tells of `hold`. Where there is no memory for its details, it
-/// has the code alone, and no handle: a denial must not become an error, which Envoy would let pass.
+/// has the code alone, and no handle: a denial must not become an error, which Envoy would let
+/// pass.
 fn response(
     answer: &pb::RateLimitResponse,
     hold: Option<Arc<Issued>>,

@@ -1,4 +1,5 @@
-//! The shipped Envoy with descriptors that hold and settle, a tollgate on a real Redis, and clients that may leave.
+//! The shipped Envoy with descriptors that hold and settle, a tollgate on a real Redis, and clients
+//! that may leave.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -89,8 +90,8 @@ impl Edge {
         let asked = before(tollgate.at.grpc).await;
         let envoy = Envoy::run(&program, &configuration(asked, upstream.at).to_string()).await;
         envoy.until_healthy("ratelimit", 1).await;
-        let (users, _upstream, _redis, _alone) = (AtomicU64::new(0), upstream, redis, alone);
-        Some(Self { envoy, tollgate, users, _upstream, _redis, _alone })
+        let users = AtomicU64::new(0);
+        Some(Self { envoy, tollgate, users, _upstream: upstream, _redis: redis, _alone: alone })
     }
 
     /// A user of whom no limit knows.
@@ -98,8 +99,8 @@ impl Edge {
         format!("user-{}", self.users.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The hits that a request of none would leave of a limit. Nothing is charged: a peek at a limit
-    /// that holds takes one hit, as an estimate does.
+    /// The hits that a request of none would leave of a limit. It is not made: a peek at a limit that
+    /// holds takes one hit, as an estimate does.
     async fn left(&self, key: &str, user: &str) -> u64 {
         let peek = with_hits(request("edge", &[&[(key, user)]]), 0);
         let told = Operator::of(&self.tollgate).await.explain(peek).await;

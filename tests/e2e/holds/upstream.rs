@@ -1,4 +1,5 @@
-//! An upstream that ends its answers in every way that Envoy tells apart. Each that it gives says that it cost seven.
+//! An upstream that ends its answers in every way that Envoy tells apart. Each that it gives says
+//! that it cost seven.
 
 use std::net::SocketAddr;
 use std::time::Duration;
