@@ -25,6 +25,7 @@ mod backends;
 mod delays;
 mod demo;
 mod failures;
+mod holds;
 mod limits;
 mod mutual;
 mod observed;

@@ -19,6 +19,7 @@
 mod callers;
 mod changes;
 mod fleet;
+mod holds;
 mod operators;
 mod run;
 mod topologies;

@@ -22,7 +22,7 @@ const REGISTRY: &[u8] = b"{registry}";
 const MIN_MOVES: usize = 30;
 
 /// Each test has the machine to itself: it measures what the replicas admit in time.
-async fn alone() -> MutexGuard<'static, ()> {
+pub async fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::const_new(());
     ALONE.lock().await
 }

@@ -263,3 +263,19 @@ async fn hold_is_settled_once_redis_is_back() {
         assert!(begun.elapsed() < Duration::from_secs(5));
     }
 }
+
+/// Without the store the process remembers itself what it has settled.
+#[tokio::test]
+async fn hold_of_an_outage_is_settled_once() {
+    let Some(mut redis) = RedisServer::start() else { return };
+    let tollgate = Options::serving(POLICY).redis(redis.url()).start();
+    redis.stop();
+    let (mut client, user) = (tollgate.client().await, ("user", "ann"));
+    let handle = asked(&mut client, &[(&[user], Some(10))]).await.2.unwrap();
+    assert_eq!(asked(&mut client, &[(&[user], Some(10))]).await.1, 0, "all 20 are held");
+    for _ in 0..3 {
+        asked(&mut client, &[(&[user, ("hold", &handle)], Some(1))]).await;
+    }
+    assert_eq!(asked(&mut client, &[(&[user], Some(10))]).await.0, OVER, "11 are used");
+    assert_eq!(asked(&mut client, &[(&[user], Some(9))]).await.1, 0);
+}

@@ -192,7 +192,7 @@ impl<S: LimitStore> Rls<S> {
             Ok(arrived) => arrived,
             Err(InvalidMessage::TooLarge) => {
                 head.fail("out of bounds");
-                return response(&self.unread(), memory);
+                return response(&self.unread(), None, memory);
             }
             Err(InvalidMessage::Refused(status)) => return head.refuse("no message", status),
         };
@@ -213,13 +213,7 @@ impl<S: LimitStore> Rls<S> {
             reference.response_time.observe(started.elapsed());
         }
         match answered {
-            Ok(answered) => {
-                let response = response(&answered.response, memory);
-                if let Some(hold) = answered.hold {
-                    hold.heard();
-                }
-                response
-            }
+            Ok(answered) => response(&answered.response, answered.hold, memory),
             Err(unanswered) => unary::refusal(unanswered.into()),
         }
     }
@@ -230,15 +224,20 @@ impl<S: LimitStore> Rls<S> {
     }
 }
 
-/// The response with `answer`. Where there is no memory for its details, it has the code alone: a
-/// denial must not become an error, which Envoy would let pass.
-fn response(answer: &pb::RateLimitResponse, memory: &Memory) -> Response<Reply> {
-    unary::response(answer, memory).unwrap_or_else(|_| {
-        let code = answer.overall_code;
-        let bare = pb::RateLimitResponse { overall_code: code, ..Default::default() };
-        unary::response(&bare, memory)
-            .unwrap_or_else(|error| unary::refusal(unary::exhausted(error)))
-    })
+/// The response with `answer`, which tells of `hold`. Where there is no memory for its details, it
+/// has the code alone, and no handle: a denial must not become an error, which Envoy would let
+/// pass.
+fn response(
+    answer: &pb::RateLimitResponse,
+    hold: Option<Arc<Issued>>,
+    memory: &Memory,
+) -> Response<Reply> {
+    if let Ok(response) = unary::response(answer, memory) {
+        return response.map(|reply| reply.telling_of(hold));
+    }
+    let code = answer.overall_code;
+    let bare = pb::RateLimitResponse { overall_code: code, ..Default::default() };
+    unary::response(&bare, memory).unwrap_or_else(|error| unary::refusal(unary::exhausted(error)))
 }
 
 /// The time of the store for a caller that sent `grpc-timeout`: four fifths, as the answer must

@@ -9,6 +9,7 @@
 
 use std::fmt::Display;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use crate::edge::listener::memory::{Held, Memory, NoRoom};
+use crate::limiter::holds::Issued;
 
 /// Length of the message prefix in bytes.
 const PREFIX_BYTES: usize = 5;
@@ -201,7 +203,7 @@ pub(super) fn response(message: &impl Message, memory: &Memory) -> Result<Respon
     frame.put_u8(0);
     frame.put_u32(length as u32);
     message.encode_raw(&mut frame);
-    let mut response = Response::new(Reply::Message(memory.answer(frame.freeze())?));
+    let mut response = Response::new(Reply::Message(memory.answer(frame.freeze())?, None));
     response.headers_mut().insert(http::header::CONTENT_TYPE, GRPC);
     Ok(response)
 }
@@ -214,14 +216,25 @@ pub(super) fn refusal(status: Status) -> Response<Reply> {
 /// The body of a response.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// A message to be sent, with its prefix.
-    Message(Bytes),
-    /// The trailers of a successful call, to be sent.
-    Trailers,
+    /// A message to be sent, with its prefix, and the hold that it tells of.
+    Message(Bytes, Option<Arc<Issued>>),
+    /// The trailers of a successful call, to be sent. After them the hold is known to the caller.
+    Trailers(Option<Arc<Issued>>),
     /// The end of the body.
     Sent,
     /// The body of another service's response.
     Other(Body),
+}
+
+impl Reply {
+    /// The same that tells of `hold`. Dropped before it is sent, as when the caller has cancelled
+    /// the call, it leaves the hold unheard.
+    pub(super) fn telling_of(self, hold: Option<Arc<Issued>>) -> Self {
+        match self {
+            Self::Message(message, _) => Self::Message(message, hold),
+            other => other,
+        }
+    }
 }
 
 impl hyper::body::Body for Reply {
@@ -233,23 +246,28 @@ impl hyper::body::Body for Reply {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let reply = self.get_mut();
-        let frame = match reply {
-            Self::Message(message) => Frame::data(std::mem::take(message)),
-            Self::Trailers => {
+        let (frame, next) = match reply {
+            Self::Message(message, hold) => {
+                (Frame::data(std::mem::take(message)), Self::Trailers(hold.take()))
+            }
+            Self::Trailers(hold) => {
+                if let Some(hold) = hold {
+                    hold.heard();
+                }
                 let mut trailers = HeaderMap::with_capacity(1);
                 trailers.insert(GRPC_STATUS, OK);
-                Frame::trailers(trailers)
+                (Frame::trailers(trailers), Self::Sent)
             }
             Self::Sent => return Poll::Ready(None),
             Self::Other(body) => return Pin::new(body).poll_frame(cx),
         };
-        *reply = if frame.is_data() { Self::Trailers } else { Self::Sent };
+        *reply = next;
         Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Message(_) | Self::Trailers => false,
+            Self::Message(..) | Self::Trailers(_) => false,
             Self::Sent => true,
             Self::Other(body) => body.is_end_stream(),
         }

@@ -36,8 +36,8 @@ use crate::telemetry::metrics::HoldMetrics;
 section! {
     /// Holds: hits that are reserved, and settled by what a request has cost.
     pub struct HoldSettings in "holds" {
-        /// Secret that signs handles, the same on all replicas. Unset = made by the first replica
-        /// and shared in Redis; without Redis made at each start.
+        /// Secret that signs handles, the same on all replicas. Unset = each process makes one of
+        /// its own at its start, and settles only what it has admitted itself.
         secret: Option<Secret> = "",
         /// Maximum of settled holds that the memory store remembers. Beyond it nothing is given
         /// back.

@@ -119,10 +119,11 @@ impl<S: LimitStore> Settlements<S> {
     fn apply(self: &Arc<Self>, handle: &Handle, changes: Changes) {
         let Changes { of_store, of_share } = changes;
         let own = handle.process == self.holds.process;
-        for Amendment { key, limit, change } in of_share {
+        for (prefix, amendments) in of_share {
             // Elsewhere nothing is given back: the store never had these hits.
             if own {
-                self.shares.settle_hold(&key, &limit, &change);
+                let guard = guard(handle, prefix);
+                self.shares.settle_hold(&Settlement { guard, amendments });
             }
         }
         let lasts = Instant::now() + handle.ttl;
@@ -230,7 +231,8 @@ pub fn under_way() -> usize {
 struct Changes {
     /// By the beginning of their keys, which is that of one descriptor and slot.
     of_store: BTreeMap<Vec<u8>, Vec<Amendment>>,
-    of_share: Vec<Amendment>,
+    /// The same of what this process has decided without the store.
+    of_share: BTreeMap<Vec<u8>, Vec<Amendment>>,
 }
 
 impl Changes {
@@ -253,7 +255,7 @@ impl Changes {
             // The store never had the estimate, and is told what was beyond.
             of_slot.push(amendment);
         } else {
-            self.of_share.push(amendment);
+            self.of_share.entry(prefix(key)).or_default().push(amendment);
         }
     }
 }

@@ -24,7 +24,7 @@ use super::untold::UntoldHits;
 use crate::domain::share::{seed, turn};
 use crate::domain::{
     Algorithm, Amendment, Change, Charge, Claim, Clock, Commit, Counter, Group, Hits, Key, Limit,
-    Part, SystemClock, Timestamp,
+    Part, Settled, Settlement, SystemClock, Timestamp,
 };
 use crate::limiter::ask::{Ask, Asked, Ruling, Source};
 use crate::limiter::layers::deny_cache::DenyCache;
@@ -267,15 +267,22 @@ impl Shares {
         self.metrics.outage.unbooked_hits.inc_by(lost.fold(0, u64::saturating_add));
     }
 
-    /// Settles a hold that this process has decided by its share of `limit`.
-    pub(in crate::limiter) fn settle_hold(&self, key: &Key, limit: &Limit, change: &Change) {
+    /// Settles a hold that this process has decided by its shares of these limits, once.
+    pub(in crate::limiter) fn settle_hold(&self, settlement: &Settlement) {
         let place = self.replicas.of_loss();
-        let turn = turn(place.rank, key.slot(), place.replicas);
-        let Some(share) = limit.share(place.replicas, turn) else { return };
-        let amendment = Amendment { key: key.clone(), limit: share, change: *change };
-        self.counters.amend(&[amendment]);
-        if let Change::Return { hits, .. } = *change {
-            self.untold.refund(key, limit, hits);
+        let of_share = |it: &Amendment| {
+            let turn = turn(place.rank, it.key.slot(), place.replicas);
+            Some(Amendment { limit: it.limit.share(place.replicas, turn)?, ..it.clone() })
+        };
+        let amendments = settlement.amendments.iter().filter_map(of_share).collect();
+        let guard = settlement.guard.clone();
+        if self.counters.settle_now(&Settlement { guard, amendments }) != Settled::Now {
+            return;
+        }
+        for Amendment { key, limit, change } in &settlement.amendments {
+            if let Change::Return { hits, .. } = *change {
+                self.untold.refund(key, limit, hits);
+            }
         }
     }
 

@@ -1,0 +1,84 @@
+//! An upstream that ends its answers in every way that Envoy tells apart. Each that it gives says
+//! that it cost seven.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// An answer of a hundred bytes, and the cost.
+const HEAD: &str = "HTTP/1.1 200 OK\r\nx-tokens: 7\r\ncontent-length: 100\r\n\r\n";
+
+pub struct Upstream {
+    pub at: SocketAddr,
+    serves: JoinHandle<()>,
+}
+
+impl Upstream {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let serves = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream));
+            }
+        });
+        Self { at, serves }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.serves.abort();
+    }
+}
+
+/// Answers requests without a body by their path, until one ends the connection.
+async fn serve(mut stream: TcpStream) -> Option<()> {
+    let mut read = Vec::new();
+    loop {
+        while !read.ends_with(b"\r\n\r\n") {
+            if stream.read_buf(&mut read).await.ok()? == 0 {
+                return None;
+            }
+        }
+        let head = String::from_utf8(std::mem::take(&mut read)).unwrap();
+        let path = head.split(' ').nth(1).unwrap();
+        match path.trim_start_matches("/api/") {
+            "stream" => stream_body(&mut stream).await?,
+            "begin" => {
+                write(&mut stream, &format!("{HEAD}x")).await?;
+                std::future::pending::<()>().await;
+            }
+            "cut" => {
+                write(&mut stream, &format!("{HEAD}x")).await?;
+                return None;
+            }
+            "hang" => std::future::pending::<()>().await,
+            "close" => return None,
+            "503" => {
+                write(&mut stream, "HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n").await?;
+            }
+            _ => {
+                let answer = "HTTP/1.1 200 OK\r\nx-tokens: 7\r\ncontent-length: 2\r\n\r\nok";
+                write(&mut stream, answer).await?;
+            }
+        }
+    }
+}
+
+async fn stream_body(stream: &mut TcpStream) -> Option<()> {
+    let head = "HTTP/1.1 200 OK\r\nx-tokens: 7\r\ntransfer-encoding: chunked\r\n\r\n";
+    write(stream, head).await?;
+    for _ in 0..5 {
+        write(stream, "3\r\nabc\r\n").await?;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    write(stream, "0\r\n\r\n").await
+}
+
+async fn write(stream: &mut TcpStream, text: &str) -> Option<()> {
+    stream.write_all(text.as_bytes()).await.ok()
+}
