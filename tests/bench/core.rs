@@ -17,6 +17,7 @@ use tollgate::domain::{
 };
 use tollgate::limiter::denied::DeniedLines;
 use tollgate::limiter::events::{EventSettings, LimitEvents};
+use tollgate::limiter::holds::{HoldSettings, Holds};
 use tollgate::limiter::key::{KeyMaker, SensitiveHasher, Sharing};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::failover::Failover;
@@ -134,6 +135,7 @@ fn limiters(policy: &str, top: usize) -> impl Fn() -> Limiter<Store> {
         ),
         top: TopCallers::new(top, SystemClock::start()),
         denied: DeniedLines::new(10),
+        holds: Arc::new(Holds::new(&HoldSettings::default(), Arc::default())),
     });
     let store = Arc::new(MemoryStore::new(1_000_000, SystemClock::start()));
     move || {
