@@ -19,9 +19,10 @@ use std::{
 use prost::Message as _;
 use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::Type};
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "envoy/service/ratelimit/v3/rls.proto",
     "tollgate/v1/clients.proto",
+    "tollgate/v1/hold.proto",
     "tollgate/v1/plans.proto",
     "tollgate/v1/policies.proto",
 ];

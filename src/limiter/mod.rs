@@ -46,12 +46,13 @@ mod unknown;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use self::denied::{DeniedLines, log_denial};
 use self::events::LimitEvents;
 use self::explain::{Explanation, explain};
-use self::holds::{Dropped, Ended, Holds, Plan, Role, Settlements, issue, plan};
+use self::holds::{Dropped, Ended, Holds, Plan, Role, Sent, Settlements, issue, plan};
 use self::layers::Layers;
 use self::layers::retry_slots::RetrySlots;
 use self::mode::{KillSwitch, Mode};
@@ -182,7 +183,7 @@ impl<S: LimitStore> Limiter<S> {
             return self.decide_asking(request, deadline, trace).await;
         };
         // First, so that a caller in turn is not refused by its own last request.
-        plan.ended.iter().for_each(|ended| self.settle(request, ended));
+        plan.ended.iter().for_each(|ended| drop(self.settle(&request.domain, ended)));
         let asked = if plan.asking.descriptors.is_empty() {
             None
         } else {
@@ -249,14 +250,8 @@ impl<S: LimitStore> Limiter<S> {
     }
 
     /// Settles the request of `ended`, by the limits that its descriptors meet now.
-    fn settle(&self, request: &Request, ended: &Ended) {
-        let snapshot = self.shared.policies.current();
-        let policy = snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
-        let descriptors = ended.descriptors.iter().map(|(descriptor, _)| descriptor.clone());
-        let asking = Request { domain: request.domain.clone(), descriptors: descriptors.collect() };
-        let resolver = &self.shared.resolver;
-        let Resolution { descriptors, ask } =
-            resolver.resolve(&asking, &snapshot, policy, Mode::Enforce);
+    fn settle(&self, domain: &Bytes, ended: &Ended) -> Vec<Sent> {
+        let Resolution { descriptors, ask } = self.shared.resolve_ended(domain, ended);
         let mut costs = vec![None; ask.len()];
         for (resolved, (_, cost)) in descriptors.iter().zip(&ended.descriptors) {
             let Target::Part(part) = &resolved.target else { continue };
@@ -264,7 +259,7 @@ impl<S: LimitStore> Limiter<S> {
                 *of_claim = *cost;
             }
         }
-        self.settlements.settle(ended, &ask, &costs);
+        self.settlements.settle(ended, &ask, &costs)
     }
 
     /// Explains the decision that [`Self::decide`] would make; charges and counts nothing.
@@ -332,6 +327,15 @@ impl Shared {
         let snapshot = self.policies.current();
         let signs = snapshot.policies.domain(&request.domain)?.signs()?;
         plan(request, signs, &self.holds)
+    }
+
+    /// The limits that the descriptors of `ended` meet now.
+    fn resolve_ended(&self, domain: &Bytes, ended: &Ended) -> Resolution {
+        let snapshot = self.policies.current();
+        let policy = snapshot.policies.domain(domain).map(AsRef::as_ref);
+        let descriptors = ended.descriptors.iter().map(|(descriptor, _)| descriptor.clone());
+        let asking = Request { domain: domain.clone(), descriptors: descriptors.collect() };
+        self.resolver.resolve(&asking, &snapshot, policy, Mode::Enforce)
     }
 
     /// The decision on a whole request, by that on the descriptors that ask.

@@ -4,9 +4,11 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use tollgate::edge::pb::rate_limit_response::Code as Decision;
+use tollgate::edge::pb::tollgate::v1 as pb;
+use tollgate::edge::pb::tollgate::v1::hold_service_client::HoldServiceClient;
 use tonic::Code;
 
-use crate::house::{House, client};
+use crate::house::{House, client, connect};
 use crate::support::certs::Pair;
 use crate::support::tollgate::{Tollgate, request};
 
@@ -50,9 +52,39 @@ async fn domains_are_asked_about_by_their_callers_alone() {
         assert_eq!(asked(&tollgate, &house, pair, domain).await, code, "{domain} {pair:?}");
         let status = json(&tollgate, &house, pair, domain);
         assert_eq!(status, if code == Code::Ok { 200 } else { 403 }, "{domain} {pair:?}");
+        // A handle that is not good is the fault of a caller that may ask.
+        let ends = if code == Code::Ok { Code::InvalidArgument } else { code };
+        let codes = held(&tollgate, &house, pair, domain).await;
+        assert_eq!(codes, [code, ends, ends, ends], "{domain} {pair:?}");
     }
     let refused = "tollgate_requests_total{code=\"permission_denied\"}";
-    assert_eq!(tollgate.metric_at(&house, refused), Some(6.0));
+    assert_eq!(tollgate.metric_at(&house, refused), Some(18.0));
+}
+
+/// The statuses of a reservation in a domain, and of ends and renewals of no hold.
+async fn held(tollgate: &Tollgate, house: &House, pair: &Pair, domain: &str) -> [Code; 4] {
+    let channel = connect(tollgate.at.grpc, house.caller(Some(pair))).await.unwrap();
+    let mut client = HoldServiceClient::new(channel);
+    let asked = request(domain, &[&[("k", "v")]]);
+    let descriptors = asked.descriptors.clone();
+    let descriptor = Some(descriptors[0].clone());
+    let (domain, handle) = (domain.to_owned(), "x".to_owned());
+    let usage = vec![pb::Usage { descriptor, hits: None }];
+    let reserve = pb::ReserveRequest { request: Some(asked) };
+    let settle = pb::SettleRequest { domain: domain.clone(), handle: handle.clone(), usage };
+    let release = pb::ReleaseRequest {
+        domain: domain.clone(),
+        handle: handle.clone(),
+        descriptors: descriptors.clone(),
+    };
+    let renew = pb::RenewRequest { domain, handle, descriptors };
+    let code = |status: tonic::Status| status.code();
+    [
+        client.reserve(reserve).await.map_or_else(code, |_| Code::Ok),
+        client.settle(settle).await.map_or_else(code, |_| Code::Ok),
+        client.release(release).await.map_or_else(code, |_| Code::Ok),
+        client.renew(renew).await.map_or_else(code, |_| Code::Ok),
+    ]
 }
 
 /// The status of a decision over `/json`.

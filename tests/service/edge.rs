@@ -29,6 +29,8 @@ descriptors:
 
 const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
 
+const HOLDS: &str = "tollgate.v1.HoldService";
+
 fn many() -> pb::RateLimitRequest {
     request("d", &[&[("many", "v")]])
 }
@@ -122,7 +124,7 @@ macro_rules! services {
 async fn reflection_lists_and_describes_in_both_versions() {
     let tollgate = Options::serving(POLICIES).start();
     for services in [services!(v1, tollgate.at.grpc), services!(v1alpha, tollgate.at.grpc)] {
-        for service in [SERVICE, "grpc.health.v1.Health"] {
+        for service in [SERVICE, HOLDS, "grpc.health.v1.Health"] {
             assert!(services.iter().any(|name| name == service), "no {service} in {services:?}");
         }
     }

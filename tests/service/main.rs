@@ -32,6 +32,7 @@ mod durability;
 mod edge;
 mod events;
 mod explain;
+mod hold_service;
 mod holds;
 mod hostile;
 mod json;

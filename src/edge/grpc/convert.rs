@@ -51,7 +51,10 @@ pub fn from_pb(request: pb::RateLimitRequest) -> Result<Request, BadRequest> {
     Ok(Request { domain: request.domain, descriptors })
 }
 
-fn descriptor_from_pb(descriptor: pb::RateLimitDescriptor, request_hits: u64) -> Descriptor {
+pub(super) fn descriptor_from_pb(
+    descriptor: pb::RateLimitDescriptor,
+    request_hits: u64,
+) -> Descriptor {
     let hits = match (descriptor.hits_addend, descriptor.is_negative_hits) {
         (Some(hits), true) => Hits::Refund(hits.min(SATURATION)),
         (None, true) => Hits::Refund(request_hits),

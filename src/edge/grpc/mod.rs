@@ -2,6 +2,7 @@
 //!
 //! * [`callers`]: who may ask about a domain, by the names of their certificates.
 //! * [`convert`]: a request of the protocol as a [`crate::limiter::request::Request`].
+//! * `holds`: holds for callers without a proxy.
 //! * [`response`]: a decision as a response of the protocol.
 //! * [`rls`]: the service, for gRPC and for `/json`.
 //! * `structs`: dynamic metadata, written straight to bytes.
@@ -12,6 +13,7 @@
 pub mod callers;
 pub mod convert;
 pub mod headers;
+mod holds;
 pub mod metadata;
 pub mod response;
 pub mod rls;

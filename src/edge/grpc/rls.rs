@@ -202,9 +202,8 @@ impl<S: LimitStore> Rls<S> {
                 return head.refuse("invalid message", Status::internal(error.to_string()));
             }
         };
-        if askable.is_some_and(|askable| !askable.has(&request.domain)) {
-            self.metrics.requests.forbidden.inc();
-            return head.refuse("permission denied", Status::permission_denied(FORBIDDEN));
+        if let Err(status) = self.permit(askable, &request.domain) {
+            return head.refuse("permission denied", status);
         }
         let reference = self.metrics.reference();
         let started = reference.map(|_| Instant::now());
@@ -216,6 +215,15 @@ impl<S: LimitStore> Rls<S> {
             Ok(answered) => response(&answered.response, answered.hold, memory),
             Err(unanswered) => unary::refusal(unanswered.into()),
         }
+    }
+
+    /// Refuses a caller that may not ask about `domain`.
+    pub(super) fn permit(&self, askable: Option<&Askable>, domain: &[u8]) -> Result<(), Status> {
+        if askable.is_some_and(|askable| !askable.has(domain)) {
+            self.metrics.requests.forbidden.inc();
+            return Err(Status::permission_denied(FORBIDDEN));
+        }
+        Ok(())
     }
 
     /// The answer to a request that is too large to be read.

@@ -21,6 +21,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::Builder as Reflection;
 
 use super::callers::{Askable, Callers};
+use super::holds::{Asker, Holds};
 use super::rls::Rls;
 use super::unary::{self, Reply};
 use crate::edge::admin::auth::Guarded;
@@ -30,11 +31,14 @@ use crate::edge::listener::connection::serve_http2;
 use crate::edge::listener::memory::{HeldAnswer, HeldRequest, Memory, NoRoom};
 use crate::edge::pb;
 use crate::edge::pb::rate_limit_service_server::SERVICE_NAME;
+use crate::edge::pb::tollgate::v1::hold_service_server::{
+    HoldServiceServer, SERVICE_NAME as HOLD_SERVICE_NAME,
+};
 use crate::store::LimitStore;
 
 /// The service names of the health service: the process, the name that envoyproxy/ratelimit uses,
-/// and the service.
-pub const HEALTH_NAMES: [&str; 3] = ["", "ratelimit", SERVICE_NAME];
+/// and the services.
+pub const HEALTH_NAMES: [&str; 4] = ["", "ratelimit", SERVICE_NAME, HOLD_SERVICE_NAME];
 
 /// The path of `ShouldRateLimit`.
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
@@ -66,10 +70,13 @@ pub async fn serve<S: LimitStore>(
     bounds: &Bounds,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
+    let rls = Arc::new(rls);
+    let holds = HoldServiceServer::new(Holds(Arc::clone(&rls)));
+    let holds = Routes::new(holds.max_decoding_message_size(message_bytes));
     let edge = Arc::new(Edge {
         rls,
         callers,
-        others: add_common(Routes::default(), &[SERVICE_NAME], health)?.prepare(),
+        others: add_common(holds, &[SERVICE_NAME, HOLD_SERVICE_NAME], health)?.prepare(),
         message_bytes,
         message_timeout: bounds.listener.message_timeout,
     });
@@ -100,7 +107,7 @@ pub async fn serve<S: LimitStore>(
 /// The services of the gRPC listener: `ShouldRateLimit` and all others.
 #[derive(Debug)]
 struct Edge<S> {
-    rls: Rls<S>,
+    rls: Arc<Rls<S>>,
     callers: Arc<Callers>,
     others: Routes,
     message_bytes: usize,
@@ -119,7 +126,10 @@ struct Caller<S> {
 impl<S: LimitStore> Caller<S> {
     /// The future is boxed, because hyper and tokio move it several times. That of a decision has
     /// no head of a request and no call of tonic in it, so it is small.
-    fn answer(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<'static, Response<Reply>> {
+    fn answer(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+    ) -> BoxFuture<'static, Response<Reply>> {
         if request.uri().path() == SHOULD_RATE_LIMIT && request.method() == Method::POST {
             let head = self.edge.rls.head(request.headers());
             let body = request.into_body();
@@ -129,6 +139,7 @@ impl<S: LimitStore> Caller<S> {
                 edge.rls.call(head, body, bounds, askable.as_deref(), memory).await
             });
         }
+        request.extensions_mut().insert(Asker(self.askable.clone()));
         Box::pin(async move {
             let response = other(request, self.edge.others.clone(), &self.memory).await;
             response.map(Reply::Other)

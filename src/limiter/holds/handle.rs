@@ -1,7 +1,8 @@
 //! The handle of a hold: text that a caller brings back when its request has ended.
 //!
 //! ```text
-//! version 1 | key 1 | flags 1 | id 7 | at 7 | ttl varint | process 4 | count 1
+//! version 1 | key 1 | flags 1 | id 7 | at 7 | ttl varint | renewals varint | process 4
+//! count 1
 //! per claim: counter 8 | flags 1 | hits varint | at - at of the handle zigzag varint
 //! MAC 16
 //! ```
@@ -40,6 +41,8 @@ pub struct Handle {
     pub at: Timestamp,
     /// The time after which it ends by itself; whole milliseconds.
     pub ttl: Duration,
+    /// The number of times that it was renewed. Each time the handle before is over.
+    pub renewals: u32,
     /// The process that issued it.
     pub process: u32,
     /// What was charged, in the order of the request.
@@ -112,6 +115,7 @@ impl HandleKey {
         put_seven(&mut bytes, handle.id.number());
         put_seven(&mut bytes, handle.at.as_micros());
         put_varint(&mut bytes, handle.ttl.as_millis() as u64);
+        put_varint(&mut bytes, handle.renewals.into());
         bytes.extend_from_slice(&handle.process.to_be_bytes());
         bytes.push(handle.claims.len() as u8);
         for claim in &handle.claims {
@@ -141,6 +145,7 @@ impl HandleKey {
         let id = HoldId::from_number(left.seven()?)?;
         let at = left.seven()?;
         let ttl = Duration::from_millis(left.varint()?);
+        let renewals = u32::try_from(left.varint()?).ok()?;
         let process = u32::from_be_bytes(left.take()?);
         let [count] = left.take()?;
         let mut claims = Vec::with_capacity(count.into());
@@ -153,7 +158,7 @@ impl HandleKey {
             claims.push(HeldClaim { counter, degraded: flags & DEGRADED != 0, hits, at, position });
         }
         let at = Timestamp::from_micros(at);
-        left.0.is_empty().then_some(Handle { id, at, ttl, process, claims })
+        left.0.is_empty().then_some(Handle { id, at, ttl, renewals, process, claims })
     }
 
     fn mac(&self, domain: &[u8], signed: &[u8]) -> [u8; 32] {
@@ -187,7 +192,7 @@ fn keyed(secret: &[u8]) -> Hmac<Sha256> {
     Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length")
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -258,7 +263,7 @@ mod tests {
         };
         let id = HoldId::from_random(0x12_3456_789a_bcde);
         let ttl = Duration::from_mins(10);
-        Handle { id, at, ttl, process: 77, claims: (0..claims).map(claim).collect() }
+        Handle { id, at, ttl, renewals: 300, process: 77, claims: (0..claims).map(claim).collect() }
     }
 
     #[test]
@@ -268,7 +273,7 @@ mod tests {
             let text = key.write(b"llm", &handle(claims));
             assert_eq!(key.read(b"llm", text.as_bytes()), Some(handle(claims)));
             assert_eq!(key_of(text.as_bytes()), Some(3));
-            assert!(text.len() <= 56 + 20 * claims, "{} for {claims}", text.len());
+            assert!(text.len() <= 60 + 20 * claims, "{} for {claims}", text.len());
         }
     }
 

@@ -18,6 +18,8 @@ use crate::store::LimitStore;
 pub struct Issued {
     /// The text of its handle.
     pub handle: String,
+    /// The time after which it ends by itself.
+    pub ttl: Duration,
     unheard: Mutex<Option<Unheard>>,
 }
 
@@ -84,10 +86,10 @@ pub(in crate::limiter) fn issue<S: LimitStore>(
         settled.push((claim.key.clone(), claim.limit, held.terms));
     }
     let at = first?;
-    let handle = Handle { id, at, ttl: longest, process: holds.process, claims };
+    let handle = Handle { id, at, ttl: longest, renewals: 0, process: holds.process, claims };
     holds.metrics.reserved(handle.claims.len() as u64);
     let text = holds.write(domain, &handle);
     let settlements = Arc::clone(settlements);
     let unheard: Unheard = Box::new(move || settlements.unheard(&handle, &settled));
-    Some(Arc::new(Issued { handle: text, unheard: Mutex::new(Some(unheard)) }))
+    Some(Arc::new(Issued { handle: text, ttl: longest, unheard: Mutex::new(Some(unheard)) }))
 }

@@ -7,15 +7,21 @@
 //! * `handle`: the text that a caller brings back.
 //! * `plan`: the parts of a request in a domain with holds.
 //! * `issue`: the handle of what was charged, and its end if nobody hears of it.
-//! * `settle`: the changes that settle a hold.
+//! * `changes`: the changes that settle a hold, and what lets them take effect once.
+//! * `settle`: their way to the store.
+//! * `renew`: a hold that lasts longer, under another handle.
+//! * `direct`: ends and renewals that a caller asks for itself.
 //!
 //! A descriptor with the entry `hold` is never an admission and charges as none. With a handle that
 //! is not good it is over its limit: whoever maps a header of a client to that entry has built no
 //! way around a limit.
 
+mod changes;
+mod direct;
 mod handle;
 mod issue;
 mod plan;
+mod renew;
 mod settle;
 
 use std::fmt;
@@ -23,12 +29,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+pub use self::direct::{BadEnd, End, Ending, Renewed};
 pub use self::handle::{Handle, HandleKey, HeldClaim};
 pub use self::issue::Issued;
 pub(super) use self::issue::issue;
 pub(super) use self::plan::{Ended, Plan, Role, plan};
 pub use self::settle::under_way;
-pub(super) use self::settle::{Dropped, Settlements};
+pub(super) use self::settle::{Dropped, Sent, Settlements};
 use crate::domain::Key;
 use crate::settings::{Secret, section};
 use crate::telemetry::metrics::HoldMetrics;

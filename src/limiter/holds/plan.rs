@@ -48,11 +48,29 @@ pub(in crate::limiter) struct Ended {
     pub(in crate::limiter) attempts: Option<u64>,
 }
 
+/// The end that a caller names itself, by descriptors and the cost of each; `None` if the handle is
+/// not good.
+pub(super) fn ended(
+    (domain, text): (&[u8], &Bytes),
+    descriptors: &[(Descriptor, Option<u64>)],
+    signs: Option<&Signs>,
+    holds: &Holds,
+) -> Option<Ended> {
+    let (handle, key) = holds.read(domain, text)?;
+    let mut ended =
+        Ended { handle, key, text: text.clone(), descriptors: Vec::new(), attempts: None };
+    for (descriptor, cost) in descriptors {
+        ended.note(
+            bare(descriptor, |entry| signs.is_some_and(|signs| is_sign(signs, entry))),
+            *cost,
+        );
+    }
+    Some(ended)
+}
+
 /// The parts of `request`; `None` if it is decided as any other.
 pub(in crate::limiter) fn plan(request: &Request, signs: &Signs, holds: &Holds) -> Option<Plan> {
-    let is_sign = |entry: &Entry| {
-        [&signs.hold, &signs.kind, &signs.report].iter().any(|sign| sign.as_bytes() == entry.key)
-    };
+    let is_sign = |entry: &Entry| is_sign(signs, entry);
     let has_signs = |descriptor: &Descriptor| descriptor.entries.iter().any(is_sign);
     let alike = || {
         let each = request.descriptors.iter().enumerate();
@@ -78,6 +96,10 @@ pub(in crate::limiter) fn plan(request: &Request, signs: &Signs, holds: &Holds) 
         plan.roles.push(role);
     }
     Some(plan)
+}
+
+fn is_sign(signs: &Signs, entry: &Entry) -> bool {
+    [&signs.hold, &signs.kind, &signs.report].iter().any(|sign| sign.as_bytes() == entry.key)
 }
 
 /// `descriptor` without its signs.

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use crate::telemetry::sharded::ShardedCounter;
 
 /// The states of holds, as metrics name them.
-const STATES: [&str; 9] = [
+const STATES: [&str; 10] = [
     "reserved",
     "settled",
     "again",
@@ -19,6 +19,7 @@ const STATES: [&str; 9] = [
     "self_settled",
     "unknown_cost",
     "unguarded",
+    "renewed",
 ];
 
 /// Counts of holds.
