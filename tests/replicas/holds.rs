@@ -96,13 +96,12 @@ impl Caller {
             match fate {
                 // Lost.
                 0..2 => {}
-                // Late.
-                2..4 => self.settle(entry, &handle, cost).await,
                 4..30 => {
                     add(&self.seen.doubled, 1);
                     self.settle(entry, &handle, cost).await;
                     self.settle(entry, &handle, cost).await;
                 }
+                // Some of them late.
                 _ => self.settle(entry, &handle, cost).await,
             }
         }
