@@ -49,10 +49,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use self::ask::Ask;
 use self::denied::{DeniedLines, log_denial};
 use self::events::LimitEvents;
 use self::explain::{Explanation, explain};
-use self::holds::{Dropped, Ended, Holds, Plan, Role, Sent, Settlements, issue, plan};
+use self::holds::{Dropped, Ended, Holds, Issued, Plan, Role, Sent, Settlements, issue, plan};
 use self::layers::Layers;
 use self::layers::retry_slots::RetrySlots;
 use self::mode::{KillSwitch, Mode};
@@ -227,26 +228,24 @@ impl<S: LimitStore> Limiter<S> {
             Begun::Open(mut open) => {
                 let (ask, commit) = (&mut open.resolution.ask, Commit::Together);
                 ask.timed = trace.is_some();
-                let Some(id) = ask.hold() else {
-                    let asked = self.layers.decide(ask, commit, deadline).await;
-                    if let Some((trace, call)) = trace.zip(ask.call.as_ref()) {
-                        trace.store_call(call);
-                    }
-                    return open.decision(asked, None);
-                };
-                let dropped = Dropped::new(&self.settlements, id, ask);
+                let held = ask.hold();
+                let dropped = held.map(|id| Dropped::new(&self.settlements, id, ask));
                 let asked = self.layers.decide(ask, commit, deadline).await;
-                dropped.heard();
+                dropped.into_iter().for_each(Dropped::heard);
                 if let Some((trace, call)) = trace.zip(ask.call.as_ref()) {
                     trace.store_call(call);
                 }
-                let admitted = ask.verdict() == Verdict::Admit && !ask.is_unanswered();
-                let issued =
-                    || issue(&self.shared.holds, &request.domain, ask, id, &self.settlements);
-                let hold = admitted.then(issued).flatten();
+                let hold = held.and_then(|id| self.hold(&request.domain, ask, id));
                 Decision { hold, ..open.decision(asked, self.slots.as_deref()) }
             }
         }
+    }
+
+    /// The hold of a request that was decided; none: it was denied, or nothing is held.
+    fn hold(&self, domain: &[u8], ask: &Ask, id: HoldId) -> Option<Arc<Issued>> {
+        let admitted = ask.verdict() == Verdict::Admit && !ask.is_unanswered();
+        let issued = || issue(&self.shared.holds, domain, ask, id, &self.settlements);
+        admitted.then(issued).flatten()
     }
 
     /// Settles the request of `ended`, by the limits that its descriptors meet now.
