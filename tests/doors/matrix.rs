@@ -70,7 +70,9 @@ fn rank_of(rpc: &str) -> u8 {
 fn rpcs() -> Vec<(String, String)> {
     let set = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
     let own = set.file.iter().filter(|file| file.package() == "tollgate.v1");
+    // That of holds is on the gRPC listener.
     let services = own.flat_map(|file| file.service.iter());
+    let services = services.filter(|service| service.name() != "HoldService");
     services
         .flat_map(|service| {
             let path = |rpc: &str| format!("/tollgate.v1.{}/{rpc}", service.name());

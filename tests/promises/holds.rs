@@ -269,3 +269,75 @@ fn store_settles_each_hold_once() {
     clock.set(settlement.guard.expires_at);
     assert_eq!(store.settle_now(&settlement), Settled::Late);
 }
+
+/// A request of a trace: when it comes, how long it takes, and what it costs of at most four hits.
+type Work = (u64, u64, u64);
+
+fn work(random: &mut Random) -> Vec<Work> {
+    let mut now = START;
+    let each = (0..60).map(|_| {
+        now += random.up_to(3);
+        (now, 1 + random.up_to(20), 1 + random.up_to(3))
+    });
+    each.collect()
+}
+
+/// Hits of the requests that were admitted beyond a window's limit of 20, where `begin` admits at a
+/// time, and `end` says what a request that began at the first time has cost.
+fn overdraft(
+    work: &[Work],
+    limit: &Limit,
+    begin: impl Fn(&mut Counter, Timestamp) -> bool,
+    end: impl Fn(&mut Counter, Timestamp, u64, Timestamp),
+) -> u64 {
+    let (mut counter, mut open, mut used) = (Counter::Empty, Vec::<Work>::new(), 0);
+    for &(at, takes, cost) in work {
+        open.sort_unstable_by_key(|(began, takes, _)| began + takes);
+        while let Some(&(began, takes, cost)) = open.first()
+            && began + takes <= at
+        {
+            let (began, now) =
+                (Timestamp::from_micros(began), Timestamp::from_micros(began + takes));
+            end(&mut counter, began, cost, now);
+            open.remove(0);
+        }
+        if begin(&mut counter, Timestamp::from_micros(at)) {
+            used += cost;
+            open.push((at, takes, cost));
+        }
+    }
+    used.saturating_sub(limit.capacity())
+}
+
+/// A peek before and a report after let requests at the same time overdraw a limit together; an
+/// estimate that is held does not.
+#[test]
+fn requests_at_the_same_time_overdraw_what_is_only_peeked_at() {
+    let window = Duration::from_hours(1);
+    let limit = |charge| Limit::new(20, window, Algorithm::FixedWindow, charge).unwrap();
+    let settled = limit(Charge::Settled { max_debt: None });
+    let held = limit(Charge::Held { max_debt: None });
+    let mut peeked = 0;
+    for seed in 0..200 {
+        let work = work(&mut Random::new(seed));
+        let of_peeks = overdraft(
+            &work,
+            &settled,
+            |counter, now| counter.step(&settled, Hits::Peek(1), now).passed,
+            |counter, _, cost, now| _ = counter.step(&settled, Hits::Book(cost), now),
+        );
+        peeked += usize::from(of_peeks > 0);
+        let of_holds = overdraft(
+            &work,
+            &held,
+            |counter, now| counter.step(&held, Hits::Take(4), now).passed,
+            |counter, began, cost, now| {
+                if let Some(change) = Change::settle(4, cost, began) {
+                    counter.amend(&held, &change, now);
+                }
+            },
+        );
+        assert_eq!(of_holds, 0, "seed {seed}");
+    }
+    assert!(peeked > 150, "only {peeked} of 200 traces overdraw it");
+}

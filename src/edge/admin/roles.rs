@@ -51,7 +51,9 @@ mod tests {
     fn table_has_every_rpc_of_the_protos_and_no_other() {
         let set = FileDescriptorSet::decode(crate::edge::pb::DESCRIPTORS).unwrap();
         let own = set.file.iter().filter(|file| file.package() == "tollgate.v1");
+        // That of holds is on the gRPC listener, for those who ask for decisions.
         let services = own.flat_map(|file| &file.service);
+        let services = services.filter(|service| service.name() != "HoldService");
         let rpcs: BTreeSet<String> = services
             .flat_map(|service| {
                 service.method.iter().map(|rpc| format!("{}/{}", service.name(), rpc.name()))
