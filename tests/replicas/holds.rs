@@ -24,6 +24,8 @@ const TOKENS: u64 = 2_000;
 const ESTIMATE: u64 = 4;
 /// The longest time for which a request runs.
 const MAX_RUN: Duration = Duration::from_millis(40);
+/// The longest time for which this process does not run.
+const LATE: Duration = Duration::from_millis(300);
 const FROZEN: Duration = Duration::from_secs(1);
 
 const POLICY: &str = "
@@ -85,10 +87,12 @@ impl Caller {
             add(&self.seen.cost, if is_job { 0 } else { cost });
             tokio::time::sleep(MAX_RUN.mul_f64(self.random.f64())).await;
             let fate = self.random.u32(..100);
-            // It keeps its slot until the ttl, which began after the request was sent.
+            // It keeps its slot until the ttl, which began after the request was sent. It is counted
+            // a little less long, as this process may wake up late.
             if fate < 4 {
                 add(&self.seen.lost, 1);
-                tokio::time::sleep((sent + TTL).saturating_duration_since(Instant::now())).await;
+                let until = sent + TTL - LATE;
+                tokio::time::sleep(until.saturating_duration_since(Instant::now())).await;
             }
             if is_job {
                 self.seen.live.fetch_sub(1, Ordering::SeqCst);

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
 use tollgate::edge::pb;
 use tollgate::edge::pb::rate_limit_response::Code::{self, Ok as OK, OverLimit as OVER};
 
@@ -24,13 +23,7 @@ descriptors:
                  hold: {estimate: {default: 4}, on_unknown: release}}
   - key: job
     rate_limit: {name: jobs, algorithm: concurrency, max: 2, ttl: 1s}
-  - key: slow
-    rate_limit: {name: jobs, algorithm: concurrency, max: 200, ttl: 1h}
 ";
-
-/// Slots of `slow`, and those that may be lost to answers that cross with a cancellation.
-const SLOTS: u32 = 200;
-const MAX_CROSSED: u32 = 20;
 
 /// A descriptor: its entry, further ones, and the hits that it states.
 type Asked<'a> = (&'a [(&'a str, &'a str)], Option<u64>);
@@ -185,39 +178,6 @@ async fn slots_are_released_once_and_run_out() {
             assert!(begun.elapsed() < Duration::from_secs(5));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    }
-}
-
-/// A call that its caller gives up releases what it has taken, or takes nothing.
-#[tokio::test]
-async fn calls_that_are_given_up_keep_no_slots() {
-    for (_redis, tollgate) in each_store() {
-        let client = tollgate.client().await;
-        let slow = ("slow", "x");
-        let mut calls = JoinSet::new();
-        for i in 0..200_u64 {
-            let mut client = client.clone();
-            calls.spawn(async move {
-                let wait = Duration::from_micros(i * 20);
-                let call = ask(&mut client, request(&[(&[("slow", "x")], None)]));
-                tokio::time::timeout(wait, call).await.ok()
-            });
-        }
-        let mut held = Vec::new();
-        while let Some(answer) = calls.join_next().await {
-            held.extend(
-                answer
-                    .unwrap()
-                    .and_then(|answer| metadata(&answer)["hold"].as_str().map(str::to_owned)),
-            );
-        }
-        let mut client = client;
-        for handle in held {
-            asked(&mut client, &[(&[slow, ("hold", &handle)], None)]).await;
-        }
-        // An answer that has left may cross with the cancellation: that slot runs out by itself.
-        let left = asked(&mut client, &[(&[slow], None)]).await.1;
-        assert!(left >= SLOTS - 1 - MAX_CROSSED, "{left} of {SLOTS} are left");
     }
 }
 
