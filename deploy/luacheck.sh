@@ -8,6 +8,6 @@ parts=src/store/redis/script/lua
 mkdir -p target/lua
 for head in server_time manual_time; do
     cat "$parts/$head.lua" "$parts"/{[0-5]*,60_*,7*}.lua >"target/lua/decide_$head.lua"
-    cat "$parts/$head.lua" "$parts"/{10_*,12_*,[2-5]*,61_*,7*}.lua >"target/lua/amend_$head.lua"
+    cat "$parts/$head.lua" "$parts"/{10_*,12_*,[2-4]*,5[0-2]_*,6[12]_*,7*}.lua >"target/lua/amend_$head.lua"
 done
 luacheck --no-color --codes --config .luacheckrc target/lua/*.lua src/control/registry/redis/write.lua

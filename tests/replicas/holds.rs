@@ -91,7 +91,7 @@ impl Caller {
             // a little less long, as this process may wake up late.
             if fate < 4 {
                 add(&self.seen.lost, 1);
-                let until = sent + TTL - LATE;
+                let until = sent + TTL.saturating_sub(LATE);
                 tokio::time::sleep(until.saturating_duration_since(Instant::now())).await;
             }
             if is_job {

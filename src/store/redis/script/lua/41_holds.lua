@@ -7,8 +7,8 @@
 -- A hold in states[slot]: its end in us, and its id.
 local HELD, HELD_SIZE = '<dd', 16
 
--- By slot: holds of the set that count; nil: not asked. The table is made by the first claim on a concurrency limit.
-local live
+-- By slot: holds of the set that count; nil: not asked. False until the first claim on a concurrency limit.
+local live = false
 
 -- Rarely sets the expiry.
 local function keep_set(key, until_us)

@@ -11,7 +11,7 @@
 --
 --   function      returns
 --   decided       the first two integers of the answer to a claim, which is not part of the reply
---   charged       the same of a charge that goes into debt
+--   charge      the same of a charge that goes into debt
 --   amend_bucket, amend_log, amend_count   what was given back or charged
 
 -- The first integer says "failed" as -x - 1.
@@ -27,7 +27,7 @@ local function decided(algorithm, ...)
 end
 
 -- The limit charges what does not fit either, until its debt is as large as may be.
-local function charged(algorithm, slot, limit_number, ...)
+local function charge(algorithm, slot, limit_number, ...)
   local limit = limits[limit_number]
   local always = limit[ALWAYS]
   limit[ALWAYS] = 1
@@ -63,7 +63,7 @@ local function amend_bucket(slot, limit_number, change, cost, cost_rest, at)
     if cost == 0 and cost_rest == 0 or not exceeds(limit[BUCKET_CEILING], limit[BUCKET_CEILING_REST], lag, rest) then
       return 0
     end
-    local lag_after, rest_after = charged(token_bucket, slot, limit_number, cost, cost_rest) --@charged-to-debt
+    local lag_after, rest_after = charge(token_bucket, slot, limit_number, cost, cost_rest) --@charged-to-debt
     return (minus(lag_after, rest_after, lag, rest, rate))
   elseif change == TELL_BOOKED then
     kind = BOOK --@told-to-debt
@@ -156,7 +156,7 @@ local function amend_log(slot, limit_number, change, hits, at)
   if change == CHARGE then
     hits = max(min(hits, SATURATION - total), 0) --@charged-runs
     if hits > 0 then
-      charged(sliding_window, slot, limit_number, hits)
+      charge(sliding_window, slot, limit_number, hits)
     end
     return hits
   end
@@ -191,7 +191,7 @@ local function amend_count(slot, limit_number, change, hits, at)
   if change == CHARGE then
     hits = max(min(hits, SATURATION - count), 0)
     if hits > 0 then
-      charged(fixed_window, slot, limit_number, hits) --@charged-count
+      charge(fixed_window, slot, limit_number, hits) --@charged-count
     end
     return hits
   end

@@ -6,8 +6,8 @@
 --
 --   output    meaning
 --   states    states after the frame
---   reply     one integer per amendment: what was given back or charged, in us of a bucket, in hits of a window; 1 for a
---             hold that was live; the outcome of a guard
+--   reply     one integer per amendment: what was given back or charged, in us of a bucket, in hits of a window; 1 for
+--             a hold that was live; the outcome of a guard
 --
 --   function    returns
 --   amend_slot  1 if the hold was live
