@@ -33,7 +33,7 @@ use crate::edge::listener::tls::Tls;
 use crate::limiter::advice::RetrySpread;
 use crate::limiter::denied::DeniedLines;
 use crate::limiter::events::LimitEvents;
-use crate::limiter::holds::{Holds, under_way};
+use crate::limiter::holds::Holds;
 use crate::limiter::key::{KeyMaker, SensitiveHasher};
 use crate::limiter::layers::Layers;
 use crate::limiter::layers::deny_cache::DenyCache;
@@ -328,7 +328,6 @@ impl Process {
         outage.late_answers.inner().store(late, Ordering::Relaxed);
         let extended: u64 = redis.iter().map(RedisStore::extended_calls).sum();
         outage.own_lateness.inner().store(extended, Ordering::Relaxed);
-        self.metrics.holds.queue.set(gauge(under_way()));
         outage.share_keys.set(gauge(self.shares.len()));
         outage.untold_keys.set(gauge(self.recovery.untold()));
         let unreadable: u64 = redis.iter().map(RedisStore::unreadable_states).sum();

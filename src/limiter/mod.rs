@@ -67,7 +67,7 @@ use self::top::{Ranking, TopCaller, TopCallers, TopQuery};
 use self::traced::describe;
 use crate::domain::{Commit, HoldId, Key, Verdict};
 use crate::store::{Deadline, LimitStore, StoreError};
-use crate::telemetry::metrics::{Metrics, TopLabels};
+use crate::telemetry::metrics::{HoldState, Metrics, TopLabels};
 use crate::telemetry::traces::Trace;
 
 /// The state that every core shares.
@@ -185,7 +185,8 @@ impl<S: LimitStore> Limiter<S> {
         };
         // First, so that a caller in turn is not refused by its own last request.
         plan.ended.iter().for_each(|ended| drop(self.settle(&request.domain, ended)));
-        let asked = if plan.asking.descriptors.is_empty() {
+        // What is refused in any case charges nothing.
+        let asked = if plan.asking.descriptors.is_empty() || self.shared.refuses(&plan, request) {
             None
         } else {
             Some(self.decide_asking(&plan.asking, deadline, trace).await)
@@ -337,16 +338,20 @@ impl Shared {
         self.resolver.resolve(&asking, &snapshot, policy, Mode::Enforce)
     }
 
+    /// True if a handle of `request` is not good, and its limits are enforced.
+    fn refuses(&self, plan: &Plan, request: &Request) -> bool {
+        plan.roles.contains(&Role::Invalid) && self.modes.of(&request.domain) == Mode::Enforce
+    }
+
     /// The decision on a whole request, by that on the descriptors that ask.
     fn joined(&self, request: &Request, plan: &Plan, asked: Option<Decision>) -> Decision {
         let mode = self.modes.of(&request.domain);
         let shadow = mode != Mode::Enforce;
         let invalid = Status { outcome: Outcome::InvalidHold, shadow, ..Status::default() };
         let ended = Status { outcome: Outcome::Settled, ..Status::default() };
-        let is_invalid = plan.roles.contains(&Role::Invalid);
-        let refused = is_invalid && !shadow;
-        if is_invalid {
-            self.holds.metrics.settled("invalid");
+        let refused = self.refuses(plan, request);
+        if plan.roles.contains(&Role::Invalid) {
+            self.holds.metrics.count(HoldState::Invalid);
         }
         let mut decision = asked.unwrap_or_else(|| {
             let requests = &self.metrics.requests;

@@ -42,7 +42,7 @@ use self::decisions::{Decisions, LabelledMetrics};
 pub use self::durations::{Answered, DecisionDurations};
 pub use self::events::EventMetrics;
 pub use self::hits::{HitSplit, RuleHits};
-pub use self::holds::HoldMetrics;
+pub use self::holds::{HoldMetrics, HoldState};
 pub use self::listeners::{CertificateOf, ListenerMetrics};
 pub use self::outage::OutageMetrics;
 pub use self::output::{LineMetrics, OutputMetrics, SpanMetrics};

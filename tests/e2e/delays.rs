@@ -1,4 +1,5 @@
-//! Requests that Envoy holds until their turn, with the configuration of the recipe "Delay instead of deny".
+//! Requests that Envoy holds until their turn, with the configuration of the recipe "Delay instead
+//! of deny".
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ descriptors:
 
 const PACE: Duration = Duration::from_millis(100);
 
-/// How late an answer may be on a busy machine.
+/// The most that an answer is late by on a busy machine.
 const LATE: Duration = Duration::from_millis(400);
 
 /// A request of the job, with one more header.
@@ -47,7 +48,7 @@ async fn requests_go_on_at_the_rate_of_the_limit() {
     let answers = join_all((0..20).map(|_| job(&caller, "a", none))).await;
     let asked = answers.iter().map(|answer| answer.sent).max().unwrap() - began;
     let found = statuses(&answers);
-    // What refills while they come passes, too.
+    // Requests for what refills meanwhile pass, too.
     let more = 1 + (asked + LATE).as_millis() as usize / 100;
     assert!((13..=13 + more).contains(&found[&200]), "{found:?}");
     assert_eq!(found.keys().copied().collect::<Vec<_>>(), [200, 429]);

@@ -1,7 +1,9 @@
-//! The promise while requests are settled by what they have cost: late, never, twice, and beyond their estimate.
+//! The promise while requests are settled by what they have cost: late, never, twice, and beyond
+//! their estimate.
 //!
-//! The oracle counts the cost of each request at its admission: the estimate until it is settled, and what it has cost
-//! from then on. It knows nothing of counters, but for what a bucket gave back, which the promise allows for.
+//! The oracle counts the cost of each request at its admission: the estimate until it is settled,
+//! and what it has cost from then on. It knows nothing of counters, but for what a bucket gave
+//! back, which the promise allows for.
 
 use std::time::Duration;
 
@@ -59,7 +61,7 @@ struct World {
     held: Vec<Held>,
     /// Settlements to come: their time and their request.
     due: Vec<(u64, usize)>,
-    /// What a bucket gave back: when it was charged, when it was given back, and the hits.
+    /// Hits that a bucket gave back: when it was charged, when it was given back, and the hits.
     returned: Vec<(u64, u64, u64)>,
 }
 
@@ -228,8 +230,8 @@ fn other_rules_are_over_it() {
     assert!(over(2, Rule::OldestFirst, CALM) > 5, "hits of another window");
 }
 
-/// To give the estimate back and then charge the cost is no way out: where the bucket has refilled meanwhile, the cost is
-/// charged a second time.
+/// To give the estimate back and then charge the cost is no way out: where the bucket has refilled
+/// meanwhile, the cost is charged a second time.
 #[test]
 fn two_steps_let_less_through() {
     let admitted = |rule| -> usize {

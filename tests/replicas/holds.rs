@@ -87,8 +87,8 @@ impl Caller {
             add(&self.seen.cost, if is_job { 0 } else { cost });
             tokio::time::sleep(MAX_RUN.mul_f64(self.random.f64())).await;
             let fate = self.random.u32(..100);
-            // It keeps its slot until the ttl, which began after the request was sent. It is counted
-            // a little less long, as this process may wake up late.
+            // It keeps its slot until the ttl, which began after the request was sent. It is
+            // counted a little less long, as this process may wake up late.
             if fate < 4 {
                 add(&self.seen.lost, 1);
                 let until = sent + TTL.saturating_sub(LATE);

@@ -1,4 +1,5 @@
-//! `tollgate.v1.HoldService` over the real binary: reserved, renewed and ended by callers without a proxy; on both stores.
+//! `tollgate.v1.HoldService` over the real binary: reserved, renewed and ended by callers without a
+//! proxy; on both stores.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! Holds over the real binary: an estimate at admission, the cost once, and slots that are released; on both stores.
+//! Holds over the real binary: an estimate at admission, the cost once, and slots that are
+//! released; on both stores.
 
 use std::time::{Duration, Instant};
 
@@ -147,6 +148,12 @@ async fn handle_that_is_not_good_is_over_its_limit_and_changes_nothing() {
         }
         let response = ask(&mut client, request(&[(&[user, ("hold", "x")], Some(0))])).await;
         assert_eq!(metadata(&response)["descriptors"][0]["reason"], "invalid_hold");
+        // It charges nothing for the other descriptors of its request, either.
+        let other = ("user", "eve");
+        let mixed = [(&[other][..], None), (&[user, ("hold", "x")][..], Some(0))];
+        let (code, _, held) = asked(&mut client, &mixed).await;
+        assert_eq!((code, held), (OVER, None));
+        assert_eq!(asked(&mut client, &[(&[other], Some(1))]).await.1, 19, "1 of 20");
         // Of another user the handle says nothing.
         let (code, ..) =
             asked(&mut client, &[(&[("user", "bob"), ("hold", &handle)], Some(0))]).await;

@@ -1,5 +1,5 @@
-//! Denied callers of one counter are told one slot after the other, over both stores, by each way to ask; and the same time
-//! where that is switched off.
+//! Denied callers of one counter are told one slot after the other, over both stores, by each way
+//! to ask; and the same time where that is switched off.
 
 use tollgate::edge::pb;
 use tollgate::edge::pb::rate_limit_response::Code;

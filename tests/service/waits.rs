@@ -1,5 +1,5 @@
-//! Requests that wait for their turn instead of being denied: what they are told, over both stores, by a share, and where
-//! other descriptors deny or watch.
+//! Requests that wait for their turn instead of being denied: what they are told, over both stores,
+//! by a share, and where other descriptors deny or watch.
 
 use std::time::Duration;
 
@@ -34,7 +34,8 @@ fn one(key: &str) -> pb::RateLimitRequest {
     request("d", &[&[(key, "v")]])
 }
 
-/// What an answer says of the wait: its code, the header, and the metadata of the first descriptor, in milliseconds.
+/// The wait by an answer: its code, the header, and the metadata of the first descriptor, in
+/// milliseconds.
 #[derive(Debug, PartialEq)]
 struct Told {
     code: Code,
@@ -53,7 +54,8 @@ fn told(answer: &pb::RateLimitResponse) -> Told {
     }
 }
 
-/// Asserts that an admitted request waits for up to these seconds, and a little less on a slow machine.
+/// Asserts that an admitted request waits for up to these seconds, and a little less on a slow
+/// machine.
 #[track_caller]
 fn assert_waits(answer: &pb::RateLimitResponse, seconds: u64) {
     let found = told(answer);

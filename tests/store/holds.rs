@@ -1,6 +1,6 @@
-//! Holds in Redis and in memory against the domain core: slots of concurrency limits that are taken, released, renewed and
-//! run out, beside a window in one group; settlements that come once, again and late; and the faults that the comparison
-//! must see.
+//! Holds in Redis and in memory against the domain core: slots of concurrency limits that are
+//! taken, released, renewed and run out, beside a window in one group; settlements that come once,
+//! again and late; and the faults that the comparison must see.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -43,7 +43,7 @@ struct Trace {
     calls: Vec<(Timestamp, Call)>,
 }
 
-/// What a trace may still release: the id and the end of holds.
+/// Holds that a trace may still release: id and end.
 type Taken = Vec<(u64, Timestamp)>;
 
 impl Trace {

@@ -104,7 +104,7 @@ impl<S: LimitStore> HoldService for Holds<S> {
 }
 
 impl<S: LimitStore> Holds<S> {
-    /// What `wanted` makes of the message, if its caller may ask about its domain.
+    /// The result of `wanted` for the message, if its caller may ask about its domain.
     fn permitted<M, T>(
         &self,
         request: Request<M>,

@@ -11,6 +11,7 @@ use crate::domain::Settled;
 use crate::limiter::Limiter;
 use crate::limiter::request::{Descriptor, Request};
 use crate::store::{Deadline, LimitStore};
+use crate::telemetry::metrics::HoldState;
 
 /// A hold, by its handle and its descriptors.
 #[derive(Clone, Debug)]
@@ -120,7 +121,7 @@ impl<S: LimitStore> Limiter<S> {
         let signs = snapshot.policies.domain(&end.domain).and_then(|domain| domain.signs());
         let named = (&*end.domain, &end.handle);
         ended(named, &end.descriptors, signs, &self.shared.holds).ok_or_else(|| {
-            self.shared.holds.metrics.settled("invalid");
+            self.shared.holds.metrics.count(HoldState::Invalid);
             BadEnd::Handle
         })
     }

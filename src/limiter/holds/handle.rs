@@ -3,7 +3,7 @@
 //! ```text
 //! version 1 | key 1 | flags 1 | id 7 | at 7 | ttl varint | renewals varint | process 4
 //! count 1
-//! per claim: counter 8 | flags 1 | hits varint | at - at of the handle zigzag varint
+//! per claim: counter 8 | flags 1 | position 1 | hits varint | at - at of the handle zigzag varint
 //! MAC 16
 //! ```
 //! Numbers are big-endian, `at` is in microseconds and `ttl` in milliseconds. The MAC is half of an
@@ -45,7 +45,7 @@ pub struct Handle {
     pub renewals: u32,
     /// The process that issued it.
     pub process: u32,
-    /// What was charged, in the order of the request.
+    /// The charges, in the order of the request.
     pub claims: Vec<HeldClaim>,
 }
 

@@ -13,6 +13,7 @@ use crate::domain::{Commit, HoldId, Limit, Timestamp};
 use crate::limiter::ask::{Ask, Source};
 use crate::policy::HoldTerms;
 use crate::store::LimitStore;
+use crate::telemetry::metrics::HoldState;
 
 /// A hold that was issued.
 pub struct Issued {
@@ -87,7 +88,7 @@ pub(in crate::limiter) fn issue<S: LimitStore>(
     }
     let at = first?;
     let handle = Handle { id, at, ttl: longest, renewals: 0, process: holds.process, claims };
-    holds.metrics.reserved(handle.claims.len() as u64);
+    holds.metrics.add(HoldState::Reserved, handle.claims.len() as u64);
     let text = holds.write(domain, &handle);
     let settlements = Arc::clone(settlements);
     let unheard: Unheard = Box::new(move || settlements.unheard(&handle, &settled));

@@ -34,7 +34,6 @@ pub use self::handle::{Handle, HandleKey, HeldClaim};
 pub use self::issue::Issued;
 pub(super) use self::issue::issue;
 pub(super) use self::plan::{Ended, Plan, Role, plan};
-pub use self::settle::under_way;
 pub(super) use self::settle::{Dropped, Sent, Settlements};
 use crate::domain::Key;
 use crate::settings::{Secret, section};
@@ -43,8 +42,8 @@ use crate::telemetry::metrics::HoldMetrics;
 section! {
     /// Holds: hits that are reserved, and settled by what a request has cost.
     pub struct HoldSettings in "holds" {
-        /// Secret that signs handles, the same on all replicas. Unset = each process makes one of
-        /// its own at its start, and settles only what it has admitted itself.
+        /// Secret that signs handles, the same on all replicas. Unset = the first replica makes
+        /// one, another one follows each day, and all read it where operators' changes are kept.
         secret: Option<Secret> = "",
         /// Maximum of settled holds that the memory store remembers. Beyond it nothing is given
         /// back.

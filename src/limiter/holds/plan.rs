@@ -116,7 +116,7 @@ impl Plan {
             asking.push(bare);
             return Role::Asks(asking.len() - 1);
         };
-        // What is stated goes before what is left open.
+        // A stated cost goes before one that is left open.
         if let Some(known) = asking.get_mut(at).filter(|known| !known.own_hits && bare.own_hits) {
             *known = bare;
         }

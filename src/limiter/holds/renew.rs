@@ -19,6 +19,7 @@ use super::settle::Settlements;
 use crate::domain::{Amendment, Change, Key, Limit, Settled, Settlement, Timestamp};
 use crate::limiter::ask::Ask;
 use crate::store::LimitStore;
+use crate::telemetry::metrics::HoldState;
 
 /// The longest life of a hold.
 const LONGEST_MICROS: u64 = 24 * 3_600 * 1_000_000;
@@ -88,7 +89,7 @@ impl<S: LimitStore> Settlements<S> {
                 is_whole = false;
                 continue;
             }
-            self.holds.metrics.settled("renewed");
+            self.holds.metrics.count(HoldState::Renewed);
             until = until.max(part.until);
             claims.extend(part.claims);
             self.apply_to_shares(handle, part.of_share);
@@ -110,7 +111,7 @@ impl<S: LimitStore> Settlements<S> {
         for held in ask.held() {
             let Some((claim, _)) = ask.claim(held.claim) else { continue };
             let Some(charge) = charges.take(ended.key.counter(&claim.key)) else {
-                self.holds.metrics.settled("unmatched");
+                self.holds.metrics.count(HoldState::Unmatched);
                 is_whole = false;
                 continue;
             };

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -23,9 +22,10 @@ use crate::domain::{
 use crate::limiter::ask::Ask;
 use crate::limiter::layers::failover::shares::Shares;
 use crate::store::{LimitStore, StoreError};
+use crate::telemetry::metrics::HoldState;
 
 /// The most settlements under way in a process. More are lost: their holds end by themselves.
-const MAX_UNDER_WAY: usize = 65_536;
+const MAX_UNDER_WAY: i64 = 65_536;
 
 /// The wait before a settlement is sent again. It doubles up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
@@ -41,9 +41,6 @@ pub(in crate::limiter) struct Settlements<S> {
     pub(super) shares: Arc<Shares>,
     pub(super) holds: Arc<Holds>,
 }
-
-/// Settlements under way, in all cores.
-static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
 impl<S: LimitStore> Settlements<S> {
     pub(in crate::limiter) fn new(store: Arc<S>, shares: Arc<Shares>, holds: Arc<Holds>) -> Self {
@@ -66,14 +63,14 @@ impl<S: LimitStore> Settlements<S> {
             let Some((claim, _)) = ask.claim(held.claim) else { continue };
             let counter = ended.key.counter(&claim.key);
             let Some(charge) = charges.take(counter) else {
-                self.holds.metrics.settled("unmatched");
+                self.holds.metrics.count(HoldState::Unmatched);
                 continue;
             };
             let stated = costs.get(held.claim).copied().flatten();
             let never_ran = (ended.attempts == Some(0)).then_some(0);
             let cost = stated.or(never_ran);
             if cost.is_none() && held.terms.is_some() {
-                self.holds.metrics.settled("unknown_cost");
+                self.holds.metrics.count(HoldState::UnknownCost);
             }
             let holding = (claim.key.clone(), claim.limit, held.terms);
             changes.add(handle, charge, &holding, cost);
@@ -84,7 +81,7 @@ impl<S: LimitStore> Settlements<S> {
     /// Settles a hold whose request got no answer: slots are released, and hits are settled as
     /// those of a request that does not say what it has cost.
     pub(super) fn unheard(self: &Arc<Self>, handle: &Handle, settled: &[Holding]) {
-        self.holds.metrics.settled("self_settled");
+        self.holds.metrics.count(HoldState::SelfSettled);
         let mut changes = Changes::default();
         for (charge, holding) in handle.claims.iter().zip(settled) {
             changes.add(handle, charge, holding, None);
@@ -147,15 +144,15 @@ impl<S: LimitStore> Settlements<S> {
         let metrics = Arc::clone(&self.holds.metrics);
         let at_once = first.as_mut().now_or_never();
         if let Some(Ok(settled)) = at_once {
-            metrics.settled(name(settled));
+            metrics.count(state(settled));
             return Sent::Done(Some(settled));
         }
         let Ok(runtime) = Runtime::try_current() else { return Sent::Done(None) };
-        if UNDER_WAY.fetch_add(1, Ordering::Relaxed) >= MAX_UNDER_WAY {
-            UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+        if metrics.queue.get() >= MAX_UNDER_WAY {
             metrics.unsettled();
             return Sent::Done(None);
         }
+        let under_way = metrics.queue.hold();
         let this = Arc::clone(self);
         Sent::UnderWay(runtime.spawn(async move {
             let outcome = match at_once {
@@ -164,10 +161,10 @@ impl<S: LimitStore> Settlements<S> {
             };
             let settled = this.repeat(outcome, settlement, until).await;
             match settled {
-                Some(settled) => metrics.settled(name(settled)),
+                Some(settled) => metrics.count(state(settled)),
                 None => metrics.unsettled(),
             }
-            UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+            drop(under_way);
             settled
         }))
     }
@@ -249,16 +246,11 @@ impl<S: LimitStore> Drop for Dropped<S> {
     }
 }
 
-/// The number of settlements under way.
-pub fn under_way() -> usize {
-    UNDER_WAY.load(Ordering::Relaxed)
-}
-
-const fn name(settled: Settled) -> &'static str {
+const fn state(settled: Settled) -> HoldState {
     match settled {
-        Settled::Now => "settled",
-        Settled::Again => "again",
-        Settled::Late => "late",
-        Settled::Unguarded => "unguarded",
+        Settled::Now => HoldState::Settled,
+        Settled::Again => HoldState::Again,
+        Settled::Late => HoldState::Late,
+        Settled::Unguarded => HoldState::Unguarded,
     }
 }

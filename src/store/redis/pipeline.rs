@@ -94,7 +94,7 @@ enum Payload {
     LogIn,
     Settle {
         frame: Box<AmendFrame>,
-        /// Where each settlement begins in the frame, and who waits for it.
+        /// The start of each settlement in the frame, and who waits for it.
         waiters: Vec<(usize, oneshot::Sender<Result<Settled, Undecided>>)>,
         asking: bool,
         with_text: bool,

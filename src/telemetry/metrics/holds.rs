@@ -1,34 +1,60 @@
 //! The instruments of holds.
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::telemetry::sharded::ShardedCounter;
+use crate::telemetry::sharded::{ShardedCounter, ShardedGauge};
 
-/// The states of holds, as metrics name them.
-const STATES: [&str; 10] = [
-    "reserved",
-    "settled",
-    "again",
-    "late",
-    "unmatched",
-    "invalid",
-    "self_settled",
-    "unknown_cost",
-    "unguarded",
-    "renewed",
-];
+/// The state of a hold, as metrics name it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HoldState {
+    /// Charged.
+    Reserved,
+    /// Settled.
+    Settled,
+    /// Settled a second time, without effect.
+    Again,
+    /// Settled after its end, without effect.
+    Late,
+    /// Settled for a counter that it has not charged, without effect.
+    Unmatched,
+    /// Its handle is not good.
+    Invalid,
+    /// Settled by tollgate, because no answer was handed on.
+    SelfSettled,
+    /// Settled without a cost.
+    UnknownCost,
+    /// Settled where there was no room to remember it.
+    Unguarded,
+    /// Prolonged.
+    Renewed,
+}
+
+impl HoldState {
+    const ALL: [(Self, &'static str); 10] = [
+        (Self::Reserved, "reserved"),
+        (Self::Settled, "settled"),
+        (Self::Again, "again"),
+        (Self::Late, "late"),
+        (Self::Unmatched, "unmatched"),
+        (Self::Invalid, "invalid"),
+        (Self::SelfSettled, "self_settled"),
+        (Self::UnknownCost, "unknown_cost"),
+        (Self::Unguarded, "unguarded"),
+        (Self::Renewed, "renewed"),
+    ];
+}
 
 /// Counts of holds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HoldMetrics {
-    holds: Family<HoldLabel, ShardedCounter>,
-    unsettled: Counter,
+    series: Family<HoldLabel, ShardedCounter>,
+    /// The counters of `series`, in the order of states.
+    by_state: [ShardedCounter; HoldState::ALL.len()],
+    unsettled: ShardedCounter,
     /// Settlements under way.
-    pub queue: Gauge,
+    pub queue: ShardedGauge,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -36,15 +62,30 @@ struct HoldLabel {
     state: &'static str,
 }
 
+impl Default for HoldMetrics {
+    fn default() -> Self {
+        let series = Family::<HoldLabel, ShardedCounter>::default();
+        let by_state =
+            HoldState::ALL.map(|(_, state)| series.get_or_create_owned(&HoldLabel { state }));
+        Self {
+            series,
+            by_state,
+            unsettled: ShardedCounter::default(),
+            queue: ShardedGauge::default(),
+        }
+    }
+}
+
 impl HoldMetrics {
-    /// Counts charges that a hold has made.
-    pub fn reserved(&self, charges: u64) {
-        self.holds.get_or_create(&HoldLabel { state: "reserved" }).inc_by(charges);
+    /// Counts a hold that has come to `state`.
+    pub fn count(&self, state: HoldState) {
+        self.add(state, 1);
     }
 
-    /// Counts a settlement, or what became of one.
-    pub fn settled(&self, state: &'static str) {
-        self.holds.get_or_create(&HoldLabel { state }).inc();
+    /// Counts so many charges of holds that have come to `state`.
+    #[expect(clippy::indexing_slicing, reason = "one per state")]
+    pub fn add(&self, state: HoldState, charges: u64) {
+        self.by_state[state as usize].inc_by(charges);
     }
 
     /// Counts a settlement that never reached the store.
@@ -53,15 +94,25 @@ impl HoldMetrics {
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
-        for state in STATES {
-            drop(self.holds.get_or_create(&HoldLabel { state }));
-        }
-        registry.register("holds", "Charges of holds, and what became of them", self.holds.clone());
+        let series = self.series.clone();
+        registry.register("holds", "Charges of holds, and what became of them", series);
         registry.register(
             "unsettled_holds",
             "Settlements that never reached the store; their holds end by themselves",
             self.unsettled.clone(),
         );
         registry.register("settle_queue", "Settlements under way", self.queue.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_have_a_place_of_their_own() {
+        for (place, (state, _)) in HoldState::ALL.into_iter().enumerate() {
+            assert_eq!(state as usize, place, "{state:?}");
+        }
     }
 }

@@ -99,8 +99,8 @@ impl Edge {
         format!("user-{}", self.users.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The hits that a request of none would leave of a limit. It is not made: a peek at a limit that
-    /// holds takes one hit, as an estimate does.
+    /// The hits that a request of none would leave of a limit. It is not made: a peek at a limit
+    /// that holds takes one hit, as an estimate does.
     async fn left(&self, key: &str, user: &str) -> u64 {
         let peek = with_hits(request("edge", &[&[(key, user)]]), 0);
         let told = Operator::of(&self.tollgate).await.explain(peek).await;
