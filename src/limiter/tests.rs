@@ -5,18 +5,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::denied::DeniedLines;
+use super::events::{EventSettings, LimitEvents};
+use super::holds::{HoldSettings, Holds};
 use super::key::{KeyMaker, SensitiveHasher};
 use super::layers::failover::Failover;
-use super::mode::ModeLayer;
-use super::request::{Descriptor, Entry};
-use super::resolve::Clients;
+use super::mode::{KillSwitch, ModeLayer};
+use super::request::{Bounds, Descriptor, Entry};
+use super::resolve::{Clients, Resolver};
+use super::snapshot::Policies;
+use super::top::TopCallers;
 use super::*;
 use crate::domain::{Hits, ManualClock, SystemClock};
-use crate::limiter::events::{EventSettings, LimitEvents};
-use crate::limiter::holds::HoldSettings;
 use crate::policy::{Defaults, OnStoreFailure, Options, Source, compile};
 use crate::store::MemoryStore;
-use crate::telemetry::metrics::EventMetrics;
+use crate::telemetry::metrics::{EventMetrics, Metrics};
 
 const POLICY: &str = "
 domain: d

@@ -1,7 +1,7 @@
 //! The plans of a directory by small numbers: a client has the number, and the number leads to the
 //! limits, so that a changed plan touches none of its clients.
 //!
-//! Decisions read the table without a lock. As with policies, each thread keeps a [`TableRef`] with
+//! Decisions read the table without a lock. As with policies, each thread keeps a `TableRef` with
 //! a count of references of its own, because a count that all cores write is slow.
 
 use std::cell::RefCell;

@@ -2,13 +2,17 @@
 //!
 //! This module encodes commands and interprets replies. `batch.rs` owns the socket and the timing.
 
+mod answers;
+
 use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+pub(super) use self::answers::code;
+use self::answers::{aligned, answer_settled, applied, emptied, misaligned};
 use super::queue::{Call, Decided, Place, Refused, Undecided, Waiter, Waits};
-use super::script::{AmendFrame, Frame, Reply, Script, outcome};
+use super::script::{AmendFrame, Frame, Reply, Script};
 use crate::domain::{Amendment, Key, Settled, Settlement};
 use crate::redis::Address;
 use crate::redis::cluster::redirect;
@@ -500,142 +504,5 @@ impl<'a> Pipeline<'a> {
     }
 }
 
-/// Checks that a reply has the length for groups of these counts. If not, the connection is closed,
-/// because a misaligned reply would shift the answers of all later frames.
-fn aligned(
-    reply: Result<Reply, StoreError>,
-    counts: &[usize],
-) -> (Result<Reply, StoreError>, Option<String>) {
-    match reply {
-        Ok(reply) if reply.is_of(counts) => (Ok(reply), None),
-        Ok(_) => misaligned("a list of the wrong length"),
-        Err(error) => (Err(error.clone()), Some(error.to_string())),
-    }
-}
-
-fn misaligned(what: &str) -> (Result<Reply, StoreError>, Option<String>) {
-    let error = StoreError::Protocol(what.to_owned());
-    let reason = error.to_string();
-    (Err(error), Some(reason))
-}
-
-/// The error code: the first word of an error reply.
-pub(super) fn code(text: &str) -> &str {
-    text.split(' ').next().unwrap_or_default()
-}
-
-/// The amounts that amendments have applied.
-fn applied(frame: &AmendFrame, message: Message) -> Result<Vec<u64>, StoreError> {
-    match message {
-        Message::Integers(amounts) => frame.amounts(amounts),
-        Message::Error(text) => Err(StoreError::Rejected(text)),
-        Message::Integer(_) | Message::Text(_) => {
-            Err(StoreError::Protocol("no list of integers".to_owned()))
-        }
-    }
-}
-
-/// Gives each waiter the outcome of its settlement.
-fn answer_settled(
-    frame: &AmendFrame,
-    waiters: Vec<(usize, oneshot::Sender<Result<Settled, Undecided>>)>,
-    message: Message,
-    node: Option<&Address>,
-) {
-    let redirect = match &message {
-        Message::Error(text) => node.and_then(|node| redirect(text, node)),
-        _ => None,
-    };
-    let amounts = applied(frame, message);
-    for (begins, answer) in waiters {
-        let settled = match &amounts {
-            Ok(amounts) => outcome(amounts.get(begins).copied().unwrap_or(u64::MAX)),
-            Err(error) => Err(error.clone()),
-        };
-        let refused = |error| Refused { error, redirect: redirect.clone() };
-        drop(answer.send(settled.map_err(|error| refused(error).into())));
-    }
-}
-
-/// The number of counters that were not empty.
-fn emptied(message: Message, node: Option<&Address>) -> Result<u32, Refused> {
-    match message {
-        Message::Integer(count) => u32::try_from(count)
-            .map_err(|_| StoreError::Protocol(format!("{count} counters were emptied")).into()),
-        Message::Integers(_) | Message::Text(_) => {
-            Err(StoreError::Protocol("no single integer".to_owned()).into())
-        }
-        Message::Error(text) => {
-            let redirect = node.and_then(|node| redirect(&text, node));
-            Err(Refused { error: StoreError::Rejected(text), redirect })
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::domain::{Algorithm, Charge, Claim, Commit, Group, Hits, Limit, Part};
-    use crate::redis::cluster::Redirect;
-    use crate::store::redis::script::Encoded;
-
-    fn call() -> (Call, oneshot::Receiver<Result<Decided, Undecided>>) {
-        let period = Duration::from_secs(1);
-        let limit = Limit::new(9, period, Algorithm::FixedWindow, Charge::Admitted).unwrap();
-        let (key, hits) = (Key::new(&b"k"[..]), Hits::Take(1));
-        let claims = vec![Claim { key, limit, hits, lease: None }];
-        let group =
-            Group { parts: vec![Part { quota: false, shadow: false, claims: 0..1 }], claims };
-        let (waiter, answer) = Waiter::new((Instant::now() + period).into());
-        let group = Encoded::new(&group, Commit::Together).unwrap();
-        (Call { group, waiter, place: Place::Asking }, answer)
-    }
-
-    #[test]
-    fn reply_of_another_length_ends_the_connection() {
-        let script = Script::with_server_time();
-        let amend = Script::amend_with_server_time();
-        let due = Instant::now() + Duration::from_secs(1);
-        let replies: [(&[i64], bool); 4] =
-            [(&[0, 5, 1, 7], true), (&[0, 5, 1], false), (&[0, 5, 1, 7, 8], false), (&[], false)];
-        for (integers, fits) in replies {
-            let mut pipeline = Pipeline::new(&script, &amend, 1, None);
-            let (mut out, (call, mut answer)) = (Vec::new(), call());
-            assert!(pipeline.send(vec![call], &mut out, due.into(), due));
-            pipeline.complete(Message::Text("OK".to_owned()), &mut out).unwrap();
-            let completed = pipeline.complete(Message::Integers(integers.to_vec()), &mut out);
-            assert_eq!(completed.is_ok(), fits, "{integers:?}: {completed:?}");
-            let answer = answer.try_recv().unwrap();
-            assert_eq!(answer.is_ok(), fits, "{integers:?}: {answer:?}");
-        }
-    }
-
-    /// The flag that ASKING sets is for one command.
-    #[test]
-    fn asking_is_said_again_when_the_script_is_unknown() {
-        let script = Script::with_server_time();
-        let amend = Script::amend_with_server_time();
-        let due = Instant::now() + Duration::from_secs(1);
-        let node = Address::Tcp("h".to_owned(), 1);
-        let mut pipeline = Pipeline::new(&script, &amend, 1, Some(&node));
-        let (mut out, (call, mut answer)) = (Vec::new(), call());
-        assert!(pipeline.send(vec![call], &mut out, due.into(), due));
-        let asking = b"*1\r\n$6\r\nASKING\r\n";
-        assert!(out.starts_with(asking));
-        out.clear();
-        for reply in [Message::Text("OK".to_owned()), Message::Error("NOSCRIPT".to_owned())] {
-            pipeline.complete(reply, &mut out).unwrap();
-        }
-        assert!(out.starts_with(asking) && out.len() > 1_000, "{}", out.escape_ascii());
-        let moved = "MOVED 7 other:6379".to_owned();
-        for reply in [Message::Text("OK".to_owned()), Message::Error(moved)] {
-            pipeline.complete(reply, &mut out).unwrap();
-        }
-        let undecided = answer.try_recv().unwrap().unwrap_err();
-        let to = Some(Address::Tcp("other".to_owned(), 6_379));
-        assert_eq!(undecided.redirect, Some(Redirect::Moved { slot: 7, to }));
-        assert_eq!((pipeline.frames(), pipeline.claims(), pipeline.commands()), (0, 0, 0));
-    }
-}
+mod tests;
