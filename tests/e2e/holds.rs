@@ -63,10 +63,11 @@ async fn request_whose_client_leaves_is_settled() {
             let user = edge.new_user();
             let mut client = edge.client(version).await;
             let headers = [("x-user", &*user)];
+            let asked = edge.upstream.asked();
             tokio::select! {
                 // The headers of the one come, and its client leaves in the body.
                 answer = client.begin(path, &headers) => assert_eq!(path, "begin", "{answer:?}"),
-                () = until_admitted(&edge, &user), if path == "hang" => {}
+                () = until_upstream_is_asked(&edge, asked), if path == "hang" => {}
             }
             drop(client);
             edge.until_settled(path, &user, used).await;
@@ -75,8 +76,10 @@ async fn request_whose_client_leaves_is_settled() {
     edge.assert_all_is_settled().await;
 }
 
-async fn until_admitted(edge: &Edge, user: &str) {
-    until("it is admitted", async || (edge.in_flight("user", user).await == 1).then_some(())).await;
+/// Then Envoy has the answer of tollgate, and no cancellation of its call can cross with it.
+async fn until_upstream_is_asked(edge: &Edge, before: u64) {
+    let is_asked = async || (edge.upstream.asked() > before).then_some(());
+    until("the upstream is asked", is_asked).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

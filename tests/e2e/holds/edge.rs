@@ -68,7 +68,7 @@ pub struct Edge {
     pub envoy: Envoy,
     pub tollgate: Tollgate,
     users: AtomicU64,
-    _upstream: Upstream,
+    pub upstream: Upstream,
     _redis: RedisServer,
     _alone: MutexGuard<'static, ()>,
 }
@@ -91,7 +91,7 @@ impl Edge {
         let envoy = Envoy::run(&program, &configuration(asked, upstream.at).to_string()).await;
         envoy.until_healthy("ratelimit", 1).await;
         let users = AtomicU64::new(0);
-        Some(Self { envoy, tollgate, users, _upstream: upstream, _redis: redis, _alone: alone })
+        Some(Self { envoy, tollgate, users, upstream, _redis: redis, _alone: alone })
     }
 
     /// A user of whom no limit knows.

@@ -2,6 +2,8 @@
 //! that it cost seven.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -13,6 +15,7 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\nx-tokens: 7\r\ncontent-length: 100\r\n\r\
 
 pub struct Upstream {
     pub at: SocketAddr,
+    asked: Arc<AtomicU64>,
     serves: JoinHandle<()>,
 }
 
@@ -20,12 +23,19 @@ impl Upstream {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
+        let asked = Arc::<AtomicU64>::default();
+        let counted = Arc::clone(&asked);
         let serves = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream));
+                tokio::spawn(serve(stream, Arc::clone(&counted)));
             }
         });
-        Self { at, serves }
+        Self { at, asked, serves }
+    }
+
+    /// The requests that have arrived.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 }
 
@@ -36,7 +46,7 @@ impl Drop for Upstream {
 }
 
 /// Answers requests without a body by their path, until one ends the connection.
-async fn serve(mut stream: TcpStream) -> Option<()> {
+async fn serve(mut stream: TcpStream, asked: Arc<AtomicU64>) -> Option<()> {
     let mut read = Vec::new();
     loop {
         while !read.ends_with(b"\r\n\r\n") {
@@ -46,6 +56,7 @@ async fn serve(mut stream: TcpStream) -> Option<()> {
         }
         let head = String::from_utf8(std::mem::take(&mut read)).unwrap();
         let path = head.split(' ').nth(1).unwrap();
+        asked.fetch_add(1, Ordering::Relaxed);
         match path.trim_start_matches("/api/") {
             "stream" => stream_body(&mut stream).await?,
             "begin" => {
