@@ -15,6 +15,7 @@ mod modes;
 mod process;
 mod ready;
 mod reload;
+mod scales;
 mod token_files;
 
 use std::sync::Arc;

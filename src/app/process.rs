@@ -12,6 +12,7 @@ use tonic_health::server::HealthReporter;
 
 use super::error::AppError;
 use super::listen::ListenersTls;
+use super::scales;
 use crate::config::Settings;
 use crate::control::Control;
 use crate::control::follower::DEFAULT_POLL;
@@ -345,6 +346,7 @@ impl Process {
         self.metrics.registry.up.set(progress.reached.into());
         let revision = i64::try_from(progress.revision).unwrap_or(i64::MAX);
         self.metrics.registry.revision.set(revision);
+        scales::show(&self.shared);
         let directory = self.shared.resolver.clients.directory();
         self.metrics.registry.clients.set(gauge(directory.len()));
         self.metrics.registry.plans.set(gauge(directory.plans().len()));

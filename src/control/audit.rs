@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::record::{StoredMode, StoredPolicy};
 use super::registry::{Record, RegistryError, Written};
 use crate::limiter::Shared;
-use crate::limits::{Client, ClientName, Plan, PlanKey};
+use crate::limits::{Client, ClientName, Plan, PlanKey, Scale, ScaleKey};
 use crate::settings::Word as _;
 use crate::telemetry::escape::escape;
 use crate::telemetry::logs::AUDIT;
@@ -191,6 +191,26 @@ pub(crate) fn plan_record(record: Option<&Record>) -> State {
     let Some(record) = record else { return NOTHING.into() };
     match Plan::from_record(&record.value, record.revision) {
         Ok(plan) => plan_state(&plan).into(),
+        Err(error) => error.to_string().into(),
+    }
+}
+
+/// A scale as lines name it, such as `edge|scale of api_key`.
+pub(crate) fn scale_title(key: &ScaleKey) -> String {
+    let (domain, rule) = (escape(key.domain.as_bytes()), escape(key.rule.as_bytes()));
+    format!("{domain}|scale of {rule}")
+}
+
+/// A scale without its name.
+pub(crate) fn scale_state(scale: &Scale) -> String {
+    serde_json::to_value(scale).unwrap_or_default().to_string()
+}
+
+/// The scale that a record holds.
+pub(crate) fn scale_record(record: Option<&Record>) -> State {
+    let Some(record) = record else { return NOTHING.into() };
+    match Scale::from_record(&record.value, record.revision) {
+        Ok(scale) => scale_state(&scale).into(),
         Err(error) => error.to_string().into(),
     }
 }

@@ -1,10 +1,12 @@
-//! Keys and values of the registry's records. Those of clients and plans are in
+//! Keys and values of the registry's records. Those of clients, plans and scales are in
 //! [`crate::limits`].
 //!
 //! | key | value, JSON |
 //! |---|---|
 //! | `client/...` | [`crate::limits::Client`] |
 //! | `plan/<domain>/<name>` | [`crate::limits::Plan`] |
+//! | `scale/<bytes of domain>/<domain>/<rule>` | [`crate::limits::Scale`] of an operator |
+//! | `adaptive/<bytes of domain>/<domain>/<rule>` | [`crate::limits::Scale`] of a controller |
 //! | `policy/<domain>` | [`StoredPolicy`] |
 //! | `version/<domain>/<revision>`, 16 hexadecimal digits | [`StoredPolicy`]: one that was in force |
 //! | `mode/<domain>`, `mode/` for all | [`StoredMode`] |
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::Timestamp;
 use crate::limiter::mode::Mode;
-use crate::limits::{ClientName, PlanKey, micros};
+use crate::limits::{ClientName, PlanKey, ScaleKey, micros};
 
 const POLICY: &[u8] = b"policy/";
 const MODE: &[u8] = b"mode/";
@@ -33,6 +35,8 @@ pub enum Name {
     Client(ClientName),
     /// A plan.
     Plan(PlanKey),
+    /// A scale.
+    Scale(ScaleKey),
     /// The policy of a domain.
     Policy(Arc<str>),
     /// An earlier policy of a domain.
@@ -67,6 +71,9 @@ impl Name {
             // Other digits of the same number would be a second key of one version.
             let is_own = *digits == *format!("{revision:016x}").as_bytes();
             return is_own.then_some(Self::Version { domain, revision });
+        }
+        if let Some(scale) = ScaleKey::from_record_key(key) {
+            return Some(Self::Scale(scale));
         }
         if let Some(plan) = PlanKey::from_record_key(key) {
             return Some(Self::Plan(plan));

@@ -61,6 +61,8 @@ pub(super) struct Batch {
     pub(super) clients: [usize; 2],
     /// Plans, by domain and name, and what became of them.
     pub(super) plans: BTreeMap<String, &'static str>,
+    /// Rules that operators turned, by domain and label.
+    pub(super) scales: BTreeMap<String, &'static str>,
     /// Domains and what became of their policies.
     pub(super) policies: BTreeMap<String, &'static str>,
     /// Domains, `all` for the global mode, and their modes.
@@ -70,19 +72,23 @@ pub(super) struct Batch {
 impl Batch {
     /// Writes one line, and begins anew; nothing without records.
     pub(super) fn flush(&mut self, revision: u64) {
-        let Self { clients: [clients, gone], plans, policies, modes } = std::mem::take(self);
-        if clients + gone + plans.len() + policies.len() + modes.len() == 0 {
+        let Self { clients: [clients, gone], plans, scales, policies, modes } =
+            std::mem::take(self);
+        let named = [&plans, &scales, &policies, &modes];
+        if clients + gone + named.iter().map(|named| named.len()).sum::<usize>() == 0 {
             return;
         }
         let pairs = |pairs: &BTreeMap<String, &'static str>| {
             Listed(pairs.iter().map(|(domain, what)| format!("{domain}={what}"))).to_string()
         };
-        let (plans, policies, modes) = (pairs(&plans), pairs(&policies), pairs(&modes));
+        let (plans, scales) = (pairs(&plans), pairs(&scales));
+        let (policies, modes) = (pairs(&policies), pairs(&modes));
         tracing::info!(
             revision,
             clients,
             clients_removed = gone,
             plans,
+            scales,
             policies,
             modes,
             "a revision of the registry is in force"

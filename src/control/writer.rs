@@ -1,4 +1,5 @@
-//! The only writer of what the limiter reads: policies, limits of clients, operators' modes.
+//! The only writer of what the limiter reads: policies, limits of clients, scales, operators'
+//! modes.
 //!
 //! Feeds bring policies ([`Writer::replace`]) and the follower of the registry brings records
 //! ([`follower::Mirror`]). A feed whose policies are refused keeps those it had. Policies are
@@ -6,11 +7,13 @@
 //! for them.
 //!
 //! * `records`: records of the registry, put in force.
+//! * `scales`: parts of limits to which rules are turned.
 //! * `modes`: modes that operators set.
 //! * `versions`: versions of policies that the registry keeps.
 
 mod modes;
 mod records;
+mod scales;
 mod versions;
 
 use std::sync::Arc;
@@ -48,6 +51,7 @@ pub struct Writer {
     /// Changes of policies by the registry that are not in force yet.
     queue: Mutex<Queue>,
     modes: Mutex<OperatorModes>,
+    scales: Mutex<scales::Stored>,
     versions: Mutex<Versions>,
     /// The records that the next line of the log reports.
     batch: Mutex<Batch>,
@@ -65,6 +69,7 @@ impl Writer {
             publishing: Mutex::default(),
             queue: Mutex::default(),
             modes: Mutex::default(),
+            scales: Mutex::default(),
             versions: Mutex::default(),
             batch: Mutex::default(),
             traces: None,

@@ -11,7 +11,10 @@ use std::time::Duration;
 use super::windows::{Window, Windows};
 use super::{SATURATION, Timestamp};
 
+mod scale;
 mod wait;
+
+pub use self::scale::WHOLE;
 
 /// The maximum period and the maximum fill time of a bucket: 2^51 microseconds (71 years).
 const MAX_SPAN_US: u64 = 1 << 51;

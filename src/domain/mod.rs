@@ -90,7 +90,7 @@ pub use group::{Claim, Commit, Group, Part, Verdict};
 pub use hold::{Guard, HoldId, Settled, Settlement};
 pub use key::Key;
 pub use lease::{Lease, LeaseAsk};
-pub use limit::{Algorithm, Charge, Limit, LimitError, Unit};
+pub use limit::{Algorithm, Charge, Limit, LimitError, Unit, WHOLE};
 pub use reading::{Hits, Reading};
 pub use untold::Untold;
 pub use windows::{Window, Windows};

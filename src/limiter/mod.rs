@@ -35,6 +35,7 @@ pub(crate) mod redact;
 pub mod report;
 pub mod request;
 pub mod resolve;
+pub mod scales;
 mod shared;
 pub mod snapshot;
 mod split;

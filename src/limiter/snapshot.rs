@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 
 use super::key;
+use super::scales::{Dial, Scales};
 use super::unknown::UnknownDomains;
 use crate::policy::{LimitKind, PolicySet, Rule, RuleLimit};
 use crate::telemetry::metrics::{Metrics, RuleMetrics};
@@ -41,14 +42,21 @@ struct Prepared {
     metrics: RuleMetrics,
     /// The end of the counter key of each limit; empty for an unlimited one.
     tails: Vec<Box<[u8]>>,
+    dial: Arc<Dial>,
 }
 
 impl Snapshot {
-    fn new(policies: PolicySet, version: u64, configured: bool, metrics: &Metrics) -> Self {
+    fn new(
+        policies: PolicySet,
+        version: u64,
+        configured: bool,
+        (metrics, scales): (&Metrics, &Scales),
+    ) -> Self {
         let prepare = |rule: &Rule| Prepared {
             id: rule_id(rule),
             metrics: metrics.rule(&rule.domain, rule.limits.len(), || rule.nodes()),
             tails: rule.limits.iter().map(tail).collect(),
+            dial: scales.dial(&rule.domain, &rule.label),
         };
         let prepared = policies.rules().iter().map(|rule| prepare(rule)).collect();
         Self { policies, version, configured, prepared }
@@ -57,6 +65,11 @@ impl Snapshot {
     /// The counters of `rule`'s metrics.
     pub fn metrics(&self, rule: &Rule) -> &RuleMetrics {
         &self.prepared(rule).metrics
+    }
+
+    /// The part of `rule`'s limits that is in force.
+    pub fn dial(&self, rule: &Rule) -> &Dial {
+        &self.prepared(rule).dial
     }
 
     /// A number for `rule` that stays the same as long as its domain and path do.
@@ -147,6 +160,8 @@ pub struct Policies {
     /// A domain has limits that hold.
     holds: AtomicBool,
     metrics: Arc<Metrics>,
+    /// The parts of rules' limits that are in force.
+    pub scales: Scales,
     /// Domains of requests that no policy names.
     pub(super) unknown: UnknownDomains,
 }
@@ -159,11 +174,12 @@ impl Policies {
 
     /// `policies` as version 1; not `configured`: others are still to come.
     pub fn starting(policies: PolicySet, configured: bool, metrics: Arc<Metrics>) -> Self {
-        let snapshot = Snapshot::new(policies, 1, configured, &metrics);
+        let scales = Scales::default();
+        let snapshot = Snapshot::new(policies, 1, configured, (&metrics, &scales));
         metrics.policies.version.set(1);
         let holds = AtomicBool::new(snapshot.policies.have_holds());
         let current = ArcSwap::from_pointee(snapshot);
-        Self { current, holds, metrics, unknown: UnknownDomains::new() }
+        Self { current, holds, metrics, scales, unknown: UnknownDomains::new() }
     }
 
     /// The version in force. A decision takes it once and keeps it to its end.
@@ -192,7 +208,11 @@ impl Policies {
         let holds = policies.have_holds();
         // Never false while such policies are in force.
         self.holds.fetch_or(holds, Ordering::AcqRel);
-        self.current.store(Arc::new(Snapshot::new(policies, version, configured, &self.metrics)));
+        let beside = (&*self.metrics, &self.scales);
+        let snapshot = Snapshot::new(policies, version, configured, beside);
+        self.current.store(Arc::new(snapshot));
+        drop(current);
+        self.scales.drop_unused();
         self.holds.store(holds, Ordering::Release);
         self.metrics.policies.version.set(i64::try_from(version).unwrap_or(i64::MAX));
         version

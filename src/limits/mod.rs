@@ -4,6 +4,7 @@
 //! * [`name`]: the descriptor of a client, and the key of its record.
 //! * [`limit`]: the limits of a client.
 //! * [`plan`]: limits that many clients share by name.
+//! * [`scale`]: the part of its limits to which a rule is turned.
 //! * [`directory`]: all clients in memory, indexed by descriptor and by name.
 //! * [`plans`]: the plans of a directory, by the numbers that its clients have.
 
@@ -14,6 +15,7 @@ pub mod name;
 pub mod plan;
 pub mod plans;
 mod record;
+pub mod scale;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ pub use self::limit::{ClientLimit, Limits, Model, Rate};
 pub use self::name::{ClientName, Entries};
 pub use self::plan::{Membership, Plan, PlanKey, PlanName};
 pub use self::record::BadRecord;
+pub use self::scale::{Scale, ScaleKey, ScaleSource};
 use crate::domain::Timestamp;
 
 /// A client and its override.

@@ -14,7 +14,7 @@ use crate::support::tollgate::Options;
 use crate::support::tools::has_grpcurl;
 
 /// What each line is about, a part of the answer, and where in it.
-const ANSWERS: [(&str, &str, &str); 22] = [
+const ANSWERS: [(&str, &str, &str); 24] = [
     ("ManageClients", "/clients/0/limits/0/requestsPerUnit", "100"),
     ("ManageClients upsert", "/clients/0/expiresAt", r#""2100-01-01T00:00:00Z""#),
     ("ManageClients get", "/clients/0/entries/0/value", r#""acme""#),
@@ -33,6 +33,8 @@ const ANSWERS: [(&str, &str, &str); 22] = [
     ("RollbackPolicy", "/version", r#""2""#),
     ("DeletePolicy", "", "{}"),
     ("SetMode", "/mode", r#""SHADOW""#),
+    ("SetScale", "/percentInForce", "50"),
+    ("ListScales", "", "{}"),
     ("ListModes", "/modes/0/mode", r#""ENFORCE""#),
     ("Explain", "/descriptors/0/rule", r#""api_key""#),
     ("GetTop", "/total", r#""0""#),

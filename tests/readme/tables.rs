@@ -10,7 +10,7 @@ use crate::markdown::{self, Page, pages, table};
 use crate::support::certs::Authority;
 use crate::support::http::post;
 use crate::support::redis::free_port;
-use crate::support::tollgate::Options;
+use crate::support::tollgate::{Options, command};
 
 #[test]
 fn settings_in_the_prose_exist() {
@@ -173,9 +173,23 @@ fn metrics() -> BTreeMap<String, Vec<String>> {
     let request = r#"{"domain":"example","descriptors":[{"entries":[{"key":"path","value":"/api/v1/orders"},
         {"key":"api_key","value":"k"}]}]}"#;
     assert_eq!(post(http, "/json", request).status, 429);
-    let text = curl(&[&format!("http://{http}/metrics")]);
+    let mut all = all_exposed(&curl(&[&format!("http://{http}/metrics")]));
+    all.extend(metrics_of_a_turned_rule());
+    all
+}
+
+/// The same of one whose registry takes a change.
+fn metrics_of_a_turned_rule() -> BTreeMap<String, Vec<String>> {
+    let tollgate = Options::default().start();
+    let address = format!("http://{}", tollgate.at.admin);
+    let turn = ["admin", "scale", "set", "example", "remote_address", "50%", "--address", &address];
+    assert!(command().args(turn).output().unwrap().status.success());
+    all_exposed(&curl(&[&format!("http://{}/metrics", tollgate.at.http)]))
+}
+
+fn all_exposed(text: &str) -> BTreeMap<String, Vec<String>> {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    types.map(|(name, kind)| exposed(&text, name, kind)).collect()
+    types.map(|(name, kind)| exposed(text, name, kind)).collect()
 }
 
 fn exposed(text: &str, name: &str, kind: &str) -> (String, Vec<String>) {

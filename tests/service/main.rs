@@ -47,6 +47,7 @@ mod plans;
 mod reference;
 mod reload;
 mod remembered;
+mod scales;
 mod sensitive;
 mod settled;
 mod silence;

@@ -136,6 +136,25 @@ impl Connection {
         answer.map_err(|status| self.failure(&status))
     }
 
+    /// Turns a rule.
+    pub(super) async fn set_scale(
+        &self,
+        message: pb::SetScaleRequest,
+    ) -> Result<pb::SetScaleResponse, Failure> {
+        let mut service = self.policy_service();
+        let answer = self.within(service.set_scale(self.request(message))).await?;
+        answer.map_err(|status| self.failure(&status))
+    }
+
+    /// The scales of a domain, or of all.
+    pub(super) async fn list_scales(
+        &self,
+        message: pb::ListScalesRequest,
+    ) -> Result<pb::ListScalesResponse, Failure> {
+        let mut service = self.policy_service();
+        self.of(service.list_scales(self.request(message))).await
+    }
+
     /// Sets the log level of the server.
     pub(super) async fn set_log_level(
         &self,

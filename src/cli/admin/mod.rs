@@ -10,6 +10,7 @@ mod list;
 mod log_level;
 mod mode;
 mod plan;
+mod scale;
 mod show;
 mod time;
 mod top;
@@ -36,6 +37,7 @@ Examples:
   tollgate admin plan set edge gold 100/second 1000000/day
   tollgate admin plan give edge gold api_key=acme
   tollgate admin plan give edge gold --from silver     all clients of a plan
+  tollgate admin scale set edge remote_address 50% --for 15m
   tollgate admin mode shadow --domain edge             decide and report, deny nothing
   tollgate admin mode settings --domain edge           back to the settings
   tollgate admin log-level debug --for 10m             of one replica
@@ -111,6 +113,8 @@ enum AdminCommand {
     Reset(Target),
     /// Limits that many clients share
     Plan(plan::PlanArgs),
+    /// Parts of limits to which rules are turned
+    Scale(scale::ScaleArgs),
     /// Set the kill switch
     Mode(mode::ModeArgs),
     /// Set the log level of one replica, for a time or until it restarts
@@ -140,6 +144,7 @@ pub(crate) fn run(AdminArgs { server, command }: AdminArgs) -> Outcome {
             AdminCommand::Unblock(target) => limit::unblock(&server, target).await,
             AdminCommand::Reset(target) => limit::reset(&server, target).await,
             AdminCommand::Plan(args) => plan::run(&server, args).await,
+            AdminCommand::Scale(args) => scale::run(&server, args).await,
             AdminCommand::Mode(args) => mode::run(&server, args).await,
             AdminCommand::LogLevel(args) => log_level::run(&server, args).await,
             AdminCommand::Explain(args) => explain::run(&server, args).await,

@@ -1,5 +1,5 @@
-//! Records of the registry, put in force: clients, plans and modes at once, policies by a queue,
-//! old versions of policies for lists.
+//! Records of the registry, put in force: clients, plans, scales and modes at once, policies by a
+//! queue, old versions of policies for lists.
 //!
 //! A record that cannot be read is skipped with a log line and a metric: it does not keep others
 //! from being in force.
@@ -59,6 +59,7 @@ impl Writer {
                 Some(Name::Version { domain, revision }) => {
                     self.apply_version(domain, revision, record.as_ref());
                 }
+                Some(Name::Scale(key)) => self.apply_scale(key, record),
                 Some(Name::Mode(domain)) => modes_changed |= self.apply_mode(domain, record),
                 // Read by whoever signs.
                 Some(Name::HoldKeys) => {}
@@ -136,6 +137,7 @@ impl Writer {
         for domain in domains.into_iter().filter(|domain| !keep(&record::policy_key(domain))) {
             self.queue_policy(domain, None);
         }
+        self.retain_scales(keep);
         self.retain_versions(keep);
         let modes: Vec<Bytes> = self.modes.lock().stored.keys().cloned().collect();
         let gone = modes.into_iter().filter(|domain| !keep(&record::mode_key(domain)));

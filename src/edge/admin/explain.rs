@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tonic::Status;
 
-use super::convert;
 use super::service::Admin;
 use super::violations::violation;
+use super::{convert, scale};
 use crate::control::audit;
 use crate::control::registry::Registry;
 use crate::domain::Verdict;
@@ -40,6 +40,9 @@ fn answer(shared: &Shared, explanation: &Explanation) -> pb::ExplainResponse {
         if let Some(rule) = &status.rule {
             told.rule.clone_from(&rule.label);
             told.place = rule.place.to_string();
+            let dial = decision.snapshot.dial(rule);
+            let now = || shared.resolver.clients.now();
+            told.scale_percent = dial.in_force(now).map(|(part, _)| scale::percent(part));
         }
         if let Some(client) = &status.client {
             told.client = audit::descriptor_title(shared, &client.name);

@@ -2,7 +2,7 @@
 //! listener.
 //!
 //! ```text
-//!  grpcurl -> auth -> clients | plans | policies | mode | explain | top  (protobuf ends here)
+//!  grpcurl -> auth -> clients | plans | policies | mode | scale | explain | top  (protobuf ends)
 //!                         |       |         |       |
 //!                      registry    registry    limiter: resolve, layers, store; charging nothing
 //! ```
@@ -24,6 +24,7 @@ pub mod page;
 mod plans;
 mod policies;
 mod roles;
+mod scale;
 mod service;
 mod settings;
 mod tokens;

@@ -15,7 +15,7 @@ use super::service::Admin;
 use super::validate::Validator;
 use super::violations::{Violations, violation};
 use super::watch::Watched;
-use super::{convert, explain, log_level, mode, top, watch};
+use super::{convert, explain, log_level, mode, scale, top, watch};
 use crate::control::layered::{Checked, Offer, Origin};
 use crate::control::record::{StoredPolicy, policy_key};
 use crate::control::registry::{Expect, Registry};
@@ -139,6 +139,21 @@ impl<R: Registry, S: LimitStore> PolicyService for Policies<R, S> {
         _request: Request<pb::ListModesRequest>,
     ) -> Result<Response<pb::ListModesResponse>, Status> {
         Ok(Response::new(mode::list(&self.0)))
+    }
+
+    async fn set_scale(
+        &self,
+        request: Request<pb::SetScaleRequest>,
+    ) -> Result<Response<pb::SetScaleResponse>, Status> {
+        let who = Who::of(&request)?;
+        Ok(Response::new(scale::set(&self.0, &who, request.get_ref()).await?))
+    }
+
+    async fn list_scales(
+        &self,
+        request: Request<pb::ListScalesRequest>,
+    ) -> Result<Response<pb::ListScalesResponse>, Status> {
+        Ok(Response::new(scale::list(&self.0, request.get_ref()).await?))
     }
 
     async fn set_log_level(

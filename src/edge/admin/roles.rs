@@ -9,7 +9,7 @@ use super::identity::Role;
 const GUARDED: &str = "/tollgate.v1.";
 
 /// Every RPC, by its path behind [`GUARDED`].
-const ROLES: [(&str, Role); 17] = [
+const ROLES: [(&str, Role); 19] = [
     ("ClientService/ManageClients", Role::Read),
     ("PlanService/GetPlan", Role::Read),
     ("PlanService/ListPlans", Role::Read),
@@ -19,6 +19,7 @@ const ROLES: [(&str, Role); 17] = [
     ("PolicyService/ListPolicies", Role::Read),
     ("PolicyService/ListPolicyVersions", Role::Read),
     ("PolicyService/ListModes", Role::Read),
+    ("PolicyService/ListScales", Role::Read),
     ("PolicyService/Explain", Role::Read),
     ("PolicyService/GetTop", Role::Read),
     ("PolicyService/WatchEvents", Role::Read),
@@ -26,6 +27,7 @@ const ROLES: [(&str, Role); 17] = [
     ("PolicyService/RollbackPolicy", Role::Admin),
     ("PolicyService/DeletePolicy", Role::Admin),
     ("PolicyService/SetMode", Role::Admin),
+    ("PolicyService/SetScale", Role::Admin),
     ("PolicyService/SetLogLevel", Role::Admin),
 ];
 

@@ -163,7 +163,12 @@ impl Validator<'_> {
     }
 
     /// A time in the future; `hint` says how to get what one in the past may mean.
-    fn future(&mut self, time: &prost_types::Timestamp, hint: &str, at: &str) -> Option<Timestamp> {
+    pub(super) fn future(
+        &mut self,
+        time: &prost_types::Timestamp,
+        hint: &str,
+        at: &str,
+    ) -> Option<Timestamp> {
         let Some(expires_at) = timestamp_from_pb(time) else {
             self.violations.add(at, "must be between 1970 and 9999, with nanos below 10^9");
             return None;

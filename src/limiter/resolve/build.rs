@@ -196,6 +196,7 @@ impl<'a> Building<'a> {
         (traits, wanted): (Traits, Wanted),
         report: Report,
     ) {
+        let (limit, report) = self.scaled(rule, limit, report);
         let (domain, entries) = (&self.request.domain, &descriptor.entries);
         let sensitivity = Sensitivity::of(rule, self.policy);
         let key = self.resolver.key(domain, entries, sensitivity, sharing, tail);
@@ -205,6 +206,18 @@ impl<'a> Building<'a> {
         if limit.holds() {
             ask.note_held(wanted.hold);
         }
+    }
+
+    /// The part of a limit that is in force. What stands in for a limit of the rule is turned down
+    /// with it: both end at the same upstream.
+    fn scaled(&self, rule: Option<&Rule>, limit: Limit, report: Report) -> (Limit, Report) {
+        let clients = &self.resolver.clients;
+        let dial = rule.map(|rule| self.snapshot.dial(rule));
+        let Some((per_mille, _)) = dial.and_then(|dial| dial.in_force(|| clients.now())) else {
+            return (limit, report);
+        };
+        let limit = limit.scaled(per_mille);
+        (limit, Report { requests_per_unit: limit.requests(), ..report })
     }
 
     fn part(&mut self, start: usize, quota: bool, shadow: bool) -> Part {

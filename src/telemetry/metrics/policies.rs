@@ -1,6 +1,7 @@
 //! The instruments of the policies in force and of the kill switch.
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -30,6 +31,9 @@ pub struct PolicyMetrics {
     pub rules: Gauge,
     /// Policies applied at run time that do not compile and are left out.
     pub faulty: Gauge,
+    scales: Family<ScaleLabels, Gauge<f64, AtomicU64>>,
+    /// The series of `scales`.
+    shown_scales: Mutex<HashSet<ScaleLabels>>,
     modes: Family<ModeLabels, Gauge>,
     /// The series of `modes`.
     shown_modes: Mutex<HashSet<ModeLabels>>,
@@ -41,7 +45,28 @@ struct ModeLabels {
     mode: &'static str,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ScaleLabels {
+    domain: String,
+    rule: String,
+}
+
 impl PolicyMetrics {
+    /// Shows these rules with the share of their limits that is in force, and no others.
+    pub fn show_scales(&self, scales: impl Iterator<Item = (String, String, f64)>) {
+        let mut shown = self.shown_scales.lock();
+        let mut wanted = HashSet::new();
+        for (domain, rule, share) in scales {
+            let labels = ScaleLabels { domain, rule };
+            self.scales.get_or_create(&labels).set(share);
+            wanted.insert(labels);
+        }
+        for labels in shown.difference(&wanted) {
+            self.scales.remove(labels);
+        }
+        *shown = wanted;
+    }
+
     /// Shows these modes by domain, and no others.
     pub fn show_modes(&self, modes: impl Iterator<Item = (String, &'static str)>) {
         let labels = modes.map(|(domain, mode)| ModeLabels { domain, mode });
@@ -83,6 +108,11 @@ impl PolicyMetrics {
             "faulty_policies",
             "Policies applied at run time that do not compile and are left out",
             self.faulty.clone(),
+        );
+        registry.register(
+            "scale",
+            "Share of its limits to which a rule is turned, of rules that are",
+            self.scales.clone(),
         );
         registry.register(
             "mode",

@@ -6,7 +6,7 @@ use tollgate::control::record::{HOLD_KEYS, mode_key, policy_key, version_key};
 use tollgate::control::record::{Name, StoredMode, StoredPolicy};
 use tollgate::domain::{Algorithm, Charge, Limit, Unit};
 use tollgate::limits::directory::Directory;
-use tollgate::limits::{Client, Model, Plan};
+use tollgate::limits::{Client, Model, Plan, Scale};
 use tollgate::policy::{AlgorithmName, Defaults};
 
 const REVISION: u64 = 7;
@@ -25,6 +25,10 @@ pub fn run(data: &[u8]) {
         let written = policy.write().expect("a record");
         assert_eq!(StoredPolicy::read(&written).expect("its own record"), policy);
     }
+    if let Ok(scale) = Scale::from_record(data, REVISION) {
+        let written = scale.to_record().expect("a record");
+        assert_eq!(Scale::from_record(&written, REVISION).expect("its own record"), scale);
+    }
     if let Ok(mode) = StoredMode::read(data) {
         let written = mode.write().expect("a record");
         assert_eq!(StoredMode::read(&written).expect("its own record"), mode);
@@ -37,6 +41,7 @@ fn key(data: &[u8]) {
     let written = match &name {
         Name::Client(client) => client.record_key(),
         Name::Plan(plan) => plan.record_key(),
+        Name::Scale(scale) => scale.record_key(),
         Name::Policy(domain) => policy_key(domain),
         Name::Version { domain, revision } => version_key(domain, *revision),
         Name::Mode(domain) => mode_key(domain),

@@ -88,7 +88,7 @@ impl Connection {
         PlanServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
-    async fn of<T>(
+    pub(in crate::cli::admin) async fn of<T>(
         &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Failure> {
