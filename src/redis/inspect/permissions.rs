@@ -1,7 +1,8 @@
 //! The commands, keys and channels that tollgate uses, and which of them the ACL of its user lacks.
 //!
 //! Redis checks the ACL before the arguments, so a probe is a command that changes nothing: on a
-//! key that does not exist, or with an argument that the command refuses.
+//! key that does not exist, or with an argument that the command refuses. SADD refuses no argument:
+//! what it makes is deleted by the next probe.
 
 use std::collections::BTreeSet;
 
@@ -25,9 +26,13 @@ const PROBES: &[&str] = &[
     "MGET KEY",
     "SETRANGE KEY 0 ",
     "PSETEX KEY 0 x",
+    "SADD KEY m",
     "DEL KEY",
+    "PTTL KEY",
+    "SCARD KEY",
     "HGET KEY f",
     "HMGET KEY f",
+    "HGETALL KEY",
     "HSET KEY f v odd",
     "HDEL KEY f",
     "HSCAN KEY 0",
@@ -37,6 +42,10 @@ const PROBES: &[&str] = &[
     "XREVRANGE KEY + - COUNT 1",
     "XTRIM KEY MAXLEN 1",
     "ZADD KEY XX 1 m",
+    "ZCARD KEY",
+    "ZCOUNT KEY 0 0",
+    "ZSCORE KEY m",
+    "ZRANGEBYSCORE KEY 0 0",
     "ZRANGE KEY 0 0",
     "ZREM KEY m",
     "ZREMRANGEBYSCORE KEY 0 0",
@@ -169,6 +178,28 @@ mod tests {
         let mut proxy = Lacks::default();
         proxy.note(probe("+evalsha"), "ERR unknown command 'EVALSHA'");
         assert!(proxy.findings("p:")[1].fault.as_deref().unwrap().contains("proxy"));
+    }
+
+    /// A command of a script that the ACL lacks fails the script.
+    #[test]
+    fn every_command_of_the_scripts_is_probed() {
+        let mut folders = vec![std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")];
+        let mut found = BTreeSet::new();
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "lua") {
+                    let text = std::fs::read_to_string(path).unwrap();
+                    let calls = text.split("call('").skip(1);
+                    found.extend(calls.map(|call| call.split('\'').next().unwrap().to_owned()));
+                }
+            }
+        }
+        assert!(found.len() > 20, "{found:?}");
+        let probed = |name: &str| PROBES.iter().any(|probe| probe.split(' ').next() == Some(name));
+        found.retain(|name| !probed(name));
+        assert_eq!(found, BTreeSet::new());
     }
 
     #[test]
