@@ -26,6 +26,7 @@
 //! * [`store`]: the store of counters: the port and its adapters.
 //! * [`redis`]: access to Redis for counters and the registry.
 //! * [`limiter`]: the use case, and the layers over the store.
+//! * [`adaptive`]: the controller of adaptive limits.
 //! * [`control`]: the control plane. Follows policy files and the registry, and is the only writer
 //!   of the state that the limiter reads.
 //! * [`edge`]: the protocols: gRPC for Envoy, gRPC for operators, HTTP.
@@ -41,6 +42,7 @@
 //!
 //! The binary adds the command line (`cli/`) and the load generator (`load/`).
 
+pub mod adaptive;
 pub mod app;
 pub mod config;
 pub mod control;

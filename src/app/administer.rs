@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use super::process::Process;
-use crate::control::{calendar, hold_keys, presence, probe, sweep};
+use crate::control::{adaptive, calendar, hold_keys, presence, probe, sweep};
 use crate::edge::admin::{self, Admin, SERVICE_NAMES};
 use crate::edge::grpc::server::serve_admin;
 use crate::limiter::Shared;
@@ -84,7 +84,8 @@ async fn beat(process: &Process) {
     let have_holds = || policies.have_holds() && !holds.has_key_of_setting();
     tokio::join!(
         presence::run(registry, &process.replicas, &process.metrics, is_up),
-        hold_keys::run(registry, holds, have_holds)
+        hold_keys::run(registry, holds, have_holds),
+        adaptive::run(&*process.control, process.replicas.id())
     );
 }
 

@@ -7,8 +7,12 @@
 //! |---|---|
 //! | `GET /api/v1/prices/{symbol}` | 200 `{symbol, price, currency, instance}` |
 //! | `POST /api/v1/orders` `{symbol, quantity}` | 201 `{id, symbol, quantity, instance}` |
+//! | `PUT /capacity/{per_second}` | 204; so many requests of the API are answered in a second |
 //! | `GET /health/liveness` | 200 while the process runs |
 //! | `GET /health/readiness` | 200, or 503 after a signal to stop |
+//!
+//! With a capacity requests wait in one queue, and a request whose caller has left is worked on all
+//! the same: an upstream that is unwell.
 //!
 //! Every response has the header `x-instance`. An error response is `{error, instance}`.
 
@@ -18,7 +22,7 @@ use std::{
     path::{Path as FilePath, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -26,15 +30,17 @@ use std::{
 use anyhow::Context as _;
 use axum::{
     Json, Router,
-    extract::{Path, State, rejection::JsonRejection},
+    extract::{Path, Request, State, rejection::JsonRejection},
     http::{HeaderValue, StatusCode},
+    middleware::Next,
     response::{IntoResponse as _, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use clap::Parser;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::{net::TcpListener, signal::unix, sync::watch};
+use tokio::{net::TcpListener, signal::unix, sync::watch, time::Instant};
 
 /// Maximum time for requests in flight to finish after the backend has stopped accepting.
 const GRACE: Duration = Duration::from_secs(5);
@@ -58,6 +64,10 @@ struct Args {
     #[arg(long, env = "SAMPLE_BACKEND_DRAIN", default_value = "2s", value_parser = humantime::parse_duration)]
     drain: Duration,
 
+    /// Requests of the API that are answered in a second; 0 = any number
+    #[arg(long, env = "SAMPLE_BACKEND_CAPACITY", default_value_t = 0)]
+    capacity: u32,
+
     /// File to write {"http": "ip:port"} to once requests are accepted
     #[arg(long, env = "SAMPLE_BACKEND_READY_FILE")]
     ready_file: Option<PathBuf>,
@@ -69,6 +79,32 @@ struct Backend {
     instance: String,
     ready: AtomicBool,
     orders: AtomicU64,
+    queue: Queue,
+}
+
+/// The queue of an upstream that answers one request after the other.
+#[derive(Debug)]
+struct Queue {
+    /// 0: no queue.
+    per_second: AtomicU32,
+    /// The time at which all that wait are answered.
+    free_at: Mutex<Instant>,
+}
+
+impl Queue {
+    /// Waits for the turn of one request. Its place stays taken if the caller leaves.
+    async fn turn(&self) {
+        let per_second = self.per_second.load(Ordering::Relaxed);
+        if per_second == 0 {
+            return;
+        }
+        let turn = {
+            let mut free_at = self.free_at.lock();
+            *free_at = free_at.max(Instant::now()) + Duration::from_secs(1) / per_second;
+            *free_at
+        };
+        tokio::time::sleep_until(turn).await;
+    }
 }
 
 type Shared = Arc<Backend>;
@@ -85,6 +121,10 @@ async fn main() -> anyhow::Result<()> {
         instance: args.instance,
         ready: AtomicBool::new(true),
         orders: AtomicU64::new(0),
+        queue: Queue {
+            per_second: AtomicU32::new(args.capacity),
+            free_at: Mutex::new(Instant::now()),
+        },
     });
 
     let (close, mut closed) = watch::channel(false);
@@ -122,15 +162,29 @@ fn parse_instance(text: &str) -> Result<String, String> {
 }
 
 fn routes(backend: &Shared) -> Router {
+    let queued = axum::middleware::from_fn_with_state(backend.clone(), queue);
     Router::new()
         .route("/api/v1/prices/{symbol}", get(price))
         .route("/api/v1/orders", post(order))
+        .route_layer(queued)
+        .route("/capacity/{per_second}", put(capacity))
         .route("/health/liveness", get(liveness))
         .route("/health/readiness", get(readiness))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(axum::middleware::map_response_with_state(backend.clone(), name_instance))
         .with_state(backend.clone())
+}
+
+/// Lets a request of the API wait for its turn.
+async fn queue(State(backend): State<Shared>, request: Request, next: Next) -> Response {
+    backend.queue.turn().await;
+    next.run(request).await
+}
+
+async fn capacity(State(backend): State<Shared>, Path(per_second): Path<u32>) -> StatusCode {
+    backend.queue.per_second.store(per_second, Ordering::Relaxed);
+    StatusCode::NO_CONTENT
 }
 
 async fn price(State(backend): State<Shared>, Path(symbol): Path<String>) -> Response {

@@ -14,11 +14,13 @@
 //! * [`follower`]: keeps memory as the registry is.
 //! * [`probe`]: finds out early that the registry takes no writes.
 //! * [`calendar`]: keeps the calendar clock of the process as the registry's.
+//! * [`adaptive`]: turns rules that adapt.
 //! * [`hold_keys`]: the keys that sign handles of holds.
 //! * [`record`]: keys and values of the registry's records.
 //! * `audit`, `report`: log lines.
 //! * [`sweep`]: deletes the records of clients that have expired.
 
+pub mod adaptive;
 pub(crate) mod audit;
 pub mod calendar;
 pub mod feeds;

@@ -10,6 +10,7 @@
 //! | `policy/<domain>` | [`StoredPolicy`] |
 //! | `version/<domain>/<revision>`, 16 hexadecimal digits | [`StoredPolicy`]: one that was in force |
 //! | `mode/<domain>`, `mode/` for all | [`StoredMode`] |
+//! | `adaptive_lock` | see [`adaptive`](super::adaptive) |
 //! | `hold_keys` | see [`hold_keys`](super::hold_keys) |
 
 use std::sync::Arc;
@@ -27,6 +28,9 @@ const VERSION: &[u8] = b"version/";
 
 /// The key of the record of [`hold_keys`](super::hold_keys).
 pub const HOLD_KEYS: &[u8] = b"hold_keys";
+
+/// The key of the record of the replica that controls, see [`adaptive`](super::adaptive).
+pub const ADAPTIVE_LOCK: &[u8] = b"adaptive_lock";
 
 /// The subject of a record.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -50,6 +54,8 @@ pub enum Name {
     Mode(Bytes),
     /// The keys that sign handles of holds.
     HoldKeys,
+    /// The lock of the replica that controls rules that adapt.
+    AdaptiveLock,
 }
 
 impl Name {
@@ -57,6 +63,9 @@ impl Name {
     pub fn from_key(key: &[u8]) -> Option<Self> {
         if key == HOLD_KEYS {
             return Some(Self::HoldKeys);
+        }
+        if key == ADAPTIVE_LOCK {
+            return Some(Self::AdaptiveLock);
         }
         if let Some(domain) = key.strip_prefix(POLICY) {
             return Some(Self::Policy(std::str::from_utf8(domain).ok()?.into()));

@@ -1,4 +1,4 @@
-//! Deletes the records of clients that have expired, and replaces those with a plan that has ended,
+//! Deletes the records of clients and scales that have expired, and replaces those with a plan that has ended,
 //! or with sensitive values in clear.
 //!
 //! An expired client has no effect; the sweep only keeps the registry from filling up. A plan ends
@@ -45,6 +45,9 @@ pub async fn run<R: Registry>(
             if let Err(error) = sweep(&control).await {
                 tracing::warn!(%error, "expired clients stay in the registry for now");
             }
+            if let Err(error) = end_scales(&control).await {
+                tracing::warn!(%error, "ended scales stay in the registry for now");
+            }
             if let Err(error) = end_plans(&control).await {
                 tracing::warn!(%error, "ended plans stay in the registry for now");
             }
@@ -78,6 +81,30 @@ pub async fn sweep<R: Registry>(control: &Control<R>) -> Result<usize, RegistryE
         }
         tokio::task::yield_now().await;
     }
+}
+
+/// Deletes every scale that has ended, and returns the number that this call deleted.
+///
+/// # Errors
+/// When the registry does not answer.
+pub async fn end_scales<R: Registry>(control: &Control<R>) -> Result<usize, RegistryError> {
+    let mut scales = control.writer().scales();
+    if scales.iter().all(|(_, scale)| scale.expires_at.is_none()) {
+        return Ok(0);
+    }
+    let now = control.registry().now().await?;
+    scales.retain(|(_, scale)| scale.has_ended(now));
+    let mut deleted = 0;
+    for (key, _) in scales {
+        // By the clock of the registry, and by what it holds now: another replica may be faster.
+        let change = Change { key: key.record_key(), expect: Expect::Expired, value: None };
+        match control.write(vec![change]).await {
+            Ok(_) => deleted += 1,
+            Err(RegistryError::Conflict { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(deleted)
 }
 
 /// Gives every client whose plan has ended the plan that follows, and returns the number of clients

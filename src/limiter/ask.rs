@@ -96,6 +96,8 @@ pub struct Ask {
     unanswered: bool,
     /// The claims on limits that hold.
     held: Vec<Held>,
+    /// The numbers of the rules that adapt to how the request fares.
+    reports: Vec<u32>,
     /// The id of the request's hold; none: no limit holds.
     hold: Option<HoldId>,
     /// The call of the store is timed, for a span.
@@ -183,6 +185,19 @@ impl Ask {
     pub fn note_held(&mut self, terms: Option<HoldTerms>) {
         self.hold_id();
         self.held.push(Held { claim: self.records.len().saturating_sub(1), terms });
+    }
+
+    /// Notes that a rule adapts to how the request fares.
+    pub fn note_report(&mut self, rule: u32) {
+        self.hold_id();
+        if !self.reports.contains(&rule) {
+            self.reports.push(rule);
+        }
+    }
+
+    /// The numbers of the rules that adapt to how the request fares.
+    pub fn reports(&self) -> &[u32] {
+        &self.reports
     }
 
     /// The claims on limits that hold.

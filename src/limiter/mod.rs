@@ -37,6 +37,7 @@ pub mod request;
 pub mod resolve;
 pub mod scales;
 mod shared;
+pub mod signals;
 pub mod snapshot;
 mod split;
 pub mod start;
@@ -47,8 +48,12 @@ mod traced;
 mod unknown;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+use tokio::runtime::Handle as Runtime;
 
 use self::ask::Ask;
 use self::denied::log_denial;
@@ -126,11 +131,14 @@ impl<S: LimitStore> Limiter<S> {
         if let Some(start) = &self.start {
             start.wait(deadline).await;
         }
-        let Some(plan) = self.shared.plan(request) else {
+        let Some(mut plan) = self.shared.plan(request) else {
             return self.decide_asking(request, deadline, trace).await;
         };
         // First, so that a caller in turn is not refused by its own last request.
-        plan.ended.iter().for_each(|ended| drop(self.settle(&request.domain, ended)));
+        let ended = std::mem::take(&mut plan.ended);
+        for ended in ended {
+            self.end(&request.domain, ended);
+        }
         // What is refused in any case charges nothing.
         let asked = if plan.asking.descriptors.is_empty() || self.shared.refuses(&plan, request) {
             None
@@ -183,6 +191,9 @@ impl<S: LimitStore> Limiter<S> {
                     trace.store_call(call);
                 }
                 let hold = held.and_then(|id| self.hold(&request.domain, ask, id));
+                if hold.is_some() {
+                    self.shared.admitted(ask.reports());
+                }
                 Decision { hold, ..open.decision(asked, self.slots.as_deref()) }
             }
         }
@@ -193,6 +204,33 @@ impl<S: LimitStore> Limiter<S> {
         let admitted = ask.verdict() == Verdict::Admit && !ask.is_unanswered();
         let issued = || issue(&self.shared.holds, domain, ask, id, &self.settlements);
         admitted.then(issued).flatten()
+    }
+
+    /// Settles the request of `ended`, and counts how it has fared once that has taken effect: a
+    /// report that is delivered twice counts once.
+    fn end(&self, domain: &Bytes, ended: Ended) {
+        let sent = self.settle(domain, &ended);
+        if ended.handle.reports.is_empty() || !ended.fared.says_something() {
+            return;
+        }
+        let (shared, held) = (Arc::clone(&self.shared), self.held_for(&ended));
+        let counted = async move {
+            let outcomes = join_all(sent.into_iter().map(Sent::outcome)).await;
+            shared.report(&ended, held, &outcomes);
+        };
+        let mut counted = Box::pin(counted);
+        // Without a runtime nothing is under way.
+        if counted.as_mut().now_or_never().is_none()
+            && let Ok(runtime) = Runtime::try_current()
+        {
+            drop(runtime.spawn(counted));
+        }
+    }
+
+    /// The time since the hold of `ended` was made.
+    fn held_for(&self, ended: &Ended) -> Duration {
+        let now = self.settlements.now();
+        Duration::from_micros(now.micros_since(ended.handle.at))
     }
 
     /// Settles the request of `ended`, by the limits that its descriptors meet now.

@@ -1,6 +1,7 @@
 //! The state that every core shares, and a request before and after its limits are asked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -12,10 +13,12 @@ use super::layers::retry_slots::RetrySlots;
 use super::mode::{KillSwitch, Mode};
 use super::request::{Bounds, Request};
 use super::resolve::{Resolution, Resolver};
+use super::signals::Fared;
 use super::snapshot::{Policies, SnapshotRef};
 use super::status::{Decision, Outcome, Status, statuses};
 use super::top::{Ranking, TopCaller, TopCallers, TopQuery};
-use crate::domain::{HoldId, Verdict};
+use crate::domain::{HoldId, Settled, Verdict};
+use crate::policy::Rule;
 use crate::telemetry::metrics::{HoldState, Metrics, TopLabels};
 
 /// The reason of a call that fails because its limits leave it to the caller.
@@ -23,6 +26,9 @@ const STORE_AWAY: &str = "the store of counters does not answer";
 
 /// The reason of a call that fails because there was never a policy.
 const NO_POLICIES: &str = "no rate limit configuration loaded";
+
+/// The most requests that one item of a report counts.
+const MOST_ALIKE: u32 = 1_000_000;
 
 /// The state that every core shares.
 #[derive(Debug)]
@@ -132,6 +138,45 @@ impl Shared {
             decision.verdict = Verdict::Deny;
         }
         decision
+    }
+
+    /// A request was admitted under rules that adapt.
+    pub(super) fn admitted(&self, rules: &[u32]) {
+        if rules.is_empty() {
+            return;
+        }
+        let snapshot = self.policies.current();
+        let signals = rules.iter().filter_map(|rule| snapshot.signal_of(*rule));
+        signals.for_each(|signal| signal.admitted());
+    }
+
+    /// Counts how the request of `ended` has fared, after it was held for `held`, unless that was
+    /// counted before. `outcomes`: those of its settlements; `None`: the store has not answered.
+    pub(super) fn report(&self, ended: &Ended, held: Duration, outcomes: &[Option<Settled>]) {
+        let is_first = |outcome: &Option<Settled>| {
+            matches!(outcome, Some(Settled::Now | Settled::Late | Settled::Unguarded))
+        };
+        let counts = outcomes.is_empty() || outcomes.iter().any(is_first);
+        if !counts || !ended.fared.says_something() {
+            return;
+        }
+        let snapshot = self.policies.current();
+        let signals = ended.handle.reports.iter().filter_map(|rule| snapshot.signal_of(*rule));
+        signals.for_each(|signal| signal.ended(ended.fared, held));
+    }
+
+    /// Counts how requests under a rule have fared, each so many times. False: no rule of this
+    /// name adapts.
+    pub fn report_ends(&self, domain: &[u8], rule: &str, ends: &[(u32, Fared)]) -> bool {
+        let snapshot = self.policies.current();
+        let named = |known: &&Arc<Rule>| known.domain.as_bytes() == domain && known.label == rule;
+        let rule = snapshot.policies.rules().iter().find(named);
+        let signal = rule.and_then(|rule| snapshot.signal_of(snapshot.signal(rule)?));
+        let Some(signal) = signal else { return false };
+        for (count, fared) in ends {
+            (0..(*count).min(MOST_ALIKE)).for_each(|_| signal.ended(*fared, Duration::ZERO));
+        }
+        true
     }
 
     pub(super) fn begin(&self, request: &Request) -> Begun {

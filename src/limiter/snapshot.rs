@@ -6,6 +6,7 @@
 //! snapshot of its last decision in memory.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Deref;
@@ -16,6 +17,7 @@ use arc_swap::ArcSwap;
 
 use super::key;
 use super::scales::{Dial, Scales};
+use super::signals::{RuleSignal, Signals};
 use super::unknown::UnknownDomains;
 use crate::policy::{LimitKind, PolicySet, Rule, RuleLimit};
 use crate::telemetry::metrics::{Metrics, RuleMetrics};
@@ -32,6 +34,8 @@ pub struct Snapshot {
     pub configured: bool,
     /// By the index of the rule.
     prepared: Vec<Prepared>,
+    /// By the number of the rule.
+    signals: HashMap<u32, Arc<RuleSignal>>,
 }
 
 /// The parts of a rule that every decision needs.
@@ -43,6 +47,8 @@ struct Prepared {
     /// The end of the counter key of each limit; empty for an unlimited one.
     tails: Vec<Box<[u8]>>,
     dial: Arc<Dial>,
+    /// The number of a rule that adapts.
+    signal: Option<u32>,
 }
 
 impl Snapshot {
@@ -50,16 +56,18 @@ impl Snapshot {
         policies: PolicySet,
         version: u64,
         configured: bool,
-        (metrics, scales): (&Metrics, &Scales),
+        (metrics, scales, signals): (&Metrics, &Scales, &Signals),
     ) -> Self {
+        let signals = policies.rules().iter().filter_map(|rule| signals.of(rule)).collect();
         let prepare = |rule: &Rule| Prepared {
             id: rule_id(rule),
             metrics: metrics.rule(&rule.domain, rule.limits.len(), || rule.nodes()),
             tails: rule.limits.iter().map(tail).collect(),
             dial: scales.dial(&rule.domain, &rule.label),
+            signal: rule.adaptive.map(|_| rule.number()),
         };
         let prepared = policies.rules().iter().map(|rule| prepare(rule)).collect();
-        Self { policies, version, configured, prepared }
+        Self { policies, version, configured, prepared, signals }
     }
 
     /// The counters of `rule`'s metrics.
@@ -70,6 +78,16 @@ impl Snapshot {
     /// The part of `rule`'s limits that is in force.
     pub fn dial(&self, rule: &Rule) -> &Dial {
         &self.prepared(rule).dial
+    }
+
+    /// The number of a rule that adapts.
+    pub(super) fn signal(&self, rule: &Rule) -> Option<u32> {
+        self.prepared(rule).signal
+    }
+
+    /// The signal of the rule with this number.
+    pub(super) fn signal_of(&self, number: u32) -> Option<&Arc<RuleSignal>> {
+        self.signals.get(&number)
     }
 
     /// A number for `rule` that stays the same as long as its domain and path do.
@@ -162,6 +180,8 @@ pub struct Policies {
     metrics: Arc<Metrics>,
     /// The parts of rules' limits that are in force.
     pub scales: Scales,
+    /// The signals of rules that adapt.
+    pub signals: Signals,
     /// Domains of requests that no policy names.
     pub(super) unknown: UnknownDomains,
 }
@@ -174,12 +194,13 @@ impl Policies {
 
     /// `policies` as version 1; not `configured`: others are still to come.
     pub fn starting(policies: PolicySet, configured: bool, metrics: Arc<Metrics>) -> Self {
-        let scales = Scales::default();
-        let snapshot = Snapshot::new(policies, 1, configured, (&metrics, &scales));
+        let (scales, signals) = (Scales::default(), Signals::default());
+        let beside = (&*metrics, &scales, &signals);
+        let snapshot = Snapshot::new(policies, 1, configured, beside);
         metrics.policies.version.set(1);
         let holds = AtomicBool::new(snapshot.policies.have_holds());
         let current = ArcSwap::from_pointee(snapshot);
-        Self { current, holds, metrics, scales, unknown: UnknownDomains::new() }
+        Self { current, holds, metrics, scales, signals, unknown: UnknownDomains::new() }
     }
 
     /// The version in force. A decision takes it once and keeps it to its end.
@@ -200,6 +221,11 @@ impl Policies {
         self.holds.load(Ordering::Acquire)
     }
 
+    /// True if a rule adapts.
+    pub fn have_adaptive(&self) -> bool {
+        !self.current.load().signals.is_empty()
+    }
+
     /// Puts `policies` in force and returns their version. Decisions under way finish with the one
     /// they began with. `first`: these are not only what operators applied, so none are to come.
     pub fn replace(&self, policies: PolicySet, first: bool) -> u64 {
@@ -208,11 +234,12 @@ impl Policies {
         let holds = policies.have_holds();
         // Never false while such policies are in force.
         self.holds.fetch_or(holds, Ordering::AcqRel);
-        let beside = (&*self.metrics, &self.scales);
+        let beside = (&*self.metrics, &self.scales, &self.signals);
         let snapshot = Snapshot::new(policies, version, configured, beside);
         self.current.store(Arc::new(snapshot));
         drop(current);
         self.scales.drop_unused();
+        self.signals.drop_unused();
         self.holds.store(holds, Ordering::Release);
         self.metrics.policies.version.set(i64::try_from(version).unwrap_or(i64::MAX));
         version

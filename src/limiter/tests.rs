@@ -28,6 +28,9 @@ descriptors:
     rate_limits:
       - {name: per-second, unit: second, requests_per_unit: 1000000}
       - {name: per-day, unit: day, requests_per_unit: 3}
+  - key: backend
+    rate_limit: {algorithm: concurrency, max: 9, ttl: 10m}
+    adaptive: {target: {p95: 300ms, errors: 5%}}
 ";
 
 fn limiter() -> Limiter<MemoryStore<SystemClock>> {
@@ -86,4 +89,45 @@ async fn decisions_count_no_reference_to_what_cores_share() {
     }
     let over = decisions.last().unwrap().statuses[0].limited().unwrap();
     assert_eq!(over.limit.name.as_deref(), Some("per-day"));
+}
+
+/// A descriptor of these entries that states so many hits itself.
+fn stating(entries: &[(&'static str, &str)], hits: Option<u64>) -> Descriptor {
+    let entry = |(key, value): &(&'static str, &str)| Entry {
+        key: Bytes::from_static(key.as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+    };
+    Descriptor {
+        entries: entries.iter().map(entry).collect(),
+        hits: Hits::Take(hits.unwrap_or(1)),
+        own_hits: hits.is_some(),
+        limit: None,
+    }
+}
+
+/// Envoy tries the end of a request again when its answer is lost.
+#[tokio::test]
+async fn report_that_is_delivered_twice_counts_once() {
+    let limiter = limiter();
+    let deadline = || Deadline::from(Instant::now() + Duration::from_secs(1));
+    let domain = Bytes::from_static(b"d");
+    let descriptors = vec![stating(&[("backend", "b")], None)];
+    let asked = Request { domain: domain.clone(), descriptors };
+    let hold = limiter.decide(&asked, deadline()).await.hold.unwrap();
+    hold.heard();
+    let hold = ("hold", &*hold.handle);
+    let end = |code, millis| Request {
+        domain: domain.clone(),
+        descriptors: vec![
+            stating(&[("backend", "b"), hold], None),
+            stating(&[("report", "code"), hold], Some(code)),
+            stating(&[("report", "ms"), hold], Some(millis)),
+        ],
+    };
+    limiter.decide(&end(503, 301), deadline()).await;
+    limiter.decide(&end(503, 301), deadline()).await;
+    let taken = limiter.shared().policies.signals.take();
+    let [(_, second)] = &taken[..] else { panic!("{taken:?}") };
+    let counts = (second.admitted, second.ended, second.errors, second.slow);
+    assert_eq!(counts, (1, 1, 1, 1), "{second:?}");
 }

@@ -17,6 +17,7 @@ use super::set::{Domain, PolicySet};
 use super::source::Source;
 use crate::yaml::{self, At, quote};
 
+mod adaptive;
 mod calendar;
 mod holds;
 mod lease;
@@ -55,6 +56,7 @@ pub fn compile(sources: &[Source], options: &Options) -> Result<Compiled, Faults
     let mut compiler =
         Compiler { options, report, rules: Vec::new(), path: Vec::new(), names: Names::default() };
     let domains = compiler.domains(files);
+    adaptive::check_all(&compiler.rules, &mut compiler.report);
     let Compiler { report, rules, .. } = compiler;
     let warnings = report.finish()?;
     // Without faults every source has a domain.
@@ -154,7 +156,9 @@ impl Compiler<'_> {
             self.names.check(&mut self.report);
         }
         let rules = self.rules.get(first..).unwrap_or_default();
-        let holds = rules.iter().any(|rule| rule.limits.iter().any(RuleLimit::holds));
+        let holds =
+            |rule: &Arc<Rule>| rule.adaptive.is_some() || rule.limits.iter().any(RuleLimit::holds);
+        let holds = rules.iter().any(holds);
         let signs = holds.then_some(signs);
         if let Some(signs) = &signs {
             holds::check_signs(signs, rules, &mut self.report);
@@ -233,6 +237,10 @@ impl Compiler<'_> {
     fn rule(&mut self, domain: &Arc<str>, descriptor: &Descriptor) -> Option<Arc<Rule>> {
         let shadow = descriptor.shadow_mode.good() == Some(true);
         if !descriptor.has_limits {
+            if let Some(given) = &descriptor.adaptive {
+                let hint = "write it where the limit is".to_owned();
+                self.report.fault_with(given.key_at, "adaptive without a limit", hint);
+            }
             // Control planes set modes on all nodes that lead to a limit.
             if !self.report.is_generated(descriptor.at) {
                 self.warn_of_idle_modes(descriptor);
@@ -242,6 +250,8 @@ impl Compiler<'_> {
         self.names.add(&descriptor.limits, shadow);
         let defaults = self.options.defaults();
         let limits = limits::compile_all(&descriptor.limits, defaults, &mut self.report)?;
+        let adaptive = descriptor.adaptive.as_ref();
+        let adaptive = adaptive::compile(adaptive, &limits, &mut self.report).ok()?;
         let (path, ordinals): (Vec<_>, Vec<_>) = self.path.iter().cloned().unzip();
         let rule = Arc::new(Rule {
             index: self.rules.len() as u32,
@@ -254,6 +264,7 @@ impl Compiler<'_> {
             quota: descriptor.quota_mode.good() == Some(true),
             detailed_metric: descriptor.detailed_metric.good() == Some(true),
             metadata: descriptor.metadata.clone().map(Arc::new),
+            adaptive,
             place: self.report.place(descriptor.at),
         });
         self.rules.push(Arc::clone(&rule));

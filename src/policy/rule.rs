@@ -12,6 +12,7 @@ use super::calendar::Calendar;
 use super::fault::Place;
 use super::schema::{Cost, OnUnknown};
 use super::words::OnStoreFailure;
+use crate::adaptive::Terms;
 use crate::domain::{Limit, Unit};
 
 /// The most levels of metadata, the outermost mapping counted. Decoders of protobuf refuse messages
@@ -47,11 +48,39 @@ pub struct Rule {
     pub detailed_metric: bool,
     /// Its part of the answer's dynamic metadata.
     pub metadata: Option<Arc<Map<String, Value>>>,
+    /// The terms on which its limits are turned down; none: they are not.
+    pub adaptive: Option<Terms>,
     /// The place at which it is written.
     pub place: Place,
 }
 
 impl Rule {
+    /// The number by which handles of holds name it: the FNV-1a hash of its domain and its label.
+    /// The same in every process.
+    pub fn number(&self) -> u32 {
+        let bytes = self.domain.bytes().chain([0]).chain(self.label.bytes());
+        bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    }
+
+    /// The most requests in a second, by the limit that allows the fewest; none: its limits are
+    /// for each of many values, or on requests at a time, and no such number is known.
+    pub fn per_second(&self) -> Option<f64> {
+        let is_many = |entry: &PathEntry| !matches!(entry.how, How::Exact(_)) && !entry.share;
+        if self.path.iter().any(is_many) {
+            return None;
+        }
+        let of = |limit: &RuleLimit| match &limit.kind {
+            LimitKind::Unlimited => Some(f64::INFINITY),
+            LimitKind::Counted { limit, .. } if limit.is_concurrency() => None,
+            LimitKind::Counted { limit, .. } => {
+                Some(f64::from(limit.requests()) / limit.period().as_secs_f64())
+            }
+        };
+        let rates: Option<Vec<f64>> = self.limits.iter().map(of).collect();
+        let least = rates?.into_iter().fold(f64::INFINITY, f64::min);
+        (least.is_finite() && least > 0.0).then_some(least)
+    }
+
     /// The nodes of its path as envoyproxy/ratelimit names them: `key`, or `key_value`. A number
     /// stands for a sensitive value.
     pub fn nodes(&self) -> impl Iterator<Item = String> {
@@ -109,6 +138,11 @@ impl RuleLimit {
             LimitKind::Unlimited => false,
             LimitKind::Counted { limit, .. } => limit.holds(),
         }
+    }
+
+    /// True if it counts nothing.
+    pub const fn is_unlimited(&self) -> bool {
+        matches!(self.kind, LimitKind::Unlimited)
     }
 
     /// Its name, otherwise its numbers such as `100/MINUTE` or `100/5MINUTE`.

@@ -13,6 +13,12 @@
 //!     shadow_mode: true               # decide and report, never deny
 //!     quota_mode: true                # deny only when all quota descriptors fail
 //!     metadata: {tier: gold}          # what the answer says of this rule
+//!     adaptive:                       # turned down while the upstream is unwell
+//!       target: {p95: 300ms, errors: 5%}
+//!       min: 10%                      # of the limits
+//!       max: 100%
+//!       drain: 3s                     # the time in which a queue is to be gone
+//!       shadow: false                 # true: show, do not turn
 //!     rate_limit:                     # or rate_limits: [{..}, {..}]
 //!       unit: minute                  # second, minute, hour, day, week, month, year
 //!       unit_multiplier: 5
@@ -54,14 +60,20 @@ use super::words::{ChargeName, MethodName, OnStoreFailure, WeekdayName};
 use crate::domain::{SATURATION, Unit};
 use crate::yaml::{At, Data, Entry, Node, to_object};
 
+mod adaptive;
 mod drafts;
 mod fields;
 mod holds;
+mod signs;
 
+pub(super) use self::adaptive::Adaptive;
+use self::adaptive::{ADAPTIVE, TARGET};
 pub(super) use self::fields::{Field, Fields, Given, Kind};
 pub(super) use self::holds::Hold;
 pub use self::holds::{Cost, OnUnknown};
 use self::holds::{ESTIMATE, HOLD};
+use self::signs::SIGNS;
+pub use self::signs::Signs;
 
 const FILE: Kind = Kind {
     name: "a policy file",
@@ -86,8 +98,6 @@ const LIMIT: Kind = Kind {
     ],
 };
 
-const SIGNS: Kind = Kind { name: "signs", keys: &["hold", "kind", "report"], elsewhere: &[] };
-
 const REPLACES: Kind = Kind { name: "an entry of replaces", keys: &["name"], elsewhere: &[] };
 
 const LEASE: Kind = Kind { name: "a lease", keys: &["max_share", "ttl"], elsewhere: &[] };
@@ -96,7 +106,7 @@ const CALENDAR: Kind =
     Kind { name: "a calendar", keys: &["unit", "zone", "anchor_day", "weekday"], elsewhere: &[] };
 
 /// The name of each kind of mapping in a policy file, and the keys it may have.
-pub const KEYS: [(&str, &[&str]); 9] = [
+pub const KEYS: [(&str, &[&str]); 11] = [
     (FILE.name, FILE.keys),
     (DESCRIPTOR.name, DESCRIPTOR.keys),
     (LIMIT.name, LIMIT.keys),
@@ -106,6 +116,8 @@ pub const KEYS: [(&str, &[&str]); 9] = [
     (SIGNS.name, SIGNS.keys),
     (HOLD.name, HOLD.keys),
     (ESTIMATE.name, ESTIMATE.keys),
+    (ADAPTIVE.name, ADAPTIVE.keys),
+    (TARGET.name, TARGET.keys),
 ];
 
 const DESCRIPTOR_KEYS: &[&str] = &[
@@ -120,6 +132,7 @@ const DESCRIPTOR_KEYS: &[&str] = &[
     "share_threshold",
     "metadata",
     "sensitive",
+    "adaptive",
     "descriptors",
 ];
 
@@ -153,42 +166,6 @@ pub(super) struct File {
     pub(super) signs: Signs,
 }
 
-/// The keys of entries that are not part of a counter.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Signs {
-    /// The handle of a hold.
-    pub hold: Arc<str>,
-    /// The kind of what was used.
-    pub kind: Arc<str>,
-    /// A report of how a request ended.
-    pub report: Arc<str>,
-}
-
-impl Default for Signs {
-    fn default() -> Self {
-        Self { hold: "hold".into(), kind: "kind".into(), report: "report".into() }
-    }
-}
-
-impl Signs {
-    fn read(file: &Fields<'_>, report: &mut Report<'_>) -> Self {
-        let mut signs = Self::default();
-        let node = file.get("signs").map(|entry| &entry.value);
-        let Some(fields) = node.and_then(|node| Fields::open(node, &SIGNS, report)) else {
-            return signs;
-        };
-        let names =
-            [("hold", &mut signs.hold), ("kind", &mut signs.kind), ("report", &mut signs.report)];
-        for (key, name) in names {
-            let given = fields.text(key, report).good();
-            if let Some(given) = given.filter(|given| !given.is_empty()) {
-                *name = given;
-            }
-        }
-        signs
-    }
-}
-
 /// A node of the descriptor tree, as written.
 pub(super) struct Descriptor {
     pub(super) at: At,
@@ -206,6 +183,7 @@ pub(super) struct Descriptor {
     pub(super) share_threshold: Field<bool>,
     pub(super) sensitive: Field<bool>,
     pub(super) metadata: Option<Map<String, Value>>,
+    pub(super) adaptive: Option<Given<Adaptive>>,
     pub(super) descriptors: Vec<Self>,
 }
 
@@ -310,6 +288,7 @@ impl Descriptor {
             share_threshold: fields.flag("share_threshold", report),
             sensitive: fields.flag("sensitive", report),
             metadata: metadata(&fields, report),
+            adaptive: Adaptive::read(&fields, report),
             descriptors: Self::read_all(&fields, report),
         })
     }

@@ -71,11 +71,13 @@ async fn held(tollgate: &Tollgate, house: &House, pair: &Pair, domain: &str) -> 
     let (domain, handle) = (domain.to_owned(), "x".to_owned());
     let usage = vec![pb::Usage { descriptor, hits: None }];
     let reserve = pb::ReserveRequest { request: Some(asked) };
-    let settle = pb::SettleRequest { domain: domain.clone(), handle: handle.clone(), usage };
+    let settle =
+        pb::SettleRequest { domain: domain.clone(), handle: handle.clone(), usage, outcome: None };
     let release = pb::ReleaseRequest {
         domain: domain.clone(),
         handle: handle.clone(),
         descriptors: descriptors.clone(),
+        outcome: None,
     };
     let renew = pb::RenewRequest { domain, handle, descriptors };
     let code = |status: tonic::Status| status.code();

@@ -257,7 +257,7 @@ fn directory_is_one_set() {
     let names: Vec<_> =
         set.domains().into_iter().map(|domain: &Arc<Domain>| domain.name()).collect();
     let names: Vec<_> = names.into_iter().map(|name| &**name).collect();
-    assert_eq!(names, ["1.10", "every-key", "no-rules", "warnings"]);
+    assert_eq!(names, ["1.10", "adaptive", "every-key", "no-rules", "warnings"]);
     let indices: Vec<_> = set.rules().iter().map(|rule| rule.index).collect();
     assert_eq!(indices, (0..set.rules().len() as u32).collect::<Vec<_>>());
 }

@@ -70,7 +70,8 @@ fn policy_keys_are_all_there() {
         let rows = table(&format!("keys: {kind}"));
         sorted(rows.into_iter().map(|cells| cells[0].trim_matches('`').to_owned()))
     };
-    let [file, descriptor, limit, replaces, lease, calendar, signs, hold, estimate] = policy::KEYS;
+    let [file, descriptor, limit, replaces, lease, calendar, signs, hold, estimate, adapts, target] =
+        policy::KEYS;
     let all = |of: &[(&str, (&str, &[&str]))]| {
         let keys = of
             .iter()
@@ -78,7 +79,8 @@ fn policy_keys_are_all_there() {
         sorted(keys)
     };
     assert_eq!(listed(file.0), all(&[("", file), ("signs.", signs)]));
-    assert_eq!(listed(descriptor.0), all(&[("", descriptor)]));
+    let of_descriptor = [("", descriptor), ("adaptive.", adapts), ("adaptive.target.", target)];
+    assert_eq!(listed(descriptor.0), all(&of_descriptor));
     let of_limit = [
         ("", limit),
         ("replaces[].", replaces),
@@ -178,12 +180,15 @@ fn metrics() -> BTreeMap<String, Vec<String>> {
     all
 }
 
-/// The same of one whose registry takes a change.
+/// The same of one whose registry takes a change, and that has a rule that adapts.
 fn metrics_of_a_turned_rule() -> BTreeMap<String, Vec<String>> {
-    let tollgate = Options::default().start();
+    let policy = "{domain: d, descriptors: [{key: k, rate_limit: {algorithm: concurrency, max: 5},
+        adaptive: {target: {p95: 1s}}}]}";
+    let tollgate = Options::serving(policy).start();
     let address = format!("http://{}", tollgate.at.admin);
-    let turn = ["admin", "scale", "set", "example", "remote_address", "50%", "--address", &address];
+    let turn = ["admin", "scale", "set", "d", "k", "50%", "--address", &address];
     assert!(command().args(turn).output().unwrap().status.success());
+    tollgate.wait_for_metric("tollgate_adaptive_blind{domain=\"d\",rule=\"k\"}", 0.0);
     all_exposed(&curl(&[&format!("http://{}/metrics", tollgate.at.http)]))
 }
 

@@ -82,6 +82,7 @@ impl Caller {
                 domain: "llm".into(),
                 handle: handle.into(),
                 descriptors: descriptors.iter().map(|entries| descriptor(entries)).collect(),
+                outcome: None,
             })
             .await;
         let answer = answer.unwrap().into_inner();
@@ -101,7 +102,7 @@ impl Caller {
 
 fn settlement(entries: Entries<'_>, handle: &str, hits: Option<u64>) -> pb::SettleRequest {
     let usage = vec![pb::Usage { descriptor: Some(descriptor(entries)), hits }];
-    pb::SettleRequest { domain: "llm".into(), handle: handle.into(), usage }
+    pb::SettleRequest { domain: "llm".into(), handle: handle.into(), usage, outcome: None }
 }
 
 /// Both stores.

@@ -14,6 +14,7 @@
 )]
 #![allow(clippy::disallowed_types, reason = "a poisoned lock is a failed test")]
 
+mod adaptive;
 mod admin;
 mod admin_cli;
 mod admin_plan;

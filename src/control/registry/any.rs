@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use bytes::Bytes;
 use futures_util::future::Either;
 
 use super::embedded::EmbeddedRegistry;
@@ -79,6 +80,24 @@ impl Registry for AnyRegistry {
         match self {
             Self::Redis(registry) => registry.leave(id).await,
             Self::Embedded(registry) => registry.leave(id).await,
+        }
+    }
+
+    fn is_shared(&self) -> bool {
+        matches!(self, Self::Redis(_))
+    }
+
+    async fn post(&self, second: u64, id: u128, seen: Bytes) -> Result<(), RegistryError> {
+        match self {
+            Self::Redis(registry) => registry.post(second, id, seen).await,
+            Self::Embedded(registry) => registry.post(second, id, seen).await,
+        }
+    }
+
+    async fn posts(&self, second: u64) -> Result<Vec<(u128, Bytes)>, RegistryError> {
+        match self {
+            Self::Redis(registry) => registry.posts(second).await,
+            Self::Embedded(registry) => registry.posts(second).await,
         }
     }
 

@@ -182,6 +182,29 @@ pub trait Registry: Send + Sync + 'static {
         std::future::ready(Ok(()))
     }
 
+    /// True if other processes may use it.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Keeps what the process `id` saw in a second, by its number, for some seconds.
+    fn post(
+        &self,
+        _second: u64,
+        _id: u128,
+        _seen: Bytes,
+    ) -> impl Future<Output = Result<(), RegistryError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// What processes saw in a second.
+    fn posts(
+        &self,
+        _second: u64,
+    ) -> impl Future<Output = Result<Vec<(u128, Bytes)>, RegistryError>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
+
     /// Resolves when there may be something new. It may be late or never, so the caller polls, too.
     ///
     /// # Cancel safety

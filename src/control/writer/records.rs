@@ -61,8 +61,8 @@ impl Writer {
                 }
                 Some(Name::Scale(key)) => self.apply_scale(key, record),
                 Some(Name::Mode(domain)) => modes_changed |= self.apply_mode(domain, record),
-                // Read by whoever signs.
-                Some(Name::HoldKeys) => {}
+                // Read by whoever signs, or controls.
+                Some(Name::HoldKeys | Name::AdaptiveLock) => {}
                 None => self.unreadable(&key, "its key means nothing"),
             }
         }

@@ -16,6 +16,7 @@ use crate::edge::pb::tollgate::v1::hold_service_server::HoldService;
 use crate::edge::pb::tollgate::v1::settle_response::State;
 use crate::edge::pb::{RateLimitDescriptor, RateLimitRequest};
 use crate::limiter::holds::{BadEnd, End, Ending};
+use crate::limiter::signals::Fared;
 use crate::store::LimitStore;
 
 /// The name of the spans of reservations.
@@ -24,6 +25,9 @@ const SPAN_NAME: &str = "tollgate.v1.HoldService/Reserve";
 /// The wait for the store of a caller that states none, and the longest of any.
 const WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// The most outcomes of one report.
+const MOST_OUTCOMES: usize = 1_000;
 
 /// The domains that the caller of a call may ask about; `None`: all.
 #[derive(Clone, Debug)]
@@ -64,7 +68,8 @@ impl<S: LimitStore> HoldService for Holds<S> {
         let due = due(&request);
         let wanted = |request: pb::SettleRequest| {
             let usage = request.usage.into_iter().map(|usage| (usage.descriptor, usage.hits));
-            end((request.domain, request.handle), usage, "usage", ".descriptor")
+            let of = (request.domain, request.handle, request.outcome);
+            end(of, usage, "usage", ".descriptor")
         };
         self.end(self.permitted(request, wanted, |end| &end.domain)?, due).await
     }
@@ -76,9 +81,30 @@ impl<S: LimitStore> HoldService for Holds<S> {
         let due = due(&request);
         let wanted = |request: pb::ReleaseRequest| {
             let nothing = request.descriptors.into_iter().map(|one| (Some(one), Some(0)));
-            end((request.domain, request.handle), nothing, "descriptors", "")
+            let of = (request.domain, request.handle, request.outcome);
+            end(of, nothing, "descriptors", "")
         };
         self.end(self.permitted(request, wanted, |end| &end.domain)?, due).await
+    }
+
+    async fn report(
+        &self,
+        request: Request<pb::ReportRequest>,
+    ) -> Result<Response<pb::ReportResponse>, Status> {
+        let wanted = |request: pb::ReportRequest| {
+            if request.outcomes.len() > MOST_OUTCOMES {
+                let text = format!("has {} items, at most {MOST_OUTCOMES}", request.outcomes.len());
+                return Err(violation("outcomes", &text));
+            }
+            let outcomes = request.outcomes.into_iter();
+            let ends = outcomes.map(|outcome| (outcome.count.unwrap_or(1), fared(outcome)));
+            Ok((Bytes::from(request.domain), request.rule, ends.collect::<Vec<_>>()))
+        };
+        let (domain, rule, ends) = self.permitted(request, wanted, |(domain, ..)| domain)?;
+        if !self.0.limiter().shared().report_ends(&domain, &rule, &ends) {
+            return Err(violation("rule", "is no rule of the domain that adapts"));
+        }
+        Ok(Response::new(pb::ReportResponse {}))
     }
 
     async fn renew(
@@ -88,7 +114,8 @@ impl<S: LimitStore> HoldService for Holds<S> {
         let due = due(&request);
         let wanted = |request: pb::RenewRequest| {
             let descriptors = request.descriptors.into_iter().map(|one| (Some(one), None));
-            end((request.domain, request.handle), descriptors, "descriptors", "")
+            let of = (request.domain, request.handle, None);
+            end(of, descriptors, "descriptors", "")
         };
         let end = self.permitted(request, wanted, |end| &end.domain)?;
         let renewed = self.0.limiter().renew_hold(&end, due).await.map_err(refusal)?;
@@ -135,7 +162,7 @@ impl<S: LimitStore> Holds<S> {
 /// The hold of these fields; `list` names the field of the descriptors, and `descriptor` that of
 /// one in its item.
 fn end(
-    (domain, handle): (String, String),
+    (domain, handle, outcome): (String, String, Option<pb::Outcome>),
     descriptors: impl Iterator<Item = (Option<RateLimitDescriptor>, Option<u64>)>,
     list: &str,
     descriptor: &str,
@@ -153,7 +180,13 @@ fn end(
     if descriptors.is_empty() {
         return Err(violation(list, "must not be empty: a handle does not carry its descriptors"));
     }
-    Ok(End { domain: domain.into(), handle: handle.into(), descriptors })
+    let fared = outcome.map(fared).unwrap_or_default();
+    Ok(End { domain: domain.into(), handle: handle.into(), descriptors, fared })
+}
+
+fn fared(outcome: pb::Outcome) -> Fared {
+    let code = outcome.code.map(u64::from);
+    Fared { code, millis: outcome.latency_ms, attempts: None }
 }
 
 fn required<T>(value: Option<T>, field: &str) -> Result<T, Status> {

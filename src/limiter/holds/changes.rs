@@ -121,7 +121,7 @@ mod tests {
     fn handle(ttl: Duration, renewals: u32) -> Handle {
         let at = Timestamp::from_micros(1_795_000_000_123_456);
         let id = HoldId::from_random(7 << 7);
-        Handle { id, at, ttl, renewals, process: 1, claims: Vec::new() }
+        Handle { id, at, ttl, renewals, process: 1, claims: Vec::new(), reports: Vec::new() }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::plan::{Ended, ended};
 use crate::domain::Settled;
 use crate::limiter::Limiter;
 use crate::limiter::request::{Descriptor, Request};
+use crate::limiter::signals::Fared;
 use crate::store::{Deadline, LimitStore};
 use crate::telemetry::metrics::HoldState;
 
@@ -22,6 +23,8 @@ pub struct End {
     pub handle: Bytes,
     /// The descriptors, and what the request has cost under each; none: it is not known.
     pub descriptors: Vec<(Descriptor, Option<u64>)>,
+    /// The report on how the request has fared.
+    pub fared: Fared,
 }
 
 /// The reason why a hold cannot be ended or renewed.
@@ -81,6 +84,7 @@ impl<S: LimitStore> Limiter<S> {
         let ended = self.ended(end)?;
         let sent = self.settle(&end.domain, &ended);
         let outcomes = join_all(sent.into_iter().map(|sent| sent.by(due))).await;
+        self.shared.report(&ended, self.held_for(&ended), &outcomes);
         let outcomes: Option<Vec<Settled>> = outcomes.into_iter().collect();
         let furthest = |all: Vec<Settled>| all.into_iter().map(Ending::from).max();
         Ok(outcomes.map(|all| furthest(all).unwrap_or(Ending::Unmatched)))
@@ -120,7 +124,8 @@ impl<S: LimitStore> Limiter<S> {
         let snapshot = self.shared.policies.current();
         let signs = snapshot.policies.domain(&end.domain).and_then(|domain| domain.signs());
         let named = (&*end.domain, &end.handle);
-        ended(named, &end.descriptors, signs, &self.shared.holds).ok_or_else(|| {
+        let beside = (signs, &*self.shared.holds);
+        ended(named, &end.descriptors, end.fared, beside).ok_or_else(|| {
             self.shared.holds.metrics.count(HoldState::Invalid);
             BadEnd::Handle
         })

@@ -4,6 +4,7 @@
 //! version 1 | key 1 | flags 1 | id 7 | at 7 | ttl varint | renewals varint | process 4
 //! count 1
 //! per claim: counter 8 | flags 1 | position 1 | hits varint | at - at of the handle zigzag varint
+//! with the flag of reports: count 1 | per rule: number 4
 //! MAC 16
 //! ```
 //! Numbers are big-endian, `at` is in microseconds and `ttl` in milliseconds. The MAC is half of an
@@ -32,6 +33,9 @@ const MAX_TEXT: usize = 4_096;
 /// A claim was decided without the store.
 const DEGRADED: u8 = 1;
 
+/// The handle names rules that adapt.
+const REPORTS: u8 = 1;
+
 /// A hold.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Handle {
@@ -47,6 +51,8 @@ pub struct Handle {
     pub process: u32,
     /// The charges, in the order of the request.
     pub claims: Vec<HeldClaim>,
+    /// The numbers of the rules that adapt to how the request fares.
+    pub reports: Vec<u32>,
 }
 
 /// A charge that a hold has made.
@@ -111,7 +117,8 @@ impl HandleKey {
 
     /// The text of `handle`, for holds of `domain`.
     pub fn write(&self, domain: &[u8], handle: &Handle) -> String {
-        let mut bytes = vec![VERSION, self.id, 0];
+        let flags = u8::from(!handle.reports.is_empty()) * REPORTS;
+        let mut bytes = vec![VERSION, self.id, flags];
         put_seven(&mut bytes, handle.id.number());
         put_seven(&mut bytes, handle.at.as_micros());
         put_varint(&mut bytes, handle.ttl.as_millis() as u64);
@@ -126,6 +133,10 @@ impl HandleKey {
             let delta = claim.at.as_micros().wrapping_sub(handle.at.as_micros()).cast_signed();
             put_varint(&mut bytes, zigzag(delta));
         }
+        if !handle.reports.is_empty() {
+            bytes.push(handle.reports.len() as u8);
+            bytes.extend(handle.reports.iter().flat_map(|rule| rule.to_be_bytes()));
+        }
         let mac = self.mac(domain, &bytes);
         bytes.extend_from_slice(mac.get(..MAC_BYTES).unwrap_or_default());
         URL_SAFE_NO_PAD.encode(bytes)
@@ -139,7 +150,8 @@ impl HandleKey {
         update(&mut expected, domain, signed);
         expected.verify_truncated_left(mac).ok()?;
         let mut left = Left(signed);
-        if left.take::<3>()? != [VERSION, self.id, 0] {
+        let [version, key, flags] = left.take()?;
+        if [version, key] != [VERSION, self.id] || flags & !REPORTS != 0 {
             return None;
         }
         let id = HoldId::from_number(left.seven()?)?;
@@ -157,8 +169,16 @@ impl HandleKey {
             let at = Timestamp::from_micros(at.wrapping_add_signed(delta));
             claims.push(HeldClaim { counter, degraded: flags & DEGRADED != 0, hits, at, position });
         }
+        let mut reports = Vec::new();
+        if flags & REPORTS != 0 {
+            let [count] = left.take()?;
+            for _ in 0..count {
+                reports.push(u32::from_be_bytes(left.take()?));
+            }
+        }
         let at = Timestamp::from_micros(at);
-        left.0.is_empty().then_some(Handle { id, at, ttl, renewals, process, claims })
+        let handle = Handle { id, at, ttl, renewals, process, claims, reports };
+        left.0.is_empty().then_some(handle)
     }
 
     fn mac(&self, domain: &[u8], signed: &[u8]) -> [u8; 32] {
@@ -263,7 +283,8 @@ mod tests {
         };
         let id = HoldId::from_random(0x12_3456_789a_bcde);
         let ttl = Duration::from_mins(10);
-        Handle { id, at, ttl, renewals: 300, process: 77, claims: (0..claims).map(claim).collect() }
+        let claims = (0..claims).map(claim).collect();
+        Handle { id, at, ttl, renewals: 300, process: 77, claims, reports: Vec::new() }
     }
 
     #[test]
@@ -274,6 +295,9 @@ mod tests {
             assert_eq!(key.read(b"llm", text.as_bytes()), Some(handle(claims)));
             assert_eq!(key_of(text.as_bytes()), Some(3));
             assert!(text.len() <= 60 + 20 * claims, "{} for {claims}", text.len());
+            let reported = Handle { reports: vec![7, u32::MAX], ..handle(claims) };
+            let text = key.write(b"llm", &reported);
+            assert_eq!(key.read(b"llm", text.as_bytes()), Some(reported));
         }
     }
 

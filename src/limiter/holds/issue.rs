@@ -49,6 +49,9 @@ impl Drop for Issued {
     }
 }
 
+/// The life of a handle that holds nothing, and lets a request report how it has fared.
+const LONGEST_REPORT: Duration = Duration::from_mins(10);
+
 /// The time after which a hold on `limit` ends by itself.
 pub(in crate::limiter) fn ttl(limit: &Limit, terms: Option<&HoldTerms>) -> Duration {
     match terms {
@@ -86,8 +89,17 @@ pub(in crate::limiter) fn issue<S: LimitStore>(
         claims.push(HeldClaim { counter, degraded, hits, at, position });
         settled.push((claim.key.clone(), claim.limit, held.terms));
     }
-    let at = first?;
-    let handle = Handle { id, at, ttl: longest, renewals: 0, process: holds.process, claims };
+    let reports = ask.reports().to_vec();
+    let at = match first {
+        Some(at) => at,
+        None if reports.is_empty() => return None,
+        None => {
+            longest = LONGEST_REPORT;
+            settlements.shares.now()
+        }
+    };
+    let process = holds.process;
+    let handle = Handle { id, at, ttl: longest, renewals: 0, process, claims, reports };
     holds.metrics.add(HoldState::Reserved, handle.claims.len() as u64);
     let text = holds.write(domain, &handle);
     let settlements = Arc::clone(settlements);

@@ -11,6 +11,7 @@ use super::Holds;
 use super::handle::{Handle, HandleKey};
 use crate::domain::Hits;
 use crate::limiter::request::{Descriptor, Entry, Request};
+use crate::limiter::signals::Fared;
 use crate::policy::Signs;
 
 /// The parts of a request.
@@ -44,8 +45,8 @@ pub(in crate::limiter) struct Ended {
     text: Bytes,
     /// The descriptors without signs, and the cost that each states.
     pub(in crate::limiter) descriptors: Vec<(Descriptor, Option<u64>)>,
-    /// The number of times that an upstream was tried; none: it is not reported.
-    pub(in crate::limiter) attempts: Option<u64>,
+    /// The reports on how the request has fared.
+    pub(in crate::limiter) fared: Fared,
 }
 
 /// The end that a caller names itself, by descriptors and the cost of each; `None` if the handle is
@@ -53,12 +54,11 @@ pub(in crate::limiter) struct Ended {
 pub(super) fn ended(
     (domain, text): (&[u8], &Bytes),
     descriptors: &[(Descriptor, Option<u64>)],
-    signs: Option<&Signs>,
-    holds: &Holds,
+    fared: Fared,
+    (signs, holds): (Option<&Signs>, &Holds),
 ) -> Option<Ended> {
     let (handle, key) = holds.read(domain, text)?;
-    let mut ended =
-        Ended { handle, key, text: text.clone(), descriptors: Vec::new(), attempts: None };
+    let mut ended = Ended { handle, key, text: text.clone(), descriptors: Vec::new(), fared };
     for (descriptor, cost) in descriptors {
         ended.note(
             bare(descriptor, |entry| signs.is_some_and(|signs| is_sign(signs, entry))),
@@ -135,13 +135,16 @@ impl Plan {
                 return Role::Invalid;
             };
             let (text, descriptors) = (text.clone(), Vec::new());
-            self.ended.push(Ended { handle, key, text, descriptors, attempts: None });
+            let fared = Fared::default();
+            self.ended.push(Ended { handle, key, text, descriptors, fared });
         }
         let known = self.ended.iter_mut().find(|ended| ended.text == *text);
         let Some(ended) = known else { return Role::Invalid };
         let stated = bare.own_hits.then(|| stated(bare.hits));
         match report.map(|report| &**report) {
-            Some(b"attempts") => ended.attempts = stated,
+            Some(b"attempts") => ended.fared.attempts = stated,
+            Some(b"code") => ended.fared.code = stated,
+            Some(b"ms") => ended.fared.millis = stated,
             // Of other reports nothing depends.
             Some(_) => {}
             None => ended.note(bare, stated),

@@ -17,7 +17,7 @@ use super::changes::{Changes, Charges, Holding, guard, prefix};
 use super::handle::Handle;
 use super::plan::Ended;
 use crate::domain::{
-    Amendment, Change, Claim, Guard, Hits, HoldId, Key, Limit, Settled, Settlement,
+    Amendment, Change, Claim, Guard, Hits, HoldId, Key, Limit, Settled, Settlement, Timestamp,
 };
 use crate::limiter::ask::Ask;
 use crate::limiter::layers::failover::shares::Shares;
@@ -47,6 +47,11 @@ impl<S: LimitStore> Settlements<S> {
         Self { store, shares, holds }
     }
 
+    /// The time of the store, as far as this process knows it.
+    pub(in crate::limiter) fn now(&self) -> Timestamp {
+        self.shares.now()
+    }
+
     /// Settles the end of a request. `ask` has the claims of its descriptors, `costs` by claim what
     /// its descriptor states. Returns what was sent to the store; nothing: no counter is one of
     /// the hold.
@@ -67,7 +72,7 @@ impl<S: LimitStore> Settlements<S> {
                 continue;
             };
             let stated = costs.get(held.claim).copied().flatten();
-            let never_ran = (ended.attempts == Some(0)).then_some(0);
+            let never_ran = (ended.fared.attempts == Some(0)).then_some(0);
             let cost = stated.or(never_ran);
             if cost.is_none() && held.terms.is_some() {
                 self.holds.metrics.count(HoldState::UnknownCost);
@@ -200,6 +205,14 @@ pub(in crate::limiter) enum Sent {
 }
 
 impl Sent {
+    /// The outcome, once there is one.
+    pub(in crate::limiter) async fn outcome(self) -> Option<Settled> {
+        match self {
+            Self::Done(outcome) => outcome,
+            Self::UnderWay(task) => task.await.ok()?,
+        }
+    }
+
     /// The outcome, if the store answers by `due`.
     pub(super) async fn by(self, due: Instant) -> Option<Settled> {
         match self {

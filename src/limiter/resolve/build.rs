@@ -206,6 +206,9 @@ impl<'a> Building<'a> {
         if limit.holds() {
             ask.note_held(wanted.hold);
         }
+        if let Some(rule) = rule.and_then(|rule| self.snapshot.signal(rule)) {
+            ask.note_report(rule);
+        }
     }
 
     /// The part of a limit that is in force. What stands in for a limit of the rule is turned down

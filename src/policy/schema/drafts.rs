@@ -43,6 +43,7 @@ impl Descriptor {
             share_threshold: Field::ABSENT,
             sensitive: Field::ABSENT,
             metadata: node.metadata.clone(),
+            adaptive: None,
             descriptors,
         }
     }

@@ -101,7 +101,7 @@ impl Fields<'_> {
     }
 
     /// A part of a whole: `25%` or `0.25`.
-    fn share(&self, key: &str, report: &mut Report<'_>) -> Field<f64> {
+    pub(super) fn share(&self, key: &str, report: &mut Report<'_>) -> Field<f64> {
         let expected = "a share such as 25%";
         self.read(
             key,

@@ -34,6 +34,9 @@ pub struct PolicyMetrics {
     scales: Family<ScaleLabels, Gauge<f64, AtomicU64>>,
     /// The series of `scales`.
     shown_scales: Mutex<HashSet<ScaleLabels>>,
+    blind: Family<ScaleLabels, Gauge>,
+    /// The series of `blind`.
+    shown_blind: Mutex<HashSet<ScaleLabels>>,
     modes: Family<ModeLabels, Gauge>,
     /// The series of `modes`.
     shown_modes: Mutex<HashSet<ModeLabels>>,
@@ -63,6 +66,22 @@ impl PolicyMetrics {
         }
         for labels in shown.difference(&wanted) {
             self.scales.remove(labels);
+        }
+        *shown = wanted;
+    }
+
+    /// Shows of these rules, by domain and label, whether they get too few reports, and of no
+    /// others.
+    pub fn show_blind(&self, rules: impl Iterator<Item = (String, String, bool)>) {
+        let mut shown = self.shown_blind.lock();
+        let mut wanted = HashSet::new();
+        for (domain, rule, blind) in rules {
+            let labels = ScaleLabels { domain, rule };
+            self.blind.get_or_create(&labels).set(blind.into());
+            wanted.insert(labels);
+        }
+        for labels in shown.difference(&wanted) {
+            self.blind.remove(labels);
         }
         *shown = wanted;
     }
@@ -113,6 +132,11 @@ impl PolicyMetrics {
             "scale",
             "Share of its limits to which a rule is turned, of rules that are",
             self.scales.clone(),
+        );
+        registry.register(
+            "adaptive_blind",
+            "1 for a rule that adapts and gets too few reports, on the replica that controls",
+            self.blind.clone(),
         );
         registry.register(
             "mode",

@@ -2,7 +2,7 @@
 //!
 //! Input: the value of a record, or its key.
 
-use tollgate::control::record::{HOLD_KEYS, mode_key, policy_key, version_key};
+use tollgate::control::record::{ADAPTIVE_LOCK, HOLD_KEYS, mode_key, policy_key, version_key};
 use tollgate::control::record::{Name, StoredMode, StoredPolicy};
 use tollgate::domain::{Algorithm, Charge, Limit, Unit};
 use tollgate::limits::directory::Directory;
@@ -46,6 +46,7 @@ fn key(data: &[u8]) {
         Name::Version { domain, revision } => version_key(domain, *revision),
         Name::Mode(domain) => mode_key(domain),
         Name::HoldKeys => HOLD_KEYS.into(),
+        Name::AdaptiveLock => ADAPTIVE_LOCK.into(),
     };
     assert_eq!(written, data, "{name:?}");
 }

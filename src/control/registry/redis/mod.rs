@@ -19,6 +19,7 @@ mod wire;
 
 use std::future::Future;
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -182,6 +183,18 @@ impl Registry for RedisRegistry {
 
     async fn leave(&self, id: u128) -> Result<(), RegistryError> {
         self.link.query(&self.names.leave(id)).await.map(|_| ())
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn post(&self, second: u64, id: u128, seen: Bytes) -> Result<(), RegistryError> {
+        self.link.invoke(&self.writer.post(&self.names, second, id, &seen)).await.map(|_| ())
+    }
+
+    async fn posts(&self, second: u64) -> Result<Vec<(u128, Bytes)>, RegistryError> {
+        wire::posts(self.link.query(&self.names.posts(second)).await?)
     }
 
     /// Counts from the call on, not from the first poll.

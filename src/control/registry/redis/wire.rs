@@ -17,6 +17,9 @@ const STAY_US: u64 = 3_000_000;
 /// Writes, and leaves nothing behind.
 const PROBE: &str = "redis.call('HSET', KEYS[1], 'probe', 1) \
                      return redis.call('HDEL', KEYS[1], 'probe')";
+/// Keeps a post with those of other processes, for ten seconds.
+const POST: &str = "redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) \
+                    return redis.call('PEXPIRE', KEYS[1], 10000)";
 /// The first byte of a record.
 const VERSION: u8 = 1;
 /// The bytes of a record before its value.
@@ -33,6 +36,8 @@ pub(super) struct Names {
     pub(super) news: String,
     probe: String,
     replicas: String,
+    /// The beginning of the keys of posts.
+    posts: String,
 }
 
 impl Names {
@@ -44,6 +49,7 @@ impl Names {
             news: name("news"),
             probe: name("probe"),
             replicas: name("replicas"),
+            posts: name("posts"),
         }
     }
 
@@ -55,6 +61,17 @@ impl Names {
     /// The key of the log.
     pub(super) fn log(&self) -> &str {
         &self.log
+    }
+
+    /// The posts of a second.
+    pub(super) fn posts(&self, second: u64) -> Cmd {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.posts_of(second));
+        command
+    }
+
+    fn posts_of(&self, second: u64) -> String {
+        format!("{}:{second}", self.posts)
     }
 
     /// Takes a process from the replicas.
@@ -100,23 +117,50 @@ pub(super) fn replicas(reply: Value) -> Result<Vec<u128>, RegistryError> {
     Ok(names.iter().filter_map(|name| u128::from_str_radix(name, 16).ok()).collect())
 }
 
+/// The processes and their posts.
+pub(super) fn posts(reply: Value) -> Result<Vec<(u128, Bytes)>, RegistryError> {
+    let fields: Vec<(String, Bytes)> = parse(reply)?;
+    let post = |(id, post): (String, Bytes)| Some((u128::from_str_radix(&id, 16).ok()?, post));
+    // Other fields are no posts.
+    Ok(fields.into_iter().filter_map(post).collect())
+}
+
 /// The scripts and their arguments.
 #[derive(Debug)]
 pub(super) struct Writer {
     write: Script,
     probe: Script,
     beat: Script,
+    post: Script,
 }
 
 impl Writer {
     pub(super) fn new() -> Self {
-        Self { write: Script::new(SCRIPT), probe: Script::new(PROBE), beat: Script::new(BEAT) }
+        Self {
+            write: Script::new(SCRIPT),
+            probe: Script::new(PROBE),
+            beat: Script::new(BEAT),
+            post: Script::new(POST),
+        }
     }
 
     /// Notes the process `id` among the replicas.
     pub(super) fn beat(&self, names: &Names, id: u128) -> ScriptInvocation<'_> {
         let mut call = self.beat.prepare_invoke();
         call.key(&names.replicas).arg(format!("{id:032x}")).arg(STAY_US);
+        call
+    }
+
+    /// Keeps what the process `id` saw in a second.
+    pub(super) fn post(
+        &self,
+        names: &Names,
+        second: u64,
+        id: u128,
+        seen: &[u8],
+    ) -> ScriptInvocation<'_> {
+        let mut call = self.post.prepare_invoke();
+        call.key(names.posts_of(second)).arg(format!("{id:032x}")).arg(seen);
         call
     }
 
