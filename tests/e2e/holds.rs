@@ -4,6 +4,8 @@ mod configuration;
 mod edge;
 mod passes;
 mod retried;
+mod streams;
+mod trailers;
 mod two_filters;
 mod unended;
 mod upgraded;

@@ -60,6 +60,15 @@ pub fn cluster<'a>(envoy: &'a mut Value, name: &str) -> &'a mut Value {
     clusters.iter_mut().find(|cluster| cluster["name"] == name).unwrap()
 }
 
+/// Sets how Envoy speaks to the upstream.
+pub fn speak(envoy: &mut Value, protocol: &Value) {
+    let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    cluster(envoy, "backends")["typed_extension_protocol_options"] = json!({ options: {
+        "@type": format!("type.googleapis.com/{options}"),
+        "explicit_http_config": protocol,
+    } });
+}
+
 /// The descriptors, from headers that begin like this: at admission, and at the end with this cost
 /// and without. The handle is in the namespace of the filter.
 pub fn rate_limits(namespace: &str, prefix: &str, cost: &str) -> Value {
@@ -95,7 +104,7 @@ pub fn rate_limits(namespace: &str, prefix: &str, cost: &str) -> Value {
 }
 
 /// A member of a cluster.
-fn endpoints(at: SocketAddr) -> Value {
+pub fn endpoints(at: SocketAddr) -> Value {
     json!([{ "lb_endpoints": [{ "endpoint": { "address": address(at) } }] }])
 }
 

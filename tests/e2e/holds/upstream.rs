@@ -76,6 +76,11 @@ async fn serve(mut stream: TcpStream, asked: Arc<AtomicU64>) -> Option<()> {
                 let found = "HTTP/1.1 302 Found\r\nlocation: http://edge/api/ok\r\n";
                 write(&mut stream, &format!("{found}content-length: 0\r\n\r\n")).await?;
             }
+            "trailer" => {
+                let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-tokens";
+                write(&mut stream, &format!("{head}\r\n\r\n2\r\nok\r\n")).await?;
+                write(&mut stream, "0\r\nx-tokens: 7\r\n\r\n").await?;
+            }
             // Every third is answered.
             "third" if before % 3 == 2 => write(&mut stream, OK).await?,
             "503" | "third" => {
