@@ -47,15 +47,15 @@ async fn denied_request_settles_nothing() {
         let mut holding = edge.client(version).await;
         let mut second = edge.client(version).await;
         // Two whose answers do not end hold all tokens.
-        let _first = holding.begin("begin", &ask).await.unwrap();
-        let _second = second.begin("begin", &ask).await.unwrap();
+        let first = holding.begin("begin", &ask).await.unwrap();
+        let other = second.begin("begin", &ask).await.unwrap();
         let (before, reserved) = (edge.calls().await, edge.holds("reserved"));
         let (status, headers) = client.get("ok", &ask).await;
         assert_eq!(status, 429, "{headers:?}");
         assert_eq!(edge.holds("reserved"), reserved, "what is denied holds nothing");
         assert_eq!(edge.in_flight("user", &user).await, 2);
         assert!(edge.calls().await - before == 1, "{version:?}: nothing is said at the end");
-        drop((holding, second));
+        drop((first, other, holding, second));
         edge.until_settled("both have left", &user, 2 * COST).await;
     }
     edge.assert_all_is_settled().await;
@@ -89,7 +89,7 @@ async fn request_that_fails_upstream_is_settled() {
     let failures = [
         ("close", 503, ESTIMATE),
         ("503", 503, ESTIMATE),
-        ("hang", 504, ESTIMATE),
+        ("late", 504, ESTIMATE),
         ("cut", 200, COST),
     ];
     for version in VERSIONS {

@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 const SHIPPED: &str = include_str!("../../../deploy/envoy/envoy.yaml");
 
-/// The time that Envoy gives the upstream.
-const ROUTE_TIMEOUT: &str = "0.5s";
+/// The time that Envoy gives the upstream: longer than any test leaves an answer open.
+const ROUTE_TIMEOUT: &str = "120s";
+/// The time of the one request that is to exceed it.
+const SHORT_TIMEOUT: &str = "0.5s";
 
 /// The metadata namespace of the shipped filter.
 pub const NAMESPACE: &str = "tollgate";
@@ -19,10 +21,15 @@ pub fn of(tollgate: SocketAddr, upstream: SocketAddr) -> Value {
     envoy["admin"]["address"] = any.clone();
     envoy["static_resources"]["listeners"][0]["address"] = any;
     for route in routes(&mut envoy) {
-        if route.get("route").is_some() {
-            route["route"]["timeout"] = json!(ROUTE_TIMEOUT);
+        if let Some(route) = route.get_mut("route") {
+            route["timeout"] = json!(ROUTE_TIMEOUT);
+            if let Some(policy) = route.get_mut("retry_policy") {
+                policy["per_try_timeout"] = json!(ROUTE_TIMEOUT);
+            }
         }
     }
+    let late = json!({ "cluster": "backends", "timeout": SHORT_TIMEOUT });
+    routes(&mut envoy).insert(0, json!({ "match": { "path": "/api/late" }, "route": late }));
     let filter = &mut filters(&mut envoy)[0]["typed_config"];
     assert_eq!(filter["metadata_namespace"], NAMESPACE);
     filter["timeout"] = json!("10s");

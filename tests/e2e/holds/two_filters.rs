@@ -93,6 +93,8 @@ async fn filters_in_one_namespace_keep_the_holds_of_the_first() {
     let mut client = edge.client(Version::Two).await;
     assert_eq!(client.get("ok", &both).await.0, 200);
     edge.until_settled_in("second", "its handle is there", &user, COST).await;
+    // Two slots and the tokens.
+    edge.until_holds("settled", 3).await;
     // The first brings a handle of the second.
     edge.until_holds("invalid", 1).await;
     assert_eq!(edge.taken("edge", &user).await, (1, ESTIMATE), "nothing is given back");

@@ -69,7 +69,7 @@ async fn serve(mut stream: TcpStream, asked: Arc<AtomicU64>) -> Option<()> {
                 write(&mut stream, &format!("{HEAD}x")).await?;
                 return None;
             }
-            "hang" => std::future::pending::<()>().await,
+            "hang" | "late" => std::future::pending::<()>().await,
             "close" => return None,
             "upgrade" => return echo(stream).await,
             "moved" => {
