@@ -186,6 +186,12 @@ impl Envoy {
         .await
     }
 
+    /// As a crash: nothing is finished, connections are reset.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// What it wrote beside the access log: warnings and errors.
     pub fn said(&self) -> String {
         self.said.lock().join("\n")

@@ -11,11 +11,12 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::sync::MutexGuard;
 use tokio::task::JoinHandle;
 
+use super::configuration;
 use super::upstream::Upstream;
 use crate::stack::alone;
 use crate::support::envoy::{self, Envoy};
@@ -25,19 +26,17 @@ use crate::support::redis::RedisServer;
 use crate::support::tollgate::{Options, Tollgate, request};
 use crate::support::wait::until;
 
-const SHIPPED: &str = include_str!("../../../deploy/envoy/envoy.yaml");
-
 /// The slots of a user.
 const MAX: u64 = 60;
 const TOKENS: u64 = 1000;
+/// The time after which a slot of the limit `brief` is free, whatever becomes of its request.
+const BRIEF: Duration = Duration::from_secs(4);
 /// The estimate of a request that states none.
 pub const ESTIMATE: u64 = 10;
 /// The cost of each answer of the upstream.
 pub const COST: u64 = 7;
-/// The time that Envoy gives the upstream.
-const ROUTE_TIMEOUT: &str = "0.5s";
-
-const POLICY: &str = "
+/// The limits of the domain of the shipped filter.
+pub const POLICY: &str = "
 domain: edge
 descriptors:
   - key: user
@@ -76,11 +75,23 @@ pub struct Edge {
 impl Edge {
     /// Nothing where a tool is missing, see [`envoy::installed`].
     pub async fn start() -> Option<Self> {
-        Self::start_before(async |tollgate| tollgate).await
+        Self::start_with(|_| ()).await
+    }
+
+    /// The same with a configuration of Envoy that is changed like this.
+    pub async fn start_with(change: impl FnOnce(&mut Value)) -> Option<Self> {
+        Self::assemble(async |tollgate| tollgate, change).await
     }
 
     /// The same where Envoy asks the address that `before` makes of the tollgate's.
     pub async fn start_before(before: impl AsyncFnOnce(SocketAddr) -> SocketAddr) -> Option<Self> {
+        Self::assemble(before, |_| ()).await
+    }
+
+    async fn assemble(
+        before: impl AsyncFnOnce(SocketAddr) -> SocketAddr,
+        change: impl FnOnce(&mut Value),
+    ) -> Option<Self> {
         let program = envoy::installed()?;
         let alone = alone().await;
         let redis = RedisServer::start()?;
@@ -88,7 +99,9 @@ impl Edge {
         let tollgate = options.set("store.deadline=5s").start();
         let upstream = Upstream::start().await;
         let asked = before(tollgate.at.grpc).await;
-        let envoy = Envoy::run(&program, &configuration(asked, upstream.at).to_string()).await;
+        let mut configuration = configuration::of(asked, upstream.at);
+        change(&mut configuration);
+        let envoy = Envoy::run(&program, &configuration.to_string()).await;
         envoy.until_healthy("ratelimit", 1).await;
         let users = AtomicU64::new(0);
         Some(Self { envoy, tollgate, users, upstream, _redis: redis, _alone: alone })
@@ -101,26 +114,39 @@ impl Edge {
 
     /// The hits that a request of none would leave of a limit. It is not made: a peek at a limit
     /// that holds takes one hit, as an estimate does.
-    async fn left(&self, key: &str, user: &str) -> u64 {
-        let peek = with_hits(request("edge", &[&[(key, user)]]), 0);
+    async fn left(&self, domain: &str, key: &str, user: &str) -> u64 {
+        let peek = with_hits(request(domain, &[&[(key, user)]]), 0);
         let told = Operator::of(&self.tollgate).await.explain(peek).await;
         told.descriptors[0].counters[0].remaining()
     }
 
     /// The slots that are taken.
     pub async fn in_flight(&self, key: &str, user: &str) -> u64 {
-        MAX - self.left(key, user).await
+        MAX - self.left("edge", key, user).await
     }
 
-    pub async fn used(&self, user: &str) -> u64 {
-        TOKENS - 1 - self.left("budget", user).await
+    /// The requests of a user that are in flight, and the tokens that are used or held.
+    pub async fn taken(&self, domain: &str, user: &str) -> (u64, u64) {
+        let in_flight = MAX - self.left(domain, "user", user).await;
+        (in_flight, TOKENS - 1 - self.left(domain, "budget", user).await)
+    }
+
+    /// Waits until a slot of the limit `brief` ends by itself. Its request `began` after this.
+    pub async fn until_brief_slot_ends(&self, user: &str, began: Instant) {
+        let is_free = async || (self.in_flight("brief", user).await == 0).then_some(());
+        until("the slot ends by itself", is_free).await;
+        assert!(began.elapsed() >= BRIEF, "it was free after {:?}", began.elapsed());
     }
 
     /// Waits until nothing of the user is in flight and exactly this is used.
     pub async fn until_settled(&self, what: &str, user: &str, used: u64) {
+        self.until_settled_in("edge", what, user, used).await;
+    }
+
+    pub async fn until_settled_in(&self, domain: &str, what: &str, user: &str, used: u64) {
         let deadline = Instant::now() + SETTLED_WITHIN;
         loop {
-            let now = (self.in_flight("user", user).await, self.used(user).await);
+            let now = self.taken(domain, user).await;
             if now == (0, used) {
                 return;
             }
@@ -133,6 +159,13 @@ impl Edge {
     pub fn holds(&self, state: &str) -> u64 {
         let series = format!("tollgate_holds_total{{state=\"{state}\"}}");
         self.tollgate.metric(&series).unwrap() as u64
+    }
+
+    /// Waits until so many holds were in this state, and never more.
+    pub async fn until_holds(&self, state: &str, count: u64) {
+        let reached = async || (self.holds(state) >= count).then_some(());
+        until(&format!("{count} are {state}"), reached).await;
+        assert_eq!(self.holds(state), count, "{state}");
     }
 
     /// The calls that Envoy has made to tollgate.
@@ -162,6 +195,12 @@ impl Edge {
         }
         assert!(stat("ok") > Some(0), "tollgate was not asked");
         assert_eq!(self.tollgate.errors(), [""; 0]);
+    }
+
+    /// Then Envoy has the answer of tollgate, and no cancellation of its call can cross with it.
+    pub async fn until_upstream_is_asked(&self, before: u64) {
+        let is_asked = async || (self.upstream.asked() > before).then_some(());
+        until("the upstream is asked", is_asked).await;
     }
 
     /// A client on a connection of its own.
@@ -241,78 +280,4 @@ impl Client {
     pub async fn leave_after(mut self, time: Duration, path: &str, headers: &[(&str, &str)]) {
         drop(tokio::time::timeout(time, self.begin(path, headers)).await);
     }
-}
-
-/// The shipped configuration, with the descriptors of holds and patience for a busy machine.
-fn configuration(tollgate: SocketAddr, upstream: SocketAddr) -> Value {
-    let mut envoy: Value = serde_saphyr::from_str(SHIPPED).unwrap();
-    let any = address(SocketAddr::from(([127, 0, 0, 1], 0)));
-    envoy["admin"]["address"] = any.clone();
-    let resources = &mut envoy["static_resources"];
-    let listener = &mut resources["listeners"][0];
-    listener["address"] = any;
-    let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
-    for route in manager["route_config"]["virtual_hosts"][0]["routes"].as_array_mut().unwrap() {
-        if route.get("route").is_some() {
-            route["route"]["timeout"] = json!(ROUTE_TIMEOUT);
-        }
-    }
-    let filter = &mut manager["http_filters"][0]["typed_config"];
-    filter["timeout"] = json!("10s");
-    filter["rate_limit_service"]["grpc_service"]["retry_policy"]["retry_back_off"]["max_interval"] =
-        json!("5s");
-    let namespace = filter["metadata_namespace"].clone();
-    filter["rate_limits"] = rate_limits(&namespace);
-    for cluster in resources["clusters"].as_array_mut().unwrap() {
-        let at = if cluster["name"] == "ratelimit" { tollgate } else { upstream };
-        cluster["load_assignment"]["endpoints"] =
-            json!([{ "lb_endpoints": [{ "endpoint": { "address": address(at) } }] }]);
-        if cluster["name"] == "backends" {
-            // The upstream fails on purpose and must be asked again.
-            let cluster = cluster.as_object_mut().unwrap();
-            cluster.remove("health_checks");
-            cluster.remove("outlier_detection");
-        }
-    }
-    envoy
-}
-
-/// The descriptors: at admission, and at the end with the cost and without.
-fn rate_limits(namespace: &Value) -> Value {
-    let entry = |key: &str| {
-        let header = match key {
-            "turn" => "x-turn",
-            "brief" => "x-brief",
-            _ => "x-user",
-        };
-        json!({ "request_headers": { "header_name": header, "descriptor_key": key } })
-    };
-    let hold = json!({ "metadata": { "descriptor_key": "hold", "source": "DYNAMIC",
-        "metadata_key": { "key": namespace, "path": [{ "key": "hold" }] } } });
-    let report =
-        json!({ "generic_key": { "descriptor_key": "report", "descriptor_value": "attempts" } });
-    let asks = |key: &str| json!({ "actions": [entry(key)] });
-    let ends =
-        |entry: Value| json!({ "actions": [entry, hold.clone()], "apply_on_stream_done": true });
-    let with = |mut limit: Value, hits: &str| {
-        limit["hits_addend"] = json!({ "format": hits });
-        limit
-    };
-    json!([
-        asks("user"),
-        asks("turn"),
-        asks("brief"),
-        with(asks("budget"), "%REQ(x-max-tokens)%"),
-        asks("budget"),
-        ends(entry("user")),
-        ends(entry("turn")),
-        ends(entry("brief")),
-        with(ends(entry("budget")), "%RESP(x-tokens)%"),
-        ends(entry("budget")),
-        with(ends(report), "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"),
-    ])
-}
-
-fn address(at: SocketAddr) -> Value {
-    json!({ "socket_address": { "address": at.ip().to_string(), "port_value": at.port() } })
 }

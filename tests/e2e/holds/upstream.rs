@@ -13,6 +13,8 @@ use tokio::task::JoinHandle;
 /// An answer of a hundred bytes, and the cost.
 const HEAD: &str = "HTTP/1.1 200 OK\r\nx-tokens: 7\r\ncontent-length: 100\r\n\r\n";
 
+const OK: &str = "HTTP/1.1 200 OK\r\nx-tokens: 7\r\ncontent-length: 2\r\n\r\nok";
+
 pub struct Upstream {
     pub at: SocketAddr,
     asked: Arc<AtomicU64>,
@@ -56,8 +58,8 @@ async fn serve(mut stream: TcpStream, asked: Arc<AtomicU64>) -> Option<()> {
         }
         let head = String::from_utf8(std::mem::take(&mut read)).unwrap();
         let path = head.split(' ').nth(1).unwrap();
-        asked.fetch_add(1, Ordering::Relaxed);
-        match path.trim_start_matches("/api/") {
+        let before = asked.fetch_add(1, Ordering::Relaxed);
+        match path.rsplit('/').next().unwrap() {
             "stream" => stream_body(&mut stream).await?,
             "begin" => {
                 write(&mut stream, &format!("{HEAD}x")).await?;
@@ -67,16 +69,37 @@ async fn serve(mut stream: TcpStream, asked: Arc<AtomicU64>) -> Option<()> {
                 write(&mut stream, &format!("{HEAD}x")).await?;
                 return None;
             }
-            "hang" => std::future::pending::<()>().await,
+            "hang" | "late" => std::future::pending::<()>().await,
             "close" => return None,
-            "503" => {
+            "upgrade" => return echo(stream).await,
+            "moved" => {
+                let found = "HTTP/1.1 302 Found\r\nlocation: http://edge/api/ok\r\n";
+                write(&mut stream, &format!("{found}content-length: 0\r\n\r\n")).await?;
+            }
+            "trailer" => {
+                let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-tokens";
+                write(&mut stream, &format!("{head}\r\n\r\n2\r\nok\r\n")).await?;
+                write(&mut stream, "0\r\nx-tokens: 7\r\n\r\n").await?;
+            }
+            // Every third is answered.
+            "third" if before % 3 == 2 => write(&mut stream, OK).await?,
+            "503" | "third" => {
                 write(&mut stream, "HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n").await?;
             }
-            _ => {
-                let answer = "HTTP/1.1 200 OK\r\nx-tokens: 7\r\ncontent-length: 2\r\n\r\nok";
-                write(&mut stream, answer).await?;
-            }
+            _ => write(&mut stream, OK).await?,
         }
+    }
+}
+
+/// Speaks another protocol from here on, until one side closes or says "bye".
+async fn echo(mut stream: TcpStream) -> Option<()> {
+    let head = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade";
+    write(&mut stream, &format!("{head}\r\nx-tokens: 7\r\n\r\n")).await?;
+    let mut said = [0; 64];
+    loop {
+        let length = stream.read(&mut said).await.ok()?;
+        let said = said.get(..length).filter(|said| !said.is_empty() && *said != b"bye")?;
+        stream.write_all(said).await.ok()?;
     }
 }
 
