@@ -1,5 +1,5 @@
-//! Deletes the records of clients and scales that have expired, and replaces those with a plan that has ended,
-//! or with sensitive values in clear.
+//! Deletes the records of clients and scales that have expired, and replaces those with a plan that
+//! has ended, or with sensitive values in clear.
 //!
 //! An expired client has no effect; the sweep only keeps the registry from filling up. A plan ends
 //! by the clock; the sweep only keeps its clients from being counted. Every replica sweeps. The

@@ -23,6 +23,7 @@ mod plans;
 mod policies;
 mod replica;
 mod reset;
+mod scales;
 mod sensitive;
 mod set_plan;
 mod top;

@@ -20,6 +20,7 @@ mod asked;
 mod crashed;
 mod crowd;
 mod failed;
+mod holds;
 mod moved;
 mod quiet;
 mod registry;

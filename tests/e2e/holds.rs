@@ -1,6 +1,6 @@
 //! Holds through the real Envoy: each request that it admits is settled once, however it ends.
 
-mod configuration;
+pub mod configuration;
 mod edge;
 mod passes;
 mod retried;

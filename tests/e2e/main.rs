@@ -22,6 +22,7 @@
 
 mod answers;
 mod backends;
+mod brown_out;
 mod delays;
 mod demo;
 mod failures;

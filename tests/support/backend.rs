@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::wait::until;
 
@@ -21,6 +22,19 @@ impl Backend {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (child, at) = spawn(instance, any, &dir).await;
         Self { instance: instance.to_owned(), at, child, dir }
+    }
+
+    /// Lets it answer so many requests of the API in a second; 0: any number.
+    pub async fn set_capacity(&self, per_second: u32) {
+        let path = format!("/capacity/{per_second}");
+        let mut stream = tokio::net::TcpStream::connect(self.at).await.unwrap();
+        let request = format!(
+            "PUT {path} HTTP/1.1\r\nhost: b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     }
 
     /// As a crash: nothing is finished, connections are reset.
