@@ -79,7 +79,7 @@ impl Record {
     fn take(&self, calls: &[Recorded]) {
         let lines = calls.iter().filter_map(|recorded| {
             let Recorded { value, call, answer, degraded } = *recorded;
-            Some(Line { key: self.keys.get(value)?, call, answer, degraded })
+            Some(Line { key: self.keys.get(value)?, call, answer, degraded, settled: None })
         });
         let mut text = String::new();
         if self.writes_file {

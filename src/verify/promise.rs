@@ -68,7 +68,16 @@ impl Promise {
 
     /// The interval with the largest excess; none if no hits are certain in any.
     pub fn worst(&self, trace: &Trace) -> Option<Worst> {
-        let (admitted, refunded) = (&trace.admitted[..], &trace.refunded[..]);
+        let is_bucket = matches!(self.limit.algorithm(), Algorithm::TokenBucket { .. });
+        let settled = match trace.held.is_empty() {
+            true => None,
+            false if is_bucket => Some(trace.by_estimate()),
+            false => Some(trace.by_cost()),
+        };
+        let (admitted, refunded) = match &settled {
+            Some((admitted, refunded)) => (&admitted[..], &refunded[..]),
+            None => (&trace.admitted[..], &trace.refunded[..]),
+        };
         let (bound, window) = (u64::from(self.bound), self.limit.period_micros());
         let requests = u64::from(self.limit.requests()) * bound;
         match self.limit.algorithm() {
@@ -87,13 +96,15 @@ impl Promise {
     /// The worst interval, the needless refusals and the hits of an exact limiter. The last two are
     /// those of the limit itself, not of a multiple of it.
     pub fn finding(&self, trace: &Trace) -> Finding {
-        let needless = || self.needless(&trace.admitted, &trace.refused);
+        // As long as estimates are held, a refusal may be theirs.
+        let needless = || self.needless(&trace.by_estimate().0, &trace.refused);
+        let (admitted, _) = trace.by_cost();
         Finding {
-            admitted: trace.admitted.len(),
+            admitted: admitted.len(),
             refused: trace.refused.len(),
             worst: self.worst(trace),
             needless: (!self.charges_denied()).then(needless),
-            hits: trace.admitted.iter().fold(0, |sum, call| call.hits.saturating_add(sum)),
+            hits: admitted.iter().fold(0, |sum, call| call.hits.saturating_add(sum)),
             exact_hits: self.exact_hits(trace),
         }
     }
@@ -125,7 +136,7 @@ impl Promise {
     }
 
     fn exact_hits(&self, trace: &Trace) -> Option<u64> {
-        if self.charges_denied() || !trace.refunded.is_empty() {
+        if self.charges_denied() || !trace.refunded.is_empty() || !trace.held.is_empty() {
             return None;
         }
         let (limit, window) = (self.limit.requests().into(), self.period());

@@ -52,6 +52,25 @@ pub struct Trace {
     pub(super) refused: Vec<Call>,
     /// Calls that gave hits back.
     pub(super) refunded: Vec<Call>,
+    /// Calls that were admitted with an estimate, which was settled.
+    pub(super) held: Vec<Held>,
+}
+
+/// An estimate that was admitted, and its settlement.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    /// The call that was admitted; its hits are the estimate.
+    pub(super) call: Call,
+    /// The call that settled it; its hits are the cost.
+    pub(super) settled: Call,
+}
+
+impl Held {
+    /// The hits that count from the admission on: the cost, up to the estimate. What a request
+    /// costs beyond its estimate is no part of the promise.
+    fn kept(&self) -> u64 {
+        self.call.hits.min(self.settled.hits)
+    }
 }
 
 impl Trace {
@@ -70,16 +89,49 @@ impl Trace {
         self.refunded.push(Call::new(sent, received, hits));
     }
 
+    /// Adds a call that was admitted with an estimate, and settled by its cost in a call that was
+    /// sent and answered at these times.
+    pub fn settle(
+        &mut self,
+        (sent, received): (Timestamp, Timestamp),
+        estimate: u64,
+        (settled_sent, settled_received): (Timestamp, Timestamp),
+        cost: u64,
+    ) {
+        let call = Call::new(sent, received, estimate);
+        let settled = Call::new(settled_sent, settled_received, cost);
+        self.held.push(Held { call, settled });
+    }
+
+    /// The hits that were admitted and given back, where a cost counts from its admission on: in
+    /// windows.
+    pub(super) fn by_cost(&self) -> (Vec<Call>, Vec<Call>) {
+        let costs = self.held.iter().map(|held| Call { hits: held.kept(), ..held.call });
+        (self.admitted.iter().copied().chain(costs).collect(), self.refunded.clone())
+    }
+
+    /// The same where an estimate counts until its settlement gives the rest back: in buckets.
+    pub(super) fn by_estimate(&self) -> (Vec<Call>, Vec<Call>) {
+        let estimates = self.held.iter().map(|held| held.call);
+        let back = self.held.iter().map(|held| {
+            let hits = held.call.hits - held.kept();
+            Call { hits, ..held.settled }
+        });
+        let admitted = self.admitted.iter().copied().chain(estimates).collect();
+        (admitted, self.refunded.iter().copied().chain(back).collect())
+    }
+
     /// Adds the calls of another caller of the same counter.
     pub fn merge(&mut self, other: &Self) {
         self.admitted.extend_from_slice(&other.admitted);
         self.refused.extend_from_slice(&other.refused);
         self.refunded.extend_from_slice(&other.refunded);
+        self.held.extend_from_slice(&other.held);
     }
 
     /// The number of calls that were admitted.
     pub fn admitted(&self) -> usize {
-        self.admitted.len()
+        self.admitted.len() + self.held.len()
     }
 
     /// The number of calls that were refused.

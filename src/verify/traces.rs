@@ -5,7 +5,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use super::line::{Answer, Line};
-use super::trace::Trace;
+use super::trace::{Held, Trace};
 
 /// The traces of many keys, in the order in which the keys were met.
 #[derive(Clone, Debug, Default)]
@@ -34,12 +34,18 @@ impl Traces {
         if let Some((_, trace)) = self.keys.get_mut(position)
             && !(line.degraded && self.ignores_degraded)
         {
+            let call = line.call.widened(self.clock_error);
+            if let Some(settled) = line.settled {
+                let settled = settled.widened(self.clock_error);
+                trace.held.push(Held { call, settled });
+                return known.is_none();
+            }
             let calls = match line.answer {
                 Answer::Admitted => &mut trace.admitted,
                 Answer::Refused => &mut trace.refused,
                 Answer::Refunded => &mut trace.refunded,
             };
-            calls.push(line.call.widened(self.clock_error));
+            calls.push(call);
         }
         known.is_none()
     }

@@ -2,13 +2,18 @@
 //! replicas, which are killed and started again. Callers count what they hold themselves: from the
 //! answer until the release is sent, so never more than there is.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use parking_lot::Mutex;
 use tokio::task::{JoinSet, spawn_blocking};
+use tollgate::domain::Timestamp;
+use tollgate::domain::clock::{Clock as _, WallClock};
 use tollgate::edge::pb::rate_limit_response::Code;
+use tollgate::verify::{Promise, Trace};
 
 use crate::fleet::Fleet;
 use crate::support::grpc::{Client, is_degraded, metadata, with_hits};
@@ -51,6 +56,46 @@ struct Seen {
     failed: AtomicU64,
     doubled: AtomicU64,
     lost: AtomicU64,
+    /// The calls about tokens, as the checker of admissions takes them.
+    tokens: Tokens,
+}
+
+/// Calls that are too many to be printed.
+#[derive(Default)]
+struct Tokens(Mutex<Trace>);
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} calls", self.0.lock().admitted())
+    }
+}
+
+fn now() -> Timestamp {
+    WallClock.now()
+}
+
+impl Seen {
+    /// Notes a request about tokens. Without a settlement its estimate stays; one that may have come
+    /// too late counts as if it had come in time.
+    fn note(
+        &self,
+        admitted: (Timestamp, Timestamp),
+        settled: Option<(Timestamp, Timestamp)>,
+        cost: u64,
+    ) {
+        let mut tokens = self.tokens.0.lock();
+        match settled {
+            Some(settled) => tokens.settle(admitted, ESTIMATE, settled, cost),
+            None => tokens.admit(admitted.0, admitted.1, ESTIMATE),
+        }
+    }
+
+    /// The checker finds no window beyond this multiple of the limit.
+    fn assert_tokens_hold(&self, bound: u32) {
+        let promise: Promise = format!("sliding_window {TOKENS}/hour").parse().unwrap();
+        let finding = promise.times(bound).finding(&self.tokens.0.lock());
+        assert!(finding.holds() && finding.admitted > 100, "{finding:?}");
+    }
 }
 
 fn add(to: &AtomicU64, number: u64) -> u64 {
@@ -73,11 +118,12 @@ impl Caller {
         while Instant::now() < end {
             let is_job = self.random.bool();
             let entry = if is_job { ("job", "x") } else { ("user", "ann") };
-            let sent = Instant::now();
+            let (sent, asked) = (Instant::now(), now());
             let Some(handle) = self.admitted(entry).await else {
                 tokio::time::sleep(MAX_RUN.mul_f64(self.random.f64() / 4.0)).await;
                 continue;
             };
+            let admitted = (asked, now());
             if is_job {
                 add(&self.seen.jobs, 1);
                 let live = add(&self.seen.live, 1);
@@ -97,6 +143,7 @@ impl Caller {
             if is_job {
                 self.seen.live.fetch_sub(1, Ordering::SeqCst);
             }
+            let settles = now();
             match fate {
                 // Lost.
                 0..2 => {}
@@ -107,6 +154,9 @@ impl Caller {
                 }
                 // Some of them late.
                 _ => self.settle(entry, &handle, cost).await,
+            }
+            if !is_job {
+                self.seen.note(admitted, (fate >= 2).then_some((settles, now())), cost);
             }
         }
     }
@@ -199,6 +249,7 @@ async fn killed_replicas_never_hold_more_than_there_is() {
     let (live, cost) = (get(&seen.most_live), get(&seen.cost));
     assert!(live <= MAX, "{live} live slots");
     assert!(cost <= TOKENS, "{cost} tokens");
+    seen.assert_tokens_hold(1);
     // Enough was done to say so.
     assert!(live > MAX / 2 && cost >= TOKENS / 4, "{live} live slots, {cost} tokens");
     let done = [&seen.jobs, &seen.refused, &seen.doubled, &seen.lost].map(get);
@@ -233,5 +284,6 @@ async fn frozen_redis_lets_at_most_twice_as_many_run() {
     let (live, cost) = (get(&seen.most_live), get(&seen.cost));
     assert!(live <= 2 * MAX, "{live} live slots");
     assert!(cost <= 2 * TOKENS, "{cost} tokens");
+    seen.assert_tokens_hold(2);
     assert!(live > MAX / 2 && get(&seen.refused) > 0, "{live} live slots");
 }

@@ -20,7 +20,7 @@ use super::exit::{Failure, Outcome};
 
 pub(super) const AFTER: &str = "\
 A trace is text, one call a line; `tollgate load --record FILE` writes it:
-  key,sent_us,received_us,hits,admitted[,degraded]
+  key,sent_us,received_us,hits,admitted[,degraded[,settled_hits,settled_sent_us,settled_received_us]]
 Times are microseconds since 1970 on the caller's clock, admitted and degraded are 1 or 0, and negative
 hits were given back. A key is a counter. With --policies it is a descriptor: DOMAIN|KEY=VALUE|KEY=VALUE.
 

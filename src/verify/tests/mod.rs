@@ -2,12 +2,13 @@
 //! placement of the decisions, and real limiters are acquitted.
 
 mod brute;
+mod held;
 mod limiters;
 
 use std::time::Duration;
 
 use super::trace::Call;
-use super::{Promise, Trace};
+use super::{Line, Promise, Trace, Traces};
 use crate::domain::{Algorithm, Charge, Limit, Timestamp};
 
 use self::brute::Kind;
@@ -47,7 +48,12 @@ fn worst_interval_is_that_of_a_search_over_all_intervals() {
     for seed in 0..CASES {
         let random = &mut fastrand::Rng::with_seed(seed);
         let refunded = if random.bool() { calls(random, 1..=2, 2) } else { Vec::new() };
-        let trace = Trace { admitted: calls(random, 1..=5, 2), refused: Vec::new(), refunded };
+        let trace = Trace {
+            admitted: calls(random, 1..=5, 2),
+            refused: Vec::new(),
+            refunded,
+            held: Vec::new(),
+        };
         let promise = promise(random).times(random.u32(1..=2));
         let expected = Kind::of(&promise).worst_excess(&trace);
         let found = promise.worst(&trace);
