@@ -1,8 +1,8 @@
 //! A call as a line of text: `key,sent_us,received_us,hits,admitted[,degraded[,settled..]]`.
 //!
 //! Times are whole microseconds since 1970 on the caller's clock. `admitted` and `degraded` are 1
-//! or 0. Negative hits are hits that the call gave back. The last three fields are the settlement of
-//! an estimate: what the request has cost, and the times before and after the call that said so.
+//! or 0. Negative hits are hits that the call gave back. The last three fields are the settlement
+//! of an estimate: what the request has cost, and the times before and after the call that said so.
 
 use std::fmt;
 
