@@ -6,11 +6,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tollgate::edge::pb;
 use tollgate::edge::pb::rate_limit_response::Code;
+use tollgate::edge::pb::tollgate::v1::ReserveRequest;
+use tollgate::edge::pb::tollgate::v1::hold_service_client::HoldServiceClient;
 
 use crate::support::grpc::{Client, ask, is_degraded, metadata, with_hits};
 use crate::support::http;
 use crate::support::redis::RedisServer;
-use crate::support::tollgate::{Options, request};
+use crate::support::tollgate::{Options, Tollgate, request};
 
 /// A hit each two seconds, two at once, and as many that wait as ten seconds hold.
 const POLICY: &str = "
@@ -131,4 +133,22 @@ async fn header_has_another_name_or_is_left_out_and_json_has_it_too() {
         let found = answer.get("requestHeadersToAdd");
         assert_eq!(found, Some(&header).filter(|_| headers == 1));
     }
+}
+
+/// A caller without a proxy waits by itself.
+#[tokio::test]
+async fn reservation_says_how_long_to_wait() {
+    let tollgate = options().start();
+    let channel = Tollgate::channel(tollgate.at.grpc).await;
+    let mut service = HoldServiceClient::new(channel);
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        let request = Some(one("waits"));
+        let answer = service.reserve(ReserveRequest { request }).await.unwrap().into_inner();
+        let response = answer.response.unwrap();
+        assert_eq!(told(&response).header.unwrap_or(0), answer.wait_ms);
+        waits.push(answer.wait_ms);
+    }
+    assert_eq!(waits[..2], [0, 0]);
+    assert!((100..=2_000).contains(&waits[2]) && (2_000..=4_000).contains(&waits[3]), "{waits:?}");
 }

@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::callers::Askable;
 use super::convert::descriptor_from_pb;
+use super::headers::wait_millis;
 use super::rls::{Rls, Unanswered, patience};
 use crate::edge::pb::tollgate::v1 as pb;
 use crate::edge::pb::tollgate::v1::hold_service_server::HoldService;
@@ -53,6 +54,7 @@ impl<S: LimitStore> HoldService for Holds<S> {
             response: Some(answered.response),
             handle: hold.as_ref().map(|hold| hold.handle.clone()).unwrap_or_default(),
             expires_in_ms: hold.as_ref().map_or(0, |hold| millis(hold.ttl)),
+            wait_ms: wait_millis(answered.wait).unwrap_or_default(),
         };
         // Nothing awaits from here on: the answer is handed on.
         if let Some(hold) = hold {

@@ -46,10 +46,12 @@ pub struct Rls<S> {
 /// The answer to a request.
 #[derive(Clone, Debug)]
 pub struct Answered {
-    /// The answer of the protocol, which has no place for the wait.
+    /// The answer of the protocol, which has no place for times.
     pub response: pb::RateLimitResponse,
     /// The time until the same request would pass; none: it passes, or never does.
     pub retry_after: Option<Duration>,
+    /// The wait before an admitted request may go on.
+    pub wait: Duration,
     /// The hold that it has made, which is [heard](Issued::heard) once the answer is handed on.
     pub hold: Option<Arc<Issued>>,
 }
@@ -130,7 +132,8 @@ impl<S: LimitStore> Rls<S> {
         }
         let response = self.responder.respond(&request, &decision);
         let retry_after = decision.retry_after();
-        Ok(Answered { response, retry_after, hold: decision.hold })
+        let wait = decision.wait();
+        Ok(Answered { response, retry_after, wait, hold: decision.hold })
     }
 }
 

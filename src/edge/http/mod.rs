@@ -239,7 +239,7 @@ async fn decide<S: LimitStore>(
         return (StatusCode::FORBIDDEN, format!("{FORBIDDEN}\n")).into_response();
     }
     match ops.rls.answer(request, None, trace).await {
-        Ok(Answered { response, retry_after, hold }) => {
+        Ok(Answered { response, retry_after, hold, .. }) => {
             if let Some(hold) = hold {
                 hold.heard();
             }
