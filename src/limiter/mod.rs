@@ -210,10 +210,12 @@ impl<S: LimitStore> Limiter<S> {
     /// report that is delivered twice counts once.
     fn end(&self, domain: &Bytes, ended: Ended) {
         let sent = self.settle(domain, &ended);
-        if ended.handle.reports.is_empty() || !ended.fared.says_something() {
+        let (shared, held) = (Arc::clone(&self.shared), self.held_for(&ended));
+        // A handle that is over says nothing: who keeps one could report for ever.
+        let is_over = held >= ended.handle.ttl;
+        if ended.handle.reports.is_empty() || !ended.fared.says_something() || is_over {
             return;
         }
-        let (shared, held) = (Arc::clone(&self.shared), self.held_for(&ended));
         let counted = async move {
             let outcomes = join_all(sent.into_iter().map(Sent::outcome)).await;
             shared.report(&ended, held, &outcomes);

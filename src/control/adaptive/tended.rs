@@ -33,7 +33,7 @@ struct One {
     controller: Controller,
     blind: bool,
     /// The reason for the last cut.
-    reason: &'static str,
+    reason: String,
     said: Timestamp,
 }
 
@@ -83,12 +83,13 @@ impl Tended {
     ) -> &mut One {
         let form = rule.per_second().map_or(Form::Relative, |per_second| Form::Rate { per_second });
         let scale = stored.map_or(WHOLE, |scale| scale.per_mille);
+        let reason = stored.map(|scale| scale.reason.clone()).unwrap_or_default();
         let make = |said| One {
             key: key.clone(),
             form,
             controller: Controller::new(terms, form, scale),
             blind: false,
-            reason: "",
+            reason: reason.clone(),
             said,
         };
         let one = self.0.entry(number).or_insert_with(|| make(Timestamp::EPOCH));
@@ -104,7 +105,7 @@ impl One {
     fn say(&mut self, step: Step, now: Timestamp) {
         let was_blind = std::mem::replace(&mut self.blind, step.blind);
         if let Some(cause) = step.cut {
-            self.reason = cause.text();
+            cause.text().clone_into(&mut self.reason);
         }
         let is_news = step.cut.is_some() || (step.blind && !was_blind);
         if !is_news || now.micros_since(self.said) < SAID_EVERY_US {
@@ -120,8 +121,8 @@ impl One {
             );
         } else {
             let percent = f64::from(step.scale) / 10.0;
-            let (reason, shadow) = (self.reason, self.controller.terms().shadow);
-            tracing::warn!(%domain, %rule, percent, reason, shadow, "the rule is turned down");
+            let (reason, shadow) = (&self.reason, self.controller.terms().shadow);
+            tracing::warn!(%domain, %rule, percent, %reason, shadow, "the rule is turned down");
         }
     }
 
@@ -148,7 +149,7 @@ impl One {
         let scale = Scale {
             per_mille: step.scale,
             expires_at: Some(now.plus_micros(LASTS_US)),
-            reason: self.reason.to_owned(),
+            reason: self.reason.clone(),
             shadow,
             updated_at: now,
             revision: 0,
