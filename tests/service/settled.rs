@@ -288,7 +288,8 @@ async fn reports_that_no_counter_has_are_counted() {
     let [_, _, local] = &tollgates;
     local.wait_for_metric("tollgate_told_hits_total", 80.0);
     let mut client = local.client().await;
-    local.wait_for("Redis in use", || local.metric("tollgate_untold_keys") == Some(0.0));
+    local.wait_for("all is told", || local.metric("tollgate_untold_keys") == Some(0.0));
+    local.wait_for("Redis in use", || local.metric("tollgate_store_up") == Some(1.0));
     let asked = request("fixed_window", &[&[("limit", "21")]]);
     ask(&mut client, refund(asked.clone(), 80 - 22)).await;
     assert_eq!(codes(&mut client, &with_hits(asked.clone(), 0), 1).await, [OVER], "22 are used");
