@@ -31,8 +31,12 @@ pub fn lead_to(envoy: &mut Value, upstream: SocketAddr) {
         configuration::endpoints(upstream);
 }
 
-/// An upstream that sends back all that it gets. It ends with the gRPC status that the header
-/// `x-ends` names, and says at the beginning and at the end that it cost seven.
+/// The value of `x-ends` with which the upstream does not end a call by itself.
+pub const NEVER: &str = "never";
+
+/// An upstream that sends back all that it gets. When the client has said all, it ends with the
+/// gRPC status that the header `x-ends` names, unless that is `NEVER`. It says at the beginning and
+/// at the end that it cost seven.
 pub async fn upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
@@ -51,11 +55,14 @@ fn answer(
 ) -> http::Response<impl Body<Data = Bytes, Error = Infallible>> {
     let cost = HeaderValue::from(COST);
     let status = request.headers().get("x-ends").cloned();
+    let ends = status.as_ref().is_none_or(|status| status != NEVER);
     let mut trailers = HeaderMap::from_iter([(http::HeaderName::from_static("x-tokens"), cost)]);
     trailers.insert("grpc-status", status.unwrap_or(HeaderValue::from_static("0")));
+    let end = stream::iter([Ok(Frame::trailers(trailers))]);
+    let end = if ends { end.left_stream() } else { stream::pending().right_stream() };
     let said = BodyStream::new(request.into_body());
     let data = said.filter_map(async |frame| frame.ok().filter(Frame::is_data).map(Ok));
-    let body = StreamBody::new(data.chain(stream::iter([Ok(Frame::trailers(trailers))])));
+    let body = StreamBody::new(data.chain(end));
     let answer = http::Response::builder().header("content-type", "application/grpc");
     answer.header("x-tokens", COST).body(body).unwrap()
 }
