@@ -113,6 +113,35 @@ pub struct Held {
     pub claim: usize,
     /// The terms of its limit; none: a concurrency limit.
     pub terms: Option<HoldTerms>,
+    /// The position of the limit of the rule that has the terms.
+    pub limit: usize,
+    /// The source of its hits.
+    pub basis: Basis,
+}
+
+/// The source of the hits that are held.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Basis {
+    /// The request, or a limit that takes the same of every request.
+    Request,
+    /// The estimate of the rule.
+    Rule,
+    /// The costs of requests before.
+    Learned,
+    /// The most that may be held, since too few requests have ended to learn from.
+    Most,
+}
+
+impl Basis {
+    /// A short name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Rule => "rule",
+            Self::Learned => "learned",
+            Self::Most => "max",
+        }
+    }
 }
 
 /// The record of a claim.
@@ -182,9 +211,10 @@ impl Ask {
     }
 
     /// Notes that the claim pushed last is on a limit that holds.
-    pub fn note_held(&mut self, terms: Option<HoldTerms>) {
+    pub fn note_held(&mut self, terms: Option<HoldTerms>, limit: usize, basis: Basis) {
         self.hold_id();
-        self.held.push(Held { claim: self.records.len().saturating_sub(1), terms });
+        let claim = self.records.len().saturating_sub(1);
+        self.held.push(Held { claim, terms, limit, basis });
     }
 
     /// Notes that a rule adapts to how the request fares.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::ask::Ruling;
-use super::ask::{Ask, Asked, Traits};
+use super::ask::{Ask, Asked, Basis, Traits};
+use super::holds::{Plan, Role};
 use super::report::Report;
 use super::resolve::{Resolution, Resolved, Target};
-use super::status::Decision;
-use crate::domain::{Claim, Key, Limit};
+use super::status::{Decision, Outcome, Status};
+use crate::domain::{Claim, Key, Limit, Verdict};
 use crate::limits::Client;
 
 /// A decision that was not made, with its reasons.
@@ -22,7 +23,7 @@ pub struct Explanation {
 }
 
 /// The limits of one descriptor, and what sets them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Explained {
     /// Sets the limits.
     pub decided_by: DecidedBy,
@@ -35,7 +36,7 @@ pub struct Explained {
 }
 
 /// The source of the limits that apply to a descriptor.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum DecidedBy {
     /// The client's.
     Client,
@@ -44,6 +45,7 @@ pub enum DecidedBy {
     /// The rule's.
     Rule,
     /// There are none.
+    #[default]
     Nobody,
     /// The request brings one along that cannot be understood.
     InvalidOverride,
@@ -75,6 +77,35 @@ pub struct CounterState {
     pub traits: Traits,
     /// The ruling that the hits would get.
     pub ruling: Ruling,
+    /// The hits that would be held, and where their number comes from; none: they are taken at
+    /// once, or are one of a concurrency limit.
+    pub estimate: Option<(u64, Basis)>,
+}
+
+impl Explanation {
+    /// The explanation of the whole request of `plan`, of which this is the part that asks.
+    pub(super) fn of_whole(mut self, plan: &Plan, refused: bool) -> Self {
+        let statuses = std::mem::take(&mut self.decision.statuses);
+        let descriptors = std::mem::take(&mut self.descriptors);
+        for role in &plan.roles {
+            let (status, explained) = match role {
+                Role::Asks(at) => (statuses.get(*at).cloned(), descriptors.get(*at).cloned()),
+                Role::Ends => (Some(of_handle(Outcome::Settled)), None),
+                Role::Invalid => (Some(of_handle(Outcome::InvalidHold)), None),
+            };
+            self.decision.statuses.push(status.unwrap_or_default());
+            self.descriptors.push(explained.unwrap_or_default());
+        }
+        if refused {
+            self.decision.verdict = Verdict::Deny;
+        }
+        self
+    }
+}
+
+/// The status of a descriptor that brings a handle back.
+fn of_handle(outcome: Outcome) -> Status {
+    Status { outcome, ..Status::default() }
 }
 
 /// Explains every descriptor of `resolution`, on which the layers have ruled.
@@ -87,18 +118,24 @@ fn one(resolved: &Resolved, ask: &Ask) -> Explained {
         Target::Part(part) => Some(part),
         Target::Nothing | Target::Unlimited | Target::InvalidOverride(_) => None,
     };
-    let counter = |(claim, asked): (&Claim, &Asked)| CounterState {
+    let estimate = |position: usize, claim: &Claim| {
+        let held = ask.held().iter().find(|held| held.claim == position && held.terms.is_some());
+        Some((claim.hits.charged()?, held?.basis))
+    };
+    let counter = |(position, (claim, asked)): (usize, (&Claim, &Asked))| CounterState {
         key: claim.key.clone(),
         limit: claim.limit,
         report: asked.report.clone(),
         traits: asked.traits,
         ruling: *asked.ruling(),
+        estimate: estimate(position, claim),
     };
+    let claims = part.map(|part| part.claims.clone().zip(ask.claims_of(part)));
     Explained {
         decided_by: decided_by(resolved),
         client: resolved.client.clone(),
         quota: part.is_some_and(|part| part.quota),
-        counters: part.into_iter().flat_map(|part| ask.claims_of(part)).map(counter).collect(),
+        counters: claims.into_iter().flatten().map(counter).collect(),
     }
 }
 

@@ -269,15 +269,32 @@ fn shorten(key: &mut Vec<u8>, from: usize) {
     key.extend_from_slice(hash.as_bytes());
 }
 
-fn escape_into(key: &mut Vec<u8>, bytes: &[u8]) {
+/// The bytes that stand in a key as they are.
+#[expect(clippy::indexing_slicing, reason = "computed by the compiler, which would see a panic")]
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        plain[byte as usize] =
+            !matches!(byte, b'%' | b'|' | b'=' | b'~' | b'#' | b'{' | b'}' | b'@');
+        byte += 1;
+    }
+    plain
+};
+
+/// Appends `bytes` with what is not plain as `%` and two digits. Copies runs of plain bytes whole:
+/// all entries of a request come through here.
+fn escape_into(key: &mut Vec<u8>, mut bytes: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for &byte in bytes {
-        if byte.is_ascii_graphic() && !b"%|=~#{}@".contains(&byte) {
-            key.push(byte);
-        } else {
-            let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-            key.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
-        }
+    let is_plain = |byte: &u8| PLAIN.get(usize::from(*byte)).is_some_and(|plain| *plain);
+    loop {
+        let run = bytes.iter().position(|byte| !is_plain(byte)).unwrap_or(bytes.len());
+        let (plain, rest) = bytes.split_at(run);
+        key.extend_from_slice(plain);
+        let Some((byte, rest)) = rest.split_first() else { return };
+        let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+        key.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+        bytes = rest;
     }
 }
 

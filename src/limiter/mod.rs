@@ -25,6 +25,7 @@
 pub mod advice;
 pub mod ask;
 pub mod denied;
+mod estimates;
 pub mod events;
 pub mod explain;
 pub mod holds;
@@ -58,11 +59,10 @@ use tokio::runtime::Handle as Runtime;
 use self::ask::Ask;
 use self::denied::log_denial;
 use self::explain::{Explanation, explain};
-use self::holds::{Dropped, Ended, Issued, Sent, Settlements, issue};
+use self::holds::{Dropped, Ended, Issued, Lessons, Sent, Settlements, costs, issue};
 use self::layers::Layers;
 use self::layers::retry_slots::RetrySlots;
 use self::request::Request;
-use self::resolve::{Resolution, Target};
 use self::shared::Begun;
 pub use self::shared::Shared;
 use self::start::Start;
@@ -209,15 +209,17 @@ impl<S: LimitStore> Limiter<S> {
     /// Settles the request of `ended`, and counts how it has fared once that has taken effect: a
     /// report that is delivered twice counts once.
     fn end(&self, domain: &Bytes, ended: Ended) {
-        let sent = self.settle(domain, &ended);
+        let (sent, lessons) = self.settle(domain, &ended);
         let (shared, held) = (Arc::clone(&self.shared), self.held_for(&ended));
         // A handle that is over says nothing: who keeps one could report for ever.
         let is_over = held >= ended.handle.ttl;
-        if ended.handle.reports.is_empty() || !ended.fared.says_something() || is_over {
+        let reports = !ended.handle.reports.is_empty() && ended.fared.says_something();
+        if is_over || (!reports && lessons.is_empty()) {
             return;
         }
         let counted = async move {
             let outcomes = join_all(sent.into_iter().map(Sent::outcome)).await;
+            lessons.learn(&outcomes);
             shared.report(&ended, held, &outcomes);
         };
         let mut counted = Box::pin(counted);
@@ -236,20 +238,22 @@ impl<S: LimitStore> Limiter<S> {
     }
 
     /// Settles the request of `ended`, by the limits that its descriptors meet now.
-    fn settle(&self, domain: &Bytes, ended: &Ended) -> Vec<Sent> {
-        let Resolution { descriptors, ask } = self.shared.resolve_ended(domain, ended);
-        let mut costs = vec![None; ask.len()];
-        for (resolved, (_, cost)) in descriptors.iter().zip(&ended.descriptors) {
-            let Target::Part(part) = &resolved.target else { continue };
-            for of_claim in costs.get_mut(part.claims.clone()).unwrap_or_default() {
-                *of_claim = *cost;
-            }
-        }
-        self.settlements.settle(ended, &ask, &costs)
+    fn settle(&self, domain: &Bytes, ended: &Ended) -> (Vec<Sent>, Lessons) {
+        let resolution = self.shared.resolve_ended(domain, ended);
+        let (costs, lessons) = costs(&resolution, ended);
+        (self.settlements.settle(ended, &resolution.ask, &costs), lessons)
     }
 
     /// Explains the decision that [`Self::decide`] would make; charges and counts nothing.
     pub async fn explain(&self, request: &Request, deadline: Deadline) -> Explanation {
+        let Some(plan) = self.shared.plan(request) else {
+            return self.explain_asking(request, deadline).await;
+        };
+        let asking = self.explain_asking(&plan.asking, deadline).await;
+        asking.of_whole(&plan, self.shared.refuses(&plan, request))
+    }
+
+    async fn explain_asking(&self, request: &Request, deadline: Deadline) -> Explanation {
         let domain_known = self.shared.knows(&request.domain);
         match self.shared.begin(request) {
             Begun::Decided(decision) => {

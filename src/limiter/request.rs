@@ -23,8 +23,38 @@ pub struct Descriptor {
     pub hits: Hits,
     /// The descriptor states the cost itself, so a limit that settles books it.
     pub own_hits: bool,
+    /// The cost by kind, of a descriptor that names kinds.
+    pub usage: Option<Box<Usage>>,
     /// A limit that the caller brings along.
     pub limit: Option<Override>,
+}
+
+/// Hits by kind, such as tokens that a model reads and tokens that it writes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Usage(Vec<(Option<Bytes>, u64)>);
+
+impl Usage {
+    /// These hits of `kind`; none: of no kind.
+    pub fn of(kind: Option<Bytes>, hits: u64) -> Self {
+        Self(vec![(kind, hits)])
+    }
+
+    /// The same with what `other` has.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        for (kind, hits) in other.0 {
+            match self.0.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, known)) => *known = known.saturating_add(hits),
+                None => self.0.push((kind, hits)),
+            }
+        }
+        self
+    }
+
+    /// The hits of each kind.
+    pub fn kinds(&self) -> impl Iterator<Item = (Option<&[u8]>, u64)> {
+        self.0.iter().map(|(kind, hits)| (kind.as_deref(), *hits))
+    }
 }
 
 /// One pair of a descriptor.

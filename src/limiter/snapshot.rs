@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 
+use super::estimates::{Estimates, Learned};
 use super::key;
 use super::scales::{Dial, Scales};
 use super::signals::{RuleSignal, Signals};
@@ -38,6 +39,15 @@ pub struct Snapshot {
     signals: HashMap<u32, Arc<RuleSignal>>,
 }
 
+/// What outlives a version of the policies.
+#[derive(Clone, Copy)]
+struct Beside<'a> {
+    metrics: &'a Metrics,
+    scales: &'a Scales,
+    signals: &'a Signals,
+    estimates: &'a Estimates,
+}
+
 /// The parts of a rule that every decision needs.
 #[derive(Debug)]
 struct Prepared {
@@ -49,6 +59,8 @@ struct Prepared {
     dial: Arc<Dial>,
     /// The number of a rule that adapts.
     signal: Option<u32>,
+    /// What is learned of the cost under each limit; empty: nothing.
+    learned: Box<[Option<Arc<Learned>>]>,
 }
 
 impl Snapshot {
@@ -56,7 +68,7 @@ impl Snapshot {
         policies: PolicySet,
         version: u64,
         configured: bool,
-        (metrics, scales, signals): (&Metrics, &Scales, &Signals),
+        Beside { metrics, scales, signals, estimates }: Beside<'_>,
     ) -> Self {
         let signals = policies.rules().iter().filter_map(|rule| signals.of(rule)).collect();
         let prepare = |rule: &Rule| Prepared {
@@ -65,6 +77,7 @@ impl Snapshot {
             tails: rule.limits.iter().map(tail).collect(),
             dial: scales.dial(&rule.domain, &rule.label),
             signal: rule.adaptive.map(|_| rule.number()),
+            learned: estimates.of(rule),
         };
         let prepared = policies.rules().iter().map(|rule| prepare(rule)).collect();
         Self { policies, version, configured, prepared, signals }
@@ -88,6 +101,11 @@ impl Snapshot {
     /// The signal of the rule with this number.
     pub(super) fn signal_of(&self, number: u32) -> Option<&Arc<RuleSignal>> {
         self.signals.get(&number)
+    }
+
+    /// What is learned of the cost under the `limit`-th limit of `rule`.
+    pub(super) fn learned(&self, rule: &Rule, limit: usize) -> Option<&Arc<Learned>> {
+        self.prepared(rule).learned.get(limit)?.as_ref()
     }
 
     /// A number for `rule` that stays the same as long as its domain and path do.
@@ -156,6 +174,13 @@ pub struct RuleRef {
     index: u32,
 }
 
+impl RuleRef {
+    /// What is learned of the cost under its `limit`-th limit.
+    pub(super) fn learned(&self, limit: usize) -> Option<&Arc<Learned>> {
+        self.snapshot.learned(self, limit)
+    }
+}
+
 impl Deref for RuleRef {
     type Target = Rule;
 
@@ -182,6 +207,8 @@ pub struct Policies {
     pub scales: Scales,
     /// The signals of rules that adapt.
     pub signals: Signals,
+    /// The costs of requests under limits that learn from them.
+    estimates: Estimates,
     /// Domains of requests that no policy names.
     pub(super) unknown: UnknownDomains,
 }
@@ -194,13 +221,15 @@ impl Policies {
 
     /// `policies` as version 1; not `configured`: others are still to come.
     pub fn starting(policies: PolicySet, configured: bool, metrics: Arc<Metrics>) -> Self {
-        let (scales, signals) = (Scales::default(), Signals::default());
-        let beside = (&*metrics, &scales, &signals);
+        let (scales, signals, estimates) = Default::default();
+        let beside =
+            Beside { metrics: &metrics, scales: &scales, signals: &signals, estimates: &estimates };
         let snapshot = Snapshot::new(policies, 1, configured, beside);
         metrics.policies.version.set(1);
         let holds = AtomicBool::new(snapshot.policies.have_holds());
         let current = ArcSwap::from_pointee(snapshot);
-        Self { current, holds, metrics, scales, signals, unknown: UnknownDomains::new() }
+        let unknown = UnknownDomains::new();
+        Self { current, holds, metrics, scales, signals, estimates, unknown }
     }
 
     /// The version in force. A decision takes it once and keeps it to its end.
@@ -234,12 +263,14 @@ impl Policies {
         let holds = policies.have_holds();
         // Never false while such policies are in force.
         self.holds.fetch_or(holds, Ordering::AcqRel);
-        let beside = (&*self.metrics, &self.scales, &self.signals);
+        let Self { metrics, scales, signals, estimates, .. } = self;
+        let beside = Beside { metrics, scales, signals, estimates };
         let snapshot = Snapshot::new(policies, version, configured, beside);
         self.current.store(Arc::new(snapshot));
         drop(current);
         self.scales.drop_unused();
         self.signals.drop_unused();
+        self.estimates.drop_unused();
         self.holds.store(holds, Ordering::Release);
         self.metrics.policies.version.set(i64::try_from(version).unwrap_or(i64::MAX));
         version

@@ -62,8 +62,13 @@ fn limiter() -> Limiter<MemoryStore<SystemClock>> {
 
 fn request() -> Request {
     let entry = Entry { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v") };
-    let descriptor =
-        Descriptor { entries: vec![entry], hits: Hits::Take(1), own_hits: false, limit: None };
+    let descriptor = Descriptor {
+        entries: vec![entry],
+        hits: Hits::Take(1),
+        own_hits: false,
+        usage: None,
+        limit: None,
+    };
     Request { domain: Bytes::from_static(b"d"), descriptors: vec![descriptor] }
 }
 
@@ -101,6 +106,7 @@ fn stating(entries: &[(&'static str, &str)], hits: Option<u64>) -> Descriptor {
         entries: entries.iter().map(entry).collect(),
         hits: Hits::Take(hits.unwrap_or(1)),
         own_hits: hits.is_some(),
+        usage: None,
         limit: None,
     }
 }

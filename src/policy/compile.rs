@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::names::Names;
 use self::siblings::Siblings;
+use super::cost::Cost;
 use super::fault::{Faults, Warning};
 use super::matcher::{Level, Node, Slot};
 use super::options::Options;
@@ -156,8 +157,10 @@ impl Compiler<'_> {
             self.names.check(&mut self.report);
         }
         let rules = self.rules.get(first..).unwrap_or_default();
+        let by_kind = |limit: &RuleLimit| matches!(limit.cost(), Cost::Weighted(_));
+        let needs_signs = |limit: &RuleLimit| limit.holds() || by_kind(limit);
         let holds =
-            |rule: &Arc<Rule>| rule.adaptive.is_some() || rule.limits.iter().any(RuleLimit::holds);
+            |rule: &Arc<Rule>| rule.adaptive.is_some() || rule.limits.iter().any(needs_signs);
         let holds = rules.iter().any(holds);
         let signs = holds.then_some(signs);
         if let Some(signs) = &signs {

@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::calendar::Calendar;
+use super::cost::Cost;
 use super::fault::Place;
-use super::schema::{Cost, OnUnknown};
+use super::schema::OnUnknown;
 use super::words::OnStoreFailure;
 use crate::adaptive::Terms;
 use crate::domain::{Limit, Unit};
@@ -140,6 +141,22 @@ impl RuleLimit {
         }
     }
 
+    /// The terms of its hold; none: it takes what a request costs at once.
+    pub const fn hold(&self) -> Option<&HoldTerms> {
+        match &self.kind {
+            LimitKind::Unlimited => None,
+            LimitKind::Counted { hold, .. } => hold.as_ref(),
+        }
+    }
+
+    /// The hits that a request costs it.
+    pub const fn cost(&self) -> &Cost {
+        match &self.kind {
+            LimitKind::Unlimited => &Cost::Hits,
+            LimitKind::Counted { cost, .. } => cost,
+        }
+    }
+
     /// True if it counts nothing.
     pub const fn is_unlimited(&self) -> bool {
         matches!(self.kind, LimitKind::Unlimited)
@@ -208,13 +225,24 @@ pub struct LeaseTerms {
     pub ttl: Duration,
 }
 
+/// The estimate for a request that brings none.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Estimate {
+    /// The hits of any request that states none.
+    Asked,
+    /// So many hits.
+    Hits(u64),
+    /// What this percentage of requests cost at most.
+    Learned(u8),
+}
+
 /// The terms on which a limit reserves hits until their number is known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HoldTerms {
     /// The time after which a hold ends by itself.
     pub ttl: Duration,
-    /// The estimate for a request that brings none; none: its hits.
-    pub default: Option<u64>,
+    /// The estimate for a request that brings none.
+    pub estimate: Estimate,
     /// The least that is reserved.
     pub min: u64,
     /// The most that is reserved.
@@ -224,10 +252,9 @@ pub struct HoldTerms {
 }
 
 impl HoldTerms {
-    /// The hits to reserve. `asked`: those that the request asks for; `own`: it states them itself.
-    pub fn estimate(&self, asked: u64, own: bool) -> u64 {
-        let estimate = if own { asked } else { self.default.unwrap_or(asked) };
-        estimate.clamp(self.min, self.max.max(self.min))
+    /// These hits, within the least and the most that is reserved.
+    pub fn within(&self, hits: u64) -> u64 {
+        hits.clamp(self.min, self.max.max(self.min))
     }
 
     /// The cost of a request that ended without saying it, and for which so many were reserved.

@@ -34,9 +34,11 @@
 //!       max_wait: 2s                  # of a token bucket: hits that it has soon pass and wait
 //!       on_store_failure: deny        # allow, deny
 //!       cost: 1                       # hits of a request; left out: those that it asks for
+//!       # or {input: 1, output: 4, cached: 1/10}: by the kind of what it asks for
 //!       hold:                         # hits are an estimate, settled by the cost
 //!         ttl: 10m                    # the longest that a request takes
 //!         estimate: {default: 500, min: 1, max: 8000}
+//!         # or {default: learned, percentile: 95, max: 8000}: by what requests have cost
 //!         max_share: 25%              # of the capacity, at most
 //!         on_unknown: keep            # keep, release, or a number of hits
 //!       max: 10                       # of concurrency: at a time
@@ -54,6 +56,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::cost::Cost;
 use super::report::Report;
 use super::rule::{MAX_METADATA_BYTES, MAX_METADATA_LEVELS};
 use super::words::{ChargeName, MethodName, OnStoreFailure, WeekdayName};
@@ -69,8 +72,8 @@ mod signs;
 pub(super) use self::adaptive::Adaptive;
 use self::adaptive::{ADAPTIVE, TARGET};
 pub(super) use self::fields::{Field, Fields, Given, Kind};
-pub(super) use self::holds::Hold;
-pub use self::holds::{Cost, OnUnknown};
+pub use self::holds::OnUnknown;
+pub(super) use self::holds::{DefaultEstimate, Hold};
 use self::holds::{ESTIMATE, HOLD};
 use self::signs::SIGNS;
 pub use self::signs::Signs;

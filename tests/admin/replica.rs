@@ -239,6 +239,7 @@ pub fn request(domain: &str, descriptors: &[&[(&str, &str)]]) -> Request {
         entries: entries.iter().map(entry).collect(),
         hits: Hits::Take(1),
         own_hits: false,
+        usage: None,
         limit: None,
     };
     Request { domain: bytes(domain), descriptors: descriptors.iter().map(descriptor).collect() }

@@ -101,8 +101,13 @@ fn decide(limiter: &Limiter<Store>, client: &'static str, count: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let entry =
         Entry { key: Bytes::from_static(b"client"), value: Bytes::from_static(client.as_bytes()) };
-    let descriptor =
-        Descriptor { entries: vec![entry], hits: Hits::Take(1), own_hits: false, limit: None };
+    let descriptor = Descriptor {
+        entries: vec![entry],
+        hits: Hits::Take(1),
+        own_hits: false,
+        usage: None,
+        limit: None,
+    };
     let request = Request { domain: Bytes::from_static(b"d"), descriptors: vec![descriptor] };
     runtime.block_on(async {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(1);

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::json;
 use tollgate::domain::{Algorithm, Charge, Limit, Unit};
 use tollgate::policy::{
-    AlgorithmName, ChargeName, Compiled, Cost, Domain, How, LeaseTerms, LimitKind, OnStoreFailure,
-    Options, PolicySet, Rule, RuleLimit, Source, compile, load,
+    AlgorithmName, ChargeName, Compiled, Cost, Domain, Estimate, HoldTerms, How, LeaseTerms,
+    LimitKind, OnStoreFailure, OnUnknown, Options, PolicySet, Rule, RuleLimit, Source, compile,
+    load,
 };
 
 use super::fixtures;
@@ -52,6 +53,7 @@ fn every_key_reaches_the_rule() {
         "secret=<1>/calendar",
         "secret=<1>/wait",
         "secret=<1>/brief",
+        "user",
     ];
     assert_eq!(labels[..3], ["client=gold-*", "client", orders]);
     assert_eq!(labels[3..], under_secret);
@@ -139,6 +141,28 @@ fn wait_is_part_of_the_limit() {
         LimitKind::Unlimited => panic!("counted"),
     });
     assert_eq!(waits.collect::<Vec<_>>(), [Duration::from_secs(2), Duration::from_millis(1)]);
+}
+
+#[test]
+fn cost_and_hold_are_terms_of_the_limit() {
+    let Compiled { set, .. } = load_fixture("every-key.yaml");
+    let rule = rule(&set, "every-key", &[("user", "ann")]).unwrap();
+    let [budget, calls, at_a_time] = rule.limits.as_slice() else { panic!("three limits") };
+    let terms = HoldTerms {
+        ttl: Duration::from_mins(5),
+        estimate: Estimate::Learned(90),
+        min: 2,
+        max: 225,
+        on_unknown: OnUnknown::Release,
+    };
+    assert_eq!(budget.hold(), Some(&terms), "a learned estimate takes a quarter at most");
+    let cost = |limit: &RuleLimit| {
+        let kinds = [("input", 3), ("output", 2), ("cached", 5)];
+        limit.cost().of(kinds.into_iter().map(|(kind, hits)| (Some(kind.as_bytes()), hits)))
+    };
+    assert_eq!((cost(budget), cost(calls)), (12, 3), "3, 8 and 0.5, rounded up");
+    assert!(calls.hold().is_none() && at_a_time.holds());
+    assert!(set.have_holds());
 }
 
 #[test]

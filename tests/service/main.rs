@@ -27,6 +27,7 @@ mod cli;
 mod clients;
 mod conformance;
 mod control;
+mod costs;
 mod debug;
 mod decisions;
 mod durability;

@@ -19,9 +19,10 @@ use crate::cli::exit::Outcome;
 pub(super) struct ExplainArgs {
     #[command(flatten)]
     target: Target,
-    /// Hits of the request; 0 is a peek
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    hits: u64,
+    /// Hits that the request states; 0 is a peek. Left out: it states none, and takes 1, or the
+    /// estimate of a limit that holds
+    #[arg(long, value_name = "N")]
+    hits: Option<u64>,
 }
 
 /// Explains a request of one descriptor.
@@ -32,7 +33,7 @@ pub(super) async fn run(server: &ServerArgs, args: ExplainArgs) -> Outcome {
         entries: entries
             .map(|entry| RlsEntry { key: entry.key.into(), value: entry.value.into() })
             .collect(),
-        hits_addend: Some(hits),
+        hits_addend: hits,
         ..RateLimitDescriptor::default()
     };
     let request = RateLimitRequest {
@@ -82,6 +83,9 @@ fn text(domain: &str, answer: &pb::ExplainResponse) -> String {
         for counter in &descriptor.counters {
             let limit = counter.limit.as_ref().map(show::limit).unwrap_or_default();
             line("limit", format!("{limit}: {}", state(counter)));
+            if let Some(hits) = counter.estimate {
+                line("holds", estimate(hits, &counter.estimate_source));
+            }
             line("counter", counter.key.clone());
         }
     }
@@ -97,9 +101,20 @@ fn decided(descriptor: &Descriptor) -> String {
         "rule" => "by the rule".to_owned(),
         "override" => "by the limit that the request brings".to_owned(),
         "invalid_override" => "by an override that cannot be understood".to_owned(),
+        "hold" => "by the handle of a hold, which it ends".to_owned(),
         "out_of_bounds" => "by the bounds: the request is too large".to_owned(),
         _ => "by nothing: no rule and no client matches".to_owned(),
     }
+}
+
+fn estimate(hits: u64, source: &str) -> String {
+    let source = match source {
+        "request" => "as the request states",
+        "rule" => "by the rule",
+        "learned" => "as most requests before have cost at most",
+        _ => "the most, until enough requests have ended to learn from",
+    };
+    format!("{hits} until the cost is known, {source}")
 }
 
 fn state(counter: &Counter) -> String {
@@ -134,6 +149,8 @@ fn json(answer: &pb::ExplainResponse) -> Value {
                 "retry_after_ms": counter.retry_after_ms,
                 "reset_after_ms": counter.reset_after_ms(),
                 "degraded": counter.degraded(),
+                "estimate": counter.estimate,
+                "estimate_source": counter.estimate_source,
             })
         });
         json!({

@@ -66,9 +66,12 @@ fn answer(shared: &Shared, explanation: &Explanation) -> pb::ExplainResponse {
 
 /// The explanation of a descriptor without its rule and client.
 fn told(status: &Fared, explained: Option<&Explained>) -> pb::explain_response::Descriptor {
-    let out_of_bounds = matches!(status.outcome, Outcome::OutOfBounds);
     let decided_by = explained.map_or(DecidedBy::Nobody, |explained| explained.decided_by);
-    let decided_by = if out_of_bounds { "out_of_bounds" } else { decided_by.name() };
+    let decided_by = match status.outcome {
+        Outcome::OutOfBounds => "out_of_bounds",
+        Outcome::Settled | Outcome::InvalidHold => "hold",
+        _ => decided_by.name(),
+    };
     pb::explain_response::Descriptor {
         decided_by: decided_by.to_owned(),
         counters: explained.iter().flat_map(|e| &e.counters).map(counter).collect(),
@@ -90,6 +93,8 @@ fn counter(state: &CounterState) -> pb::explain_response::Counter {
         retry_after_ms: reading.retry_after.filter(|_| !reading.passed).map(millis),
         reset_after_ms: Some(millis(reading.reset_after)),
         degraded: Some(state.ruling.degraded()),
+        estimate: state.estimate.map(|(hits, _)| hits),
+        estimate_source: state.estimate.map_or("", |(_, basis)| basis.name()).to_owned(),
     }
 }
 

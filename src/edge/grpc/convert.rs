@@ -68,6 +68,7 @@ pub(super) fn descriptor_from_pb(
         entries: descriptor.entries.into_iter().map(entry).collect(),
         hits,
         own_hits: descriptor.hits_addend.is_some(),
+        usage: None,
         limit: descriptor.limit.map(|limit| override_from_pb(&limit)),
     }
 }

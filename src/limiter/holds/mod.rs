@@ -8,7 +8,8 @@
 //! * `plan`: the parts of a request in a domain with holds.
 //! * `issue`: the handle of what was charged, and its end if nobody hears of it.
 //! * `changes`: the changes that settle a hold, and what lets them take effect once.
-//! * `settle`: their way to the store.
+//! * `costs`: what a request has cost each limit, and what is learned from it.
+//! * `settle`: the way of the changes to the store.
 //! * `renew`: a hold that lasts longer, under another handle.
 //! * `direct`: ends and renewals that a caller asks for itself.
 //!
@@ -17,6 +18,7 @@
 //! way around a limit.
 
 mod changes;
+mod costs;
 mod direct;
 mod handle;
 mod issue;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+pub(super) use self::costs::{Lessons, costs};
 pub use self::direct::{BadEnd, End, Ending, Renewed};
 pub use self::handle::{Handle, HandleKey, HeldClaim};
 pub use self::issue::Issued;

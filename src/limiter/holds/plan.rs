@@ -3,14 +3,14 @@
 //!
 //! Entries that are signs are no part of a counter and are taken out. Of several descriptors that
 //! are alike then, as a caller sends one with the number of hits and one without, one asks: with
-//! the hits that are stated, if one states them.
+//! the most hits that are stated, if one states them. Hits of several kinds add up.
 
 use bytes::Bytes;
 
 use super::Holds;
 use super::handle::{Handle, HandleKey};
-use crate::domain::Hits;
-use crate::limiter::request::{Descriptor, Entry, Request};
+use crate::domain::{Hits, SATURATION};
+use crate::limiter::request::{Descriptor, Entry, Request, Usage};
 use crate::limiter::signals::Fared;
 use crate::policy::Signs;
 
@@ -44,7 +44,7 @@ pub(in crate::limiter) struct Ended {
     /// The text of the handle, by which its descriptors are found.
     text: Bytes,
     /// The descriptors without signs, and the cost that each states.
-    pub(in crate::limiter) descriptors: Vec<(Descriptor, Option<u64>)>,
+    pub(in crate::limiter) descriptors: Vec<(Descriptor, Option<Usage>)>,
     /// The reports on how the request has fared.
     pub(in crate::limiter) fared: Fared,
 }
@@ -60,10 +60,10 @@ pub(super) fn ended(
     let (handle, key) = holds.read(domain, text)?;
     let mut ended = Ended { handle, key, text: text.clone(), descriptors: Vec::new(), fared };
     for (descriptor, cost) in descriptors {
-        ended.note(
-            bare(descriptor, |entry| signs.is_some_and(|signs| is_sign(signs, entry))),
-            *cost,
-        );
+        let kind = signs.and_then(|signs| value(descriptor, &signs.kind));
+        let usage = cost.map(|cost| Usage::of(kind.cloned(), cost));
+        let is_sign = |entry: &Entry| signs.is_some_and(|signs| is_sign(signs, entry));
+        ended.note(bare(descriptor, is_sign), usage);
     }
     Some(ended)
 }
@@ -83,19 +83,47 @@ pub(in crate::limiter) fn plan(request: &Request, signs: &Signs, holds: &Holds) 
     }
     let asking = Request { domain: request.domain.clone(), descriptors: Vec::new() };
     let mut plan = Plan { asking, roles: Vec::new(), ended: Vec::new() };
+    let mut parts = Vec::new();
     for descriptor in &request.descriptors {
-        let value = |sign: &str| {
-            let entry = descriptor.entries.iter().find(|entry| sign.as_bytes() == entry.key);
-            entry.map(|entry| &entry.value)
-        };
         let bare = bare(descriptor, is_sign);
-        let role = match value(&signs.hold) {
-            Some(text) => plan.end(text, value(&signs.report), bare, holds),
-            None => plan.ask(bare),
+        let (kind, report) = (value(descriptor, &signs.kind), value(descriptor, &signs.report));
+        let role = match value(descriptor, &signs.hold) {
+            Some(text) => plan.end(text, (kind, report), bare, holds),
+            None => Role::Asks(plan.ask(bare, kind, &mut parts)),
         };
         plan.roles.push(role);
     }
+    for (descriptor, parts) in plan.asking.descriptors.iter_mut().zip(parts) {
+        join(descriptor, &parts);
+    }
     Some(plan)
+}
+
+/// A part of what a descriptor asks for: its kind, and the hits if they are stated.
+type Part = (Option<Bytes>, Option<u64>);
+
+/// Lets `descriptor` ask for all `parts`. While one kind is left open, its hits are the least.
+fn join(descriptor: &mut Descriptor, parts: &[Part]) {
+    if parts.iter().all(|(_, hits)| hits.is_none()) {
+        return;
+    }
+    let stated = parts.iter().filter_map(|(kind, hits)| Some((kind, (*hits)?)));
+    let total = stated.clone().map(|(_, hits)| hits).fold(0, u64::saturating_add);
+    descriptor.own_hits = !parts.iter().any(|(kind, hits)| kind.is_some() && hits.is_none());
+    if !matches!(descriptor.hits, Hits::Refund(_)) {
+        descriptor.hits =
+            if total == 0 { Hits::Peek(1) } else { Hits::Take(total.min(SATURATION)) };
+    }
+    if parts.iter().any(|(kind, _)| kind.is_some()) {
+        let usage = stated.map(|(kind, hits)| Usage::of(kind.clone(), hits)).reduce(Usage::with);
+        descriptor.usage = usage.map(Box::new);
+    }
+}
+
+/// The value of the entry `sign`.
+fn value<'a>(descriptor: &'a Descriptor, sign: &str) -> Option<&'a Bytes> {
+    let entry = descriptor.entries.iter().find(|entry| sign.as_bytes() == entry.key);
+    entry.map(|entry| &entry.value)
 }
 
 fn is_sign(signs: &Signs, entry: &Entry) -> bool {
@@ -104,29 +132,43 @@ fn is_sign(signs: &Signs, entry: &Entry) -> bool {
 
 /// `descriptor` without its signs.
 fn bare(descriptor: &Descriptor, is_sign: impl Fn(&Entry) -> bool) -> Descriptor {
-    let entries = descriptor.entries.iter().filter(|entry| !is_sign(entry));
-    Descriptor { entries: entries.cloned().collect(), ..*descriptor }
+    let entries = descriptor.entries.iter().filter(|entry| !is_sign(entry)).cloned().collect();
+    let Descriptor { hits, own_hits, limit, .. } = *descriptor;
+    Descriptor { entries, hits, own_hits, usage: None, limit }
 }
 
 impl Plan {
-    fn ask(&mut self, bare: Descriptor) -> Role {
+    /// The position of the descriptor that asks as `bare` does, whose parts get another one.
+    fn ask(&mut self, bare: Descriptor, kind: Option<&Bytes>, parts: &mut Vec<Vec<Part>>) -> usize {
+        let hits = match bare.hits {
+            Hits::Refund(hits) => hits,
+            hits => stated(hits),
+        };
+        let part = (kind.cloned(), bare.own_hits.then_some(hits));
+        let refunds = |one: &Descriptor| matches!(one.hits, Hits::Refund(_));
+        let alike = |known: &Descriptor| {
+            let asks = !refunds(known) && !refunds(&bare);
+            asks && known.entries == bare.entries && known.limit == bare.limit
+        };
         let asking = &mut self.asking.descriptors;
-        let alike = |known: &Descriptor| known.entries == bare.entries && known.limit == bare.limit;
         let Some(at) = asking.iter().position(alike) else {
             asking.push(bare);
-            return Role::Asks(asking.len() - 1);
+            parts.push(vec![part]);
+            return asking.len() - 1;
         };
-        // A stated cost goes before one that is left open.
-        if let Some(known) = asking.get_mut(at).filter(|known| !known.own_hits && bare.own_hits) {
-            *known = bare;
+        let Some(parts) = parts.get_mut(at) else { return at };
+        match parts.iter_mut().find(|(kind, _)| *kind == part.0) {
+            // A stated cost goes before one that is left open, and the larger of two.
+            Some((_, known)) => *known = (*known).max(part.1),
+            None => parts.push(part),
         }
-        Role::Asks(at)
+        at
     }
 
     fn end(
         &mut self,
         text: &Bytes,
-        report: Option<&Bytes>,
+        (kind, report): (Option<&Bytes>, Option<&Bytes>),
         bare: Descriptor,
         holds: &Holds,
     ) -> Role {
@@ -147,23 +189,23 @@ impl Plan {
             Some(b"ms") => ended.fared.millis = stated,
             // Of other reports nothing depends.
             Some(_) => {}
-            None => ended.note(bare, stated),
+            None => ended.note(bare, stated.map(|cost| Usage::of(kind.cloned(), cost))),
         }
         Role::Ends
     }
 }
 
 impl Ended {
-    fn note(&mut self, bare: Descriptor, cost: Option<u64>) {
+    fn note(&mut self, bare: Descriptor, usage: Option<Usage>) {
         let known = self.descriptors.iter_mut().find(|(known, _)| known.entries == bare.entries);
         match known {
             Some((_, known)) => {
-                *known = match (*known, cost) {
-                    (Some(one), Some(other)) => Some(one.saturating_add(other)),
+                *known = match (known.take(), usage) {
+                    (Some(one), Some(other)) => Some(one.with(other)),
                     (one, other) => one.or(other),
                 }
             }
-            None => self.descriptors.push((bare, cost)),
+            None => self.descriptors.push((bare, usage)),
         }
     }
 }
@@ -173,5 +215,125 @@ const fn stated(hits: Hits) -> u64 {
     match hits {
         Hits::Take(hits) | Hits::Book(hits) => hits,
         Hits::Peek(_) | Hits::Refund(_) | Hits::Hold(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::limiter::holds::HoldSettings;
+    use crate::telemetry::metrics::Metrics;
+
+    fn holds() -> Holds {
+        let metrics = Metrics::new(0);
+        Holds::new(&HoldSettings::default(), std::sync::Arc::clone(&metrics.holds))
+    }
+
+    /// A descriptor of `user`, with a kind, and with hits of its own.
+    fn descriptor(user: u8, kind: Option<&'static str>, hits: Option<u64>) -> Descriptor {
+        let entry =
+            |key: &'static str, value: String| Entry { key: key.into(), value: value.into() };
+        let user = [entry("user", user.to_string())];
+        let kind = kind.map(|kind| entry("kind", kind.to_owned()));
+        let amount = match hits {
+            Some(0) => Hits::Peek(1),
+            hits => Hits::Take(hits.unwrap_or(1)),
+        };
+        let entries = user.into_iter().chain(kind).collect();
+        Descriptor { entries, hits: amount, own_hits: hits.is_some(), usage: None, limit: None }
+    }
+
+    /// The hits, whether they are the request's own, and the hits by kind, in order.
+    type Told = (Hits, bool, Vec<(Option<Vec<u8>>, u64)>);
+
+    fn asked(descriptors: Vec<Descriptor>) -> Vec<(Vec<Entry>, Told)> {
+        let request = Request { domain: "llm".into(), descriptors };
+        let plan = plan(&request, &Signs::default(), &holds());
+        let asking = plan.map_or(request.descriptors, |plan| plan.asking.descriptors);
+        let told = asking.into_iter().map(|one| {
+            let usage = one.usage.unwrap_or_default();
+            let mut kinds: Vec<_> =
+                usage.kinds().map(|(kind, hits)| (kind.map(<[u8]>::to_vec), hits)).collect();
+            kinds.sort();
+            (one.entries, (one.hits, one.own_hits, kinds))
+        });
+        told.collect()
+    }
+
+    fn one(descriptors: Vec<Descriptor>) -> Told {
+        let mut all = asked(descriptors);
+        assert_eq!(all.len(), 1);
+        all.remove(0).1
+    }
+
+    #[test]
+    fn alike_descriptors_ask_once() {
+        let (of_input, of_output) = (Some("input"), Some("output"));
+        let by_kind = |input, output| {
+            [("input", input), ("output", output)]
+                .into_iter()
+                .filter_map(|(kind, hits): (&str, Option<u64>)| {
+                    Some((Some(kind.as_bytes().to_vec()), hits?))
+                })
+                .collect::<Vec<_>>()
+        };
+        let told = one(vec![descriptor(1, None, Some(7)), descriptor(1, None, None)]);
+        assert_eq!(told, (Hits::Take(7), true, vec![]));
+        let told = one(vec![descriptor(1, None, None), descriptor(1, None, None)]);
+        assert_eq!(told, (Hits::Take(1), false, vec![]));
+        let told = one(vec![
+            descriptor(1, None, None),
+            descriptor(1, of_input, Some(50)),
+            descriptor(1, of_output, Some(20)),
+        ]);
+        assert_eq!(told, (Hits::Take(70), true, by_kind(Some(50), Some(20))));
+        let told = one(vec![descriptor(1, of_input, Some(50)), descriptor(1, of_output, None)]);
+        assert_eq!(told, (Hits::Take(50), false, by_kind(Some(50), None)), "one is left open");
+        let told = one(vec![descriptor(1, of_input, Some(0)), descriptor(1, of_output, Some(0))]);
+        assert_eq!(told, (Hits::Peek(1), true, by_kind(Some(0), Some(0))));
+    }
+
+    #[test]
+    fn refund_is_no_part_of_what_is_asked() {
+        let refund = Descriptor { hits: Hits::Refund(3), ..descriptor(1, None, Some(3)) };
+        let all = asked(vec![descriptor(1, None, Some(7)), refund.clone(), refund]);
+        let hits: Vec<_> = all.iter().map(|(_, (hits, ..))| *hits).collect();
+        assert_eq!(hits, [Hits::Take(7), Hits::Refund(3), Hits::Refund(3)]);
+    }
+
+    proptest! {
+        /// Neither the order of descriptors matters, nor one that comes twice.
+        #[test]
+        fn parts_add_up_in_any_order(
+            parts in proptest::collection::vec(
+                (0_u8..3, prop_oneof![Just(None), Just(Some("a")), Just(Some("b"))],
+                 proptest::option::of(0_u64..100)),
+                1..9,
+            ),
+            turn in 0_usize..9,
+        ) {
+            let all: Vec<_> = parts.iter().map(|&(user, kind, hits)| descriptor(user, kind, hits)).collect();
+            let sorted = |descriptors: Vec<Descriptor>| {
+                let mut all: Vec<_> = asked(descriptors)
+                    .into_iter()
+                    .map(|(entries, told)| (entries[0].value.clone(), told))
+                    .collect();
+                all.sort_by(|(one, _), (other, _)| one.cmp(other));
+                all
+            };
+            let mut other = all.clone();
+            other.rotate_left(turn % all.len());
+            other.push(other[0].clone());
+            // A lone descriptor is left as it is unless it has a sign.
+            prop_assume!(all.len() > 1);
+            let (told, expected) = (sorted(other), sorted(all));
+            let total = |told: &Told| (told.0.amount(), told.2.clone());
+            let totals = |all: &[(Bytes, Told)]| {
+                all.iter().map(|(user, told)| (user.clone(), total(told))).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(totals(&told), totals(&expected));
+        }
     }
 }

@@ -53,8 +53,8 @@ impl<S: LimitStore> Settlements<S> {
     }
 
     /// Settles the end of a request. `ask` has the claims of its descriptors, `costs` by claim what
-    /// its descriptor states. Returns what was sent to the store; nothing: no counter is one of
-    /// the hold.
+    /// the request has cost, if that is known. Returns what was sent to the store; nothing: no
+    /// counter is one of the hold.
     pub(in crate::limiter) fn settle(
         self: &Arc<Self>,
         ended: &Ended,
@@ -71,9 +71,7 @@ impl<S: LimitStore> Settlements<S> {
                 self.holds.metrics.count(HoldState::Unmatched);
                 continue;
             };
-            let stated = costs.get(held.claim).copied().flatten();
-            let never_ran = (ended.fared.attempts == Some(0)).then_some(0);
-            let cost = stated.or(never_ran);
+            let cost = costs.get(held.claim).copied().flatten();
             if cost.is_none() && held.terms.is_some() {
                 self.holds.metrics.count(HoldState::UnknownCost);
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::*;
 use crate::domain::Charge;
@@ -129,4 +130,22 @@ fn tail_names_algorithm_window_and_slots_but_never_the_number() {
         tail(&limit(5, 1, Algorithm::TokenBucket { burst: 5 })),
         tail(&limit(5, 1, Algorithm::TokenBucket { burst: 9 }))
     );
+}
+
+proptest! {
+    /// Runs that are copied whole are what byte by byte would give.
+    #[test]
+    fn bytes_that_are_not_plain_are_escaped_one_by_one(bytes: Vec<u8>) {
+        let each = |byte: &u8| {
+            if byte.is_ascii_graphic() && !b"%|=~#{}@".contains(byte) {
+                char::from(*byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        };
+        let mut key = b"key".to_vec();
+        escape_into(&mut key, &bytes);
+        let expected: String = bytes.iter().map(each).collect();
+        prop_assert_eq!(String::from_utf8(key).unwrap(), format!("key{expected}"));
+    }
 }

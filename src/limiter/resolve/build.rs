@@ -2,18 +2,20 @@
 //! it, and the claims and the part that follow. Which of them match is found before.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::{ClientPlan, Match, Ready, Resolution, Resolved, Resolver, Target, counted};
 use crate::domain::{Algorithm, Charge, Claim, Hits, Limit, Part, Unit};
-use crate::limiter::ask::{Ask, Traits};
+use crate::limiter::ask::{Ask, Basis, Traits};
+use crate::limiter::estimates::Learned;
 use crate::limiter::key::{self, Sharing};
 use crate::limiter::redact::Sensitivity;
 use crate::limiter::report::{LimitName, Report};
-use crate::limiter::request::{Descriptor, Request};
+use crate::limiter::request::{Descriptor, Request, Usage};
 use crate::limiter::snapshot::SnapshotRef;
 use crate::limits::Client;
 use crate::limits::plans::PlanRef;
-use crate::policy::{Cost, Domain, HoldTerms, LimitKind, Rule, RuleLimit};
+use crate::policy::{Cost, Domain, Estimate, LimitKind, Rule, RuleLimit};
 use crate::telemetry::metrics::LimitOf;
 
 /// A resolution in the making.
@@ -88,8 +90,8 @@ impl<'a> Building<'a> {
                 let tail = self.tail_of_rule(rule, &limit);
                 let tail = tail.map_or_else(|| key::tail(&limit).into(), Cow::Borrowed);
                 let counter = Counted { rule, sharing: Sharing::Own, tail: &tail };
-                let wanted = Wanted::of_rule(rule, &limit);
-                self.claim(descriptor, counter, limit, (traits, wanted), report);
+                let terms = terms_of(rule, &limit);
+                self.claim(descriptor, counter, limit, (traits, terms), report);
             }
         }
         if self.resolution.ask.len() == start {
@@ -117,17 +119,16 @@ impl<'a> Building<'a> {
             if self.replaced.iter().any(named) {
                 continue;
             }
-            match limit.kind {
+            match &limit.kind {
                 LimitKind::Unlimited => unlimited = true,
-                LimitKind::Counted {
+                &LimitKind::Counted {
                     limit: counted,
                     unit,
                     unit_multiplier,
                     on_store_failure,
                     lease,
                     calendar,
-                    hold,
-                    cost,
+                    ..
                 } => {
                     let counted = self.resolver.placed(counted, (unit, unit_multiplier), calendar);
                     let name = limit.name.is_some();
@@ -142,8 +143,7 @@ impl<'a> Building<'a> {
                     let tail = self.snapshot.tail(rule, i);
                     let traits = Traits { on_store_failure, lease };
                     let counter = Counted { rule: Some(rule), sharing: Sharing::Rule, tail };
-                    let asked = Wanted { hold, cost };
-                    self.claim(descriptor, counter, counted, (traits, asked), report);
+                    self.claim(descriptor, counter, counted, (traits, Some((i, limit))), report);
                 }
             }
         }
@@ -162,8 +162,8 @@ impl<'a> Building<'a> {
         let start = self.resolution.ask.len();
         let tail = &key::override_tail(&limit);
         let counter = Counted { rule, sharing: Sharing::Rule, tail };
-        let wanted = Wanted::of_rule(rule, &limit);
-        self.claim(descriptor, counter, limit, (traits, wanted), report);
+        let terms = terms_of(rule, &limit);
+        self.claim(descriptor, counter, limit, (traits, terms), report);
         Target::Part(self.part(start, false, false))
     }
 
@@ -183,7 +183,7 @@ impl<'a> Building<'a> {
             let traits = Traits::default();
             let tail = b":invalid_override";
             let counter = Counted { rule: None, sharing: Sharing::Rule, tail };
-            self.claim(descriptor, counter, limit, (traits, Wanted::default()), report);
+            self.claim(descriptor, counter, limit, (traits, None), report);
         }
         Target::InvalidOverride(self.part(start, false, false))
     }
@@ -193,18 +193,21 @@ impl<'a> Building<'a> {
         descriptor: &Descriptor,
         Counted { rule, sharing, tail }: Counted<'_>,
         limit: Limit,
-        (traits, wanted): (Traits, Wanted),
+        (traits, terms): (Traits, Option<(usize, &RuleLimit)>),
         report: Report,
     ) {
         let (limit, report) = self.scaled(rule, limit, report);
         let (domain, entries) = (&self.request.domain, &descriptor.entries);
         let sensitivity = Sensitivity::of(rule, self.policy);
         let key = self.resolver.key(domain, entries, sensitivity, sharing, tail);
+        let learned = |limit: usize| rule.and_then(|rule| self.snapshot.learned(rule, limit));
+        let wanted = Wanted { descriptor, limit: &limit, terms };
         let ask = &mut self.resolution.ask;
-        let hits = wanted.hits(descriptor, &limit, ask);
+        let (hits, basis) = wanted.hits(ask, learned);
         ask.push(Claim { key, limit, hits, lease: None }, traits, report);
         if limit.holds() {
-            ask.note_held(wanted.hold);
+            let (position, terms) = terms.map_or((0, None), |(i, own)| (i, own.hold().copied()));
+            ask.note_held(terms, position, basis);
         }
         if let Some(rule) = rule.and_then(|rule| self.snapshot.signal(rule)) {
             ask.note_report(rule);
@@ -229,51 +232,103 @@ impl<'a> Building<'a> {
     }
 }
 
-/// The terms by which a limit counts hits.
-#[derive(Clone, Copy, Debug, Default)]
-struct Wanted {
-    hold: Option<HoldTerms>,
-    cost: Cost,
+/// The limit of `rule` whose terms go for `limit`, which stands in for it: the first that holds, if
+/// it does.
+fn terms_of<'r>(rule: Option<&'r Rule>, limit: &Limit) -> Option<(usize, &'r RuleLimit)> {
+    if !limit.holds() || limit.is_concurrency() {
+        return None;
+    }
+    rule?.limits.iter().enumerate().find(|(_, own)| own.hold().is_some())
 }
 
-impl Wanted {
-    /// The terms of a limit that stands in for those of `rule`: the first that holds, if it does.
-    fn of_rule(rule: Option<&Rule>, limit: &Limit) -> Self {
-        let hold = |own: &RuleLimit| match own.kind {
-            LimitKind::Counted { hold, .. } => hold,
-            LimitKind::Unlimited => None,
-        };
-        let holds = limit.holds() && !limit.is_concurrency();
-        let rule = rule.filter(|_| holds);
-        Self { hold: rule.and_then(|rule| rule.limits.iter().find_map(hold)), cost: Cost::Hits }
-    }
+/// The hits that a descriptor asks of a limit.
+struct Wanted<'a> {
+    descriptor: &'a Descriptor,
+    limit: &'a Limit,
+    /// The limit of the rule whose terms it goes by.
+    terms: Option<(usize, &'a RuleLimit)>,
+}
 
-    /// The hits that `descriptor` asks of `limit`. A slot has an id of the request that it is
-    /// released by.
-    fn hits(self, descriptor: &Descriptor, limit: &Limit, ask: &mut Ask) -> Hits {
+impl<'a> Wanted<'a> {
+    /// The hits, and where those of a hold come from. `learned`: what is learned under a limit of
+    /// the rule. A slot has an id of the request that it is released by.
+    fn hits(
+        &self,
+        ask: &mut Ask,
+        learned: impl FnOnce(usize) -> Option<&'a Arc<Learned>>,
+    ) -> (Hits, Basis) {
+        let Self { descriptor, limit, terms } = *self;
         if limit.is_concurrency() {
-            return match descriptor.hits {
-                Hits::Take(_) | Hits::Book(_) | Hits::Hold(_) => {
-                    let position = ask.len();
-                    // Beyond so many the request is out of bounds, and asks for nothing.
-                    ask.hold_id().of_claim(position).map_or(Hits::Peek(1), Hits::Hold)
-                }
-                Hits::Peek(_) => Hits::Peek(1),
-                Hits::Refund(_) => Hits::Refund(0),
-            };
+            return (slot(descriptor.hits, ask), Basis::Request);
         }
-        match (descriptor.hits_of(limit), self.cost, self.hold) {
-            (Hits::Take(hits), Cost::Hits, Some(terms)) => {
-                Hits::Take(terms.estimate(hits, descriptor.own_hits))
+        let hits = descriptor.hits_of(limit);
+        let Some((position, own)) = terms else { return (hits, Basis::Request) };
+        let hits = match own.cost() {
+            Cost::Hits => hits,
+            Cost::Fixed(cost) => return (fixed(hits, *cost), Basis::Rule),
+            cost @ Cost::Weighted(_) => weighted(hits, cost, descriptor.usage.as_deref()),
+        };
+        match (hits, own.hold()) {
+            (Hits::Take(hits), Some(terms)) => {
+                let (hits, basis) = match terms.estimate {
+                    _ if descriptor.own_hits => (hits, Basis::Request),
+                    Estimate::Asked => (hits, Basis::Request),
+                    Estimate::Hits(default) => (default.max(hits), Basis::Rule),
+                    Estimate::Learned(_) => {
+                        match learned(position).and_then(|all| all.estimate()) {
+                            Some(estimate) => (estimate.max(hits), Basis::Learned),
+                            None => (terms.max, Basis::Most),
+                        }
+                    }
+                };
+                (Hits::Take(terms.within(hits)), basis)
             }
             // A caller that states no hits at all still reserves the least.
-            (Hits::Peek(_), Cost::Hits, Some(terms)) if descriptor.own_hits => {
-                Hits::Take(terms.estimate(0, true))
+            (Hits::Peek(_), Some(terms)) if descriptor.own_hits => {
+                (Hits::Take(terms.within(0)), Basis::Request)
             }
-            (Hits::Take(_) | Hits::Book(_), Cost::Fixed(hits), _) => Hits::Take(hits),
-            (Hits::Peek(_), Cost::Fixed(hits), _) => Hits::Peek(hits),
-            (hits, ..) => hits,
+            (hits, _) => (hits, Basis::Request),
         }
+    }
+}
+
+/// A slot of a concurrency limit.
+fn slot(hits: Hits, ask: &mut Ask) -> Hits {
+    match hits {
+        Hits::Take(_) | Hits::Book(_) | Hits::Hold(_) => {
+            let position = ask.len();
+            // Beyond so many the request is out of bounds, and asks for nothing.
+            ask.hold_id().of_claim(position).map_or(Hits::Peek(1), Hits::Hold)
+        }
+        Hits::Peek(_) => Hits::Peek(1),
+        Hits::Refund(_) => Hits::Refund(0),
+    }
+}
+
+/// The hits at a limit that takes the same of every request.
+const fn fixed(hits: Hits, cost: u64) -> Hits {
+    match hits {
+        Hits::Take(_) | Hits::Book(_) => Hits::Take(cost),
+        Hits::Peek(_) => Hits::Peek(cost),
+        hits => hits,
+    }
+}
+
+/// The hits at a limit that counts kinds by their weights. Of kinds that count nothing none are
+/// taken, as of a request for none.
+fn weighted(hits: Hits, cost: &Cost, usage: Option<&Usage>) -> Hits {
+    let weigh = |hits: u64| match usage {
+        Some(usage) => cost.of(usage.kinds()),
+        None => cost.of(std::iter::once((None, hits))),
+    };
+    match hits {
+        Hits::Take(hits) => match weigh(hits) {
+            0 => Hits::Peek(1),
+            hits => Hits::Take(hits),
+        },
+        Hits::Book(hits) => Hits::Book(weigh(hits)),
+        Hits::Refund(hits) => Hits::Refund(weigh(hits)),
+        hits @ (Hits::Peek(_) | Hits::Hold(_)) => hits,
     }
 }
 

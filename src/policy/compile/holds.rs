@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::cost::Cost;
 use super::super::report::Report;
-use super::super::rule::{HoldTerms, LimitKind, Rule};
-use super::super::schema::{self, Cost, Given, OnUnknown, Signs};
+use super::super::rule::{Estimate, HoldTerms, LimitKind, Rule};
+use super::super::schema::{self, DefaultEstimate, Given, OnUnknown, Signs};
 use super::super::words::ChargeName;
 use crate::domain::{Algorithm, Charge, Limit, SATURATION, Unit};
 use crate::yaml::{At, quote};
@@ -15,6 +16,12 @@ const HOLD_TTL: Duration = Duration::from_mins(10);
 
 /// The same of a slot of a concurrency limit.
 const SLOT_TTL: Duration = Duration::from_mins(1);
+
+/// The share of requests that cost no more than what is reserved, unless a policy says otherwise.
+const PERCENTILE: u64 = 95;
+
+/// The share of the capacity that a learned estimate takes at most, unless a policy says otherwise.
+const SHARE_OF_LEARNED: f64 = 0.25;
 
 const SHORTEST_TTL: Duration = Duration::from_secs(1);
 const LONGEST_TTL: Duration = Duration::from_hours(24);
@@ -119,22 +126,53 @@ pub(super) fn compile(
         report.fault_with(hold.at, message, "write a min of at most max".to_owned());
         return Err(());
     }
-    let default = match &hold.default.0 {
-        None => hold.max.good(),
-        Some(given) => Some(given.value.ok_or(())?),
-    };
+    let estimate = estimate(hold, report)?;
     Ok(Some(HoldTerms {
         ttl,
-        default,
+        estimate,
         min: min.min(max),
-        max: max.min(most_of(hold, limit, report)?),
+        max: max.min(most_of(hold, estimate, limit, report)?),
         on_unknown: hold.on_unknown.or(OnUnknown::Keep).ok_or(())?,
     }))
 }
 
-/// The most that one request may reserve of the capacity.
-fn most_of(hold: &schema::Hold, limit: &Limit, report: &mut Report<'_>) -> Result<u64, ()> {
-    let Some(given) = &hold.max_share.0 else { return Ok(SATURATION) };
+fn estimate(hold: &schema::Hold, report: &mut Report<'_>) -> Result<Estimate, ()> {
+    let default = match &hold.default.0 {
+        None => hold.max.good().map(DefaultEstimate::Hits),
+        Some(given) => Some(given.value.ok_or(())?),
+    };
+    let percentile = hold.percentile.or(PERCENTILE).ok_or(())?;
+    if let Some(at) = hold.percentile.key_at().filter(|_| default != Some(DefaultEstimate::Learned))
+    {
+        let hint = "write default: learned, or remove percentile".to_owned();
+        report.fault_with(at, "percentile beside an estimate that is not learned", hint);
+        return Err(());
+    }
+    if !(1..=99).contains(&percentile) {
+        let message = format!("percentile must be from 1 to 99, found {percentile}");
+        report.fault(hold.percentile.at().unwrap_or(hold.at), message);
+        return Err(());
+    }
+    Ok(match default {
+        None => Estimate::Asked,
+        Some(DefaultEstimate::Hits(hits)) => Estimate::Hits(hits),
+        Some(DefaultEstimate::Learned) => Estimate::Learned(percentile as u8),
+    })
+}
+
+/// The most that one request may reserve of the capacity. What is learned may be any number, so it
+/// has a bound even if none is written.
+fn most_of(
+    hold: &schema::Hold,
+    estimate: Estimate,
+    limit: &Limit,
+    report: &mut Report<'_>,
+) -> Result<u64, ()> {
+    let Some(given) = &hold.max_share.0 else {
+        let is_learned = matches!(estimate, Estimate::Learned(_));
+        let most = (limit.capacity() as f64 * SHARE_OF_LEARNED).floor() as u64;
+        return Ok(if is_learned { most.max(1) } else { SATURATION });
+    };
     let most = (limit.capacity() as f64 * given.value.ok_or(())?).floor() as u64;
     if most == 0 {
         let hint = "raise it, or the limit".to_owned();

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::cost::Cost;
 use super::super::report::Report;
 use super::super::rule::{LimitKind, RuleLimit};
-use super::super::schema::Cost;
 use super::super::schema::{self, Given};
 use super::super::words::{ChargeName, Defaults, MethodName};
 use super::{calendar, holds, lease, wait};

@@ -1,11 +1,13 @@
 //! The keys of a limit that reserves, as written.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::cost::{Cost, Weight, Weights};
 use super::super::report::Report;
 use super::{Field, Fields, Given, Kind};
 use crate::domain::SATURATION;
-use crate::yaml::{At, Entry};
+use crate::yaml::{At, Data, Entry, quote};
 
 /// The keys of a hold.
 pub(super) const HOLD: Kind = Kind {
@@ -16,17 +18,27 @@ pub(super) const HOLD: Kind = Kind {
 
 /// The keys of an estimate.
 pub(super) const ESTIMATE: Kind =
-    Kind { name: "an estimate", keys: &["default", "min", "max"], elsewhere: &[] };
+    Kind { name: "an estimate", keys: &["default", "percentile", "min", "max"], elsewhere: &[] };
 
 /// A hold, as written.
 pub(in super::super) struct Hold {
     pub(in super::super) at: At,
     pub(in super::super) ttl: Field<Duration>,
-    pub(in super::super) default: Field<u64>,
+    pub(in super::super) default: Field<DefaultEstimate>,
+    pub(in super::super) percentile: Field<u64>,
     pub(in super::super) min: Field<u64>,
     pub(in super::super) max: Field<u64>,
     pub(in super::super) max_share: Field<f64>,
     pub(in super::super) on_unknown: Field<OnUnknown>,
+}
+
+/// The estimate for a request that brings none, as written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in super::super) enum DefaultEstimate {
+    /// So many hits.
+    Hits(u64),
+    /// A percentile of what requests have cost.
+    Learned,
 }
 
 /// The cost of a request that ended without saying it.
@@ -40,16 +52,6 @@ pub enum OnUnknown {
     Cost(u64),
 }
 
-/// The hits that a request costs a limit.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Cost {
-    /// Those that it asks for.
-    #[default]
-    Hits,
-    /// So many, whatever it asks for.
-    Fixed(u64),
-}
-
 impl Hold {
     /// The hold of a limit; none: there is none.
     pub(super) fn read(limit: &Fields<'_>, report: &mut Report<'_>) -> Option<Given<Self>> {
@@ -61,10 +63,14 @@ impl Hold {
                 Some(fields) => fields.whole(key, SATURATION, report),
                 None => Field::ABSENT,
             };
-            let (default, min, max) = (hits("default"), hits("min"), hits("max"));
+            let (percentile, min, max) = (hits("percentile"), hits("min"), hits("max"));
+            let default = match &estimate {
+                Some(fields) => fields.default_estimate(report),
+                None => Field::ABSENT,
+            };
             let (ttl, max_share) = (fields.time("ttl", report), fields.share("max_share", report));
             let on_unknown = fields.on_unknown(report);
-            Self { at: node.at, ttl, default, min, max, max_share, on_unknown }
+            Self { at: node.at, ttl, default, percentile, min, max, max_share, on_unknown }
         });
         Some(Given { key_at: *key_at, at: node.at, value })
     }
@@ -86,8 +92,28 @@ impl Fields<'_> {
         )
     }
 
+    fn default_estimate(&self, report: &mut Report<'_>) -> Field<DefaultEstimate> {
+        let expected = "a whole number of hits, or learned";
+        self.read(
+            "default",
+            report,
+            expected,
+            |node| match node.text().map(|text| &**text) {
+                Some("learned") => Some(DefaultEstimate::Learned),
+                _ => node.whole().filter(|hits| *hits <= SATURATION).map(DefaultEstimate::Hits),
+            },
+            |_| None,
+        )
+    }
+
     pub(super) fn cost(&self, report: &mut Report<'_>) -> Field<Cost> {
-        let expected = "hits, or a whole number above 0";
+        if let Some(Entry { key_at, value: node, .. }) = self.get("cost")
+            && let Data::Map(kinds) = &node.data
+        {
+            let value = weights(kinds, node.at, report);
+            return Field(Some(Given { key_at: *key_at, at: node.at, value }));
+        }
+        let expected = "hits, a whole number above 0, or a weight for each kind";
         self.read(
             "cost",
             report,
@@ -118,4 +144,29 @@ impl Fields<'_> {
             |_| None,
         )
     }
+}
+
+/// The weights of kinds as written.
+fn weights(written: &[Entry], at: At, report: &mut Report<'_>) -> Option<Cost> {
+    if written.is_empty() {
+        report.fault(at, "cost has no kinds: {}");
+        return None;
+    }
+    let mut kinds = Vec::new();
+    for Entry { key, value: node, .. } in written {
+        let Some(weight) = node.text().and_then(|text| Weight::read(text)) else {
+            let message = format!("the weight of {} is {}", quote(key), node.describe());
+            let hint = "write how many hits one of it counts, such as 4, 0.1 or 1/10".to_owned();
+            report.fault_with(node.at, message, hint);
+            return None;
+        };
+        kinds.push((Arc::clone(key), weight));
+    }
+    let weights = Weights::new(kinds.into_iter());
+    if weights.is_none() {
+        let most = Weights::MAX_DENOMINATOR;
+        let message = format!("the weights have no denominator up to {most} in common");
+        report.fault_with(at, message, "round them, such as 1/10 or 0.125".to_owned());
+    }
+    weights.map(|weights| Cost::Weighted(Arc::new(weights)))
 }

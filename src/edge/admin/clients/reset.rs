@@ -75,7 +75,8 @@ fn request(name: &ClientName, limit: Option<Override>) -> Request {
         value: value.to_vec().into(),
     };
     let entries = name.entries.pairs().map(entry).collect();
-    let descriptor = Descriptor { entries, hits: Hits::Take(1), own_hits: false, limit };
+    let descriptor =
+        Descriptor { entries, hits: Hits::Take(1), own_hits: false, usage: None, limit };
     Request { domain: name.domain.as_bytes().to_vec().into(), descriptors: vec![descriptor] }
 }
 
