@@ -60,6 +60,19 @@ pub enum Change {
         /// The time at which it ends otherwise, unless it was renewed.
         until: Timestamp,
     },
+    /// Ends the hold on a concurrency limit that ends first.
+    ReleaseOldest,
+    /// [`Return`](Self::Return) for the hold that [`ReleaseOldest`](Self::ReleaseOldest) has ended
+    /// before in the same settlement; nothing if there was none.
+    ReturnOldest {
+        /// The hits.
+        hits: u64,
+    },
+    /// [`Charge`](Self::Charge) if there was no hold for `ReleaseOldest` to end.
+    ChargeWithoutOldest {
+        /// The hits.
+        hits: u64,
+    },
     /// Prolongs a hold on a concurrency limit.
     Renew {
         /// Its id.

@@ -119,6 +119,22 @@ impl Slots {
         }
     }
 
+    /// The hold that ends first of those that count at `now`; of several, the one that a sorted set
+    /// of Redis has first.
+    pub(super) fn oldest(&self, now: Timestamp) -> Option<Slot> {
+        let first = self.first_end(now)?;
+        let ends = self.held.partition_point(|slot| slot.until < first);
+        let near = self.held.range(ends..).take_while(|slot| slot.until == first);
+        let near = near.chain(self.added.iter().filter(|slot| slot.until == first));
+        near.min_by_key(|slot| slot.id.to_string()).copied()
+    }
+
+    /// Removes the hold that ends first.
+    fn remove_oldest(&mut self) -> Option<Slot> {
+        let oldest = self.oldest(Timestamp::EPOCH)?;
+        self.remove(oldest.id, oldest.until)
+    }
+
     /// Removes the hold `id`, which ends at `until` unless it was renewed.
     fn remove(&mut self, id: u64, until: Timestamp) -> Option<Slot> {
         let held = Arc::make_mut(&mut self.held);
@@ -167,6 +183,7 @@ pub(super) fn amend(state: &mut Slots, change: &Change, now: Timestamp) -> u64 {
     state.merge(now);
     match *change {
         Change::Release { id, until } => u64::from(state.remove(id, until).is_some()),
+        Change::ReleaseOldest => u64::from(state.remove_oldest().is_some()),
         Change::Renew { id, until, renewed } => {
             let Some(slot) = state.remove(id, until) else { return 0 };
             state.added.push(Slot { until: slot.until.max(renewed), id });
@@ -175,6 +192,8 @@ pub(super) fn amend(state: &mut Slots, change: &Change, now: Timestamp) -> u64 {
         }
         Change::GiveBack { .. }
         | Change::Return { .. }
+        | Change::ReturnOldest { .. }
+        | Change::ChargeWithoutOldest { .. }
         | Change::Charge { .. }
         | Change::Tell(_) => 0,
     }

@@ -106,6 +106,13 @@ impl Counter {
         }
     }
 
+    /// The time of the charge of the hold on a concurrency limit that ends first.
+    pub fn oldest_hold(&self, limit: &Limit, now: Timestamp) -> Option<Timestamp> {
+        let Self::Concurrency(slots) = self else { return None };
+        let until = slots.oldest(now)?.until.as_micros();
+        Some(Timestamp::from_micros(until.saturating_sub(limit.period_micros())))
+    }
+
     fn with_bucket<T>(&mut self, work: impl FnOnce(&mut Option<token_bucket::Bucket>) -> T) -> T {
         let before = std::mem::take(self);
         let mut state = if let Self::TokenBucket(state) = before { Some(state) } else { None };

@@ -102,6 +102,9 @@ pub(super) fn amend(
         Change::GiveBack { .. }
         | Change::Return { .. }
         | Change::Release { .. }
+        | Change::ReleaseOldest
+        | Change::ReturnOldest { .. }
+        | Change::ChargeWithoutOldest { .. }
         | Change::Renew { .. }
         | Change::Tell(_) => return 0,
     };

@@ -85,6 +85,11 @@ pub enum Settled {
 }
 
 impl Change {
+    /// True if it gives back what a hold did not cost.
+    pub const fn gives_back(&self) -> bool {
+        matches!(self, Self::Return { .. } | Self::ReturnOldest { .. })
+    }
+
     /// The change that settles a charge of `estimate` hits at `charged_at` which has cost `cost`.
     /// `None`: it cost what was estimated.
     pub const fn settle(estimate: u64, cost: u64, charged_at: Timestamp) -> Option<Self> {

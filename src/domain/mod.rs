@@ -61,6 +61,7 @@
 //! * [`key`]: the name of a counter.
 //! * [`amend`]: changes of a counter outside of decisions: hits given back, hits told afterwards.
 //! * [`hold`]: what a request has reserved, settled once by its real cost.
+//! * [`sequence`]: amendments that depend on the ones before.
 //! * [`share`]: the share of a limit by which one process decides while the store is away.
 //! * [`untold`]: the hits of a share that the store does not know yet.
 //! * [`windows`]: windows of unequal lengths.
@@ -77,6 +78,7 @@ pub mod key;
 pub mod lease;
 pub mod limit;
 pub mod reading;
+pub mod sequence;
 pub mod share;
 pub mod sliding_window;
 pub mod token_bucket;
@@ -92,6 +94,7 @@ pub use key::Key;
 pub use lease::{Lease, LeaseAsk};
 pub use limit::{Algorithm, Charge, Limit, LimitError, Unit, WHOLE};
 pub use reading::{Hits, Reading};
+pub use sequence::Sequence;
 pub use untold::Untold;
 pub use windows::{Window, Windows};
 

@@ -217,6 +217,9 @@ pub(super) fn amend(state: &mut WindowLog, limit: &Limit, change: &Change, now: 
         Change::GiveBack { .. }
         | Change::Return { .. }
         | Change::Release { .. }
+        | Change::ReleaseOldest
+        | Change::ReturnOldest { .. }
+        | Change::ChargeWithoutOldest { .. }
         | Change::Renew { .. }
         | Change::Tell(_) => 0,
     }

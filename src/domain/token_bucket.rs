@@ -238,7 +238,12 @@ pub(super) fn amend(
         Change::Charge { hits } => {
             before.plus(limit.cost(hits), rate).min(limit.ceiling()).max(before)
         }
-        Change::Tell(_) | Change::Release { .. } | Change::Renew { .. } => return 0,
+        Change::Tell(_)
+        | Change::Release { .. }
+        | Change::ReleaseOldest
+        | Change::ReturnOldest { .. }
+        | Change::ChargeWithoutOldest { .. }
+        | Change::Renew { .. } => return 0,
     };
     if after == before {
         return 0;

@@ -130,6 +130,10 @@ pub enum Basis {
     Learned,
     /// The most that may be held, since too few requests have ended to learn from.
     Most,
+    /// A hold without a handle: the slot by which it is counted.
+    Unnamed,
+    /// The report of a cost of so many hits, which ends the oldest hold without a handle.
+    Reported(u64),
 }
 
 impl Basis {
@@ -137,7 +141,7 @@ impl Basis {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Request => "request",
-            Self::Rule => "rule",
+            Self::Rule | Self::Unnamed | Self::Reported(_) => "rule",
             Self::Learned => "learned",
             Self::Most => "max",
         }
@@ -230,9 +234,23 @@ impl Ask {
         &self.reports
     }
 
-    /// The claims on limits that hold.
-    pub fn held(&self) -> &[Held] {
-        &self.held
+    /// The claims on limits that hold, and are settled by a handle.
+    pub fn held(&self) -> impl Iterator<Item = &Held> {
+        let is_named = |held: &&Held| !matches!(held.basis, Basis::Unnamed | Basis::Reported(_));
+        self.held.iter().filter(is_named)
+    }
+
+    /// The claims that count holds without a handle.
+    pub fn unnamed(&self) -> impl Iterator<Item = &Held> {
+        self.held.iter().filter(|held| held.basis == Basis::Unnamed)
+    }
+
+    /// The claims of reports that end holds without a handle, each with its cost.
+    pub fn reported(&self) -> impl Iterator<Item = (&Held, u64)> {
+        self.held.iter().filter_map(|held| match held.basis {
+            Basis::Reported(cost) => Some((held, cost)),
+            _ => None,
+        })
     }
 
     /// The id of the request's hold, if a limit holds.

@@ -118,9 +118,12 @@ fn one(resolved: &Resolved, ask: &Ask) -> Explained {
         Target::Part(part) => Some(part),
         Target::Nothing | Target::Unlimited | Target::InvalidOverride(_) => None,
     };
+    let counts_holds = |position| ask.unnamed().any(|held| held.claim == position);
     let estimate = |position: usize, claim: &Claim| {
-        let held = ask.held().iter().find(|held| held.claim == position && held.terms.is_some());
-        Some((claim.hits.charged()?, held?.basis))
+        let held = ask.held().find(|held| held.claim == position && held.terms.is_some());
+        // The claim after that of a hold without a handle counts it.
+        let basis = if counts_holds(position + 1) { Basis::Rule } else { held?.basis };
+        Some((claim.hits.charged()?, basis))
     };
     let counter = |(position, (claim, asked)): (usize, (&Claim, &Asked))| CounterState {
         key: claim.key.clone(),
@@ -131,11 +134,12 @@ fn one(resolved: &Resolved, ask: &Ask) -> Explained {
         estimate: estimate(position, claim),
     };
     let claims = part.map(|part| part.claims.clone().zip(ask.claims_of(part)));
+    let claims = claims.into_iter().flatten().filter(|(position, _)| !counts_holds(*position));
     Explained {
         decided_by: decided_by(resolved),
         client: resolved.client.clone(),
         quota: part.is_some_and(|part| part.quota),
-        counters: claims.into_iter().flatten().map(counter).collect(),
+        counters: claims.map(counter).collect(),
     }
 }
 

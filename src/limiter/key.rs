@@ -284,18 +284,19 @@ const PLAIN: [bool; 256] = {
 
 /// Appends `bytes` with what is not plain as `%` and two digits. Copies runs of plain bytes whole:
 /// all entries of a request come through here.
-fn escape_into(key: &mut Vec<u8>, mut bytes: &[u8]) {
+fn escape_into(key: &mut Vec<u8>, bytes: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let is_plain = |byte: &u8| PLAIN.get(usize::from(*byte)).is_some_and(|plain| *plain);
-    loop {
-        let run = bytes.iter().position(|byte| !is_plain(byte)).unwrap_or(bytes.len());
-        let (plain, rest) = bytes.split_at(run);
-        key.extend_from_slice(plain);
-        let Some((byte, rest)) = rest.split_first() else { return };
+    let mut run = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        if PLAIN.get(usize::from(*byte)).is_some_and(|plain| *plain) {
+            continue;
+        }
+        key.extend_from_slice(bytes.get(run..at).unwrap_or_default());
         let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
         key.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
-        bytes = rest;
+        run = at + 1;
     }
+    key.extend_from_slice(bytes.get(run..).unwrap_or_default());
 }
 
 #[cfg(test)]

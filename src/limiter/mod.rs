@@ -190,6 +190,7 @@ impl<S: LimitStore> Limiter<S> {
                 if let Some((trace, call)) = trace.zip(ask.call.as_ref()) {
                     trace.store_call(call);
                 }
+                self.settlements.end_oldest(ask);
                 let hold = held.and_then(|id| self.hold(&request.domain, ask, id));
                 if hold.is_some() {
                     self.shared.admitted(ask.reports());

@@ -249,6 +249,9 @@ pub struct HoldTerms {
     pub max: u64,
     /// The cost of a request that ends without saying it.
     pub on_unknown: OnUnknown,
+    /// Requests bring no handle: a peek takes the estimate, and a report of a cost ends the oldest
+    /// hold.
+    pub unnamed: bool,
 }
 
 impl HoldTerms {

@@ -41,6 +41,7 @@
 //!         # or {default: learned, percentile: 95, max: 8000}: by what requests have cost
 //!         max_share: 25%              # of the capacity, at most
 //!         on_unknown: keep            # keep, release, or a number of hits
+//!         unnamed: false              # true: without a handle, beside charge: settled
 //!       max: 10                       # of concurrency: at a time
 //!       ttl: 60s                      # of concurrency: the longest that a request takes
 //!       lease:                        # of a token bucket: replicas hold tokens

@@ -20,7 +20,7 @@ use self::settled::SettledHolds;
 use self::shard::{CounterRef, Shard};
 use super::{Answer, Deadline, LimitStore, StoreError};
 use crate::domain::{
-    Amendment, Change, Claim, Clock, Commit, Counter, Group, Hits, Key, Limit, Reading, Settled,
+    Amendment, Claim, Clock, Commit, Counter, Group, Hits, Key, Limit, Reading, Sequence, Settled,
     Settlement, Timestamp,
 };
 
@@ -70,8 +70,7 @@ impl<C: Clock> MemoryStore<C> {
         match settled {
             Settled::Now => _ = self.amend(amendments),
             Settled::Unguarded => {
-                let safe =
-                    amendments.iter().filter(|it| !matches!(it.change, Change::Return { .. }));
+                let safe = amendments.iter().filter(|it| !it.change.gives_back());
                 self.amend(&safe.cloned().collect::<Vec<_>>());
             }
             Settled::Again | Settled::Late => {}
@@ -97,8 +96,9 @@ impl<C: Clock> MemoryStore<C> {
     /// Applies `amendments` in their order, each in an atomic step of its own. Returns the
     /// [amount](Counter::amend) of each; 0 if its counter found no room.
     pub fn amend(&self, amendments: &[Amendment]) -> Vec<u64> {
-        let amend = |Amendment { key, limit, change }: &Amendment| {
-            self.update(key, limit, |counter, now| counter.amend(limit, change, now))
+        let mut sequence = Sequence::default();
+        let mut amend = |Amendment { key, limit, change }: &Amendment| {
+            self.update(key, limit, |counter, now| sequence.amend(counter, limit, change, now))
         };
         amendments.iter().map(|amendment| amend(amendment).unwrap_or(0)).collect()
     }

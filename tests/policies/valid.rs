@@ -147,13 +147,14 @@ fn wait_is_part_of_the_limit() {
 fn cost_and_hold_are_terms_of_the_limit() {
     let Compiled { set, .. } = load_fixture("every-key.yaml");
     let rule = rule(&set, "every-key", &[("user", "ann")]).unwrap();
-    let [budget, calls, at_a_time] = rule.limits.as_slice() else { panic!("three limits") };
+    let [budget, calls, at_a_time, unnamed] = rule.limits.as_slice() else { panic!("four limits") };
     let terms = HoldTerms {
         ttl: Duration::from_mins(5),
         estimate: Estimate::Learned(90),
         min: 2,
         max: 225,
         on_unknown: OnUnknown::Release,
+        unnamed: false,
     };
     assert_eq!(budget.hold(), Some(&terms), "a learned estimate takes a quarter at most");
     let cost = |limit: &RuleLimit| {
@@ -162,6 +163,9 @@ fn cost_and_hold_are_terms_of_the_limit() {
     };
     assert_eq!((cost(budget), cost(calls)), (12, 3), "3, 8 and 0.5, rounded up");
     assert!(calls.hold().is_none() && at_a_time.holds());
+    let terms = unnamed.hold().unwrap();
+    assert!(terms.unnamed && !unnamed.holds(), "without a handle");
+    assert_eq!((terms.max, terms.ttl), (40, Duration::from_secs(30)));
     assert!(set.have_holds());
 }
 

@@ -60,6 +60,7 @@ mod statsd;
 mod top;
 mod traces;
 mod turns;
+mod unnamed;
 mod unwritable;
 mod verify;
 mod versions;

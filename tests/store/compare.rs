@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use redis::{Connection, Pipeline, Value};
 use tollgate::domain::{
     Algorithm, Amendment, Charge, Claim, Commit, Counter, Group, Hits, Key, Limit, Part, Reading,
-    Timestamp,
+    Sequence, Timestamp,
 };
 use tollgate::store::redis::script::layout::EXPIRY_STEP_US;
 use tollgate::store::redis::script::{Encoded, Frame, Reply, Script, readings};
@@ -254,8 +254,10 @@ impl Model {
     }
 
     pub fn amend(&mut self, amendments: &[Amendment], now: Timestamp) -> Vec<u64> {
+        let mut sequence = Sequence::default();
         let mut amend = |Amendment { key, limit, change }: &Amendment| {
-            self.counters.entry(key.clone()).or_default().amend(limit, change, now)
+            let counter = self.counters.entry(key.clone()).or_default();
+            sequence.amend(counter, limit, change, now)
         };
         amendments.iter().map(&mut amend).collect()
     }

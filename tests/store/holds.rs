@@ -148,6 +148,12 @@ fn settlement(
     let change =
         random.pick(&[Change::Return { hits: back, charged_at }, Change::Charge { hits: back }]);
     let other = Amendment { key: window.clone(), limit: per_second(), change };
+    let change = Change::ReleaseOldest;
+    let oldest = Amendment { key: slots.clone(), limit: *limit, change };
+    let change = Change::ReturnOldest { hits: back };
+    let its_hits = Amendment { key: window.clone(), limit: per_second(), change };
+    let change = Change::ChargeWithoutOldest { hits: back };
+    let or_hits = Amendment { key: window.clone(), limit: per_second(), change };
     // Few ids, so that some come again.
     let id = HoldId::from_random((1 + random.up_to(5)) << 7);
     let any = now.plus_micros(random.up_to(2_000_000)).minus_micros(500_000);
@@ -158,8 +164,17 @@ fn settlement(
         expires_at,
         kept_until: expires_at.plus_micros(3_000_000),
     };
-    let amendments = [vec![release.clone(), other.clone()], vec![other], vec![release], vec![]];
-    Settlement { guard, amendments: amendments[random.up_to(3) as usize].clone() }
+    let amendments = [
+        vec![release.clone(), other.clone()],
+        vec![other.clone()],
+        vec![release],
+        vec![],
+        vec![oldest.clone(), its_hits.clone(), or_hits.clone()],
+        vec![oldest.clone(), or_hits.clone(), other, oldest.clone(), its_hits.clone()],
+        vec![oldest],
+        vec![or_hits, its_hits],
+    ];
+    Settlement { guard, amendments: amendments[random.up_to(7) as usize].clone() }
 }
 
 fn renewal(
@@ -430,6 +445,24 @@ const MUTANTS: &[Mutant] = &[
     ("settled again", "settled-once", "elseif call('SADD', key, format('%d', id)) == 2 then"),
     ("settled holds that stay for ever", "expiry-of-settled", "if call('SCARD', key) == 0 then"),
     ("changes of a guarded hold", "guarded", "left_out = 0"),
+    (
+        "a hold that has ended as the oldest",
+        "oldest-live",
+        "local first = call('ZRANGEBYSCORE', key, '-inf', '+inf', 'WITHSCORES', 'LIMIT', '0', '1')",
+    ),
+    ("the oldest hold ended twice", "oldest-once", ""),
+    (
+        "hits of the oldest hold given back as of its end",
+        "oldest-charge",
+        "oldest_at = first[2] + 0",
+    ),
+    ("hits given back for no hold", "returns-oldest", "return RETURN, oldest_at or now, applies"),
+    (
+        "hits charged beside the oldest hold",
+        "charges-without-oldest",
+        "return CHARGE, at, applies and oldest_at ~= nil",
+    ),
+    ("the oldest hold of another settlement", "oldest-of-settlement", ""),
 ];
 
 #[test]

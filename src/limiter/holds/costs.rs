@@ -1,5 +1,5 @@
-//! The costs of a request that has ended, by limit: what its descriptors state, as each limit counts
-//! it, and what limits learn from that.
+//! The costs of a request that has ended, by limit: what its descriptors state, as each limit
+//! counts it, and what limits learn from that.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub(in crate::limiter) fn costs(
     let (mut costs, mut lessons) = (vec![never_ran; ask.len()], Lessons::default());
     for (resolved, (_, usage)) in descriptors.iter().zip(&ended.descriptors) {
         let (Target::Part(part), Some(usage)) = (&resolved.target, usage) else { continue };
-        for held in ask.held().iter().filter(|held| part.claims.contains(&held.claim)) {
+        for held in ask.held().filter(|held| part.claims.contains(&held.claim)) {
             let rule = resolved.rule.as_ref().filter(|_| held.terms.is_some());
             let limit = rule.and_then(|rule| rule.limits.get(held.limit));
             let cost = limit.map_or(&Cost::Hits, |limit| limit.cost()).of(usage.kinds());

@@ -89,6 +89,8 @@ pub(in crate::limiter) fn issue<S: LimitStore>(
         claims.push(HeldClaim { counter, degraded, hits, at, position });
         settled.push((claim.key.clone(), claim.limit, held.terms));
     }
+    let unnamed = ask.unnamed().filter(|held| charged.get(held.claim) == Some(&true)).count();
+    holds.metrics.add(HoldState::Reserved, unnamed as u64);
     let reports = ask.reports().to_vec();
     let at = match first {
         Some(at) => at,

@@ -11,6 +11,7 @@
 //! * `costs`: what a request has cost each limit, and what is learned from it.
 //! * `settle`: the way of the changes to the store.
 //! * `renew`: a hold that lasts longer, under another handle.
+//! * `unnamed`: holds without a handle.
 //! * `direct`: ends and renewals that a caller asks for itself.
 //!
 //! A descriptor with the entry `hold` is never an admission and charges as none. With a handle that
@@ -25,6 +26,7 @@ mod issue;
 mod plan;
 mod renew;
 mod settle;
+pub(super) mod unnamed;
 
 use std::fmt;
 use std::sync::Arc;

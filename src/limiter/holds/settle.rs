@@ -141,7 +141,7 @@ impl<S: LimitStore> Settlements<S> {
     }
 
     /// Sends at once, ahead of decisions that come later; waits and repeats in a task.
-    fn send(self: &Arc<Self>, settlement: Settlement, until: Instant) -> Sent {
+    pub(super) fn send(self: &Arc<Self>, settlement: Settlement, until: Instant) -> Sent {
         let (store, copy) = (Arc::clone(&self.store), settlement.clone());
         let mut first = Box::pin(async move { store.settle(copy).await });
         let metrics = Arc::clone(&self.holds.metrics);

@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{ClientPlan, Match, Ready, Resolution, Resolved, Resolver, Target, counted};
-use crate::domain::{Algorithm, Charge, Claim, Hits, Limit, Part, Unit};
+use crate::domain::{Algorithm, Charge, Claim, Hits, Key, Limit, Part, Unit};
 use crate::limiter::ask::{Ask, Basis, Traits};
 use crate::limiter::estimates::Learned;
+use crate::limiter::holds::unnamed;
 use crate::limiter::key::{self, Sharing};
 use crate::limiter::redact::Sensitivity;
 use crate::limiter::report::{LimitName, Report};
@@ -15,7 +16,7 @@ use crate::limiter::request::{Descriptor, Request, Usage};
 use crate::limiter::snapshot::SnapshotRef;
 use crate::limits::Client;
 use crate::limits::plans::PlanRef;
-use crate::policy::{Cost, Domain, Estimate, LimitKind, Rule, RuleLimit};
+use crate::policy::{Cost, Domain, Estimate, HoldTerms, LimitKind, Rule, RuleLimit};
 use crate::telemetry::metrics::LimitOf;
 
 /// A resolution in the making.
@@ -204,10 +205,23 @@ impl<'a> Building<'a> {
         let wanted = Wanted { descriptor, limit: &limit, terms };
         let ask = &mut self.resolution.ask;
         let (hits, basis) = wanted.hits(ask, learned);
+        let unnamed = wanted.unnamed();
+        let takes_slot = basis == Basis::Rule && matches!(hits, Hits::Take(_));
+        let of_slot = unnamed.filter(|_| takes_slot).map(|_| (key.clone(), report.clone()));
         ask.push(Claim { key, limit, hits, lease: None }, traits, report);
-        if limit.holds() {
-            let (position, terms) = terms.map_or((0, None), |(i, own)| (i, own.hold().copied()));
-            ask.note_held(terms, position, basis);
+        match (unnamed, of_slot) {
+            (Some(terms), Some((key, report))) => note_slot(ask, terms, &key, (traits, report)),
+            (Some((position, terms)), None) => {
+                if let Basis::Reported(_) = basis {
+                    ask.note_held(Some(*terms), position, basis);
+                }
+            }
+            (None, _) if limit.holds() => {
+                let (position, terms) =
+                    terms.map_or((0, None), |(i, own)| (i, own.hold().copied()));
+                ask.note_held(terms, position, basis);
+            }
+            (None, _) => {}
         }
         if let Some(rule) = rule.and_then(|rule| self.snapshot.signal(rule)) {
             ask.note_report(rule);
@@ -233,12 +247,13 @@ impl<'a> Building<'a> {
 }
 
 /// The limit of `rule` whose terms go for `limit`, which stands in for it: the first that holds, if
-/// it does.
+/// it does; with a handle or without, as it does.
 fn terms_of<'r>(rule: Option<&'r Rule>, limit: &Limit) -> Option<(usize, &'r RuleLimit)> {
-    if !limit.holds() || limit.is_concurrency() {
+    if limit.is_concurrency() || !(limit.holds() || limit.settles()) {
         return None;
     }
-    rule?.limits.iter().enumerate().find(|(_, own)| own.hold().is_some())
+    let fits = |own: &RuleLimit| own.hold().is_some_and(|terms| terms.unnamed == limit.settles());
+    rule?.limits.iter().enumerate().find(|(_, own)| fits(own))
 }
 
 /// The hits that a descriptor asks of a limit.
@@ -250,6 +265,13 @@ struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
+    /// The terms of holds without a handle, and the position of their limit.
+    fn unnamed(&self) -> Option<(usize, &'a HoldTerms)> {
+        let (position, own) = self.terms?;
+        let terms = own.hold().filter(|terms| terms.unnamed && self.limit.settles())?;
+        Some((position, terms))
+    }
+
     /// The hits, and where those of a hold come from. `learned`: what is learned under a limit of
     /// the rule. A slot has an id of the request that it is released by.
     fn hits(
@@ -259,7 +281,7 @@ impl<'a> Wanted<'a> {
     ) -> (Hits, Basis) {
         let Self { descriptor, limit, terms } = *self;
         if limit.is_concurrency() {
-            return (slot(descriptor.hits, ask), Basis::Request);
+            return (slot_of(descriptor.hits, ask), Basis::Request);
         }
         let hits = descriptor.hits_of(limit);
         let Some((position, own)) = terms else { return (hits, Basis::Request) };
@@ -268,6 +290,14 @@ impl<'a> Wanted<'a> {
             Cost::Fixed(cost) => return (fixed(hits, *cost), Basis::Rule),
             cost @ Cost::Weighted(_) => weighted(hits, cost, descriptor.usage.as_deref()),
         };
+        if let Some((_, terms)) = self.unnamed() {
+            return match hits {
+                Hits::Peek(_) if descriptor.own_hits => (Hits::Take(terms.max), Basis::Rule),
+                // It is settled once the request is decided.
+                Hits::Book(cost) => (Hits::Peek(0), Basis::Reported(cost)),
+                hits => (hits, Basis::Request),
+            };
+        }
         match (hits, own.hold()) {
             (Hits::Take(hits), Some(terms)) => {
                 let (hits, basis) = match terms.estimate {
@@ -292,8 +322,21 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// Adds the claim that counts a hold without a handle on the counter `key`.
+fn note_slot(
+    ask: &mut Ask,
+    (position, terms): (usize, &HoldTerms),
+    key: &Key,
+    (traits, report): (Traits, Report),
+) {
+    let Some((key, limit)) = unnamed::slots(key, terms) else { return };
+    let hits = slot_of(Hits::Take(1), ask);
+    ask.push(Claim { key, limit, hits, lease: None }, traits, report);
+    ask.note_held(Some(*terms), position, Basis::Unnamed);
+}
+
 /// A slot of a concurrency limit.
-fn slot(hits: Hits, ask: &mut Ask) -> Hits {
+fn slot_of(hits: Hits, ask: &mut Ask) -> Hits {
     match hits {
         Hits::Take(_) | Hits::Book(_) | Hits::Hold(_) => {
             let position = ask.len();

@@ -108,6 +108,9 @@ pub(super) fn compile(
     let Some(Given { key_at, value, .. }) = &written.hold else { return Ok(None) };
     let Some(hold) = value else { return Err(()) };
     let charge = written.charge.0.as_ref().and_then(|given| given.value);
+    if hold.is_unnamed() {
+        return unnamed(hold, charge, leased, report).map(Some);
+    }
     let misfit = match charge {
         _ if leased => Some("lease"),
         Some(ChargeName::Always) => Some("charge: always"),
@@ -133,7 +136,48 @@ pub(super) fn compile(
         min: min.min(max),
         max: max.min(most_of(hold, estimate, limit, report)?),
         on_unknown: hold.on_unknown.or(OnUnknown::Keep).ok_or(())?,
+        unnamed: false,
     }))
+}
+
+/// A hold without a handle.
+fn unnamed(
+    hold: &schema::Hold,
+    charge: Option<ChargeName>,
+    leased: bool,
+    report: &mut Report<'_>,
+) -> Result<HoldTerms, ()> {
+    let at = hold.unnamed.key_at().unwrap_or(hold.at);
+    if leased || charge != Some(ChargeName::Settled) {
+        let hint = "write charge: settled, and no lease".to_owned();
+        report.fault_with(at, "unnamed: true without charge: settled, or beside a lease", hint);
+        return Err(());
+    }
+    let others = [
+        ("max_share", hold.max_share.key_at()),
+        ("on_unknown", hold.on_unknown.key_at()),
+        ("min", hold.min.key_at()),
+        ("max", hold.max.key_at()),
+    ];
+    for (key, at) in others {
+        if let Some(at) = at {
+            let hint = "an unnamed hold has ttl and estimate.default".to_owned();
+            report.fault_with(at, format!("{key} beside unnamed: true"), hint);
+            return Err(());
+        }
+    }
+    let ttl = ttl(&hold.ttl, SLOT_TTL, hold.at, report).ok_or(())?;
+    match estimate(hold, report)? {
+        estimate @ Estimate::Hits(hits) if hits > 0 => {
+            let on_unknown = OnUnknown::Keep;
+            Ok(HoldTerms { ttl, estimate, min: hits, max: hits, on_unknown, unnamed: true })
+        }
+        _ => {
+            let hint = "write estimate: {default: 1000}".to_owned();
+            report.fault_with(at, "unnamed: true without an estimate of so many hits", hint);
+            Err(())
+        }
+    }
 }
 
 fn estimate(hold: &schema::Hold, report: &mut Report<'_>) -> Result<Estimate, ()> {

@@ -250,7 +250,8 @@ fn method(
         None => None,
         Some(given) => Some(given.value?),
     };
-    if limit.hold.is_some() {
+    let hold = limit.hold.as_ref().and_then(|given| given.value.as_ref());
+    if limit.hold.is_some() && !hold.is_some_and(schema::Hold::is_unnamed) {
         return Some((algorithm, Charge::Held { max_debt }));
     }
     let charge = match charge.charge(max_debt, burst) {

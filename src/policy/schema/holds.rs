@@ -12,7 +12,7 @@ use crate::yaml::{At, Data, Entry, quote};
 /// The keys of a hold.
 pub(super) const HOLD: Kind = Kind {
     name: "a hold",
-    keys: &["ttl", "estimate", "max_share", "on_unknown"],
+    keys: &["ttl", "estimate", "max_share", "on_unknown", "unnamed"],
     elsewhere: &[(ESTIMATE.keys, "inside \"estimate\"")],
 };
 
@@ -30,6 +30,7 @@ pub(in super::super) struct Hold {
     pub(in super::super) max: Field<u64>,
     pub(in super::super) max_share: Field<f64>,
     pub(in super::super) on_unknown: Field<OnUnknown>,
+    pub(in super::super) unnamed: Field<bool>,
 }
 
 /// The estimate for a request that brings none, as written.
@@ -53,6 +54,11 @@ pub enum OnUnknown {
 }
 
 impl Hold {
+    /// True if requests hold without a handle.
+    pub(in super::super) fn is_unnamed(&self) -> bool {
+        self.unnamed.good() == Some(true)
+    }
+
     /// The hold of a limit; none: there is none.
     pub(super) fn read(limit: &Fields<'_>, report: &mut Report<'_>) -> Option<Given<Self>> {
         let Entry { key_at, value: node, .. } = limit.get("hold")?;
@@ -69,8 +75,9 @@ impl Hold {
                 None => Field::ABSENT,
             };
             let (ttl, max_share) = (fields.time("ttl", report), fields.share("max_share", report));
-            let on_unknown = fields.on_unknown(report);
-            Self { at: node.at, ttl, default, percentile, min, max, max_share, on_unknown }
+            let (on_unknown, unnamed) = (fields.on_unknown(report), fields.flag("unnamed", report));
+            let at = node.at;
+            Self { at, ttl, default, percentile, min, max, max_share, on_unknown, unnamed }
         });
         Some(Given { key_at: *key_at, at: node.at, value })
     }

@@ -75,6 +75,9 @@ impl AmendFrame {
             Change::Charge { .. } => layout::CHARGE,
             Change::Release { .. } => layout::RELEASE,
             Change::Renew { .. } => layout::RENEW,
+            Change::ReleaseOldest => layout::RELEASE_OLDEST,
+            Change::ReturnOldest { .. } => layout::RETURN_OLDEST,
+            Change::ChargeWithoutOldest { .. } => layout::CHARGE_WITHOUT_OLDEST,
         };
         let records = &mut self.arguments.records;
         layout::AmendmentHead { algorithm, slot, limit: limit_number, change: change_number }
@@ -144,11 +147,13 @@ fn cost(Amendment { limit, change, .. }: &Amendment) -> (Span, Timestamp) {
         Change::GiveBack { hits, charged_at } | Change::Return { hits, charged_at } => {
             (limit.cost(hits), charged_at)
         }
-        Change::Charge { hits } => (limit.cost(hits), Timestamp::EPOCH),
+        Change::Charge { hits }
+        | Change::ReturnOldest { hits }
+        | Change::ChargeWithoutOldest { hits } => (limit.cost(hits), Timestamp::EPOCH),
         Change::Tell(Told::Bucket { micros }) => {
             (Span { micros: micros.min(SATURATION), remainder: 0 }, Timestamp::EPOCH)
         }
-        Change::Tell(_) | Change::Release { .. } | Change::Renew { .. } => {
+        Change::Tell(_) | Change::Release { .. } | Change::ReleaseOldest | Change::Renew { .. } => {
             (Span::default(), Timestamp::EPOCH)
         }
     }
@@ -184,12 +189,20 @@ const fn hits(algorithm: Algorithm, change: &Change) -> (u64, u64) {
         (_, Change::GiveBack { hits, charged_at } | Change::Return { hits, charged_at }) => {
             (hits, charged_at.as_micros())
         }
-        (_, Change::Charge { hits }) => (hits, 0),
+        (
+            _,
+            Change::Charge { hits }
+            | Change::ReturnOldest { hits }
+            | Change::ChargeWithoutOldest { hits },
+        ) => (hits, 0),
         (Algorithm::SlidingWindow { .. }, Change::Tell(Told::Sliding { hits, age })) => (hits, age),
         (Algorithm::FixedWindow, Change::Tell(Told::Fixed { hits, ends_at })) => {
             (hits, ends_at.as_micros())
         }
-        (_, Change::Tell(_) | Change::Release { .. } | Change::Renew { .. }) => (0, 0),
+        (
+            _,
+            Change::Tell(_) | Change::Release { .. } | Change::ReleaseOldest | Change::Renew { .. },
+        ) => (0, 0),
     }
 }
 

@@ -58,6 +58,9 @@ constants! {
         CHARGE = 4, "Charges what a hold cost beyond its estimate, whatever is left.";
         RELEASE = 5, "Ends a hold on a concurrency limit.";
         RENEW = 6, "Prolongs a hold on a concurrency limit.";
+        RELEASE_OLDEST = 7, "Ends the hold on a concurrency limit that ends first.";
+        RETURN_OLDEST = 8, "`RETURN` for the hold that `RELEASE_OLDEST` has ended in the same settlement.";
+        CHARGE_WITHOUT_OLDEST = 9, "`CHARGE` if there was none to end.";
     }
     /// The outcome of a guard.
     OUTCOMES: u8 {

@@ -9,12 +9,33 @@
 --   reply     one integer per amendment: what was given back or charged, in us of a bucket, in hits of a window; 1 for
 --             a hold that was live; the outcome of a guard
 --
---   function    returns
---   amend_slot  1 if the hold was live
---   settles     SETTLED, AGAIN or LATE
+--   function        returns
+--   release_oldest  1 if there was a hold; keeps its time in `oldest_at`
+--   amend_slot      1 if the hold was live
+--   depending       change, time and effect of an amendment that may depend on the oldest hold
+--   settles         SETTLED, AGAIN or LATE
+
+-- Of the settlement under way: the time of the charge of the oldest hold, which it has ended; false: there was none; nil:
+-- none was to be ended.
+local oldest_at
+
+local function release_oldest(slot, limit)
+  local key = keys[slot]
+  local first = call('ZRANGEBYSCORE', key, format('(%d', now), '+inf', 'WITHSCORES', 'LIMIT', '0', '1') --@oldest-live
+  oldest_at = false
+  if not first[1] then
+    return 0
+  end
+  call('ZREM', key, first[1]) --@oldest-once
+  oldest_at = first[2] - limits[limit][CONCURRENCY_TTL] --@oldest-charge
+  return 1
+end
 
 -- At once, and not with the states: no other amendment of the frame depends on it.
-local function amend_slot(slot, change, id, until_us)
+local function amend_slot(slot, limit, change, id, until_us)
+  if change == RELEASE_OLDEST then
+    return release_oldest(slot, limit)
+  end
   local key = keys[slot]
   local member = format('%d', id)
   local ends_at = tonumber(call('ZSCORE', key, member) or 0)
@@ -42,6 +63,16 @@ local function settles(slot, id, expires_at, kept_until)
   return SETTLED
 end
 
+-- A change that depends on the oldest hold as the one that it is. -> change, time, effect
+local function depending(change, at, applies)
+  if change == RETURN_OLDEST then
+    return RETURN, oldest_at or 0, applies and oldest_at --@returns-oldest
+  elseif change == CHARGE_WITHOUT_OLDEST then
+    return CHARGE, at, applies and oldest_at == false --@charges-without-oldest
+  end
+  return change, at, applies
+end
+
 -- Amendments that are left out because their guard does not let them take effect.
 local left_out = 0
 
@@ -56,18 +87,21 @@ while position <= last do
     local id, expires_at, kept_until
     id, expires_at, kept_until, position = unpack_at(GUARD_BODY, args, position)
     amount = settles(slot, id, expires_at, kept_until)
+    oldest_at = nil --@oldest-of-settlement
     left_out = amount == SETTLED and 0 or limit --@guarded
   elseif algorithm == TOKEN_BUCKET then
     local cost, cost_rest
     cost, cost_rest, at, position = unpack_at(AMENDED_BUCKET, args, position)
+    change, at, applies = depending(change, at, applies)
     amount = applies and amend_bucket(slot, limit, change, cost, cost_rest, at) or 0
   elseif algorithm == CONCURRENCY then
     local id
     id, at, position = unpack_at(AMENDED_SLOT, args, position)
-    amount = applies and amend_slot(slot, change, id, at) or 0
+    amount = applies and amend_slot(slot, limit, change, id, at) or 0
   elseif algorithm ~= BLOCKED then
     local hits
     hits, at, position = unpack_at(AMENDED_WINDOW, args, position)
+    change, at, applies = depending(change, at, applies)
     local amend = algorithm == SLIDING_WINDOW and amend_log or amend_count
     amount = applies and amend(slot, limit, change, hits, at) or 0
   end
