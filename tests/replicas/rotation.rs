@@ -52,7 +52,7 @@ const LEFT: Duration = Duration::from_secs(3);
 /// The replicas look for new keys this long after each other.
 const APART: Duration = Duration::from_secs(2);
 /// A new key is made within 8 s, signs after 15 s more, and is taken within 5 s.
-const ROTATED_WITHIN: Duration = Duration::from_secs(60);
+const ROTATED_WITHIN: Duration = Duration::from_mins(1);
 const REPLICAS: usize = 2;
 
 /// A settlement: the key that signed the handle, and what the replica signs that settles it.
