@@ -172,7 +172,7 @@ mod tests {
             refresh(&registry, holds).await.unwrap();
         }
         let key = crate::domain::Key::new(&b"k"[..]);
-        let [one, other] = holds.each_ref().map(|holds| holds.fingerprint(&key));
+        let [one, other] = holds.each_ref().map(|holds| holds.signing().counter(&key));
         assert_eq!(one, other);
         let stored = read(registry.read(HOLD_KEYS).await.unwrap().as_ref());
         assert_eq!(ids(&stored), [1]);

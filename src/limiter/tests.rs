@@ -3,22 +3,24 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use super::denied::DeniedLines;
 use super::events::{EventSettings, LimitEvents};
-use super::holds::{HoldSettings, Holds};
+use super::holds::{End, Ending, HandleKey, HoldSettings, Holds};
 use super::key::{KeyMaker, SensitiveHasher};
 use super::layers::failover::Failover;
 use super::mode::{KillSwitch, ModeLayer};
 use super::request::{Bounds, Descriptor, Entry};
 use super::resolve::{Clients, Resolver};
+use super::signals::Fared;
 use super::snapshot::Policies;
 use super::top::TopCallers;
 use super::*;
-use crate::domain::{Hits, ManualClock, SystemClock};
+use crate::domain::{Commit, Group, Hits, Key, ManualClock, Settled, Settlement, SystemClock};
 use crate::policy::{Defaults, OnStoreFailure, Options, Source, compile};
-use crate::store::MemoryStore;
+use crate::store::{Answer, LimitStore, MemoryStore, StoreError};
 use crate::telemetry::metrics::{EventMetrics, Metrics};
 
 const POLICY: &str = "
@@ -34,6 +36,10 @@ descriptors:
 ";
 
 fn limiter() -> Limiter<MemoryStore<SystemClock>> {
+    limiter_of(MemoryStore::new(100, SystemClock::start()))
+}
+
+fn limiter_of<S: LimitStore>(store: S) -> Limiter<S> {
     let metrics = Arc::new(Metrics::new(0));
     let set = compile(&[Source::new("test", POLICY)], &Options::default()).unwrap().set;
     let shared = Shared {
@@ -55,7 +61,6 @@ fn limiter() -> Limiter<MemoryStore<SystemClock>> {
         denied: DeniedLines::new(10),
         holds: Arc::new(Holds::new(&HoldSettings::default(), Arc::default())),
     };
-    let store = MemoryStore::new(100, SystemClock::start());
     let failover = Failover::new(store, OnStoreFailure::Allow, metrics);
     Limiter::new(Arc::new(shared), Layers::bare(failover))
 }
@@ -136,4 +141,45 @@ async fn report_that_is_delivered_twice_counts_once() {
     let [(_, second)] = &taken[..] else { panic!("{taken:?}") };
     let counts = (second.admitted, second.ended, second.errors, second.slow);
     assert_eq!(counts, (1, 1, 1, 1), "{second:?}");
+}
+
+/// A store that does not settle at once.
+struct Slow(MemoryStore<SystemClock>);
+
+impl LimitStore for Slow {
+    async fn decide(&self, group: &Group, commit: Commit, deadline: Deadline) -> Answer {
+        self.0.decide(group, commit, deadline).await
+    }
+
+    async fn forget(&self, keys: &[Key], deadline: Deadline) -> Result<u32, StoreError> {
+        self.0.forget(keys, deadline).await
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
+        tokio::task::yield_now().await;
+        self.0.settle(settlement).await
+    }
+}
+
+/// The counters of a handle are named by the key that signs it, whichever is the newest by then.
+#[tokio::test]
+async fn hold_that_is_renewed_while_the_key_is_replaced_can_be_settled() {
+    let limiter = limiter_of(Slow(MemoryStore::new(100, SystemClock::start())));
+    let due = Instant::now() + Duration::from_secs(1);
+    let (domain, job) = (Bytes::from_static(b"d"), stating(&[("backend", "b")], None));
+    let asked = Request { domain: domain.clone(), descriptors: vec![job.clone()] };
+    let hold = limiter.decide(&asked, Deadline::from(due)).await.hold.unwrap();
+    hold.heard();
+    let end = |handle: &str| End {
+        domain: domain.clone(),
+        handle: Bytes::copy_from_slice(handle.as_bytes()),
+        descriptors: vec![(job.clone(), None)],
+        fared: Fared::default(),
+    };
+    let before = end(&hold.handle);
+    let mut renewing = Box::pin(limiter.renew_hold(&before, due));
+    assert!(renewing.as_mut().now_or_never().is_none(), "the store has not answered");
+    limiter.shared().holds.set_keys(HandleKey::new(1, b"the next"), Vec::new());
+    let renewed = renewing.await.unwrap().handle.unwrap();
+    assert_eq!(limiter.end_hold(&end(&renewed), due).await, Ok(Some(Ending::Settled)));
 }

@@ -21,12 +21,24 @@ pub struct Edge {
 
 impl Edge {
     pub async fn start(program: &Path, recipe: &Recipe, tollgate: SocketAddr) -> Self {
+        Self::start_with(program, recipe, tollgate, |_| ()).await
+    }
+
+    /// The same with a configuration that is changed like this.
+    pub async fn start_with(
+        program: &Path,
+        recipe: &Recipe,
+        tollgate: SocketAddr,
+        change: impl FnOnce(&mut Value),
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         // As a gateway of models answers: each answer says what it cost.
         let app = Router::new().fallback(async || [("x-tokens-used", "60000")]);
         let backend = tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
-        let envoy = Envoy::run(program, &configuration(recipe, tollgate, at).to_string()).await;
+        let mut configuration = configuration(recipe, tollgate, at);
+        change(&mut configuration);
+        let envoy = Envoy::run(program, &configuration.to_string()).await;
         envoy.until_healthy("ratelimit", 1).await;
         Self { envoy, backend }
     }

@@ -20,6 +20,7 @@
 mod edge;
 mod page;
 mod shell;
+mod unsent;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -21,6 +21,7 @@ mod changes;
 mod fleet;
 mod holds;
 mod operators;
+mod rotation;
 mod run;
 mod topologies;
 mod verdict;

@@ -99,8 +99,9 @@ impl<S: LimitStore> Limiter<S> {
         self.started(due).await;
         let ended = self.ended(end)?;
         let ask = self.shared.resolve_ended(&end.domain, &ended).ask;
-        let renewal = self.settlements.renew(&ended, &ask, due).await;
-        let text = |handle| self.shared.holds.write(&end.domain, &handle);
+        let key = self.shared.holds.signing();
+        let renewal = self.settlements.renew(&ended, &ask, &key, due).await;
+        let text = |handle| key.write(&end.domain, &handle);
         Ok(Renewed {
             handle: renewal.handle.map(text),
             expires_in: renewal.left,

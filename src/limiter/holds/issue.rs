@@ -69,7 +69,7 @@ pub(in crate::limiter) fn issue<S: LimitStore>(
     settlements: &Arc<Settlements<S>>,
 ) -> Option<Arc<Issued>> {
     let charged = ask.group().charged(Commit::Together, |i| ask.passed(i));
-    let mut claims = Vec::new();
+    let (key, mut claims) = (holds.signing(), Vec::new());
     let (mut first, mut longest) = (None::<Timestamp>, Duration::ZERO);
     let mut settled = Vec::new();
     for held in ask.held() {
@@ -85,7 +85,7 @@ pub(in crate::limiter) fn issue<S: LimitStore>(
         let (at, degraded) = (ruling.reading.at, ruling.degraded());
         first = Some(first.map_or(at, |first| first.min(at)));
         longest = longest.max(ttl(&claim.limit, held.terms.as_ref()));
-        let (counter, position) = (holds.fingerprint(&claim.key), held.claim as u8);
+        let (counter, position) = (key.counter(&claim.key), held.claim as u8);
         claims.push(HeldClaim { counter, degraded, hits, at, position });
         settled.push((claim.key.clone(), claim.limit, held.terms));
     }
@@ -103,7 +103,7 @@ pub(in crate::limiter) fn issue<S: LimitStore>(
     let process = holds.process;
     let handle = Handle { id, at, ttl: longest, renewals: 0, process, claims, reports };
     holds.metrics.add(HoldState::Reserved, handle.claims.len() as u64);
-    let text = holds.write(domain, &handle);
+    let text = key.write(domain, &handle);
     let settlements = Arc::clone(settlements);
     let unheard: Unheard = Box::new(move || settlements.unheard(&handle, &settled));
     Some(Arc::new(Issued { handle: text, ttl: longest, unheard: Mutex::new(Some(unheard)) }))

@@ -40,7 +40,6 @@ pub use self::issue::Issued;
 pub(super) use self::issue::issue;
 pub(super) use self::plan::{Ended, Plan, Role, plan};
 pub(super) use self::settle::{Dropped, Sent, Settlements};
-use crate::domain::Key;
 use crate::settings::{Secret, section};
 use crate::telemetry::metrics::HoldMetrics;
 
@@ -115,13 +114,10 @@ impl Holds {
         Some((key.read(domain, text)?, key.clone()))
     }
 
-    fn write(&self, domain: &[u8], handle: &Handle) -> String {
-        self.keys.load().current.write(domain, handle)
-    }
-
-    /// The fingerprint of a counter by the key that signs.
-    pub fn fingerprint(&self, key: &Key) -> u64 {
-        self.keys.load().current.counter(key)
+    /// The key that signs now. The counters of a handle are named by the key that signs it, so a
+    /// handle is made with one of these, whatever follows meanwhile.
+    pub fn signing(&self) -> HandleKey {
+        self.keys.load().current.clone()
     }
 
     /// True if the key is that of a setting, the same on all replicas by itself.

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
 use super::changes::{Charges, guard, prefix};
-use super::handle::{Handle, HeldClaim, micros};
+use super::handle::{Handle, HandleKey, HeldClaim, micros};
 use super::issue::ttl;
 use super::plan::Ended;
 use super::settle::Settlements;
@@ -72,10 +72,17 @@ impl Part {
 }
 
 impl<S: LimitStore> Settlements<S> {
-    /// Renews the charges that the claims of `ask` meet, if the store answers by `due`.
-    pub(super) async fn renew(&self, ended: &Ended, ask: &Ask, due: Instant) -> Renewal {
+    /// Renews the charges that the claims of `ask` meet, if the store answers by `due`. `key` is to
+    /// sign the new handle.
+    pub(super) async fn renew(
+        &self,
+        ended: &Ended,
+        ask: &Ask,
+        key: &HandleKey,
+        due: Instant,
+    ) -> Renewal {
         let (handle, now) = (&ended.handle, self.shares.now());
-        let (parts, mut is_whole) = self.parts(ended, ask, now);
+        let (parts, mut is_whole) = self.parts(ended, ask, key, now);
         let sent = parts.into_iter().map(|(prefix, mut part)| {
             let amendments = std::mem::take(&mut part.of_store);
             let settlement = Settlement { guard: guard(handle, prefix), amendments };
@@ -103,7 +110,13 @@ impl<S: LimitStore> Settlements<S> {
     }
 
     /// The charges by the beginning of their keys, and true if these are all of the hold.
-    fn parts(&self, ended: &Ended, ask: &Ask, now: Timestamp) -> (BTreeMap<Vec<u8>, Part>, bool) {
+    fn parts(
+        &self,
+        ended: &Ended,
+        ask: &Ask,
+        key: &HandleKey,
+        now: Timestamp,
+    ) -> (BTreeMap<Vec<u8>, Part>, bool) {
         let handle = &ended.handle;
         let latest = handle.at.plus_micros(LONGEST_MICROS);
         let mut charges = Charges::of(handle);
@@ -120,8 +133,8 @@ impl<S: LimitStore> Settlements<S> {
                 continue;
             }
             let renewed = now.plus_micros(micros(ttl(&claim.limit, held.terms.as_ref())));
-            // The key that signs now may not be the one that has signed the handle before.
-            let charge = HeldClaim { counter: self.holds.fingerprint(&claim.key), ..*charge };
+            // It may not be the key that has signed the handle before.
+            let charge = HeldClaim { counter: key.counter(&claim.key), ..*charge };
             let part = parts.entry(prefix(&claim.key)).or_default();
             part.add(handle, charge, (&claim.key, claim.limit), renewed.min(latest));
         }

@@ -106,7 +106,7 @@ pub fn rate_limits(namespace: &str, prefix: &str, cost: &str) -> Value {
         ends(entry("brief")),
         with(ends(entry("budget")), cost),
         ends(entry("budget")),
-        with(ends(report), "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"),
+        with(ends(report), "%UPSTREAM_WIRE_BYTES_SENT%"),
     ])
 }
 

@@ -27,6 +27,25 @@ async fn request_that_is_tried_again_is_one_hold() {
     edge.assert_all_is_settled().await;
 }
 
+/// The upstream takes one request, and is gone. That request may have run, and keeps its estimate.
+/// The next one is never sent, and costs nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn request_that_was_never_sent_upstream_costs_nothing() {
+    for version in VERSIONS {
+        let Some(edge) = Edge::start().await else { return };
+        for (sent, used) in [(1, ESTIMATE), (0, 0)] {
+            let (user, asked) = (edge.new_user(), edge.upstream.asked());
+            let mut client = edge.client(version).await;
+            let (status, headers) = client.get("v1/prices/go", &[("x-user", &user)]).await;
+            assert_eq!(status, 503, "{version:?}");
+            assert_eq!(headers["x-envoy-attempt-count"], "3", "Envoy counts all that it tries");
+            assert_eq!(edge.upstream.asked() - asked, sent, "{version:?}");
+            edge.until_settled(&format!("{version:?}, sent {sent} times"), &user, used).await;
+        }
+        edge.assert_all_is_settled().await;
+    }
+}
+
 /// Envoy asks about each pass, and each ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn request_that_envoy_redirects_is_a_hold_for_each_pass() {

@@ -1,4 +1,4 @@
-//! Two rate limit filters, each with a domain of its own.
+//! Two rate limit filters, with a domain and a namespace of their own or with one for both.
 
 use std::time::Instant;
 
@@ -8,22 +8,32 @@ use super::configuration::{self, NAMESPACE};
 use super::edge::{COST, ESTIMATE, Edge, POLICY, VERSIONS, Version};
 use crate::support::operator::Operator;
 
+/// The headers of the descriptors of the first filter, and those of the second.
+const FIRST: &str = "x-";
+const SECOND: &str = "x-second-";
+
 /// The shipped filter asks about the domain edge, the one behind it about the domain second.
 async fn start(namespace: &str) -> Option<Edge> {
-    let edge = Edge::start_with(|envoy| add_second(envoy, namespace)).await?;
+    let edge = Edge::start_with(|envoy| add_second(envoy, "second", namespace, SECOND)).await?;
     let second = POLICY.replace("domain: edge", "domain: second");
     Operator::of(&edge.tollgate).await.apply(&second).await;
     Some(edge)
 }
 
-fn add_second(envoy: &mut Value, namespace: &str) {
+/// Both filters ask about the domain edge and use one namespace. The second takes its descriptors
+/// from headers that begin like this.
+async fn start_alike(prefix: &str) -> Option<Edge> {
+    Edge::start_with(|envoy| add_second(envoy, "edge", NAMESPACE, prefix)).await
+}
+
+fn add_second(envoy: &mut Value, domain: &str, namespace: &str, prefix: &str) {
     let filters = configuration::filters(envoy);
     let mut second = filters[0].clone();
     second["name"] = json!("second");
     let filter = &mut second["typed_config"];
-    filter["domain"] = json!("second");
+    filter["domain"] = json!(domain);
     filter["metadata_namespace"] = json!(namespace);
-    filter["rate_limits"] = configuration::rate_limits(namespace, "x-second-", "%RESP(x-tokens)%");
+    filter["rate_limits"] = configuration::rate_limits(namespace, prefix, "%RESP(x-tokens)%");
     filters.insert(1, second);
 }
 
@@ -103,5 +113,62 @@ async fn filters_in_one_namespace_keep_the_holds_of_the_first() {
     assert_eq!(client.get("ok", &in_turn).await.0, 200, "that of the second is settled");
     edge.until_brief_slot_ends(&user, began).await;
     assert_eq!(edge.taken("edge", &user).await, (1, ESTIMATE), "the others last");
+    edge.assert_nothing_was_bypassed().await;
+}
+
+/// The handle of the second is good for the domain, but not for the counters of the first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_of_one_domain_in_one_namespace_keep_the_holds_of_the_first() {
+    let Some(edge) = start_alike(SECOND).await else { return };
+    let (first, second, began) = (edge.new_user(), edge.new_user(), Instant::now());
+    let of_first = ["x-user", "x-turn", "x-brief"].map(|header| (header, &*first));
+    let of_second = ["x-second-user", "x-second-turn"].map(|header| (header, &*second));
+    let mut client = edge.client(Version::Two).await;
+    let both = [&of_first[..], &of_second].concat();
+    assert_eq!(client.get("ok", &both).await.0, 200);
+    edge.until_settled("its handle is there", &second, COST).await;
+    // Two slots and the tokens.
+    edge.until_holds("settled", 3).await;
+    // Three slots and the tokens.
+    edge.until_holds("unmatched", 4).await;
+    assert_eq!(edge.taken("edge", &first).await, (1, ESTIMATE), "nothing is given back");
+    assert_eq!(client.get("ok", &[("x-turn", &first)]).await.0, 429, "never more is admitted");
+    let in_turn = [("x-second-turn", &*second)];
+    assert_eq!(client.get("ok", &in_turn).await.0, 200, "that of the second is settled");
+    edge.until_brief_slot_ends(&first, began).await;
+    assert_eq!(edge.taken("edge", &first).await, (1, ESTIMATE), "the others last");
+    assert_eq!(edge.holds("invalid"), 0);
+    edge.assert_nothing_was_bypassed().await;
+}
+
+/// Both filters charge the same counters, and both bring the handle of the second: it is settled
+/// once, whichever comes first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_that_ask_the_same_in_one_namespace_settle_one_hold_once() {
+    let Some(edge) = start_alike(FIRST).await else { return };
+    let (user, began) = (edge.new_user(), Instant::now());
+    let before = edge.calls().await;
+    let headers = ["x-user", "x-brief"].map(|header| (header, &*user));
+    let mut client = edge.client(Version::Two).await;
+    assert_eq!(client.get("ok", &headers).await.0, 200);
+    // Two slots and the tokens.
+    edge.until_holds("settled", 3).await;
+    edge.until_holds("again", 3).await;
+    assert_eq!(edge.holds("reserved"), 6, "each filter has held");
+    assert_eq!(edge.calls().await - before, 4, "one at each end of each");
+    assert_eq!(edge.taken("edge", &user).await, (1, ESTIMATE + COST), "the first keeps its own");
+    edge.until_brief_slot_ends(&user, began).await;
+    assert_eq!(edge.taken("edge", &user).await, (1, ESTIMATE + COST), "the others last");
+    // With one slot the second is denied what the first has taken. Then the handle of the first is
+    // still there, and both bring it. The request costs nothing.
+    let denied = edge.new_user();
+    let headers = ["x-user", "x-turn"].map(|header| (header, &*denied));
+    assert_eq!(client.get("ok", &headers).await.0, 429);
+    edge.until_settled("the second denies", &denied, 0).await;
+    edge.until_holds("settled", 6).await;
+    edge.until_holds("again", 6).await;
+    for state in ["invalid", "unmatched", "late"] {
+        assert_eq!(edge.holds(state), 0, "{state}");
+    }
     edge.assert_nothing_was_bypassed().await;
 }

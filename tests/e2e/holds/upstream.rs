@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// An answer of a hundred bytes, and the cost.
@@ -28,9 +29,15 @@ impl Upstream {
         let asked = Arc::<AtomicU64>::default();
         let counted = Arc::clone(&asked);
         let serves = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&counted)));
+            let (goes, mut gone) = mpsc::channel(1);
+            loop {
+                let (stream, _) = tokio::select! {
+                    accepted = listener.accept() => accepted.unwrap(),
+                    _ = gone.recv() => break,
+                };
+                tokio::spawn(serve(stream, Arc::clone(&counted), goes.clone()));
             }
+            drop(listener);
         });
         Self { at, asked, serves }
     }
@@ -48,7 +55,7 @@ impl Drop for Upstream {
 }
 
 /// Answers requests without a body by their path, until one ends the connection.
-async fn serve(mut stream: TcpStream, asked: Arc<AtomicU64>) -> Option<()> {
+async fn serve(mut stream: TcpStream, asked: Arc<AtomicU64>, goes: mpsc::Sender<()>) -> Option<()> {
     let mut read = Vec::new();
     loop {
         while !read.ends_with(b"\r\n\r\n") {
@@ -71,6 +78,12 @@ async fn serve(mut stream: TcpStream, asked: Arc<AtomicU64>) -> Option<()> {
             }
             "hang" | "late" => std::future::pending::<()>().await,
             "close" => return None,
+            // When this connection ends, nobody listens who could be asked again.
+            "go" => {
+                goes.send(()).await.ok()?;
+                goes.closed().await;
+                return None;
+            }
             "upgrade" => return echo(stream).await,
             "moved" => {
                 let found = "HTTP/1.1 302 Found\r\nlocation: http://edge/api/ok\r\n";
