@@ -363,8 +363,9 @@ async fn reservations_that_are_given_up_keep_no_slots() {
         });
     }
     assert_eq!(calls.join_all().await, [true; 6], "nobody has an answer");
+    tollgate.wait_for_metric("tollgate_settle_queue", 6.0);
     redis.resume();
-    tollgate.wait_for_metric("tollgate_holds_total{state=\"settled\"}", 6.0);
+    tollgate.wait_for("their ends", || tollgate.metric("tollgate_settle_queue") == Some(0.0));
     assert_eq!(caller.left(slow).await, 1, "the first one and this one hold a slot");
     assert_eq!(caller.release(&[slow], &handle).await, State::Settled);
 }

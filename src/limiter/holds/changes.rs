@@ -38,8 +38,16 @@ impl<'a> Charges<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     /// By the beginning of their keys, which is that of one descriptor and slot.
-    pub(super) of_store: BTreeMap<Vec<u8>, Vec<Amendment>>,
+    pub(super) of_store: BTreeMap<Vec<u8>, OfSlot>,
     pub(super) of_share: Vec<Amendment>,
+}
+
+/// The changes of the charges of one descriptor.
+#[derive(Debug, Default)]
+pub(super) struct OfSlot {
+    /// The number of charges that they settle.
+    pub(super) charges: u64,
+    pub(super) amendments: Vec<Amendment>,
 }
 
 impl Changes {
@@ -52,15 +60,16 @@ impl Changes {
         cost: Option<u64>,
     ) {
         // Also without a change: the hold is over, and a later settlement is a second one.
-        let of_slot = self.of_store.entry(prefix(key)).or_default();
+        let OfSlot { charges, amendments } = self.of_store.entry(prefix(key)).or_default();
+        *charges += 1;
         let change = change(handle, charge, limit, terms.as_ref(), cost);
         let Some(change) = change else { return };
         let amendment = Amendment { key: key.clone(), limit: *limit, change };
         if !charge.degraded {
-            of_slot.push(amendment);
+            amendments.push(amendment);
         } else if let Change::Charge { .. } = change {
             // The store never had the estimate, and is told what was beyond.
-            of_slot.push(amendment);
+            amendments.push(amendment);
         } else {
             self.of_share.push(amendment);
         }

@@ -96,7 +96,7 @@ impl<S: LimitStore> Settlements<S> {
                 is_whole = false;
                 continue;
             }
-            self.holds.metrics.count(HoldState::Renewed);
+            self.holds.metrics.add(HoldState::Renewed, part.claims.len() as u64);
             until = until.max(part.until);
             claims.extend(part.claims);
             self.apply_to_shares(handle, part.of_share);

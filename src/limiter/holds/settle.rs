@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Holds;
-use super::changes::{Changes, Charges, Holding, guard, prefix};
+use super::changes::{Changes, Charges, Holding, OfSlot, guard, prefix};
 use super::handle::Handle;
 use super::plan::Ended;
 use crate::domain::{
@@ -22,7 +22,7 @@ use crate::domain::{
 use crate::limiter::ask::Ask;
 use crate::limiter::layers::failover::shares::Shares;
 use crate::store::{LimitStore, StoreError};
-use crate::telemetry::metrics::HoldState;
+use crate::telemetry::metrics::{HoldMetrics, HoldState};
 
 /// The most settlements under way in a process. More are lost: their holds end by themselves.
 const MAX_UNDER_WAY: i64 = 65_536;
@@ -78,18 +78,17 @@ impl<S: LimitStore> Settlements<S> {
             let holding = (claim.key.clone(), claim.limit, held.terms);
             changes.add(handle, charge, &holding, cost);
         }
-        self.apply(handle, changes)
+        self.apply(handle, changes, HoldState::Settled)
     }
 
     /// Settles a hold whose request got no answer: slots are released, and hits are settled as
     /// those of a request that does not say what it has cost.
     pub(super) fn unheard(self: &Arc<Self>, handle: &Handle, settled: &[Holding]) {
-        self.holds.metrics.count(HoldState::SelfSettled);
         let mut changes = Changes::default();
         for (charge, holding) in handle.claims.iter().zip(settled) {
             changes.add(handle, charge, holding, None);
         }
-        drop(self.apply(handle, changes));
+        drop(self.apply(handle, changes, HoldState::SelfSettled));
     }
 
     /// Releases the slots that a request may have taken whose call was dropped.
@@ -99,27 +98,27 @@ impl<S: LimitStore> Settlements<S> {
         for (key, limit, slot) in slots {
             let until = now.plus_micros(limit.period_micros());
             let change = Change::Release { id: slot, until };
-            changes.of_store.entry(prefix(&key)).or_default().push(Amendment {
-                key,
-                limit,
-                change,
-            });
+            let of_slot = changes.of_store.entry(prefix(&key)).or_default();
+            of_slot.amendments.push(Amendment { key, limit, change });
         }
         let end = now.plus_micros(DROPPED_MICROS);
-        for (prefix, amendments) in changes.of_store {
+        for (prefix, OfSlot { amendments, .. }) in changes.of_store {
             let key = Key::new([prefix, b":dropped".to_vec()].concat());
             let guard = Guard { key, id, expires_at: end, kept_until: end };
-            drop(self.send(Settlement { guard, amendments }, Instant::now() + LONGEST_WAIT));
+            let until = Instant::now() + LONGEST_WAIT;
+            // Perhaps nothing was taken.
+            drop(self.send(Settlement { guard, amendments }, until, Counted::NOTHING));
         }
     }
 
-    fn apply(self: &Arc<Self>, handle: &Handle, changes: Changes) -> Vec<Sent> {
+    /// Applies `changes`. Charges that they settle count as `state`.
+    fn apply(self: &Arc<Self>, handle: &Handle, changes: Changes, state: HoldState) -> Vec<Sent> {
         let Changes { of_store, of_share } = changes;
         self.apply_to_shares(handle, of_share);
         let lasts = Instant::now() + handle.ttl;
-        let send = |(prefix, amendments)| {
+        let send = |(prefix, OfSlot { charges, amendments })| {
             let guard = guard(handle, prefix);
-            self.send(Settlement { guard, amendments }, lasts)
+            self.send(Settlement { guard, amendments }, lasts, Counted { charges, state })
         };
         of_store.into_iter().map(send).collect()
     }
@@ -141,13 +140,18 @@ impl<S: LimitStore> Settlements<S> {
     }
 
     /// Sends at once, ahead of decisions that come later; waits and repeats in a task.
-    pub(super) fn send(self: &Arc<Self>, settlement: Settlement, until: Instant) -> Sent {
+    pub(super) fn send(
+        self: &Arc<Self>,
+        settlement: Settlement,
+        until: Instant,
+        counted: Counted,
+    ) -> Sent {
         let (store, copy) = (Arc::clone(&self.store), settlement.clone());
         let mut first = Box::pin(async move { store.settle(copy).await });
         let metrics = Arc::clone(&self.holds.metrics);
         let at_once = first.as_mut().now_or_never();
         if let Some(Ok(settled)) = at_once {
-            metrics.count(state(settled));
+            counted.count(&metrics, settled);
             return Sent::Done(Some(settled));
         }
         let Ok(runtime) = Runtime::try_current() else { return Sent::Done(None) };
@@ -164,7 +168,7 @@ impl<S: LimitStore> Settlements<S> {
             };
             let settled = this.repeat(outcome, settlement, until).await;
             match settled {
-                Some(settled) => metrics.count(state(settled)),
+                Some(settled) => counted.count(&metrics, settled),
                 None => metrics.unsettled(),
             }
             drop(under_way);
@@ -257,11 +261,24 @@ impl<S: LimitStore> Drop for Dropped<S> {
     }
 }
 
-const fn state(settled: Settled) -> HoldState {
-    match settled {
-        Settled::Now => HoldState::Settled,
-        Settled::Again => HoldState::Again,
-        Settled::Late => HoldState::Late,
-        Settled::Unguarded => HoldState::Unguarded,
+/// The charges that a settlement settles, as metrics count them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    pub(super) charges: u64,
+    /// The state of those that it settles.
+    pub(super) state: HoldState,
+}
+
+impl Counted {
+    const NOTHING: Self = Self { charges: 0, state: HoldState::SelfSettled };
+
+    fn count(self, metrics: &HoldMetrics, settled: Settled) {
+        let state = match settled {
+            Settled::Now => self.state,
+            Settled::Again => HoldState::Again,
+            Settled::Late => HoldState::Late,
+            Settled::Unguarded => HoldState::Unguarded,
+        };
+        metrics.add(state, self.charges);
     }
 }

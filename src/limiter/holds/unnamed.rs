@@ -10,13 +10,14 @@ use tokio::time::Instant;
 
 use super::changes::prefix;
 use super::handle::micros;
-use super::settle::Settlements;
+use super::settle::{Counted, Settlements};
 use crate::domain::{
     Algorithm, Amendment, Change, Charge, Claim, Guard, HoldId, Key, Limit, Settlement, Timestamp,
 };
 use crate::limiter::ask::Ask;
 use crate::policy::HoldTerms;
 use crate::store::LimitStore;
+use crate::telemetry::metrics::HoldState;
 
 /// The counter of the holds on the counter `key`, and its limit: any number for the time to live.
 pub(in crate::limiter) fn slots(key: &Key, terms: &HoldTerms) -> Option<(Key, Limit)> {
@@ -31,7 +32,8 @@ impl<S: LimitStore> Settlements<S> {
         for (held, cost) in ask.reported() {
             let Some(((claim, _), terms)) = ask.claim(held.claim).zip(held.terms) else { continue };
             if let Some(settlement) = oldest(claim, &terms, cost, self.now()) {
-                drop(self.send(settlement, Instant::now() + terms.ttl));
+                let counted = Counted { charges: 1, state: HoldState::Settled };
+                drop(self.send(settlement, Instant::now() + terms.ttl, counted));
             }
         }
     }

@@ -15,8 +15,8 @@
 --   depending       change, time and effect of an amendment that may depend on the oldest hold
 --   settles         SETTLED, AGAIN or LATE
 
--- Of the settlement under way: the time of the charge of the oldest hold, which it has ended; false: there was none; nil:
--- none was to be ended.
+-- Of the settlement under way: the time of the charge of the oldest hold, which it has ended; false: there was none;
+-- nil: none was to be ended.
 local oldest_at
 
 local function release_oldest(slot, limit)
