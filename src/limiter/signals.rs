@@ -26,9 +26,16 @@ pub struct Fared {
     pub millis: Option<u64>,
     /// The number of times that an upstream was tried.
     pub attempts: Option<u64>,
+    /// The bytes of it that were sent to an upstream.
+    pub sent: Option<u64>,
 }
 
 impl Fared {
+    /// True if no upstream has seen the request, so that it can have cost nothing.
+    pub fn never_ran(&self) -> bool {
+        self.attempts == Some(0) || self.sent == Some(0)
+    }
+
     /// True if it says how the request fared.
     pub const fn says_something(&self) -> bool {
         self.code.is_some() || self.millis.is_some()
@@ -123,7 +130,7 @@ mod tests {
         let signal = RuleSignal::new();
         *signal.target.lock() = Some(Duration::from_millis(300));
         let end = |code, millis, attempts, held| {
-            let fared = Fared { code, millis, attempts };
+            let fared = Fared { code, millis, attempts, sent: None };
             signal.ended(fared, Duration::from_millis(held));
             let Second { ended, errors, slow, left, .. } = signal.take();
             (ended, errors, slow, left)

@@ -127,10 +127,12 @@ async fn request_that_never_ran_costs_nothing() {
     let tollgate = Options::serving(POLICY).start();
     let mut client = tollgate.client().await;
     let user = ("user", "ann");
-    let handle = asked(&mut client, &[(&[user], Some(7))]).await.2.unwrap();
-    let hold = ("hold", &*handle);
-    asked(&mut client, &[(&[user, hold], None), (&[("report", "attempts"), hold], Some(0))]).await;
-    assert_eq!(asked(&mut client, &[(&[user], Some(1))]).await.1, 19);
+    for (report, left) in [("attempts", 19), ("sent", 18)] {
+        let handle = asked(&mut client, &[(&[user], Some(7))]).await.2.unwrap();
+        let hold = ("hold", &*handle);
+        asked(&mut client, &[(&[user, hold], None), (&[("report", report), hold], Some(0))]).await;
+        assert_eq!(asked(&mut client, &[(&[user], Some(1))]).await.1, left, "{report}");
+    }
 }
 
 #[tokio::test]

@@ -188,7 +188,7 @@ fn end(
 
 fn fared(outcome: pb::Outcome) -> Fared {
     let code = outcome.code.map(u64::from);
-    Fared { code, millis: outcome.latency_ms, attempts: None }
+    Fared { code, millis: outcome.latency_ms, ..Fared::default() }
 }
 
 fn required<T>(value: Option<T>, field: &str) -> Result<T, Status> {

@@ -34,7 +34,7 @@ pub(in crate::limiter) fn costs(
     ended: &Ended,
 ) -> (Vec<Option<u64>>, Lessons) {
     let Resolution { descriptors, ask } = resolution;
-    let never_ran = (ended.fared.attempts == Some(0)).then_some(0);
+    let never_ran = ended.fared.never_ran().then_some(0);
     let (mut costs, mut lessons) = (vec![never_ran; ask.len()], Lessons::default());
     for (resolved, (_, usage)) in descriptors.iter().zip(&ended.descriptors) {
         let (Target::Part(part), Some(usage)) = (&resolved.target, usage) else { continue };

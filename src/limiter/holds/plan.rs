@@ -187,6 +187,7 @@ impl Plan {
             Some(b"attempts") => ended.fared.attempts = stated,
             Some(b"code") => ended.fared.code = stated,
             Some(b"ms") => ended.fared.millis = stated,
+            Some(b"sent") => ended.fared.sent = stated,
             // Of other reports nothing depends.
             Some(_) => {}
             None => ended.note(bare, stated.map(|cost| Usage::of(kind.cloned(), cost))),

@@ -87,7 +87,7 @@ pub fn rate_limits(namespace: &str, prefix: &str, cost: &str) -> Value {
     let hold = json!({ "metadata": { "descriptor_key": "hold", "source": "DYNAMIC",
         "metadata_key": { "key": namespace, "path": [{ "key": "hold" }] } } });
     let report =
-        json!({ "generic_key": { "descriptor_key": "report", "descriptor_value": "attempts" } });
+        json!({ "generic_key": { "descriptor_key": "report", "descriptor_value": "sent" } });
     let asks = |key: &str| json!({ "actions": [entry(key)] });
     let ends =
         |entry: Value| json!({ "actions": [entry, hold.clone()], "apply_on_stream_done": true });
