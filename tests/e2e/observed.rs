@@ -12,7 +12,7 @@ use tollgate::edge::pb::rate_limit_service_client::RateLimitServiceClient;
 
 use crate::demo::{Demo, can_run, is_busy};
 use crate::stack::alone;
-use crate::support::grpc::{Client, codes};
+use crate::support::grpc::{Client, ask, codes, metadata};
 use crate::support::operator::{Operator, client, limit};
 use crate::support::tollgate::{Tollgate, request};
 use crate::support::wait::until;
@@ -26,7 +26,12 @@ domain: observed
 descriptors:
   - {key: user, rate_limit: {name: daily, unit: day, requests_per_unit: 10}}
   - {key: trial, shadow_mode: true, rate_limit: {unit: day, requests_per_unit: 4}}
+  - {key: held, rate_limit: {unit: day, requests_per_unit: 1000, hold: {estimate: {default: 9}}}}
+  - {key: backend, adaptive: {target: {p95: 300ms}}, rate_limit: {algorithm: concurrency, max: 9}}
 ";
+
+/// The part of its limits to which a rule is turned, in percent.
+const SCALE: f64 = 80.0;
 
 /// What a query returns.
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +126,7 @@ impl Traffic {
         let clients = [connect(TOLLGATES[0]).await, connect(TOLLGATES[1]).await];
         let operator = Operator::at(ADMIN.parse().unwrap()).await.unwrap().with("Bearer demo");
         operator.apply(POLICY).await;
+        operator.turn("observed", "held", SCALE).await;
         for value in ["vip-1", "vip-2"] {
             let one = client("observed", ("user", value), limit(1, Day));
             operator.upsert(one).await.unwrap();
@@ -138,7 +144,7 @@ impl Traffic {
 
     /// Per replica, with values of its own: 7 hits of 10 that pass, 3 near the limit, 4 over it; 2
     /// and 2 before 3 shadowed ones; a client within and over its limit; 2 hits that nothing limits, and 3 of a
-    /// domain that has no policy.
+    /// domain that has no policy. Two requests hold, of which one is settled.
     async fn round(&mut self, name: &str) {
         for (replica, client) in self.clients.iter_mut().enumerate() {
             let value = format!("{name}-{replica}");
@@ -151,6 +157,15 @@ impl Traffic {
                 let found = codes(client, &request(domain, &[&[(key, value)]]), times).await;
                 let found = found.into_iter().filter(|code| *code == Code::Ok).count();
                 assert_eq!(found, passed, "{domain} {key}");
+            }
+        }
+        for client in &mut self.clients {
+            for settles in [true, false] {
+                let answer = ask(client, request("observed", &[&[("held", name)]])).await;
+                let handle = metadata(&answer)["hold"].as_str().unwrap().to_owned();
+                if settles {
+                    ask(client, request("observed", &[&[("held", name), ("hold", &handle)]])).await;
+                }
             }
         }
         let vip = request("observed", &[&[("user", name)]]);
@@ -182,6 +197,10 @@ fn exact_counts() {
         check(labels, &of(labels), Expected::Sum(expected));
         check(labels, &of(labels).replace("decisions", "hits"), Expected::Sum(expected));
     }
+    for (state, charges) in [("reserved", 8.0), ("settled", 4.0), ("invalid", 0.0)] {
+        let series = format!("sum(tollgate_holds_total{{state=\"{state}\"}})");
+        check(state, &series, Expected::Sum(charges));
+    }
     check("unmatched", "sum(tollgate_unmatched_total{domain=\"observed\"})", Expected::Sum(8.0));
     check("unknown", "sum(tollgate_unknown_domain_requests_total)", Expected::Sum(12.0));
 }
@@ -195,6 +214,11 @@ fn of_panel(title: &str, incident: bool) -> Expected {
         "Last reload" => Expected::Sum(1.0),
         "Replicas seen" | "Clients" => Expected::Sum(2.0),
         "Connections refused or cut" => Expected::Nothing,
+        "Scale of rules" => Expected::Sum(SCALE / 100.0),
+        // Whoever controls says so after a second.
+        "Rules without reports" => Expected::Any,
+        "Settlements under way" | "Settlements that never reached the store" => Expected::Something,
+        "Share that is settled" => during(Expected::Positive, Expected::Any),
         "Requests that the store did not decide" | "Limits decided without the store" => {
             during(Expected::Something, Expected::Positive)
         }

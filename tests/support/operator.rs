@@ -146,6 +146,13 @@ impl Operator {
         service.apply_policy(self.call(message)).await.unwrap().into_inner()
     }
 
+    /// Turns a rule to a part of its limits.
+    pub async fn turn(&self, domain: &str, rule: &str, percent: f64) {
+        let (domain, rule) = (domain.to_owned(), rule.to_owned());
+        let message = pb::SetScaleRequest { domain, rule, percent, ..Default::default() };
+        self.policies().set_scale(self.call(message)).await.unwrap();
+    }
+
     pub async fn delete_policy(&self, domain: &str) {
         let message = DeletePolicyRequest { domain: domain.to_owned(), ..Default::default() };
         let mut service = PolicyServiceClient::new(self.channel.clone());
