@@ -217,7 +217,6 @@ fn of_panel(title: &str, incident: bool) -> Expected {
         "Scale of rules" => Expected::Sum(SCALE / 100.0),
         // Whoever controls says so after a second.
         "Rules without reports" => Expected::Any,
-        "Settlements under way" | "Settlements that never reached the store" => Expected::Something,
         "Share that is settled" => during(Expected::Positive, Expected::Any),
         "Requests that the store did not decide" | "Limits decided without the store" => {
             during(Expected::Something, Expected::Positive)
@@ -226,7 +225,12 @@ fn of_panel(title: &str, incident: bool) -> Expected {
         "Hits of outages" => during(Expected::Nothing, Expected::Any),
         // Between two calls to Redis there are none in flight. No limit is leased, and the deny
         // cache answers only what follows a denial. Counters are in Redis.
-        "Calls in flight" | "Spared calls" | "Counters in memory" | "Memory" => Expected::Something,
+        "Calls in flight"
+        | "Spared calls"
+        | "Counters in memory"
+        | "Memory"
+        | "Settlements under way"
+        | "Settlements that never reached the store" => Expected::Something,
         _ => Expected::Positive,
     }
 }

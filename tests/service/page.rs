@@ -21,6 +21,7 @@ descriptors:
   - {key: user, rate_limit: {unit: day, requests_per_unit: 20}}
   - {key: trial, shadow_mode: true, rate_limit: {unit: day, requests_per_unit: 5}}
   - {key: secret, sensitive: true, rate_limit: {unit: day, requests_per_unit: 5}}
+  - {key: tokens, rate_limit: {unit: day, requests_per_unit: 900, hold: {estimate: {default: 40}}}}
 ";
 
 /// A name that is markup; in the pictures of the docs, another one.
@@ -97,6 +98,7 @@ async fn started() -> Tollgate {
     for (value, requests) in [("acme", 100), ("globex", 50), (hostile(), 7)] {
         operator.upsert(client("shop", ("api_key", value), limit(requests, Day))).await.unwrap();
     }
+    operator.turn("shop", "user", 50.0).await;
     tollgate
 }
 
@@ -115,7 +117,7 @@ fn by_keyboard_alone(browser: &mut Browser) {
     browser.write("user=somebody");
     browser.press("Enter");
     browser.wait_for("document.querySelector('#explained').textContent.includes('passes')");
-    browser.wait_for("document.querySelector('#explained').textContent.includes('20/DAY')");
+    browser.wait_for("document.querySelector('#explained').textContent.includes('10/DAY')");
     browser.value("document.querySelector('#explain input').select()");
     browser.press("Tab");
     browser.write("without a value");
@@ -137,6 +139,7 @@ async fn page_follows_searches_explains_and_fits() {
     let before = browser.value(decisions).as_f64().unwrap();
     browser.wait_for(&format!("{decisions} > {before}"));
 
+    browser.wait_for("document.querySelector('#rules .turned')?.textContent === ' at 50 %'");
     // What callers and operators write is text.
     browser.wait_for(&format!(
         "document.querySelector('#limited').textContent.includes({})",
@@ -210,6 +213,10 @@ async fn state_is_bounded_and_has_no_secrets() {
         (&explained["admitted"], &explained["limits"][0]["remaining"]),
         (&json!(true), &json!(4))
     );
+    let held = http::get(tollgate.at.http, "/status/explain.json?domain=shop&entry=tokens=x").body;
+    let held: Value = serde_json::from_str(&held).unwrap();
+    assert_eq!(held["limits"][0]["estimate"], 40);
+    assert_eq!(held["limits"][0]["estimate_source"], "rule");
     // Explaining charges nothing.
     let again = http::get(
         tollgate.at.http,

@@ -57,6 +57,10 @@ struct LimitState {
     retry_after_ms: Option<u64>,
     reset_after_ms: u64,
     degraded: bool,
+    /// The hits that are held until the cost is known; none: they are taken at once.
+    estimate: Option<u64>,
+    /// The source of the estimate.
+    estimate_source: &'static str,
 }
 
 /// Explains the descriptor of `query`.
@@ -129,5 +133,7 @@ fn limit(counter: &CounterState) -> LimitState {
         retry_after_ms: reading.retry_after.filter(|_| !reading.passed).map(millis),
         reset_after_ms: millis(reading.reset_after),
         degraded: counter.ruling.degraded(),
+        estimate: counter.estimate.map(|(hits, _)| hits),
+        estimate_source: counter.estimate.map_or("", |(_, basis)| basis.name()),
     }
 }

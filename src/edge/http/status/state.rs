@@ -55,6 +55,8 @@ struct RuleUse {
     limit: String,
     outcomes: BTreeMap<&'static str, u64>,
     hits: u64,
+    /// The percentage of its limits to which the rule is turned; none: all of them.
+    scale_percent: Option<f64>,
 }
 
 /// A caller in a rank.
@@ -98,6 +100,7 @@ pub(super) fn read<S: LimitStore>(ops: &Ops<S>, uptime: Duration) -> StatusState
     let mut rules = rules(&counts);
     let rules_left_out = rules.len().saturating_sub(MAX_RULES);
     rules.truncate(MAX_RULES);
+    show_scales(shared, &mut rules);
     StatusState {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: uptime.as_secs(),
@@ -152,6 +155,7 @@ fn rules(counts: &[RuleCounts]) -> Vec<RuleUse> {
             limit: limit.clone(),
             outcomes: BTreeMap::new(),
             hits: 0,
+            scale_percent: None,
         });
         *of_limit.outcomes.entry(outcome).or_default() += decisions;
         of_limit.hits += hits;
@@ -159,6 +163,15 @@ fn rules(counts: &[RuleCounts]) -> Vec<RuleUse> {
     let mut rules: Vec<RuleUse> = rules.into_values().collect();
     rules.sort_by_key(|rule| std::cmp::Reverse(rule.outcomes.values().sum::<u64>()));
     rules
+}
+
+fn show_scales(shared: &Shared, rules: &mut [RuleUse]) {
+    for ((domain, rule), per_mille) in
+        shared.policies.scales.in_force(shared.resolver.clients.now())
+    {
+        let turned = rules.iter_mut().filter(|one| one.domain == *domain && one.rule == *rule);
+        turned.for_each(|one| one.scale_percent = Some(f64::from(per_mille) / 10.0));
+    }
 }
 
 fn top(shared: &Shared, order: TopOrder) -> Vec<TopRow> {

@@ -72,6 +72,25 @@ function bar(outcomes, total) {
   return element;
 }
 
+/** The limit of a rule, and to what part of it the rule is turned. */
+function limited(row) {
+  const element = cell(row.limit);
+  if (row.scale_percent !== null) {
+    const mark = document.createElement("span");
+    mark.className = "turned";
+    mark.textContent = ` at ${row.scale_percent} %`;
+    element.append(mark);
+  }
+  return element;
+}
+
+/** The limit of an explanation, and what a request holds of it until its cost is known. */
+function held(limit) {
+  const source = { request: "as asked", rule: "by the rule", learned: "as learned", max: "the most" };
+  if (limit.estimate === null) return limit.limit;
+  return `${limit.limit}, holds ${limit.estimate} (${source[limit.estimate_source]})`;
+}
+
 export function rules(table, rows, before, seconds) {
   const key = (row) => JSON.stringify([row.domain, row.rule, row.limit]);
   const sum = (row) => Object.values(row.outcomes).reduce((all, one) => all + one, 0);
@@ -94,7 +113,7 @@ export function rules(table, rows, before, seconds) {
       return [
         cell(row.domain, "name"),
         cell(row.rule, "name"),
-        cell(row.limit),
+        limited(row),
         cell(number(rate), "number"),
         cell(number(total), "number"),
         cell(`${((100 * over) / total).toFixed(over ? 1 : 0)} %`, "number"),
@@ -200,7 +219,7 @@ export function explained(place, answer) {
       table,
       [["Limit"], ["Left after it", "number"], ["Passes in", "number"], ["Counter"]],
       answer.limits.map((limit) => [
-        cell(limit.limit),
+        cell(held(limit)),
         cell(
           limit.degraded ? `${limit.remaining}, without the store` : String(limit.remaining),
           "number",
