@@ -8,6 +8,7 @@ mod build;
 mod clients;
 mod counters;
 mod plan;
+mod wanted;
 
 use std::sync::Arc;
 

@@ -2,21 +2,19 @@
 //! it, and the claims and the part that follow. Which of them match is found before.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
+use super::wanted::{Wanted, slot_of, terms_of};
 use super::{ClientPlan, Match, Ready, Resolution, Resolved, Resolver, Target, counted};
-use crate::domain::{Algorithm, Charge, Claim, Hits, Key, Limit, Part, Unit};
-use crate::limiter::ask::{Ask, Basis, Traits};
-use crate::limiter::estimates::Learned;
-use crate::limiter::holds::unnamed;
+use crate::domain::{Algorithm, Charge, Claim, Hits, Limit, Part, Unit};
+use crate::limiter::ask::{Basis, Traits};
 use crate::limiter::key::{self, Sharing};
 use crate::limiter::redact::Sensitivity;
 use crate::limiter::report::{LimitName, Report};
-use crate::limiter::request::{Descriptor, Request, Usage};
+use crate::limiter::request::{Descriptor, Request};
 use crate::limiter::snapshot::SnapshotRef;
 use crate::limits::Client;
 use crate::limits::plans::PlanRef;
-use crate::policy::{Cost, Domain, Estimate, HoldTerms, LimitKind, Rule, RuleLimit};
+use crate::policy::{Domain, LimitKind, Rule, RuleLimit};
 use crate::telemetry::metrics::LimitOf;
 
 /// A resolution in the making.
@@ -205,23 +203,13 @@ impl<'a> Building<'a> {
         let wanted = Wanted { descriptor, limit: &limit, terms };
         let ask = &mut self.resolution.ask;
         let (hits, basis) = wanted.hits(ask, learned);
-        let unnamed = wanted.unnamed();
-        let takes_slot = basis == Basis::Rule && matches!(hits, Hits::Take(_));
-        let of_slot = unnamed.filter(|_| takes_slot).map(|_| (key.clone(), report.clone()));
+        let slot = wanted.slot(&key, (hits, basis)).map(|slot| (slot, report.clone()));
         ask.push(Claim { key, limit, hits, lease: None }, traits, report);
-        match (unnamed, of_slot) {
-            (Some(terms), Some((key, report))) => note_slot(ask, terms, &key, (traits, report)),
-            (Some((position, terms)), None) => {
-                if let Basis::Reported(_) = basis {
-                    ask.note_held(Some(*terms), position, basis);
-                }
-            }
-            (None, _) if limit.holds() => {
-                let (position, terms) =
-                    terms.map_or((0, None), |(i, own)| (i, own.hold().copied()));
-                ask.note_held(terms, position, basis);
-            }
-            (None, _) => {}
+        wanted.note(ask, basis);
+        if let Some(((key, limit), report)) = slot {
+            let hits = slot_of(Hits::Take(1), ask);
+            ask.push(Claim { key, limit, hits, lease: None }, traits, report);
+            wanted.note(ask, Basis::Unnamed);
         }
         if let Some(rule) = rule.and_then(|rule| self.snapshot.signal(rule)) {
             ask.note_report(rule);
@@ -243,135 +231,6 @@ impl<'a> Building<'a> {
     fn part(&mut self, start: usize, quota: bool, shadow: bool) -> Part {
         let quota = quota || self.resolver.defaults.quota;
         self.resolution.ask.close_part(start, quota, shadow || self.shadow)
-    }
-}
-
-/// The limit of `rule` whose terms go for `limit`, which stands in for it: the first that holds, if
-/// it does; with a handle or without, as it does.
-fn terms_of<'r>(rule: Option<&'r Rule>, limit: &Limit) -> Option<(usize, &'r RuleLimit)> {
-    if limit.is_concurrency() || !(limit.holds() || limit.settles()) {
-        return None;
-    }
-    let fits = |own: &RuleLimit| own.hold().is_some_and(|terms| terms.unnamed == limit.settles());
-    rule?.limits.iter().enumerate().find(|(_, own)| fits(own))
-}
-
-/// The hits that a descriptor asks of a limit.
-struct Wanted<'a> {
-    descriptor: &'a Descriptor,
-    limit: &'a Limit,
-    /// The limit of the rule whose terms it goes by.
-    terms: Option<(usize, &'a RuleLimit)>,
-}
-
-impl<'a> Wanted<'a> {
-    /// The terms of holds without a handle, and the position of their limit.
-    fn unnamed(&self) -> Option<(usize, &'a HoldTerms)> {
-        let (position, own) = self.terms?;
-        let terms = own.hold().filter(|terms| terms.unnamed && self.limit.settles())?;
-        Some((position, terms))
-    }
-
-    /// The hits, and where those of a hold come from. `learned`: what is learned under a limit of
-    /// the rule. A slot has an id of the request that it is released by.
-    fn hits(
-        &self,
-        ask: &mut Ask,
-        learned: impl FnOnce(usize) -> Option<&'a Arc<Learned>>,
-    ) -> (Hits, Basis) {
-        let Self { descriptor, limit, terms } = *self;
-        if limit.is_concurrency() {
-            return (slot_of(descriptor.hits, ask), Basis::Request);
-        }
-        let hits = descriptor.hits_of(limit);
-        let Some((position, own)) = terms else { return (hits, Basis::Request) };
-        let hits = match own.cost() {
-            Cost::Hits => hits,
-            Cost::Fixed(cost) => return (fixed(hits, *cost), Basis::Rule),
-            cost @ Cost::Weighted(_) => weighted(hits, cost, descriptor.usage.as_deref()),
-        };
-        if let Some((_, terms)) = self.unnamed() {
-            return match hits {
-                Hits::Peek(_) if descriptor.own_hits => (Hits::Take(terms.max), Basis::Rule),
-                // It is settled once the request is decided.
-                Hits::Book(cost) => (Hits::Peek(0), Basis::Reported(cost)),
-                hits => (hits, Basis::Request),
-            };
-        }
-        match (hits, own.hold()) {
-            (Hits::Take(hits), Some(terms)) => {
-                let (hits, basis) = match terms.estimate {
-                    _ if descriptor.own_hits => (hits, Basis::Request),
-                    Estimate::Asked => (hits, Basis::Request),
-                    Estimate::Hits(default) => (default.max(hits), Basis::Rule),
-                    Estimate::Learned(_) => {
-                        match learned(position).and_then(|all| all.estimate()) {
-                            Some(estimate) => (estimate.max(hits), Basis::Learned),
-                            None => (terms.max, Basis::Most),
-                        }
-                    }
-                };
-                (Hits::Take(terms.within(hits)), basis)
-            }
-            // A caller that states no hits at all still reserves the least.
-            (Hits::Peek(_), Some(terms)) if descriptor.own_hits => {
-                (Hits::Take(terms.within(0)), Basis::Request)
-            }
-            (hits, _) => (hits, Basis::Request),
-        }
-    }
-}
-
-/// Adds the claim that counts a hold without a handle on the counter `key`.
-fn note_slot(
-    ask: &mut Ask,
-    (position, terms): (usize, &HoldTerms),
-    key: &Key,
-    (traits, report): (Traits, Report),
-) {
-    let Some((key, limit)) = unnamed::slots(key, terms) else { return };
-    let hits = slot_of(Hits::Take(1), ask);
-    ask.push(Claim { key, limit, hits, lease: None }, traits, report);
-    ask.note_held(Some(*terms), position, Basis::Unnamed);
-}
-
-/// A slot of a concurrency limit.
-fn slot_of(hits: Hits, ask: &mut Ask) -> Hits {
-    match hits {
-        Hits::Take(_) | Hits::Book(_) | Hits::Hold(_) => {
-            let position = ask.len();
-            // Beyond so many the request is out of bounds, and asks for nothing.
-            ask.hold_id().of_claim(position).map_or(Hits::Peek(1), Hits::Hold)
-        }
-        Hits::Peek(_) => Hits::Peek(1),
-        Hits::Refund(_) => Hits::Refund(0),
-    }
-}
-
-/// The hits at a limit that takes the same of every request.
-const fn fixed(hits: Hits, cost: u64) -> Hits {
-    match hits {
-        Hits::Take(_) | Hits::Book(_) => Hits::Take(cost),
-        Hits::Peek(_) => Hits::Peek(cost),
-        hits => hits,
-    }
-}
-
-/// The hits at a limit that counts kinds by their weights. Of kinds that count nothing none are
-/// taken, as of a request for none.
-fn weighted(hits: Hits, cost: &Cost, usage: Option<&Usage>) -> Hits {
-    let weigh = |hits: u64| match usage {
-        Some(usage) => cost.of(usage.kinds()),
-        None => cost.of(std::iter::once((None, hits))),
-    };
-    match hits {
-        Hits::Take(hits) => match weigh(hits) {
-            0 => Hits::Peek(1),
-            hits => Hits::Take(hits),
-        },
-        Hits::Book(hits) => Hits::Book(weigh(hits)),
-        Hits::Refund(hits) => Hits::Refund(weigh(hits)),
-        hits @ (Hits::Peek(_) | Hits::Hold(_)) => hits,
     }
 }
 

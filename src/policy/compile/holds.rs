@@ -109,7 +109,7 @@ pub(super) fn compile(
     let Some(hold) = value else { return Err(()) };
     let charge = written.charge.0.as_ref().and_then(|given| given.value);
     if hold.is_unnamed() {
-        return unnamed(hold, charge, leased, report).map(Some);
+        return unnamed(written, hold, leased, report).map(Some);
     }
     let misfit = match charge {
         _ if leased => Some("lease"),
@@ -142,15 +142,23 @@ pub(super) fn compile(
 
 /// A hold without a handle.
 fn unnamed(
+    written: &schema::Limit,
     hold: &schema::Hold,
-    charge: Option<ChargeName>,
     leased: bool,
     report: &mut Report<'_>,
 ) -> Result<HoldTerms, ()> {
     let at = hold.unnamed.key_at().unwrap_or(hold.at);
+    let charge = written.charge.0.as_ref().and_then(|given| given.value);
     if leased || charge != Some(ChargeName::Settled) {
         let hint = "write charge: settled, and no lease".to_owned();
         report.fault_with(at, "unnamed: true without charge: settled, or beside a lease", hint);
+        return Err(());
+    }
+    if let Some(given) =
+        written.cost.0.as_ref().filter(|given| matches!(given.value, Some(Cost::Fixed(_))))
+    {
+        let hint = "remove cost, or write a weight for each kind".to_owned();
+        report.fault_with(given.key_at, "cost of so many hits beside unnamed: true", hint);
         return Err(());
     }
     let others = [
