@@ -1,4 +1,4 @@
-//! The hits that a descriptor asks of a limit: by the limit's cost, and the estimate where it holds.
+//! The hits that a descriptor asks of a limit: by its cost, and the estimate where it holds.
 
 use std::sync::Arc;
 
