@@ -94,16 +94,29 @@ pub struct Ask {
     records: Vec<Asked>,
     /// True once a claim was left to the caller, which spares all other requests the search.
     unanswered: bool,
-    /// The claims on limits that hold.
-    held: Vec<Held>,
-    /// The numbers of the rules that adapt to how the request fares.
-    reports: Vec<u32>,
-    /// The id of the request's hold; none: no limit holds.
-    hold: Option<HoldId>,
+    /// None: no limit holds, and no rule adapts. Most requests are such, and this is moved often.
+    holding: Option<Box<Holding>>,
     /// The call of the store is timed, for a span.
     pub(super) timed: bool,
     /// The call of the store, if it is timed and there was one.
     pub(super) call: Option<Box<StoreCall>>,
+}
+
+/// What a request holds, or is to report.
+#[derive(Clone, Debug)]
+struct Holding {
+    id: HoldId,
+    /// The claims on limits that hold.
+    claims: Vec<Held>,
+    /// The numbers of the rules that adapt to how the request fares.
+    reports: Vec<u32>,
+}
+
+impl Default for Holding {
+    fn default() -> Self {
+        let id = HoldId::from_random(fastrand::u64(..));
+        Self { id, claims: Vec::new(), reports: Vec::new() }
+    }
 }
 
 /// A claim on a limit that holds.
@@ -209,60 +222,69 @@ impl Ask {
         self.records.push(Asked { traits, report, ruling: None });
     }
 
+    fn holding_mut(&mut self) -> &mut Holding {
+        self.holding.get_or_insert_default()
+    }
+
+    fn all_held(&self) -> impl Iterator<Item = &Held> {
+        self.holding.iter().flat_map(|holding| &holding.claims)
+    }
+
     /// The id of the request's hold, a new one if it has none.
     pub fn hold_id(&mut self) -> HoldId {
-        *self.hold.get_or_insert_with(|| HoldId::from_random(fastrand::u64(..)))
+        self.holding_mut().id
     }
 
     /// Notes that the claim pushed last is on a limit that holds.
     pub fn note_held(&mut self, terms: Option<HoldTerms>, limit: usize, basis: Basis) {
-        self.hold_id();
         let claim = self.records.len().saturating_sub(1);
-        self.held.push(Held { claim, terms, limit, basis });
+        self.holding_mut().claims.push(Held { claim, terms, limit, basis });
     }
 
     /// Notes that a rule adapts to how the request fares.
     pub fn note_report(&mut self, rule: u32) {
-        self.hold_id();
-        if !self.reports.contains(&rule) {
-            self.reports.push(rule);
+        let reports = &mut self.holding_mut().reports;
+        if !reports.contains(&rule) {
+            reports.push(rule);
         }
     }
 
     /// The numbers of the rules that adapt to how the request fares.
     pub fn reports(&self) -> &[u32] {
-        &self.reports
+        self.holding.as_ref().map_or(&[], |holding| &holding.reports)
     }
 
     /// The claims on limits that hold, and are settled by a handle.
     pub fn held(&self) -> impl Iterator<Item = &Held> {
         let is_named = |held: &&Held| !matches!(held.basis, Basis::Unnamed | Basis::Reported(_));
-        self.held.iter().filter(is_named)
+        self.all_held().filter(is_named)
     }
 
     /// The claims that count holds without a handle.
     pub fn unnamed(&self) -> impl Iterator<Item = &Held> {
-        self.held.iter().filter(|held| held.basis == Basis::Unnamed)
+        self.all_held().filter(|held| held.basis == Basis::Unnamed)
     }
 
     /// The claims of reports that end holds without a handle, each with its cost.
     pub fn reported(&self) -> impl Iterator<Item = (&Held, u64)> {
-        self.held.iter().filter_map(|held| match held.basis {
+        self.all_held().filter_map(|held| match held.basis {
             Basis::Reported(cost) => Some((held, cost)),
             _ => None,
         })
     }
 
     /// The id of the request's hold, if a limit holds.
-    pub const fn hold(&self) -> Option<HoldId> {
-        self.hold
+    pub fn hold(&self) -> Option<HoldId> {
+        self.holding.as_ref().map(|holding| holding.id)
     }
 
     /// Takes back the claims from the `claims`-th on, of a part that is not closed.
     pub fn truncate(&mut self, claims: usize) {
         self.group.claims.truncate(claims);
         self.records.truncate(claims);
-        self.held.retain(|held| held.claim < claims);
+        if let Some(holding) = &mut self.holding {
+            holding.claims.retain(|held| held.claim < claims);
+        }
     }
 
     /// Makes a part of the claims from the `start`-th on.

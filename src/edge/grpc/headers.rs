@@ -82,8 +82,8 @@ fn header(key: &str, value: String) -> HeaderValue {
 /// The request header with the wait of an admitted request, in milliseconds; none: it does not
 /// wait.
 pub(super) fn delay(name: Option<&HeaderName>, decision: &Decision) -> Option<HeaderValue> {
-    let millis = wait_millis(decision.wait())?;
-    Some(header(name?.as_str(), millis.to_string()))
+    let name = name?.as_str();
+    Some(header(name, wait_millis(decision.wait())?.to_string()))
 }
 
 /// A wait, rounded up; none: it is shorter than a millisecond, and not worth one.
