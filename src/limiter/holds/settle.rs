@@ -22,7 +22,7 @@ use crate::domain::{
 use crate::limiter::ask::Ask;
 use crate::limiter::layers::failover::shares::Shares;
 use crate::store::{LimitStore, StoreError};
-use crate::telemetry::metrics::HoldState;
+use crate::telemetry::metrics::{HoldMetrics, HoldState};
 
 /// The most settlements under way in a process. More are lost: their holds end by themselves.
 const MAX_UNDER_WAY: i64 = 65_536;
@@ -147,9 +147,10 @@ impl<S: LimitStore> Settlements<S> {
         let (store, copy) = (Arc::clone(&self.store), settlement.clone());
         let mut first = Box::pin(async move { store.settle(copy).await });
         let metrics = Arc::clone(&self.holds.metrics);
+        let expired = expired_slots(&settlement, self.shares.now());
         let at_once = first.as_mut().now_or_never();
         if let Some(Ok(settled)) = at_once {
-            metrics.count(state(settled));
+            count(&metrics, settled, expired);
             return Sent::Done(Some(settled));
         }
         let Ok(runtime) = Runtime::try_current() else { return Sent::Done(None) };
@@ -166,7 +167,7 @@ impl<S: LimitStore> Settlements<S> {
             };
             let settled = this.repeat(outcome, settlement, until).await;
             match settled {
-                Some(settled) => metrics.count(state(settled)),
+                Some(settled) => count(&metrics, settled, expired),
                 None => metrics.unsettled(),
             }
             drop(under_way);
@@ -256,6 +257,23 @@ impl<S: LimitStore> Drop for Dropped<S> {
         if !self.slots.is_empty() {
             self.settlements.dropped(self.id, std::mem::take(&mut self.slots));
         }
+    }
+}
+
+/// The slots that `settlement` releases and that have ended by themselves at `now`.
+fn expired_slots(settlement: &Settlement, now: Timestamp) -> u64 {
+    let has_ended = |it: &&Amendment| match it.change {
+        Change::Release { until, .. } => until <= now,
+        _ => false,
+    };
+    settlement.amendments.iter().filter(has_ended).count() as u64
+}
+
+/// Counts a settlement that releases so many slots that have ended.
+fn count(metrics: &HoldMetrics, settled: Settled, expired: u64) {
+    metrics.count(state(settled));
+    if settled != Settled::Again && expired > 0 {
+        metrics.expired(expired);
     }
 }
 
