@@ -4,9 +4,11 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
+use prost_types::Timestamp;
 use serde_json::{Value, json};
+use tollgate::domain::clock::{Clock as _, SystemClock};
 use tollgate::edge::admin::pb::SetScaleRequest;
 use tollgate::edge::admin::pb::Unit::Day;
 use tollgate::edge::pb::rate_limit_response::Code;
@@ -293,8 +295,8 @@ async fn turned_rules_and_slots_say_so() {
 
 /// A scale that ends in an hour, and the second in which it does.
 fn in_an_hour(domain: &str, rule: &str, percent: f64) -> (SetScaleRequest, i64) {
-    let end = SystemTime::now() + Duration::from_hours(1);
-    let expires_at = prost_types::Timestamp::from(end);
+    let now = Duration::from_micros(SystemClock::start().now().as_micros());
+    let expires_at = Timestamp::from(UNIX_EPOCH + now + Duration::from_hours(1));
     let seconds = expires_at.seconds;
     let (domain, rule) = (domain.to_owned(), rule.to_owned());
     let expires_at = Some(expires_at);
