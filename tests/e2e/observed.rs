@@ -207,13 +207,12 @@ fn of_panel(title: &str, incident: bool) -> Expected {
     let during = |calm, at_incident| if incident { at_incident } else { calm };
     match title {
         "Store" => during(Expected::Sum(1.0), Expected::Sum(0.0)),
-        "Registry" => during(Expected::Sum(1.0), Expected::Any),
+        // The replica that controls the rules that adapt needs the registry.
+        "Registry" | "Adaptive rules without reports" => during(Expected::Sum(1.0), Expected::Any),
         "Last reload" => Expected::Sum(1.0),
         "Replicas seen" | "Clients" => Expected::Sum(2.0),
         "Connections refused or cut" => Expected::Nothing,
         "Rules turned down" => Expected::Sum(0.6),
-        // The replica that controls needs the registry.
-        "Adaptive rules without reports" => during(Expected::Sum(1.0), Expected::Any),
         "Settlements" => during(Expected::Sum(0.0), Expected::Positive),
         "Requests that the store did not decide" | "Limits decided without the store" => {
             during(Expected::Something, Expected::Positive)
