@@ -10,9 +10,9 @@ const MAX_SERIES: usize = 1_000;
 /// Shows the rules that are turned now.
 pub(super) fn show(shared: &Shared) {
     let turned = shared.policies.scales.in_force(shared.resolver.clients.now());
-    let series = turned.into_iter().take(MAX_SERIES).map(|((domain, rule), per_mille)| {
+    let series = turned.into_iter().take(MAX_SERIES).map(|((domain, rule), turned)| {
         let name = |text: &str| escape(text.as_bytes()).to_string();
-        (name(&domain), name(&rule), f64::from(per_mille) / f64::from(WHOLE))
+        (name(&domain), name(&rule), f64::from(turned.per_mille) / f64::from(WHOLE))
     });
     shared.metrics.policies.show_scales(series);
 }

@@ -16,6 +16,17 @@ use crate::limits::{Scale, ScaleKey, ScaleSource};
 const END_BITS: u32 = 50;
 const END: u64 = (1 << END_BITS) - 1;
 
+/// The part of its limits to which a rule is turned.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Turned {
+    /// Thousandths of the limits.
+    pub per_mille: u16,
+    /// Who says so.
+    pub source: ScaleSource,
+    /// The time at which it ends, in whole milliseconds; none: when it is taken back.
+    pub ends_at: Option<Timestamp>,
+}
+
 /// The scales of one rule.
 #[derive(Debug, Default)]
 pub struct Dial {
@@ -24,11 +35,19 @@ pub struct Dial {
 }
 
 impl Dial {
-    /// The thousandths of the limits that are in force, and who says so; none: all of them. `now`
-    /// is asked only for a scale that ends.
-    pub fn in_force(&self, now: impl Fn() -> Timestamp) -> Option<(u16, ScaleSource)> {
-        let of = |source| Some((unpacked(self.of(source).load(Ordering::Relaxed), &now)?, source));
+    /// The part of the limits that is in force; none: all of them. `now` is asked only for a scale
+    /// that ends.
+    pub fn turned(&self, now: impl Fn() -> Timestamp) -> Option<Turned> {
+        let of = |source| {
+            let (per_mille, ends_at) = unpacked(self.of(source).load(Ordering::Relaxed), &now)?;
+            Some(Turned { per_mille, source, ends_at })
+        };
         ScaleSource::ALL.into_iter().find_map(of)
+    }
+
+    /// The thousandths of the limits that are in force, and who says so; none: all of them.
+    pub fn in_force(&self, now: impl Fn() -> Timestamp) -> Option<(u16, ScaleSource)> {
+        self.turned(now).map(|turned| (turned.per_mille, turned.source))
     }
 
     /// The thousandths of the limits that are in force.
@@ -53,11 +72,12 @@ fn packed(scale: &Scale) -> u64 {
     (u64::from(scale.per_mille) << END_BITS) | end
 }
 
-fn unpacked(packed: u64, now: impl Fn() -> Timestamp) -> Option<u16> {
+fn unpacked(packed: u64, now: impl Fn() -> Timestamp) -> Option<(u16, Option<Timestamp>)> {
     let per_mille = u16::try_from(packed >> END_BITS).ok().filter(|scale| *scale > 0)?;
     let end = packed & END;
     let is_over = end != END && end <= now().as_micros() / 1_000;
-    (!is_over).then_some(per_mille)
+    let ends_at = (end != END).then(|| Timestamp::from_micros(end * 1_000));
+    (!is_over).then_some((per_mille, ends_at))
 }
 
 /// The rule of a dial: domain and label.
@@ -83,13 +103,12 @@ impl Scales {
         dial.of(key.source).store(scale, Ordering::Relaxed);
     }
 
-    /// The rules that are turned at `now`, and their thousandths, in the order of their names.
-    pub fn in_force(&self, now: Timestamp) -> Vec<(Named, u16)> {
+    /// The rules that are turned at `now`, in the order of their names.
+    pub fn in_force(&self, now: Timestamp) -> Vec<(Named, Turned)> {
         let dials = self.dials.lock();
-        let of =
-            |(named, dial): (&Named, &Arc<Dial>)| Some((named.clone(), dial.in_force(|| now)?.0));
-        let mut turned: Vec<(Named, u16)> = dials.iter().filter_map(of).collect();
-        turned.sort_unstable();
+        let of = |(named, dial): (&Named, &Arc<Dial>)| Some((named.clone(), dial.turned(|| now)?));
+        let mut turned: Vec<(Named, Turned)> = dials.iter().filter_map(of).collect();
+        turned.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         turned
     }
 
@@ -126,6 +145,9 @@ mod tests {
         scales.set(&by_controller, Some(&scale(300, None)));
         scales.set(&by_operator, Some(&scale(10_000, Some(7))));
         assert_eq!(at(6), Some((10_000, ScaleSource::Operator)));
+        let ends_at = |now| Some(scales.in_force(Timestamp::from_micros(now)).first()?.1.ends_at);
+        assert_eq!(ends_at(6_999), Some(Some(Timestamp::from_micros(7_000))));
+        assert_eq!(ends_at(7_000), Some(None));
         assert_eq!(at(7), Some((300, ScaleSource::Controller)));
         scales.set(&by_controller, Some(&Scale { shadow: true, ..scale(300, None) }));
         assert_eq!(at(7), None);

@@ -297,7 +297,7 @@ fn observation_fits_the_stack() {
     assert_eq!(provider["providers"][0]["options"]["path"], "/etc/grafana/dashboards");
     let mut panels = 0;
     let mut names = BTreeSet::new();
-    for dashboard in ["clients", "decisions", "holds", "latency", "store"] {
+    for dashboard in ["clients", "decisions", "latency", "store"] {
         let read: Value =
             serde_json::from_str(&read(&format!("deploy/grafana/dashboards/{dashboard}.json")))
                 .unwrap();

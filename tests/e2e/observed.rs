@@ -1,6 +1,8 @@
 //! What an operator sees of the demo: every query of the dashboards, every recorded rate and every alert, by the real
 //! Prometheus of the demo, for traffic whose counts are known.
 
+mod held;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -10,9 +12,10 @@ use tollgate::edge::admin::pb::Unit::Day;
 use tollgate::edge::pb::rate_limit_response::Code;
 use tollgate::edge::pb::rate_limit_service_client::RateLimitServiceClient;
 
+use self::held::Holders;
 use crate::demo::{Demo, can_run, is_busy};
 use crate::stack::alone;
-use crate::support::grpc::{Client, ask, codes, metadata};
+use crate::support::grpc::{Client, codes};
 use crate::support::operator::{Operator, client, limit};
 use crate::support::tollgate::{Tollgate, request};
 use crate::support::wait::until;
@@ -26,12 +29,10 @@ domain: observed
 descriptors:
   - {key: user, rate_limit: {name: daily, unit: day, requests_per_unit: 10}}
   - {key: trial, shadow_mode: true, rate_limit: {unit: day, requests_per_unit: 4}}
-  - {key: held, rate_limit: {unit: day, requests_per_unit: 1000, hold: {estimate: {default: 9}}}}
-  - {key: backend, adaptive: {target: {p95: 300ms}}, rate_limit: {algorithm: concurrency, max: 9}}
+  - {key: tokens, rate_limit: {unit: day, requests_per_unit: 1000, hold: {ttl: 1h, estimate: {default: 2}}}}
+  - {key: job, rate_limit: {algorithm: concurrency, max: 4, ttl: 1h}}
+  - {key: unheard, rate_limit: {unit: second, requests_per_unit: 1000}, adaptive: {target: {errors: 5%, p95: 1s}}}
 ";
-
-/// The part of its limits to which a rule is turned, in percent.
-const SCALE: f64 = 80.0;
 
 /// What a query returns.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +74,9 @@ fn equal(one: f64, other: f64) -> bool {
 fn check(name: &str, expression: &str, expected: Expected) {
     let found = query(expression);
     let holds = match expected {
-        Expected::Sum(sum) => equal(found.iter().map(|(_, value)| value).sum(), sum),
+        Expected::Sum(sum) => {
+            !found.is_empty() && equal(found.iter().map(|(_, value)| value).sum(), sum)
+        }
         Expected::Positive => found.iter().any(|(_, value)| *value > 0.0),
         Expected::Something => !found.is_empty(),
         Expected::Nothing => found.iter().all(|(_, value)| equal(*value, 0.0)),
@@ -115,6 +118,7 @@ fn rules(file: &str, name: &str) -> BTreeMap<String, String> {
 
 struct Traffic {
     clients: [Client; 2],
+    holders: Holders,
     operator: Operator,
 }
 
@@ -126,13 +130,14 @@ impl Traffic {
         let clients = [connect(TOLLGATES[0]).await, connect(TOLLGATES[1]).await];
         let operator = Operator::at(ADMIN.parse().unwrap()).await.unwrap().with("Bearer demo");
         operator.apply(POLICY).await;
-        operator.turn("observed", "held", SCALE).await;
         for value in ["vip-1", "vip-2"] {
             let one = client("observed", ("user", value), limit(1, Day));
             operator.upsert(one).await.unwrap();
         }
-        // Both have the policy and the clients.
-        let traffic = Self { clients, operator };
+        operator.turn("observed", "job", 60.0).await;
+        // Both have the policy, the clients and the scale.
+        seen("count(tollgate_scale == 0.6)", 2.0).await;
+        let traffic = Self { clients, holders: Holders::of(TOLLGATES).await, operator };
         until("both replicas follow", async || {
             let revisions = query("tollgate_registry_revision");
             let same = revisions.len() == 2 && equal(revisions[0].1, revisions[1].1);
@@ -144,13 +149,15 @@ impl Traffic {
 
     /// Per replica, with values of its own: 7 hits of 10 that pass, 3 near the limit, 4 over it; 2
     /// and 2 before 3 shadowed ones; a client within and over its limit; 2 hits that nothing limits, and 3 of a
-    /// domain that has no policy. Two requests hold, of which one is settled.
+    /// domain that has no policy. One request of a rule that adapts, of which nobody reports; and
+    /// the holds, where one is over the limit.
     async fn round(&mut self, name: &str) {
         for (replica, client) in self.clients.iter_mut().enumerate() {
             let value = format!("{name}-{replica}");
             for (domain, key, value, times, passed) in [
                 ("observed", "user", value.as_str(), 14, 10),
                 ("observed", "trial", &value, 7, 7),
+                ("observed", "unheard", &value, 1, 1),
                 ("observed", "nothing", &value, 2, 2),
                 ("nowhere", "nothing", &value, 3, 3),
             ] {
@@ -159,20 +166,12 @@ impl Traffic {
                 assert_eq!(found, passed, "{domain} {key}");
             }
         }
-        for client in &mut self.clients {
-            for settles in [true, false] {
-                let answer = ask(client, request("observed", &[&[("held", name)]])).await;
-                let handle = metadata(&answer)["hold"].as_str().unwrap().to_owned();
-                if settles {
-                    ask(client, request("observed", &[&[("held", name), ("hold", &handle)]])).await;
-                }
-            }
-        }
         let vip = request("observed", &[&[("user", name)]]);
         assert_eq!(
             codes(&mut self.clients[0], &vip, 3).await,
             [Code::Ok, Code::OverLimit, Code::OverLimit]
         );
+        self.holders.round(name).await;
     }
 }
 
@@ -190,6 +189,7 @@ fn exact_counts() {
         ("rule=\"user\",limit=\"daily\",outcome=\"over_limit\"", 4.0 * 4.0),
         ("rule=\"user\",limit=\"(client)\",outcome=\"near_limit\"", 2.0),
         ("rule=\"user\",limit=\"(client)\",outcome=\"over_limit\"", 4.0),
+        ("rule=\"job\",outcome=\"over_limit\"", 4.0),
         ("rule=\"trial\",limit=\"4/DAY\",outcome=\"admitted\"", 4.0 * 3.0),
         ("rule=\"trial\",limit=\"4/DAY\",outcome=\"near_limit\"", 4.0),
         ("rule=\"trial\",limit=\"4/DAY\",outcome=\"shadowed\"", 4.0 * 3.0),
@@ -197,12 +197,9 @@ fn exact_counts() {
         check(labels, &of(labels), Expected::Sum(expected));
         check(labels, &of(labels).replace("decisions", "hits"), Expected::Sum(expected));
     }
-    for (state, charges) in [("reserved", 8.0), ("settled", 4.0), ("invalid", 0.0)] {
-        let series = format!("sum(tollgate_holds_total{{state=\"{state}\"}})");
-        check(state, &series, Expected::Sum(charges));
-    }
     check("unmatched", "sum(tollgate_unmatched_total{domain=\"observed\"})", Expected::Sum(8.0));
     check("unknown", "sum(tollgate_unknown_domain_requests_total)", Expected::Sum(12.0));
+    held::exact_counts();
 }
 
 /// What panels show in both states; the others show a value above zero.
@@ -210,14 +207,13 @@ fn of_panel(title: &str, incident: bool) -> Expected {
     let during = |calm, at_incident| if incident { at_incident } else { calm };
     match title {
         "Store" => during(Expected::Sum(1.0), Expected::Sum(0.0)),
-        "Registry" => during(Expected::Sum(1.0), Expected::Any),
+        // The replica that controls the rules that adapt needs the registry.
+        "Registry" | "Adaptive rules without reports" => during(Expected::Sum(1.0), Expected::Any),
         "Last reload" => Expected::Sum(1.0),
         "Replicas seen" | "Clients" => Expected::Sum(2.0),
         "Connections refused or cut" => Expected::Nothing,
-        "Scale of rules" => Expected::Sum(SCALE / 100.0),
-        // Whoever controls says so after a second.
-        "Rules without reports" => Expected::Any,
-        "Share that is settled" => during(Expected::Positive, Expected::Any),
+        "Rules turned down" => Expected::Sum(0.6),
+        "Settlements" => during(Expected::Sum(0.0), Expected::Positive),
         "Requests that the store did not decide" | "Limits decided without the store" => {
             during(Expected::Something, Expected::Positive)
         }
@@ -225,12 +221,7 @@ fn of_panel(title: &str, incident: bool) -> Expected {
         "Hits of outages" => during(Expected::Nothing, Expected::Any),
         // Between two calls to Redis there are none in flight. No limit is leased, and the deny
         // cache answers only what follows a denial. Counters are in Redis.
-        "Calls in flight"
-        | "Spared calls"
-        | "Counters in memory"
-        | "Memory"
-        | "Settlements under way"
-        | "Settlements that never reached the store" => Expected::Something,
+        "Calls in flight" | "Spared calls" | "Counters in memory" | "Memory" => Expected::Something,
         _ => Expected::Positive,
     }
 }
@@ -249,6 +240,7 @@ fn of_alert(name: &str, incident: bool) -> Expected {
         "Degraded" if incident => Expected::Positive,
         // The traffic is such.
         "UnknownDomain" => Expected::Positive,
+        "AdaptiveBlind" => of_panel("Adaptive rules without reports", incident),
         "DecisionsSlow" | "RedisSlow" | "ProcessLate" => Expected::Any,
         "RegistryDown" | "ReplicasDiffer" | "RegistryNotWritable" if incident => Expected::Any,
         _ => Expected::Nothing,
@@ -293,13 +285,14 @@ async fn every_query_has_the_value_of_the_traffic() {
     // A rate needs a series that is there before.
     traffic.round("vip-1").await;
     let over = "sum(tollgate_decisions_total{domain=\"observed\",outcome=\"over_limit\"})";
-    seen(over, 2.0 * 4.0 + 2.0).await;
+    seen(over, 2.0 * 5.0 + 2.0).await;
     let edge = "for i in 1 2 3 4 5 6; do curl -s -o /dev/null http://127.0.0.1:10000/api/v1/prices/ACME; done";
     assert!(Command::new("bash").args(["-c", edge]).status().unwrap().success());
     traffic.round("vip-2").await;
-    seen(over, 4.0 * 4.0 + 4.0).await;
+    seen(over, 4.0 * 5.0 + 4.0).await;
     seen("tollgate:degraded:ratio5m + 1", 1.0).await;
     seen("sum(tollgate:rule_hits:rate1m{domain=\"observed\"}) > 0", 1e-9).await;
+    seen("sum(tollgate_adaptive_blind{domain=\"observed\",rule=\"unheard\"})", 1.0).await;
     exact_counts();
     check_all(false);
 
@@ -307,19 +300,24 @@ async fn every_query_has_the_value_of_the_traffic() {
     let redis = children.iter().find(|(_, name)| name.starts_with("redis")).unwrap().0;
     signal(redis, "STOP");
     let degraded = "sum(tollgate_decisions_total{outcome=~\"degraded_.*\"})";
-    for (round, least) in [("out-1", 20.0), ("out-2", 40.0)] {
+    let waiting = traffic.holders.settle_in_outage().await;
+    assert_eq!(waiting, 4, "one of each round and replica");
+    for (round, least) in [("out-1", 22.0), ("out-2", 44.0)] {
         for client in &mut traffic.clients {
             codes(client, &request("observed", &[&[("user", round)]]), 10).await;
         }
+        traffic.holders.hold_in_outage(round).await;
         seen(degraded, least).await;
     }
     seen("sum(rate(tollgate_degraded_claims_total[1m])) > 0", 1e-9).await;
     seen("tollgate:degraded:ratio5m > 0.01", 1e-9).await;
     seen("count(tollgate_store_up == 0)", 2.0).await;
+    check("waiting", "sum(tollgate_settle_queue)", Expected::Sum(4.0));
     check_all(true);
     signal(redis, "CONT");
     seen("count(tollgate_store_up == 1)", 2.0).await;
     check("StoreDown", "tollgate_store_up == 0", Expected::Nothing);
+    held::all_settled(waiting).await;
     traffic.operator.delete_policy("observed").await;
 }
 

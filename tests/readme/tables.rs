@@ -114,7 +114,7 @@ fn metrics_of_rules_and_dashboards_exist() {
     let known = ["metrics", "metrics: process"].into_iter().flat_map(table);
     let known: Vec<_> = known.map(|cells| cells[0].replace('`', "")).collect();
     let word = |c: char| c.is_ascii_lowercase() || c == '_';
-    let dashboards = ["clients", "decisions", "holds", "latency", "store"]
+    let dashboards = ["clients", "decisions", "latency", "store"]
         .map(|name| format!("deploy/grafana/dashboards/{name}.json"));
     let rules = ["recording", "alerts"].map(|name| format!("deploy/prometheus/{name}.yml"));
     let mut found = 0;

@@ -26,6 +26,10 @@ descriptors:
                  hold: {ttl: 2s, estimate: {default: 4}}}
   - key: job
     rate_limit: {name: jobs, algorithm: concurrency, max: 1, ttl: 2s}
+  - key: mixed
+    rate_limits:
+    - {name: hits, algorithm: fixed_window, unit: day, requests_per_unit: 20, hold: {ttl: 1h, estimate: {default: 1}}}
+    - {name: slots, algorithm: concurrency, max: 1, ttl: 1s}
   - key: slow
     rate_limit: {name: jobs, algorithm: concurrency, max: 3, ttl: 1h}
   - key: team
@@ -217,6 +221,31 @@ async fn descriptors_that_share_a_counter_end_a_charge_each() {
         caller.held(&[one]).await;
         assert_eq!(caller.release(&[one, two], &handle).await, State::Settled);
         assert_eq!(caller.left(one).await, 15, "4 of the second hold, and 1");
+    }
+}
+
+/// Also where the hold goes on by another limit, so that its settlement is not late.
+#[tokio::test]
+async fn slot_that_has_ended_before_its_release_is_counted_once() {
+    for (_redis, tollgate, mut caller) in each_store().await {
+        let (mixed, job) = (&[("mixed", "x")][..], &[("job", "x")][..]);
+        let expired = || tollgate.metric("tollgate_expired_holds_total");
+        let handle = caller.held(&[mixed]).await;
+        assert_eq!(caller.release(&[mixed], &handle).await, State::Settled);
+        assert_eq!(expired(), Some(0.0), "it was released in time");
+
+        let (first, alone) = (caller.held(&[mixed]).await, caller.held(&[job]).await);
+        // What a replica knows of the store's clock may be some milliseconds off.
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        caller.held(&[mixed]).await;
+        assert_eq!(expired(), Some(0.0), "nobody has released it");
+        for state in [State::Settled, State::Again] {
+            assert_eq!(caller.release(&[mixed], &first).await, state);
+            assert_eq!(expired(), Some(1.0));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(caller.release(&[job], &alone).await, State::Late);
+        assert_eq!(expired(), Some(2.0));
     }
 }
 

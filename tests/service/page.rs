@@ -4,12 +4,17 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
+use prost_types::Timestamp;
 use serde_json::{Value, json};
+use tollgate::domain::clock::{Clock as _, SystemClock};
+use tollgate::edge::admin::pb::SetScaleRequest;
 use tollgate::edge::admin::pb::Unit::Day;
+use tollgate::edge::pb::rate_limit_response::Code;
 
 use crate::support::browser::Browser;
-use crate::support::grpc::{ask, with_hits};
+use crate::support::grpc::{ask, codes, with_hits};
 use crate::support::http;
 use crate::support::operator::{Operator, client, limit};
 use crate::support::tollgate::{Options, Tollgate, request};
@@ -20,6 +25,8 @@ descriptors:
   - {key: api_key, rate_limit: {name: per-key, unit: minute, requests_per_unit: 600}}
   - {key: user, rate_limit: {unit: day, requests_per_unit: 20}}
   - {key: trial, shadow_mode: true, rate_limit: {unit: day, requests_per_unit: 5}}
+  - {key: job, rate_limit: {name: slots, algorithm: concurrency, max: 4, ttl: 1m}}
+  - {key: batch, rate_limit: {algorithm: concurrency, max: 8, ttl: 1m}}
   - {key: secret, sensitive: true, rate_limit: {unit: day, requests_per_unit: 5}}
   - {key: tokens, rate_limit: {unit: day, requests_per_unit: 900, hold: {estimate: {default: 40}}}}
 ";
@@ -59,14 +66,15 @@ impl Traffic {
                     let (key, value) = match i % 10 {
                         0..5 => ("api_key", format!("key-{}", i % 7)),
                         5..7 => ("user", hostile().to_owned()),
-                        7..9 => ("user", format!("user-{}", i % 13)),
+                        7 => ("user", format!("user-{}", i % 13)),
+                        8 => ("batch", "nightly".to_owned()),
                         _ => ("trial", "newcomer".to_owned()),
                     };
                     let asked = request("shop", &[&[(key, value.as_str())]]);
                     if client.should_rate_limit(asked).await.is_err() {
                         return;
                     }
-                    tokio::time::sleep(std::time::Duration::from_millis(4)).await;
+                    tokio::time::sleep(Duration::from_millis(4)).await;
                 }
             });
         });
@@ -86,7 +94,7 @@ fn picture(browser: &mut Browser, name: &str) {
         return;
     }
     browser.value("document.activeElement.blur(), scrollTo(0, 0)");
-    std::thread::sleep(std::time::Duration::from_secs(40));
+    std::thread::sleep(Duration::from_secs(40));
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images");
     std::fs::create_dir_all(&dir).unwrap();
     browser.picture(&dir.join(name));
@@ -98,7 +106,6 @@ async fn started() -> Tollgate {
     for (value, requests) in [("acme", 100), ("globex", 50), (hostile(), 7)] {
         operator.upsert(client("shop", ("api_key", value), limit(requests, Day))).await.unwrap();
     }
-    operator.turn("shop", "user", 50.0).await;
     tollgate
 }
 
@@ -117,7 +124,18 @@ fn by_keyboard_alone(browser: &mut Browser) {
     browser.write("user=somebody");
     browser.press("Enter");
     browser.wait_for("document.querySelector('#explained').textContent.includes('passes')");
-    browser.wait_for("document.querySelector('#explained').textContent.includes('10/DAY')");
+    browser.wait_for("document.querySelector('#explained').textContent.includes('20/DAY')");
+    browser.value("document.querySelector('#explain input').select()");
+    browser.press("Tab");
+    browser.write("batch=somebody");
+    browser.press("Enter");
+    let turned = "The rule is at 75 % by operator, until it is taken back.";
+    for text in [turned, "6 at a time"] {
+        browser.wait_for(&format!(
+            "document.querySelector('#explained').textContent.includes({})",
+            json!(text)
+        ));
+    }
     browser.value("document.querySelector('#explain input').select()");
     browser.press("Tab");
     browser.write("without a value");
@@ -130,6 +148,7 @@ async fn page_follows_searches_explains_and_fits() {
     let Some(mut browser) = Browser::start() else { return };
     let mut tollgate = started().await;
     let address = format!("http://{}/", tollgate.at.http);
+    Operator::of(&tollgate).await.turn("shop", "batch", 75.0).await;
     let traffic = Traffic::start(&tollgate);
     browser.open(&address, (1280, 900), false);
     let rate = "Number(document.querySelector('#legend li[data-outcome=\"over_limit\"]')?.textContent.split(' ').at(-1)) > 0";
@@ -139,13 +158,16 @@ async fn page_follows_searches_explains_and_fits() {
     let before = browser.value(decisions).as_f64().unwrap();
     browser.wait_for(&format!("{decisions} > {before}"));
 
-    browser.wait_for("document.querySelector('#rules .turned')?.textContent === ' at 50 %'");
     // What callers and operators write is text.
     browser.wait_for(&format!(
         "document.querySelector('#limited').textContent.includes({})",
         json!(hostile())
     ));
     browser.wait_for("document.querySelectorAll('#clients tr').length === 4");
+
+    let batch = "[...document.querySelectorAll('#rules tr')].map((row) => row.textContent).find((text) => text.startsWith('shopbatch'))";
+    let turned = "batch at 75 % by operator, until it is taken back8 at a time";
+    browser.wait_for(&format!("{batch}?.includes({})", json!(turned)));
     assert_eq!(browser.value("document.images.length"), json!(0));
 
     by_keyboard_alone(&mut browser);
@@ -241,6 +263,49 @@ async fn state_is_bounded_and_has_no_secrets() {
     assert_eq!(found("?text=glob")["clients"][0]["limits"], json!(["50/DAY"]));
     assert_eq!(found("?domain=other"), json!({"clients": [], "total": 0, "more": false}));
     assert_eq!(http::post(tollgate.at.http, "/status/state.json", "").status, 405);
+}
+
+#[tokio::test]
+async fn turned_rules_and_slots_say_so() {
+    let tollgate = started().await;
+    let operator = Operator::of(&tollgate).await;
+    let (scale, expires_at) = in_an_hour("shop", "job", 50.0);
+    operator.policies().set_scale(scale).await.unwrap();
+    operator.upsert(client("shop", ("job", "large"), limit(10, Day))).await.unwrap();
+    let mut caller = tollgate.client().await;
+    let found = codes(&mut caller, &request("shop", &[&[("job", "a")]]), 3).await;
+    assert_eq!(found, [Code::Ok, Code::Ok, Code::OverLimit], "half of four slots");
+    codes(&mut caller, &request("shop", &[&[("user", "a")]]), 2).await;
+    let seen = state(&tollgate);
+    let rules = seen["rules"].as_array().unwrap();
+    let scale = json!({"percent": 50.0, "by": "operator", "expires_at": expires_at});
+    let scales: Vec<_> = rules.iter().map(|rule| (&rule["rule"], &rule["scale"])).collect();
+    assert_eq!(scales, [(&json!("job"), &scale), (&json!("user"), &Value::Null)]);
+
+    let get = |path: &str| -> Value {
+        serde_json::from_str(&http::get(tollgate.at.http, path).body).unwrap()
+    };
+    let found = get("/status/clients.json?text=job");
+    assert_eq!(found["clients"][0]["limits"], json!(["10 at a time"]));
+    for (value, limit) in [("a", "slots: 2 at a time"), ("large", "5 at a time")] {
+        let path = format!("/status/explain.json?domain=shop&entry=job%3D{value}");
+        let explained = get(&path);
+        let shown = (&explained["limits"][0]["limit"], &explained["scale"]);
+        assert_eq!(shown, (&json!(limit), &scale), "{value}");
+    }
+    let explained = get("/status/explain.json?domain=shop&entry=user%3Da");
+    let shown = (&explained["limits"][0]["limit"], &explained["scale"]);
+    assert_eq!(shown, (&json!("20/DAY"), &Value::Null));
+}
+
+/// A scale that ends in an hour, and the second in which it does.
+fn in_an_hour(domain: &str, rule: &str, percent: f64) -> (SetScaleRequest, i64) {
+    let now = Duration::from_micros(SystemClock::start().now().as_micros());
+    let expires_at = Timestamp::from(UNIX_EPOCH + now + Duration::from_hours(1));
+    let seconds = expires_at.seconds;
+    let (domain, rule) = (domain.to_owned(), rule.to_owned());
+    let expires_at = Some(expires_at);
+    (SetScaleRequest { domain, rule, percent, expires_at, ..Default::default() }, seconds)
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tollgate::edge::admin::pb::plan_service_client::PlanServiceClient;
 use tollgate::edge::admin::pb::policy_service_client::PolicyServiceClient;
 use tollgate::edge::admin::pb::{
     self, ApplyPolicyRequest, Client, DeletePolicyRequest, ExplainRequest, ExplainResponse,
-    ListModesRequest, ManageClientsRequest, Mode, SetModeRequest,
+    ListModesRequest, ManageClientsRequest, Mode, SetModeRequest, SetScaleRequest,
 };
 use tollgate::edge::pb::RateLimitRequest;
 use tonic::transport::{Channel, Endpoint};
@@ -146,11 +146,12 @@ impl Operator {
         service.apply_policy(self.call(message)).await.unwrap().into_inner()
     }
 
-    /// Turns a rule to a part of its limits.
+    /// Turns a rule to this part of its limits.
     pub async fn turn(&self, domain: &str, rule: &str, percent: f64) {
         let (domain, rule) = (domain.to_owned(), rule.to_owned());
-        let message = pb::SetScaleRequest { domain, rule, percent, ..Default::default() };
-        self.policies().set_scale(self.call(message)).await.unwrap();
+        let message = SetScaleRequest { domain, rule, percent, ..Default::default() };
+        let mut service = PolicyServiceClient::new(self.channel.clone());
+        service.set_scale(self.call(message)).await.unwrap();
     }
 
     pub async fn delete_policy(&self, domain: &str) {

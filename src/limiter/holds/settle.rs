@@ -149,9 +149,10 @@ impl<S: LimitStore> Settlements<S> {
         let (store, copy) = (Arc::clone(&self.store), settlement.clone());
         let mut first = Box::pin(async move { store.settle(copy).await });
         let metrics = Arc::clone(&self.holds.metrics);
+        let expired = expired_slots(&settlement, self.shares.now());
         let at_once = first.as_mut().now_or_never();
         if let Some(Ok(settled)) = at_once {
-            counted.count(&metrics, settled);
+            counted.count(&metrics, settled, expired);
             return Sent::Done(Some(settled));
         }
         let Ok(runtime) = Runtime::try_current() else { return Sent::Done(None) };
@@ -168,7 +169,7 @@ impl<S: LimitStore> Settlements<S> {
             };
             let settled = this.repeat(outcome, settlement, until).await;
             match settled {
-                Some(settled) => counted.count(&metrics, settled),
+                Some(settled) => counted.count(&metrics, settled, expired),
                 None => metrics.unsettled(),
             }
             drop(under_way);
@@ -261,6 +262,15 @@ impl<S: LimitStore> Drop for Dropped<S> {
     }
 }
 
+/// The slots that `settlement` releases and that have ended by themselves at `now`.
+fn expired_slots(settlement: &Settlement, now: Timestamp) -> u64 {
+    let has_ended = |it: &&Amendment| match it.change {
+        Change::Release { until, .. } => until <= now,
+        _ => false,
+    };
+    settlement.amendments.iter().filter(has_ended).count() as u64
+}
+
 /// The charges that a settlement settles, as metrics count them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counted {
@@ -272,7 +282,8 @@ pub(super) struct Counted {
 impl Counted {
     const NOTHING: Self = Self { charges: 0, state: HoldState::SelfSettled };
 
-    fn count(self, metrics: &HoldMetrics, settled: Settled) {
+    /// Counts a settlement that releases so many slots that have ended.
+    fn count(self, metrics: &HoldMetrics, settled: Settled, expired: u64) {
         let state = match settled {
             Settled::Now => self.state,
             Settled::Again => HoldState::Again,
@@ -280,5 +291,8 @@ impl Counted {
             Settled::Unguarded => HoldState::Unguarded,
         };
         metrics.add(state, self.charges);
+        if settled != Settled::Again && expired > 0 {
+            metrics.expired(expired);
+        }
     }
 }

@@ -4,15 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::plan::{ClientPlan, MissingPlan};
-use super::{Ready, Resolver, calendar_of, counted};
+use super::{Ready, Resolver, calendar_of, counted, entries_of, rule_of};
 use crate::domain::{Clock, LimitError, Timestamp};
 use crate::limiter::ask::Traits;
 use crate::limiter::key::SensitiveHasher;
 use crate::limiter::report::{LimitName, Report};
 use crate::limiter::request::Entry;
+use crate::limiter::snapshot::Snapshot;
 use crate::limits::directory::Directory;
 use crate::limits::plans::PlanRef;
-use crate::limits::{Client, ClientLimit, Model};
+use crate::limits::{Client, ClientLimit, ClientName, Model};
 use crate::policy::Rule;
 use crate::telemetry::metrics::LimitOf;
 
@@ -82,6 +83,15 @@ impl Clients {
 }
 
 impl Resolver {
+    /// The limit from which those of a client take what they leave open: the first that counts of
+    /// its rule in `snapshot`.
+    pub(crate) fn model_of(&self, name: &ClientName, snapshot: &Snapshot) -> Model {
+        let policy = snapshot.policies.domain(name.domain.as_bytes());
+        let rule = rule_of(policy.map(AsRef::as_ref), &entries_of(name));
+        let limit = rule.and_then(|rule| rule.limits.iter().find_map(counted));
+        Model { limit: limit.map(|(limit, _)| *limit), defaults: self.defaults }
+    }
+
     /// The limits of a client, then those of its plan in whose place it has none, with what they
     /// leave open taken from `rule`; empty: unlimited. An error: the rule makes it impossible.
     pub(super) fn client_limits<'a>(

@@ -53,6 +53,7 @@ pub struct HoldMetrics {
     /// The counters of `series`, in the order of states.
     by_state: [ShardedCounter; HoldState::ALL.len()],
     unsettled: ShardedCounter,
+    expired: ShardedCounter,
     /// Settlements under way.
     pub queue: ShardedGauge,
 }
@@ -71,6 +72,7 @@ impl Default for HoldMetrics {
             series,
             by_state,
             unsettled: ShardedCounter::default(),
+            expired: ShardedCounter::default(),
             queue: ShardedGauge::default(),
         }
     }
@@ -93,6 +95,11 @@ impl HoldMetrics {
         self.unsettled.inc();
     }
 
+    /// Counts slots whose time was up before their release came.
+    pub fn expired(&self, slots: u64) {
+        self.expired.inc_by(slots);
+    }
+
     pub(super) fn register(&self, registry: &mut Registry) {
         let series = self.series.clone();
         registry.register("holds", "Charges of holds, and what became of them", series);
@@ -100,6 +107,11 @@ impl HoldMetrics {
             "unsettled_holds",
             "Settlements that never reached the store; their holds end by themselves",
             self.unsettled.clone(),
+        );
+        registry.register(
+            "expired_holds",
+            "Slots of concurrency limits whose time was up before their release came",
+            self.expired.clone(),
         );
         registry.register("settle_queue", "Settlements under way", self.queue.clone());
     }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::query::Query;
 use crate::limiter::Shared;
+use crate::limiter::snapshot::Snapshot;
 use crate::limits::{Client, ClientName};
 use crate::policy::limit_numbers;
 
@@ -61,7 +62,7 @@ pub(super) fn search(shared: &Shared, query: &Query) -> Found {
                 found.more = true;
                 return found;
             }
-            found.clients.push(row(shared, client, title));
+            found.clients.push(row(shared, client, title, &snapshot));
         }
         looked_at += page.clients.len();
         after = page.clients.last().map(|last| last.name.clone());
@@ -72,15 +73,25 @@ pub(super) fn search(shared: &Shared, query: &Query) -> Found {
     }
 }
 
-fn row(shared: &Shared, client: &Arc<Client>, descriptor: String) -> ClientRow {
+fn row(
+    shared: &Shared,
+    client: &Arc<Client>,
+    descriptor: String,
+    snapshot: &Snapshot,
+) -> ClientRow {
     let clients = &shared.resolver.clients;
     let plan = client.plan.as_ref().and_then(|plan| plan.at(clients.now()));
     let missing = plan.is_some_and(|plan| clients.directory().plans().find(plan).is_none());
+    let model = shared.resolver.model_of(&client.name, snapshot);
     let limits = client.limits.iter().map(|limit| match (&limit.rate, &limit.name) {
         (None, _) => "unlimited".to_owned(),
         (Some(rate), name) => {
-            let numbers =
-                limit_numbers(rate.requests_per_unit, rate.unit, rate.unit_multiplier.max(1));
+            let counted = rate.limit(&model);
+            let numbers = if counted.is_ok_and(|limit| limit.is_concurrency()) {
+                format!("{} at a time", rate.requests_per_unit)
+            } else {
+                limit_numbers(rate.requests_per_unit, rate.unit, rate.unit_multiplier.max(1))
+            };
             name.as_ref().map_or(numbers.clone(), |name| format!("{numbers} {name}"))
         }
     });

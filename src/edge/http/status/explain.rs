@@ -3,11 +3,13 @@
 use serde::Serialize;
 
 use super::query::Query;
+use super::state::ScaleState;
 use crate::domain::Verdict;
 use crate::edge::grpc::rls::Rls;
 use crate::edge::pb;
 use crate::limiter::Shared;
 use crate::limiter::explain::{CounterState, Explanation};
+use crate::limiter::report::Report;
 use crate::limiter::resolve::ClientPlan;
 use crate::settings::Word as _;
 use crate::store::LimitStore;
@@ -45,6 +47,8 @@ pub(super) struct Explained {
     /// The plan that the client names and that does not exist.
     plan_missing: String,
     shadow: bool,
+    /// The rule is turned, and the limits are that part.
+    scale: Option<ScaleState>,
     limits: Vec<LimitState>,
 }
 
@@ -101,6 +105,8 @@ fn answer(shared: &Shared, explanation: &Explanation) -> Explained {
     let rule = status.and_then(|status| status.rule.as_deref());
     let client = status.and_then(|status| status.client.as_ref());
     let plan = status.map(|status| &status.plan);
+    let now = || shared.resolver.clients.now();
+    let turned = rule.and_then(|rule| decision.snapshot.dial(rule).turned(now));
     let title = |name| shared.resolver.client_title(name, &shared.policies.current());
     Explained {
         admitted: decision.verdict == Verdict::Admit,
@@ -116,6 +122,7 @@ fn answer(shared: &Shared, explanation: &Explanation) -> Explained {
             .unwrap_or_default(),
         plan_missing: plan.and_then(ClientPlan::missing).unwrap_or_default().to_owned(),
         shadow: status.is_some_and(|status| status.shadow),
+        scale: turned.map(ScaleState::from),
         limits: explained.iter().flat_map(|explained| &explained.counters).map(limit).collect(),
     }
 }
@@ -126,7 +133,7 @@ fn limit(counter: &CounterState) -> LimitState {
         u64::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
     };
     LimitState {
-        limit: counter.report.label(),
+        limit: numbers(&counter.report),
         key: escape(counter.key.as_bytes()).to_string(),
         passes: reading.passed,
         remaining: reading.remaining,
@@ -135,5 +142,14 @@ fn limit(counter: &CounterState) -> LimitState {
         degraded: counter.ruling.degraded(),
         estimate: counter.estimate.map(|(hits, _)| hits),
         estimate_source: counter.estimate.map_or("", |(_, basis)| basis.name()),
+    }
+}
+
+/// The limit by its label. That of one on requests at a time says how many.
+fn numbers(report: &Report) -> String {
+    match &report.name {
+        _ if !report.concurrent => report.label(),
+        Some(name) => format!("{name}: {} at a time", report.requests_per_unit),
+        None => report.to_string(),
     }
 }

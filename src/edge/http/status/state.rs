@@ -1,13 +1,15 @@
 //! The state of this replica, as its page shows it. All lists are bounded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::edge::http::ops::{Check, Ops};
 use crate::limiter::Shared;
+use crate::limiter::scales::Turned;
 use crate::limiter::top::{TopCaller, TopOrder, TopQuery};
+use crate::limits::ScaleSource;
 use crate::settings::Word as _;
 use crate::store::LimitStore;
 use crate::telemetry::escape::escape;
@@ -55,8 +57,17 @@ struct RuleUse {
     limit: String,
     outcomes: BTreeMap<&'static str, u64>,
     hits: u64,
-    /// The percentage of its limits to which the rule is turned; none: all of them.
-    scale_percent: Option<f64>,
+    /// The rule is turned to a part of its limits.
+    scale: Option<ScaleState>,
+}
+
+/// The part of its limits to which a rule is turned.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ScaleState {
+    percent: f64,
+    by: &'static str,
+    /// In seconds since 1970; none: until it is taken back.
+    expires_at: Option<u64>,
 }
 
 /// A caller in a rank.
@@ -100,7 +111,7 @@ pub(super) fn read<S: LimitStore>(ops: &Ops<S>, uptime: Duration) -> StatusState
     let mut rules = rules(&counts);
     let rules_left_out = rules.len().saturating_sub(MAX_RULES);
     rules.truncate(MAX_RULES);
-    show_scales(shared, &mut rules);
+    turn(&mut rules, shared);
     StatusState {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: uptime.as_secs(),
@@ -155,7 +166,7 @@ fn rules(counts: &[RuleCounts]) -> Vec<RuleUse> {
             limit: limit.clone(),
             outcomes: BTreeMap::new(),
             hits: 0,
-            scale_percent: None,
+            scale: None,
         });
         *of_limit.outcomes.entry(outcome).or_default() += decisions;
         of_limit.hits += hits;
@@ -165,12 +176,15 @@ fn rules(counts: &[RuleCounts]) -> Vec<RuleUse> {
     rules
 }
 
-fn show_scales(shared: &Shared, rules: &mut [RuleUse]) {
-    for ((domain, rule), per_mille) in
-        shared.policies.scales.in_force(shared.resolver.clients.now())
-    {
-        let turned = rules.iter_mut().filter(|one| one.domain == *domain && one.rule == *rule);
-        turned.for_each(|one| one.scale_percent = Some(f64::from(per_mille) / 10.0));
+/// Notes which rules are turned.
+fn turn(rules: &mut [RuleUse], shared: &Shared) {
+    let name = |text: &str| escape(text.as_bytes()).to_string();
+    let turned = shared.policies.scales.in_force(shared.resolver.clients.now()).into_iter();
+    let turned: HashMap<(String, String), Turned> =
+        turned.map(|((domain, rule), turned)| ((name(&domain), name(&rule)), turned)).collect();
+    for rule in rules {
+        let named = (rule.domain.clone(), rule.rule.clone());
+        rule.scale = turned.get(&named).copied().map(ScaleState::from);
     }
 }
 
@@ -198,6 +212,17 @@ fn modes(shared: &Shared) -> Vec<ModeRow> {
         mode: one.mode.word().to_owned(),
     };
     in_force.iter().take(MAX_MODES).map(row).collect()
+}
+
+impl From<Turned> for ScaleState {
+    fn from(Turned { per_mille, source, ends_at }: Turned) -> Self {
+        let by = match source {
+            ScaleSource::Operator => "operator",
+            ScaleSource::Controller => "controller",
+        };
+        let expires_at = ends_at.map(|at| at.as_micros() / 1_000_000);
+        Self { percent: f64::from(per_mille) / 10.0, by, expires_at }
+    }
 }
 
 impl From<Check> for CheckRow {

@@ -38,6 +38,39 @@ function fill(table, heads, rows, empty) {
   );
 }
 
+/** The label of a limit; one on requests at a time in words. */
+function limit(label) {
+  return label.replace(/^(\d+)\/CONCURRENT$/, "$1 at a time");
+}
+
+function minute(seconds) {
+  return `${new Date(seconds * 1000).toISOString().slice(0, 16)}Z`;
+}
+
+/** The part of its limits to which a rule is turned. */
+function turned(scale) {
+  const until = scale.expires_at === null ? "it is taken back" : minute(scale.expires_at);
+  return `at ${scale.percent} % by ${scale.by}, until ${until}`;
+}
+
+function named(row) {
+  const element = cell(row.rule, "name");
+  if (row.scale) {
+    const note = document.createElement("small");
+    note.className = "turned";
+    note.textContent = turned(row.scale);
+    element.append(" ", note);
+  }
+  return element;
+}
+
+/** The limit of an explanation, and what a request holds of it until its cost is known. */
+function held(limit) {
+  const source = { request: "as asked", rule: "by the rule", learned: "as learned", max: "the most" };
+  if (limit.estimate === null) return limit.limit;
+  return `${limit.limit}, holds ${limit.estimate} (${source[limit.estimate_source]})`;
+}
+
 export function callers(table, rows, off, empty) {
   const count = (row) =>
     row.max_error ? `${number(row.count)}–${number(row.count + row.max_error)}` : number(row.count);
@@ -48,7 +81,7 @@ export function callers(table, rows, off, empty) {
       cell(count(row), "number"),
       cell(`${row.domain} ${row.descriptor}`, "name"),
       cell(row.rule, "name"),
-      cell(row.limit),
+      cell(limit(row.limit)),
     ]),
     off ? "Callers are not ranked: the setting admin.top_callers is 0." : empty,
   );
@@ -72,25 +105,6 @@ function bar(outcomes, total) {
   return element;
 }
 
-/** The limit of a rule, and to what part of it the rule is turned. */
-function limited(row) {
-  const element = cell(row.limit);
-  if (row.scale_percent !== null) {
-    const mark = document.createElement("span");
-    mark.className = "turned";
-    mark.textContent = ` at ${row.scale_percent} %`;
-    element.append(mark);
-  }
-  return element;
-}
-
-/** The limit of an explanation, and what a request holds of it until its cost is known. */
-function held(limit) {
-  const source = { request: "as asked", rule: "by the rule", learned: "as learned", max: "the most" };
-  if (limit.estimate === null) return limit.limit;
-  return `${limit.limit}, holds ${limit.estimate} (${source[limit.estimate_source]})`;
-}
-
 export function rules(table, rows, before, seconds) {
   const key = (row) => JSON.stringify([row.domain, row.rule, row.limit]);
   const sum = (row) => Object.values(row.outcomes).reduce((all, one) => all + one, 0);
@@ -112,8 +126,8 @@ export function rules(table, rows, before, seconds) {
       const rate = before ? Math.max(0, (total - (earlier.get(key(row)) ?? 0)) / seconds) : 0;
       return [
         cell(row.domain, "name"),
-        cell(row.rule, "name"),
-        limited(row),
+        named(row),
+        cell(limit(row.limit)),
         cell(number(rate), "number"),
         cell(number(total), "number"),
         cell(`${((100 * over) / total).toFixed(over ? 1 : 0)} %`, "number"),
@@ -125,8 +139,7 @@ export function rules(table, rows, before, seconds) {
 }
 
 export function clients(table, found) {
-  const until = (row) =>
-    row.expires_at ? ` until ${new Date(row.expires_at * 1000).toISOString().slice(0, 16)}Z` : "";
+  const until = (row) => (row.expires_at ? ` until ${minute(row.expires_at)}` : "");
   fill(
     table,
     [["Descriptor"], ["Plan"], ["Limits"]],
@@ -206,6 +219,8 @@ export function explained(place, answer) {
     );
   if (answer.plan_missing)
     parts.push(line(`The plan ${answer.plan_missing} of the client does not exist.`));
+  if (answer.scale)
+    parts.push(line(`The rule is ${turned(answer.scale)}. The limits are that part.`));
   if (answer.mode !== "enforce" || answer.shadow)
     parts.push(
       line(`It is not enforced: ${answer.shadow ? "shadow mode" : `mode ${answer.mode}`}.`),
