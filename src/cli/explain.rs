@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 use tollgate::domain::{Algorithm, Charge, Limit};
-use tollgate::limiter::key::{self, KeyMaker, SensitiveHasher, Sharing};
+use tollgate::limiter::key::{self, KeyMaker, SensitiveHasher, Sharing, Stem};
 use tollgate::limiter::request;
 use tollgate::policy::{Allowance, Compiled, Domain, LimitKind, PolicySet, Rule, RuleLimit};
 
@@ -138,14 +138,9 @@ impl<'a> Explained<'a> {
         let LimitKind::Counted { limit, .. } = &limit.kind else { return None };
         let hasher = SensitiveHasher::new(b"");
         let entries: Vec<request::Entry> = self.entries.iter().map(Into::into).collect();
-        let domain = self.domain.name().as_bytes();
-        let key = KeyMaker::new(KEY_PREFIX, hasher.clone()).key(
-            domain,
-            &entries,
-            &rule.path,
-            Sharing::Rule,
-            &key::tail(limit),
-        );
+        let stem = Stem::new(self.domain.name().as_bytes(), &rule.path);
+        let keys = KeyMaker::new(KEY_PREFIX, hasher.clone());
+        let key = keys.key(&stem, &entries, Sharing::Rule, &key::tail(limit));
         let mut key = String::from_utf8_lossy(key.as_bytes()).into_owned();
         // The server hashes with a key of its own.
         for (entry, _) in self.entries.iter().zip(&rule.path).filter(|(_, path)| path.sensitive) {

@@ -58,19 +58,20 @@ impl KeyMaker {
         &self.hasher
     }
 
-    /// The key of the counter that `tail` names for a descriptor matched along `path`; no path:
-    /// nothing matched.
-    pub fn key(
-        &self,
-        domain: &[u8],
-        entries: &[Entry],
-        path: &[PathEntry],
-        sharing: Sharing,
-        tail: &[u8],
-    ) -> Key {
-        let mut path = path.iter();
-        self.write(domain, entries, tail, |key, value| {
-            self.write_value(key, value, path.next(), sharing);
+    /// The key of the counter that `tail` names for a descriptor that matches the rule of `stem`.
+    pub fn key(&self, stem: &Stem, entries: &[Entry], sharing: Sharing, tail: &[u8]) -> Key {
+        let mut parts = stem.entries.iter();
+        self.write(&stem.domain, entries, tail, |key, entry| match parts.next() {
+            Some(Part { head, value: Value::Fixed, .. }) => key.extend_from_slice(head),
+            Some(Part { head, value: Value::Shared(pattern), .. }) if sharing == Sharing::Rule => {
+                key.extend_from_slice(head);
+                key.extend_from_slice(pattern);
+            }
+            Some(Part { head, sensitive, .. }) => {
+                key.extend_from_slice(head);
+                self.write_own(key, &entry.value, *sensitive);
+            }
+            None => self.write_entry(key, entry, false),
         })
     }
 
@@ -83,27 +84,26 @@ impl KeyMaker {
         mut sensitive: impl Iterator<Item = bool>,
         tail: &[u8],
     ) -> Key {
-        self.write(domain, entries, tail, |key, value| {
-            self.write_own(key, value, sensitive.next() == Some(true));
+        self.write(&escaped(domain), entries, tail, |key, entry| {
+            self.write_entry(key, entry, sensitive.next() == Some(true));
         })
     }
 
+    /// `domain` is escaped.
     fn write(
         &self,
         domain: &[u8],
         entries: &[Entry],
         tail: &[u8],
-        mut write_value: impl FnMut(&mut Vec<u8>, &[u8]),
+        mut write_entry: impl FnMut(&mut Vec<u8>, &Entry),
     ) -> Key {
         let guess: usize =
             entries.iter().map(|entry| entry.key.len() + entry.value.len() + 2).sum();
         let mut key = Vec::with_capacity(self.head.len() + domain.len() + guess + tail.len() + 8);
         key.extend_from_slice(&self.head);
-        escape_into(&mut key, domain);
+        key.extend_from_slice(domain);
         for entry in entries {
-            key.push(b'|');
-            escape_into(&mut key, &entry.key);
-            write_value(&mut key, &entry.value);
+            write_entry(&mut key, entry);
         }
         shorten(&mut key, self.head.len());
         key.push(b'}');
@@ -111,20 +111,10 @@ impl KeyMaker {
         Key::new(key)
     }
 
-    fn write_value(
-        &self,
-        key: &mut Vec<u8>,
-        value: &[u8],
-        path: Option<&PathEntry>,
-        sharing: Sharing,
-    ) {
-        let shared = path.filter(|_| sharing == Sharing::Rule).and_then(shared_pattern);
-        if let Some(pattern) = shared {
-            key.push(b'~');
-            escape_into(key, pattern.as_bytes());
-        } else {
-            self.write_own(key, value, path.is_some_and(|path| path.sensitive));
-        }
+    fn write_entry(&self, key: &mut Vec<u8>, entry: &Entry, sensitive: bool) {
+        key.push(b'|');
+        escape_into(key, &entry.key);
+        self.write_own(key, &entry.value, sensitive);
     }
 
     fn write_own(&self, key: &mut Vec<u8>, value: &[u8], sensitive: bool) {
@@ -135,6 +125,60 @@ impl KeyMaker {
             key.push(b'=');
             escape_into(key, value);
         }
+    }
+}
+
+/// The parts of the keys of a rule that no request changes.
+#[derive(Debug)]
+pub struct Stem {
+    /// The domain, escaped.
+    domain: Box<[u8]>,
+    /// By entry.
+    entries: Box<[Part]>,
+}
+
+#[derive(Debug)]
+struct Part {
+    /// The entry up to what a request changes, escaped.
+    head: Box<[u8]>,
+    value: Value,
+    /// A value that stands by itself is hashed.
+    sensitive: bool,
+}
+
+#[derive(Debug)]
+enum Value {
+    /// Always the same, and part of the head.
+    Fixed,
+    /// This pattern for all values, with its mark; of a client by its value.
+    Shared(Box<[u8]>),
+    /// By itself.
+    Own,
+}
+
+impl Stem {
+    /// The stem of a rule of `domain` with this path.
+    pub fn new(domain: &[u8], path: &[PathEntry]) -> Self {
+        Self { domain: escaped(domain).into(), entries: path.iter().map(Part::new).collect() }
+    }
+}
+
+impl Part {
+    fn new(entry: &PathEntry) -> Self {
+        let mut head = vec![b'|'];
+        escape_into(&mut head, entry.key.as_bytes());
+        let value = match (&entry.how, shared_pattern(entry)) {
+            (_, Some(pattern)) => {
+                Value::Shared([&b"~"[..], &escaped(pattern.as_bytes())].concat().into())
+            }
+            (How::Exact(value), None) if !entry.sensitive => {
+                head.push(b'=');
+                escape_into(&mut head, value.as_bytes());
+                Value::Fixed
+            }
+            (How::Exact(_) | How::Pattern(_) | How::Any, None) => Value::Own,
+        };
+        Self { head: head.into(), value, sensitive: entry.sensitive }
     }
 }
 
@@ -297,6 +341,12 @@ fn escape_into(key: &mut Vec<u8>, bytes: &[u8]) {
         run = at + 1;
     }
     key.extend_from_slice(bytes.get(run..).unwrap_or_default());
+}
+
+fn escaped(bytes: &[u8]) -> Vec<u8> {
+    let mut escaped = Vec::with_capacity(bytes.len());
+    escape_into(&mut escaped, bytes);
+    escaped
 }
 
 #[cfg(test)]

@@ -17,13 +17,13 @@ pub use self::clients::Clients;
 pub use self::counters::{Counters, Uncounted};
 pub use self::plan::{ClientPlan, MissingPlan};
 use super::ask::{Ask, Traits};
-use super::key::{KeyMaker, Sharing};
+use super::key::KeyMaker;
 use super::mode::Mode;
 use super::redact::Sensitivity;
 use super::report::Report;
 use super::request::{Entry, Override, Request};
 use super::snapshot::{RuleRef, Snapshot, SnapshotRef};
-use crate::domain::{Algorithm, Charge, Key, Limit, Part, Unit};
+use crate::domain::{Algorithm, Charge, Limit, Part, Unit};
 use crate::limits::name::Value;
 use crate::limits::{Client, ClientName, Entries};
 use crate::policy::{
@@ -156,24 +156,6 @@ impl Resolver {
         let pairs =
             entries.pairs().map(|(key, value)| format!("{}={}", escape(key), escape(value)));
         pairs.collect::<Vec<_>>().join("|")
-    }
-
-    /// The key of the counter that `tail` names. The entries stand in it as the matched rule says,
-    /// otherwise by value.
-    fn key(
-        &self,
-        domain: &[u8],
-        entries: &[Entry],
-        sensitivity: Sensitivity<'_>,
-        sharing: Sharing,
-        tail: &[u8],
-    ) -> Key {
-        match sensitivity {
-            Sensitivity::Rule(rule) => self.keys.key(domain, entries, &rule.path, sharing, tail),
-            Sensitivity::Domain(_) | Sensitivity::Nothing => {
-                self.keys.key_by_values(domain, entries, sensitivity.of_entries(entries), tail)
-            }
-        }
     }
 
     /// The name under which a client is stored by the policies of `snapshot`, with hashes of

@@ -54,6 +54,7 @@ struct Prepared {
     /// A hash of its domain and label.
     id: u64,
     metrics: RuleMetrics,
+    stem: key::Stem,
     /// The end of the counter key of each limit; empty for an unlimited one.
     tails: Vec<Box<[u8]>>,
     dial: Arc<Dial>,
@@ -74,6 +75,7 @@ impl Snapshot {
         let prepare = |rule: &Rule| Prepared {
             id: rule_id(rule),
             metrics: metrics.rule(&rule.domain, rule.limits.len(), || rule.nodes()),
+            stem: key::Stem::new(rule.domain.as_bytes(), &rule.path),
             tails: rule.limits.iter().map(tail).collect(),
             dial: scales.dial(&rule.domain, &rule.label),
             signal: rule.adaptive.map(|_| rule.number()),
@@ -111,6 +113,11 @@ impl Snapshot {
     /// A number for `rule` that stays the same as long as its domain and path do.
     pub(super) fn rule_id(&self, rule: &Rule) -> u64 {
         self.prepared(rule).id
+    }
+
+    /// The beginning of the counter keys of `rule`.
+    pub(super) fn stem(&self, rule: &Rule) -> &key::Stem {
+        &self.prepared(rule).stem
     }
 
     /// The end of the counter key of the `limit`-th limit of `rule`.

@@ -18,7 +18,7 @@ use tollgate::domain::{
 use tollgate::limiter::denied::DeniedLines;
 use tollgate::limiter::events::{EventSettings, LimitEvents};
 use tollgate::limiter::holds::{HoldSettings, Holds};
-use tollgate::limiter::key::{KeyMaker, SensitiveHasher, Sharing};
+use tollgate::limiter::key::{KeyMaker, SensitiveHasher, Sharing, Stem};
 use tollgate::limiter::layers::Layers;
 use tollgate::limiter::layers::failover::Failover;
 use tollgate::limiter::mode::{KillSwitch, ModeLayer};
@@ -27,7 +27,9 @@ use tollgate::limiter::resolve::{Clients, Resolver};
 use tollgate::limiter::snapshot::Policies;
 use tollgate::limiter::top::TopCallers;
 use tollgate::limiter::{Limiter, Shared};
-use tollgate::policy::{AlgorithmName, Defaults, OnStoreFailure, Options, Source, compile};
+use tollgate::policy::{
+    AlgorithmName, Defaults, How, OnStoreFailure, Options, PathEntry, Source, compile,
+};
 use tollgate::store::MemoryStore;
 use tollgate::telemetry::metrics::{EventMetrics, Metrics};
 
@@ -77,16 +79,17 @@ fn keys(c: &mut Criterion) {
         value: Bytes::from_static(value.as_bytes()),
     };
     let entries = [entry("remote_address", "10.0.0.7"), entry("path", "/api/v1/orders")];
+    let of_path = |entry: &Entry| PathEntry {
+        key: std::str::from_utf8(&entry.key).unwrap().into(),
+        how: How::Any,
+        share: false,
+        sensitive: false,
+        value_to_metric: false,
+    };
+    let path: Vec<PathEntry> = entries.iter().map(of_path).collect();
+    let (stem, tail) = (Stem::new(b"edge", &path), b":sliding_window:60s:10");
     c.bench_function("key/two entries", |b| {
-        b.iter(|| {
-            black_box(maker.key(
-                b"edge",
-                black_box(&entries),
-                &[],
-                Sharing::Rule,
-                b":sliding_window:60s:10",
-            ))
-        });
+        b.iter(|| black_box(maker.key(&stem, black_box(&entries), Sharing::Rule, tail)));
     });
 }
 

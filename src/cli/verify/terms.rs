@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use tollgate::limiter::key::{self, KeyMaker, SensitiveHasher, Sharing};
+use tollgate::limiter::key::{self, KeyMaker, SensitiveHasher, Sharing, Stem};
 use tollgate::limiter::request::Entry;
 use tollgate::policy::{Compiled, LimitKind, PolicySet, Rule};
 use tollgate::verify::{Descriptor, Promise, Traces};
@@ -142,9 +142,9 @@ fn counters(descriptor: &Descriptor, rule: &Rule, bound: u32) -> Judged {
         LimitKind::Unlimited => None,
         LimitKind::Counted { limit, .. } => Some(limit),
     });
+    let stem = Stem::new(&descriptor.domain, &rule.path);
     let counter = |limit| {
-        let tail = key::tail(limit);
-        let name = keys.key(&descriptor.domain, &entries, &rule.path, Sharing::Rule, &tail);
+        let name = keys.key(&stem, &entries, Sharing::Rule, &key::tail(limit));
         let name = String::from_utf8_lossy(name.as_bytes()).into_owned();
         (name, Promise::new(*limit).times(bound))
     };

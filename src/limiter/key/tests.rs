@@ -23,7 +23,8 @@ fn path(how: How, share: bool, sensitive: bool) -> PathEntry {
 }
 
 fn text(domain: &[u8], entries: &[Entry], path: &[PathEntry]) -> String {
-    let key = maker().key(domain, entries, path, Sharing::Rule, b":fixed_window:60s");
+    let stem = Stem::new(domain, path);
+    let key = maker().key(&stem, entries, Sharing::Rule, b":fixed_window:60s");
     String::from_utf8(key.as_bytes().to_vec()).unwrap()
 }
 
@@ -62,7 +63,7 @@ fn shared_pattern_is_one_counter_and_no_value_can_pretend_to_be_it() {
     assert_eq!(one, text(b"d", &[entry(b"k", b"f/2")], &shared));
     assert_ne!(one, text(b"d", &[entry(b"k", b"f/*")], &[]));
     assert_ne!(one, text(b"d", &[entry(b"k~f/*", b"")], &[]));
-    let own = maker().key(b"d", &[entry(b"k", b"f/1")], &shared, Sharing::Own, b"");
+    let own = maker().key(&Stem::new(b"d", &shared), &[entry(b"k", b"f/1")], Sharing::Own, b"");
     assert_eq!(own.as_bytes(), b"tollgate:1:{d|k=f/1}");
 }
 
@@ -75,6 +76,13 @@ fn sensitive_value_is_hashed_with_the_secret() {
     assert_ne!(key, text(b"d", &[entry(b"k", b"other")], &hidden));
     let other = SensitiveHasher::new(b"another secret");
     assert_ne!(other.hash(b"s3cret"), SensitiveHasher::new(b"secret").hash(b"s3cret"));
+    // Also of a client under a pattern whose values share a counter otherwise, and of one value.
+    for how in [How::Pattern("s*".into()), How::Exact("s3cret".into())] {
+        let hidden = [path(how, true, true)];
+        let stem = Stem::new(b"d", &hidden);
+        let own = maker().key(&stem, &[entry(b"k", b"s3cret")], Sharing::Own, b":fixed_window:60s");
+        assert_eq!(own.as_bytes(), key.as_bytes());
+    }
 }
 
 /// Counters of sensitive values live on under these hashes, and replicas of any version share them.

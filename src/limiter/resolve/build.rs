@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::wanted::{Wanted, slot_of, terms_of};
 use super::{ClientPlan, Match, Ready, Resolution, Resolved, Resolver, Target, counted};
-use crate::domain::{Algorithm, Charge, Claim, Hits, Limit, Part, Unit};
+use crate::domain::{Algorithm, Charge, Claim, Hits, Key, Limit, Part, Unit};
 use crate::limiter::ask::{Basis, Traits};
 use crate::limiter::key::{self, Sharing};
 use crate::limiter::redact::Sensitivity;
@@ -196,9 +196,7 @@ impl<'a> Building<'a> {
         report: Report,
     ) {
         let (limit, report) = self.scaled(rule, limit, report);
-        let (domain, entries) = (&self.request.domain, &descriptor.entries);
-        let sensitivity = Sensitivity::of(rule, self.policy);
-        let key = self.resolver.key(domain, entries, sensitivity, sharing, tail);
+        let key = self.key(descriptor, rule, sharing, tail);
         let learned = |limit: usize| rule.and_then(|rule| self.snapshot.learned(rule, limit));
         let wanted = Wanted { descriptor, limit: &limit, terms };
         let ask = &mut self.resolution.ask;
@@ -213,6 +211,24 @@ impl<'a> Building<'a> {
         }
         if let Some(rule) = rule.and_then(|rule| self.snapshot.signal(rule)) {
             ask.note_report(rule);
+        }
+    }
+
+    /// The key of the counter that `tail` names. The entries stand in it as the matched rule says,
+    /// otherwise by value.
+    fn key(
+        &self,
+        descriptor: &Descriptor,
+        rule: Option<&Rule>,
+        sharing: Sharing,
+        tail: &[u8],
+    ) -> Key {
+        let (keys, entries) = (&self.resolver.keys, &descriptor.entries);
+        match Sensitivity::of(rule, self.policy) {
+            Sensitivity::Rule(rule) => keys.key(self.snapshot.stem(rule), entries, sharing, tail),
+            other => {
+                keys.key_by_values(&self.request.domain, entries, other.of_entries(entries), tail)
+            }
         }
     }
 
