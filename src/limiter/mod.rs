@@ -183,6 +183,8 @@ impl<S: LimitStore> Limiter<S> {
             Begun::Open(mut open) => {
                 let (ask, commit) = (&mut open.resolution.ask, Commit::Together);
                 ask.timed = trace.is_some();
+                // Takes effect whatever becomes of the call.
+                self.settlements.end_oldest(ask);
                 let held = ask.hold();
                 let dropped = held.map(|id| Dropped::new(&self.settlements, id, ask));
                 let asked = self.layers.decide(ask, commit, deadline).await;
@@ -190,7 +192,6 @@ impl<S: LimitStore> Limiter<S> {
                 if let Some((trace, call)) = trace.zip(ask.call.as_ref()) {
                     trace.store_call(call);
                 }
-                self.settlements.end_oldest(ask);
                 let hold = held.and_then(|id| self.hold(&request.domain, ask, id));
                 if hold.is_some() {
                     self.shared.admitted(ask.reports());

@@ -74,7 +74,7 @@ impl<'a> Wanted<'a> {
         if let Some(terms) = self.unnamed() {
             return match hits {
                 Hits::Peek(_) if descriptor.own_hits => (Hits::Take(terms.max), Basis::Rule),
-                // It is settled once the request is decided.
+                // It is settled before the request is decided.
                 Hits::Book(cost) => (Hits::Peek(0), Basis::Reported(cost)),
                 hits => (hits, Basis::Request),
             };
