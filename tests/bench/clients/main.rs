@@ -5,6 +5,7 @@
 //! cargo bench --bench clients              a million, with Redis
 //! cargo bench --bench clients -- 100000    so many
 //! cargo bench --bench clients -- 1000000 1000   in batches of so many rather than 100
+//! cargo bench --bench clients -- plans     on ten plans, of which one is changed
 //! ```
 //! Two tollgates share a Redis; one is told, the other follows. It prints figures and asserts what must hold on any
 //! machine: nothing is lost, pages are complete. It is no criterion benchmark, as each step happens once.
@@ -21,6 +22,7 @@
 #![allow(clippy::disallowed_types, reason = "shares its helpers with tests")]
 
 mod pace;
+mod plans;
 #[path = "../../support/mod.rs"]
 mod support;
 
@@ -55,6 +57,7 @@ pub fn id(i: usize) -> String {
 fn main() {
     let mut numbers = std::env::args().filter_map(|arg| arg.parse().ok());
     let (count, batch) = (numbers.next().unwrap_or(1_000_000), numbers.next().unwrap_or(BATCH));
+    let by_plan = std::env::args().any(|arg| arg == "plans");
     let Some(redis) = RedisServer::start() else { return };
     let start = || Options::serving(POLICY).redis(redis.url()).unheard().start();
     let runtime = Runtime::new().unwrap();
@@ -67,7 +70,10 @@ fn main() {
     let empty = (memory(&told), memory(&follower));
     let pace = Pace::begin(told.at.grpc, count);
     let begin = Instant::now();
-    let revision = runtime.block_on(load(&told, count, batch));
+    if by_plan {
+        runtime.block_on(plans::make(&told));
+    }
+    let revision = runtime.block_on(load(&told, count, batch, by_plan));
     let took = begin.elapsed();
     println!("decisions meanwhile:   {}", pace.end());
     println!("{count} clients loaded in {took:.1?}, {batch} at a time");
@@ -75,6 +81,11 @@ fn main() {
     println!("followed {:.1?} after the last answer", begin.elapsed().saturating_sub(took));
     println!("bytes for each, told:  {:.0}", per_client(empty.0, memory(&told), count));
     println!("bytes for each, other: {:.0}", per_client(empty.1, memory(&follower), count));
+    if by_plan {
+        let took = runtime.block_on(plans::change(&told, &follower, count));
+        println!("a plan changed: in force for its clients on both after {took:.1?}");
+        return;
+    }
     println!(
         "decisions after:       {}",
         Pace::during(told.at.grpc, count, Duration::from_secs(5))
@@ -127,11 +138,12 @@ fn client(i: usize, requests_per_unit: u32) -> Client {
 }
 
 /// Loads them in batches, one after the other; the revision of the last.
-async fn load(tollgate: &Tollgate, count: usize, batch: usize) -> u64 {
+async fn load(tollgate: &Tollgate, count: usize, batch: usize, by_plan: bool) -> u64 {
+    let made = |i| if by_plan { plans::client(i) } else { client(i, 60) };
     let mut service = service(tollgate).await;
     let mut revision = 0;
     for begin in (0..count).step_by(batch) {
-        let clients = (begin..count.min(begin + batch)).map(|i| client(i, 60)).collect();
+        let clients = (begin..count.min(begin + batch)).map(made).collect();
         revision = manage(&mut service, Action::Upsert(Upsert { clients })).await.revision();
     }
     revision
