@@ -250,7 +250,7 @@ impl Controller {
             used: gathered.started() as f64 / seconds,
             ended: ended / seconds / self.coverage,
             mean: gathered.mean(),
-            p95: percentile.map_or(0.0, |time| time.as_secs_f64()),
+            p95: percentile.map_or(0.0, |millis| millis / 1e3),
         }
     }
 }

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
+use super::histogram::Histogram;
 use super::terms::Terms;
-
-/// The cells of [`Times`].
-const CELLS: usize = 64;
 
 /// Counts of requests.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -24,8 +22,9 @@ pub struct Second {
     pub left: u64,
     /// The sum of the times, in microseconds.
     pub micros: u64,
-    /// The times of those that ended, as far as they are known.
-    pub times: Times,
+    /// The times in milliseconds of those that ended, as far as they are known; the last cell has
+    /// all above 46 s.
+    pub times: Histogram<64>,
 }
 
 impl Second {
@@ -45,7 +44,7 @@ impl Second {
         if let Some(time) = time {
             let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
             self.micros = self.micros.saturating_add(micros.saturating_mul(count));
-            self.times.add(cell(time), count);
+            self.times.add(time.as_secs_f64() * 1e3, count);
         }
         let Some(target) = target else { return };
         if time.map_or(failed, |time| time > target) {
@@ -59,9 +58,7 @@ impl Second {
     pub fn merge(&mut self, other: &Self) {
         let pairs = self.counts_mut().into_iter().zip(other.counts());
         pairs.for_each(|(own, other)| *own = own.saturating_add(other));
-        for (cell, count) in other.times.0.iter().enumerate() {
-            self.times.add(cell, *count);
-        }
+        self.times.merge(&other.times);
     }
 
     /// True if nothing was seen.
@@ -94,7 +91,7 @@ impl Second {
     /// each with its number.
     pub fn write(&self, to: &mut Vec<u8>) {
         self.counts().into_iter().for_each(|count| put_varint(to, count));
-        let cells = self.times.0.iter().enumerate().filter(|(_, count)| **count > 0);
+        let cells = self.times.cells().iter().enumerate().filter(|(_, count)| **count > 0);
         to.push(cells.clone().count() as u8);
         for (cell, count) in cells {
             to.push(cell as u8);
@@ -110,52 +107,10 @@ impl Second {
         }
         for _ in 0..byte(bytes)? {
             let cell = usize::from(byte(bytes)?);
-            *second.times.0.get_mut(cell)? = varint(bytes)?;
+            *second.times.cell_mut(cell)? = varint(bytes)?;
         }
         Some(second)
     }
-}
-
-/// A histogram of times. Cell i has those above 2^((i-1)/4) ms, up to 2^(i/4) ms; the first has all
-/// up to 1 ms, the last all above 46 s.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Times([u64; CELLS]);
-
-impl Default for Times {
-    fn default() -> Self {
-        Self([0; CELLS])
-    }
-}
-
-impl Times {
-    fn add(&mut self, cell: usize, count: u64) {
-        if let Some(cell) = self.0.get_mut(cell) {
-            *cell = cell.saturating_add(count);
-        }
-    }
-
-    /// The number of times.
-    pub fn total(&self) -> u64 {
-        self.0.iter().fold(0, |sum: u64, count| sum.saturating_add(*count))
-    }
-
-    /// A time that so large a share of all does not exceed: the upper edge of its cell. None: there
-    /// are no times.
-    pub fn percentile(&self, share: f64) -> Option<Duration> {
-        let total = self.total();
-        let rank = ((total as f64 * share) as u64).min(total.checked_sub(1)?);
-        let mut below = 0_u64;
-        let cell = self.0.iter().position(|count| {
-            below = below.saturating_add(*count);
-            below > rank
-        });
-        cell.map(|cell| Duration::from_secs_f64(2_f64.powf(cell as f64 / 4.0) / 1e3))
-    }
-}
-
-fn cell(time: Duration) -> usize {
-    let cell = (time.as_secs_f64() * 1e3).log2() * 4.0;
-    (cell.ceil().max(0.0) as usize).min(CELLS - 1)
 }
 
 fn put_varint(bytes: &mut Vec<u8>, mut number: u64) {
@@ -191,25 +146,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentile_is_the_upper_edge_of_its_cell() {
-        let mut second = Second::default();
-        assert_eq!(second.times.percentile(0.95), None);
-        for millis in 1..=100 {
-            second.end(1, Some(Duration::from_millis(millis)), false, None);
-        }
-        for (share, exact) in [(0.5, 51), (0.95, 96), (1.0, 100)] {
-            let told = second.times.percentile(share).unwrap().as_secs_f64() * 1e3;
-            let ratio = told / f64::from(exact);
-            assert!((1.0..=1.2).contains(&ratio), "{share}: {told} for {exact}");
-        }
+    fn times_are_told_in_milliseconds() {
         let edge = |millis| {
             let mut second = Second::default();
             second.end(1, Some(Duration::from_millis(millis)), false, None);
             second.times.percentile(0.5).unwrap()
         };
-        assert_eq!(edge(0), Duration::from_millis(1));
-        assert_eq!(edge(256), Duration::from_millis(256));
-        assert!(edge(3_600_000) > Duration::from_secs(46));
+        assert_eq!((edge(0), edge(256)), (1.0, 256.0));
+        assert!(edge(3_600_000) > 46_000.0);
     }
 
     fn seconds() -> impl Strategy<Value = Second> {

@@ -5,8 +5,12 @@
 //! it, is in its record: [`Ask`] adds and removes both together, and joins them with a store's
 //! answer in one place, [`Ask::join`].
 
+mod holding;
+
 use std::time::Duration;
 
+use self::holding::Holding;
+pub use self::holding::{Basis, Held, Reported, Unnamed};
 use super::report::Report;
 use crate::domain::{Claim, Group, HoldId, Part, Reading, Timestamp, Verdict};
 use crate::policy::{HoldTerms, LeaseTerms, OnStoreFailure};
@@ -102,65 +106,6 @@ pub struct Ask {
     pub(super) call: Option<Box<StoreCall>>,
 }
 
-/// What a request holds, or is to report.
-#[derive(Clone, Debug)]
-struct Holding {
-    id: HoldId,
-    /// The claims on limits that hold.
-    claims: Vec<Held>,
-    /// The numbers of the rules that adapt to how the request fares.
-    reports: Vec<u32>,
-}
-
-impl Default for Holding {
-    fn default() -> Self {
-        let id = HoldId::from_random(fastrand::u64(..));
-        Self { id, claims: Vec::new(), reports: Vec::new() }
-    }
-}
-
-/// A claim on a limit that holds.
-#[derive(Clone, Copy, Debug)]
-pub struct Held {
-    /// Its position.
-    pub claim: usize,
-    /// The terms of its limit; none: a concurrency limit.
-    pub terms: Option<HoldTerms>,
-    /// The position of the limit of the rule that has the terms.
-    pub limit: usize,
-    /// The source of its hits.
-    pub basis: Basis,
-}
-
-/// The source of the hits that are held.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Basis {
-    /// The request, or a limit that takes the same of every request.
-    Request,
-    /// The estimate of the rule.
-    Rule,
-    /// The costs of requests before.
-    Learned,
-    /// The most that may be held, since too few requests have ended to learn from.
-    Most,
-    /// A hold without a handle: the slot by which it is counted.
-    Unnamed,
-    /// The report of a cost of so many hits, which ends the oldest hold without a handle.
-    Reported(u64),
-}
-
-impl Basis {
-    /// A short name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Request => "request",
-            Self::Rule | Self::Unnamed | Self::Reported(_) => "rule",
-            Self::Learned => "learned",
-            Self::Most => "max",
-        }
-    }
-}
-
 /// The record of a claim.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -226,54 +171,63 @@ impl Ask {
         self.holding.get_or_insert_default()
     }
 
-    fn all_held(&self) -> impl Iterator<Item = &Held> {
-        self.holding.iter().flat_map(|holding| &holding.claims)
-    }
-
     /// The id of the request's hold, a new one if it has none.
     pub fn hold_id(&mut self) -> HoldId {
         self.holding_mut().id
     }
 
+    /// The position of the claim pushed last.
+    fn last(&self) -> usize {
+        self.records.len().saturating_sub(1)
+    }
+
     /// Notes that the claim pushed last is on a limit that holds.
     pub fn note_held(&mut self, terms: Option<HoldTerms>, limit: usize, basis: Basis) {
-        let claim = self.records.len().saturating_sub(1);
-        self.holding_mut().claims.push(Held { claim, terms, limit, basis });
+        let claim = self.last();
+        self.holding_mut().held.push(Held { claim, terms, limit, basis });
+    }
+
+    /// Notes that the claim pushed last counts a hold without a handle, of the claim before.
+    pub fn note_unnamed(&mut self) {
+        let slot = self.last();
+        self.holding_mut().unnamed.push(Unnamed { claim: slot.saturating_sub(1), slot });
+    }
+
+    /// Notes that the claim pushed last is of a report of this cost.
+    pub fn note_reported(&mut self, terms: HoldTerms, cost: u64) {
+        let claim = self.last();
+        self.holding_mut().reported.push(Reported { claim, terms, cost });
     }
 
     /// Notes that a rule adapts to how the request fares.
-    pub fn note_report(&mut self, rule: u32) {
-        let reports = &mut self.holding_mut().reports;
-        if !reports.contains(&rule) {
-            reports.push(rule);
+    pub fn note_rule(&mut self, rule: u32) {
+        let rules = &mut self.holding_mut().rules;
+        if !rules.contains(&rule) {
+            rules.push(rule);
         }
     }
 
     /// The numbers of the rules that adapt to how the request fares.
-    pub fn reports(&self) -> &[u32] {
-        self.holding.as_ref().map_or(&[], |holding| &holding.reports)
+    pub fn rules(&self) -> &[u32] {
+        self.holding.as_ref().map_or(&[], |holding| &holding.rules)
     }
 
     /// The claims on limits that hold, and are settled by a handle.
-    pub fn held(&self) -> impl Iterator<Item = &Held> {
-        let is_named = |held: &&Held| !matches!(held.basis, Basis::Unnamed | Basis::Reported(_));
-        self.all_held().filter(is_named)
+    pub fn held(&self) -> &[Held] {
+        self.holding.as_ref().map_or(&[], |holding| &holding.held)
     }
 
-    /// The claims that count holds without a handle.
-    pub fn unnamed(&self) -> impl Iterator<Item = &Held> {
-        self.all_held().filter(|held| held.basis == Basis::Unnamed)
+    /// The holds without a handle.
+    pub fn unnamed(&self) -> &[Unnamed] {
+        self.holding.as_ref().map_or(&[], |holding| &holding.unnamed)
     }
 
-    /// The claims of reports that end holds without a handle, each with its cost.
-    pub fn reported(&self) -> impl Iterator<Item = (&Held, u64)> {
-        self.all_held().filter_map(|held| match held.basis {
-            Basis::Reported(cost) => Some((held, cost)),
-            _ => None,
-        })
+    /// The reports of costs that end holds without a handle.
+    pub fn reported(&self) -> &[Reported] {
+        self.holding.as_ref().map_or(&[], |holding| &holding.reported)
     }
 
-    /// The id of the request's hold, if a limit holds.
+    /// The id of the request's hold, if it has one.
     pub fn hold(&self) -> Option<HoldId> {
         self.holding.as_ref().map(|holding| holding.id)
     }
@@ -283,7 +237,7 @@ impl Ask {
         self.group.claims.truncate(claims);
         self.records.truncate(claims);
         if let Some(holding) = &mut self.holding {
-            holding.claims.retain(|held| held.claim < claims);
+            holding.truncate(claims);
         }
     }
 

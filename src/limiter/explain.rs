@@ -118,11 +118,12 @@ fn one(resolved: &Resolved, ask: &Ask) -> Explained {
         Target::Part(part) => Some(part),
         Target::Nothing | Target::Unlimited | Target::InvalidOverride(_) => None,
     };
-    let counts_holds = |position| ask.unnamed().any(|held| held.claim == position);
+    // A slot that counts a hold without a handle limits nothing.
+    let is_shown = |position: usize| ask.unnamed().iter().all(|hold| hold.slot != position);
     let estimate = |position: usize, claim: &Claim| {
-        let held = ask.held().find(|held| held.claim == position && held.terms.is_some());
-        // The claim after that of a hold without a handle counts it.
-        let basis = if counts_holds(position + 1) { Basis::Rule } else { held?.basis };
+        let held = ask.held().iter().find(|held| held.claim == position && held.terms.is_some());
+        let unnamed = ask.unnamed().iter().find(|hold| hold.claim == position);
+        let basis = held.map(|held| held.basis).or(unnamed.map(|_| Basis::Rule))?;
         Some((claim.hits.charged()?, basis))
     };
     let counter = |(position, (claim, asked)): (usize, (&Claim, &Asked))| CounterState {
@@ -134,7 +135,7 @@ fn one(resolved: &Resolved, ask: &Ask) -> Explained {
         estimate: estimate(position, claim),
     };
     let claims = part.map(|part| part.claims.clone().zip(ask.claims_of(part)));
-    let claims = claims.into_iter().flatten().filter(|(position, _)| !counts_holds(*position));
+    let claims = claims.into_iter().flatten().filter(|(position, _)| is_shown(*position));
     Explained {
         decided_by: decided_by(resolved),
         client: resolved.client.clone(),

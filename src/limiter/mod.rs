@@ -59,7 +59,7 @@ use tokio::runtime::Handle as Runtime;
 use self::ask::Ask;
 use self::denied::log_denial;
 use self::explain::{Explanation, explain};
-use self::holds::{Dropped, Ended, Issued, Lessons, Sent, Settlements, costs, issue};
+use self::holds::{CostSamples, Dropped, Ended, Issued, Sent, Settlements, costs, issue};
 use self::layers::Layers;
 use self::layers::retry_slots::RetrySlots;
 use self::request::Request;
@@ -194,7 +194,7 @@ impl<S: LimitStore> Limiter<S> {
                 }
                 let hold = held.and_then(|id| self.hold(&request.domain, ask, id));
                 if hold.is_some() {
-                    self.shared.admitted(ask.reports());
+                    self.shared.admitted(ask.rules());
                 }
                 Decision { hold, ..open.decision(asked, self.slots.as_deref()) }
             }
@@ -211,17 +211,17 @@ impl<S: LimitStore> Limiter<S> {
     /// Settles the request of `ended`, and counts how it has fared once that has taken effect: a
     /// report that is delivered twice counts once.
     fn end(&self, domain: &Bytes, ended: Ended) {
-        let (sent, lessons) = self.settle(domain, &ended);
+        let (sent, samples) = self.settle(domain, &ended);
         let (shared, held) = (Arc::clone(&self.shared), self.held_for(&ended));
         // A handle that is over says nothing: who keeps one could report for ever.
         let is_over = held >= ended.handle.ttl;
         let reports = !ended.handle.reports.is_empty() && ended.fared.says_something();
-        if is_over || (!reports && lessons.is_empty()) {
+        if is_over || (!reports && samples.is_empty()) {
             return;
         }
         let counted = async move {
             let outcomes = join_all(sent.into_iter().map(Sent::outcome)).await;
-            lessons.learn(&outcomes);
+            samples.record(&outcomes);
             shared.report(&ended, held, &outcomes);
         };
         let mut counted = Box::pin(counted);
@@ -240,10 +240,14 @@ impl<S: LimitStore> Limiter<S> {
     }
 
     /// Settles the request of `ended`, by the limits that its descriptors meet now.
-    fn settle(&self, domain: &Bytes, ended: &Ended) -> (Vec<Sent>, Lessons) {
+    fn settle(&self, domain: &Bytes, ended: &Ended) -> (Vec<Sent>, CostSamples) {
         let resolution = self.shared.resolve_ended(domain, ended);
-        let (costs, lessons) = costs(&resolution, ended);
-        (self.settlements.settle(ended, &resolution.ask, &costs), lessons)
+        let (costs, samples) = costs(&resolution, ended);
+        let ask = &resolution.ask;
+        let sent = self.settlements.settle(ended, ask, &costs);
+        let claims = ask.held().iter().filter_map(|held| ask.claim(held.claim));
+        self.layers.forget_denials(claims.map(|(claim, _)| &claim.key));
+        (sent, samples)
     }
 
     /// Explains the decision that [`Self::decide`] would make; charges and counts nothing.

@@ -214,7 +214,7 @@ impl Resolver {
     fn override_limit(&self, over: Override, rule: Option<&Rule>) -> Option<Ready> {
         let unit = over.unit?;
         let of_request = unit.period(over.unit_multiplier)?;
-        let model = rule.and_then(|rule| rule.limits.iter().find_map(counted));
+        let model = rule.and_then(first_counted);
         let requests = over.requests_per_unit;
         let theirs = model.map(|(limit, _)| limit.algorithm());
         let algorithm = match (theirs, self.defaults.algorithm) {
@@ -275,6 +275,11 @@ fn calendar_of(rule: &Rule) -> Option<Calendar> {
         LimitKind::Counted { calendar, .. } => Some(calendar),
     };
     rule.limits.iter().find_map(calendar).flatten()
+}
+
+/// The first limit of a rule that counts, and its failure mode.
+fn first_counted(rule: &Rule) -> Option<(&Limit, Option<OnStoreFailure>)> {
+    rule.limits.iter().find_map(counted)
 }
 
 /// The limit and failure mode of a limit that counts.

@@ -21,7 +21,7 @@ const END: u64 = (1 << END_BITS) - 1;
 pub struct Turned {
     /// Thousandths of the limits.
     pub per_mille: u16,
-    /// Who says so.
+    /// The source of the scale.
     pub source: ScaleSource,
     /// The time at which it ends, in whole milliseconds; none: when it is taken back.
     pub ends_at: Option<Timestamp>,

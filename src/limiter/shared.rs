@@ -213,7 +213,7 @@ impl Shared {
         let most = if resolution.ask.hold().is_some() { of_holds } else { usize::MAX };
         if resolution.ask.len() > self.bounds.limits.min(most) {
             let booked = resolution.ask.claims().map(|(claim, _)| claim.hits.booked());
-            let reported = resolution.ask.reported().map(|(_, cost)| cost);
+            let reported = resolution.ask.reported().iter().map(|reported| reported.cost);
             let lost = booked.chain(reported).fold(0, u64::saturating_add);
             self.metrics.outage.unbooked_hits.inc_by(lost);
             return out_of_bounds();

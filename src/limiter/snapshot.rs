@@ -39,7 +39,7 @@ pub struct Snapshot {
     signals: HashMap<u32, Arc<RuleSignal>>,
 }
 
-/// What outlives a version of the policies.
+/// The state that outlives a version of the policies.
 #[derive(Clone, Copy)]
 struct Beside<'a> {
     metrics: &'a Metrics,
@@ -60,7 +60,7 @@ struct Prepared {
     dial: Arc<Dial>,
     /// The number of a rule that adapts.
     signal: Option<u32>,
-    /// What is learned of the cost under each limit; empty: nothing.
+    /// The costs under each limit that learns; empty: none does.
     learned: Box<[Option<Arc<Learned>>]>,
 }
 
@@ -105,7 +105,7 @@ impl Snapshot {
         self.signals.get(&number)
     }
 
-    /// What is learned of the cost under the `limit`-th limit of `rule`.
+    /// The costs under the `limit`-th limit of `rule`, if it learns.
     pub(super) fn learned(&self, rule: &Rule, limit: usize) -> Option<&Arc<Learned>> {
         self.prepared(rule).learned.get(limit)?.as_ref()
     }
@@ -182,7 +182,7 @@ pub struct RuleRef {
 }
 
 impl RuleRef {
-    /// What is learned of the cost under its `limit`-th limit.
+    /// The costs under its `limit`-th limit, if that learns.
     pub(super) fn learned(&self, limit: usize) -> Option<&Arc<Learned>> {
         self.snapshot.learned(self, limit)
     }

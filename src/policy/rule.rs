@@ -232,7 +232,7 @@ pub enum Estimate {
     Asked,
     /// So many hits.
     Hits(u64),
-    /// What this percentage of requests cost at most.
+    /// The cost that this percentage of requests stays within.
     Learned(u8),
 }
 

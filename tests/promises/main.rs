@@ -16,6 +16,7 @@ mod oracle;
 mod receipts;
 mod remembered;
 mod settled;
+mod unnamed;
 
 use std::time::Duration;
 

@@ -142,7 +142,7 @@ fn asked(step: &Step) -> pb::RateLimitRequest {
 
 /// The virtual time.
 #[derive(Debug)]
-struct Virtual(Instant);
+pub struct Virtual(Instant);
 
 impl Clock for Virtual {
     fn now(&self) -> Timestamp {
@@ -150,7 +150,8 @@ impl Clock for Virtual {
     }
 }
 
-fn limiter(policy: String, metrics: &Arc<Metrics>) -> Limiter<MemoryStore<Virtual>> {
+/// A limiter in virtual time, over the memory store.
+pub fn limiter(policy: String, metrics: &Arc<Metrics>) -> Limiter<MemoryStore<Virtual>> {
     let metrics = || Arc::clone(metrics);
     let set = compile(&[Source::new("test", policy)], &Options::default()).unwrap().set;
     let shared = Arc::new(Shared {

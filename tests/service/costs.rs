@@ -9,9 +9,9 @@ use tollgate::edge::pb::tollgate::v1::hold_service_client::HoldServiceClient;
 use tollgate::edge::pb::tollgate::v1::settle_response::State;
 use tonic::transport::Channel;
 
+use crate::stores::each_store;
 use crate::support::operator::{self, Operator};
-use crate::support::redis::RedisServer;
-use crate::support::tollgate::{Options, Tollgate, descriptor};
+use crate::support::tollgate::{Tollgate, descriptor};
 
 const POLICY: &str = "
 domain: llm
@@ -108,19 +108,9 @@ impl Caller {
     }
 }
 
-/// Both stores.
-fn each_store() -> Vec<(Option<RedisServer>, Tollgate)> {
-    let mut stores = vec![(None, Options::serving(POLICY).start())];
-    if let Some(redis) = RedisServer::start() {
-        let tollgate = Options::serving(POLICY).redis(redis.url()).start();
-        stores.push((Some(redis), tollgate));
-    }
-    stores
-}
-
 #[tokio::test]
 async fn kinds_count_by_their_weights() {
-    for (_redis, tollgate) in each_store() {
+    for (_redis, tollgate) in each_store(POLICY) {
         let mut ann = Caller::new(("user", "ann"), &tollgate).await;
         let of_input = (Some("input"), Some(50));
         let asked = [of_input, (Some("output"), Some(20)), (None, None)];
@@ -146,7 +136,7 @@ async fn kinds_count_by_their_weights() {
 
 #[tokio::test]
 async fn limit_of_a_client_counts_kinds_as_that_of_its_rule() {
-    for (_redis, tollgate) in each_store() {
+    for (_redis, tollgate) in each_store(POLICY) {
         let mut ann = Caller::new(("user", "ann"), &tollgate).await;
         let limit = operator::limit(5_000, pb::Unit::Day);
         let client = operator::client("llm", ann.entry, limit);
@@ -161,19 +151,19 @@ async fn limit_of_a_client_counts_kinds_as_that_of_its_rule() {
 #[tokio::test]
 async fn estimate_is_learned_from_what_requests_cost() {
     const PARTS: Parts<'static> = &[(None, None)];
-    for (_redis, tollgate) in each_store() {
+    for (_redis, tollgate) in each_store(POLICY) {
         let mut ann = Caller::new(("learner", "ann"), &tollgate).await;
         assert_eq!(ann.estimate().await, (400, "max".to_owned()));
         let mut last = String::new();
         for round in 0..60 {
             last = ann.reserve(PARTS).await;
-            // Nine of ten cost 40.
-            let cost = if round % 10 == 9 { 9_000 } else { 40 };
+            // Eleven of twelve cost 40.
+            let cost = if round % 12 == 11 { 9_000 } else { 40 };
             assert_eq!(ann.settle(&last, &[(None, Some(cost))]).await, State::Settled);
         }
-        assert_eq!(ann.used().await, [54 * 40 + 6 * 9_000]);
-        // 40 is in the cell of 40 to 47.
-        assert_eq!(ann.estimate().await, (47, "learned".to_owned()));
+        assert_eq!(ann.used().await, [55 * 40 + 5 * 9_000]);
+        // 40 is in the cell of 39 to 45.
+        assert_eq!(ann.estimate().await, (45, "learned".to_owned()));
         for _ in 0..60 {
             assert_eq!(ann.settle(&last, &[(None, Some(9_000))]).await, State::Again);
         }
@@ -182,15 +172,15 @@ async fn estimate_is_learned_from_what_requests_cost() {
             unknown.push(ann.reserve(PARTS).await);
         }
         for handle in unknown {
-            // Who does not say what it has cost teaches nothing.
+            // A request that does not say what it has cost teaches nothing.
             assert_eq!(ann.settle(&handle, PARTS).await, State::Settled);
         }
-        assert_eq!(ann.estimate().await, (47, "learned".to_owned()));
+        assert_eq!(ann.estimate().await, (45, "learned".to_owned()));
         // It outlives a change of the policy that keeps the rule.
         let changed = POLICY.replace("requests_per_unit: 100000", "requests_per_unit: 200000");
         let changed = changed.replace("domain: llm", "domain: llm # changed");
         ann.operator.apply(&changed).await;
-        assert_eq!(ann.estimate().await, (47, "learned".to_owned()));
+        assert_eq!(ann.estimate().await, (45, "learned".to_owned()));
         let handle = ann.reserve(&[(None, Some(300))]).await;
         assert_eq!(ann.settle(&handle, &[(None, Some(300))]).await, State::Settled);
     }

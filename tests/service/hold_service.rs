@@ -235,7 +235,7 @@ async fn slot_that_has_ended_before_its_release_is_counted_once() {
         assert_eq!(expired(), Some(0.0), "it was released in time");
 
         let (first, alone) = (caller.held(&[mixed]).await, caller.held(&[job]).await);
-        // What a replica knows of the store's clock may be some milliseconds off.
+        // A replica knows the store's clock to some milliseconds.
         tokio::time::sleep(Duration::from_millis(1_200)).await;
         caller.held(&[mixed]).await;
         assert_eq!(expired(), Some(0.0), "nobody has released it");

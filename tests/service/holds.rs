@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tollgate::edge::pb;
 use tollgate::edge::pb::rate_limit_response::Code::{self, Ok as OK, OverLimit as OVER};
 
+use crate::stores::each_store;
 use crate::support::grpc::{Client, ask, metadata};
 use crate::support::http;
 use crate::support::redis::RedisServer;
@@ -48,16 +49,6 @@ async fn asked(client: &mut Client, descriptors: &[Asked<'_>]) -> (Code, u32, Op
     (response.overall_code(), response.statuses[0].limit_remaining, handle)
 }
 
-/// Both stores.
-fn each_store() -> Vec<(Option<RedisServer>, Tollgate)> {
-    let mut stores = vec![(None, Options::serving(POLICY).start())];
-    if let Some(redis) = RedisServer::start() {
-        let tollgate = Options::serving(POLICY).redis(redis.url()).start();
-        stores.push((Some(redis), tollgate));
-    }
-    stores
-}
-
 fn count(tollgate: &Tollgate, state: &str) -> u64 {
     let text = http::get(tollgate.at.http, "/metrics").body;
     let series = format!("tollgate_holds_total{{state=\"{state}\"}} ");
@@ -75,7 +66,7 @@ fn settled(tollgate: &Tollgate, state: &str, times: u64) {
 
 #[tokio::test]
 async fn estimate_is_taken_and_the_cost_is_settled_once() {
-    for (_redis, tollgate) in each_store() {
+    for (_redis, tollgate) in each_store(POLICY) {
         let mut client = tollgate.client().await;
         let user = &[("user", "ann")][..];
         let (code, left, handle) = asked(&mut client, &[(user, None)]).await;
@@ -106,9 +97,26 @@ async fn estimate_is_taken_and_the_cost_is_settled_once() {
     }
 }
 
+/// A denial is remembered for a second, but not beyond a settlement that makes room.
+#[tokio::test]
+async fn denied_caller_passes_as_soon_as_a_hold_is_settled() {
+    for (_redis, tollgate) in each_store(POLICY) {
+        let mut client = tollgate.client().await;
+        let user = ("user", "ann");
+        let handle = asked(&mut client, &[(&[user], Some(10))]).await.2.unwrap();
+        assert_eq!(asked(&mut client, &[(&[user], Some(8))]).await.0, OK);
+        for _ in 0..3 {
+            assert_eq!(asked(&mut client, &[(&[user], None)]).await.0, OVER, "18 of 20");
+        }
+        asked(&mut client, &[(&[user, ("hold", &handle)], Some(1))]).await;
+        let (code, left, _) = asked(&mut client, &[(&[user], None)]).await;
+        assert_eq!((code, left), (OK, 7));
+    }
+}
+
 #[tokio::test]
 async fn cost_that_is_not_said_is_that_of_the_rule() {
-    for (_redis, tollgate) in each_store() {
+    for (_redis, tollgate) in each_store(POLICY) {
         let mut client = tollgate.client().await;
         for (key, left) in [("user", 12), ("free", 16)] {
             let entry = (key, "ann");
@@ -137,7 +145,7 @@ async fn request_that_never_ran_costs_nothing() {
 
 #[tokio::test]
 async fn handle_that_is_not_good_is_over_its_limit_and_changes_nothing() {
-    for (_redis, tollgate) in each_store() {
+    for (_redis, tollgate) in each_store(POLICY) {
         let mut client = tollgate.client().await;
         let user = ("user", "ann");
         let handle = asked(&mut client, &[(&[user], None)]).await.2.unwrap();
@@ -167,7 +175,7 @@ async fn handle_that_is_not_good_is_over_its_limit_and_changes_nothing() {
 
 #[tokio::test]
 async fn slots_are_released_once_and_run_out() {
-    for (_redis, tollgate) in each_store() {
+    for (_redis, tollgate) in each_store(POLICY) {
         let mut client = tollgate.client().await;
         let job = ("job", "x");
         let first = asked(&mut client, &[(&[job], None)]).await.2.unwrap();

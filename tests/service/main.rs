@@ -57,6 +57,7 @@ mod snippets;
 mod spread;
 mod stale;
 mod statsd;
+mod stores;
 mod top;
 mod traces;
 mod turns;

@@ -103,7 +103,7 @@ async fn peek_holds_the_estimate_until_the_cost_is_reported() {
     }
 }
 
-/// What control planes run into without it: peeks at the same time all see the same use.
+/// Without it control planes overdraw a limit: peeks at the same time all see the same use.
 #[tokio::test]
 async fn calls_at_the_same_time_do_not_overdraw_the_limit() {
     for (_redis, replicas) in each_store() {

@@ -165,6 +165,18 @@ fn keys_are_judged_by_the_limits_of_policies() {
     }
 }
 
+/// A trace has the hits of a call, not their kinds.
+#[test]
+fn limits_with_a_cost_of_their_own_are_not_judged() {
+    let dir = tempfile::tempdir().unwrap();
+    let limit = "{unit: second, requests_per_unit: 1, cost: {output: 1/10}}";
+    let policies = format!("{{domain: d, descriptors: [{{key: k, rate_limit: {limit}}}]}}");
+    let policies = file(&dir, "policies.yaml", &policies);
+    let trace = file(&dir, "t.csv", "d|k=a,1,2,9,1\n");
+    let (text, _) = run(0, &["verify", &trace, "--policies", &policies]);
+    assert!(text.contains("not judged: 1 keys of limits with a cost of their own"), "{text}");
+}
+
 /// Load on `tollgate`, and what it printed.
 fn load(tollgate: &Tollgate, code: i32, flags: &[&str]) -> String {
     let url = format!("http://{}", tollgate.at.grpc);

@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use tollgate::limiter::key::{self, KeyMaker, SensitiveHasher, Sharing, Stem};
 use tollgate::limiter::request::Entry;
-use tollgate::policy::{Compiled, LimitKind, PolicySet, Rule};
+use tollgate::policy::{Compiled, Cost, LimitKind, PolicySet, Rule};
 use tollgate::verify::{Descriptor, Promise, Traces};
 
 use crate::cli::exit::Failure;
@@ -150,6 +150,10 @@ fn counters(descriptor: &Descriptor, rule: &Rule, bound: u32) -> Judged {
     };
     if counted.clone().any(|limit| limit.windows().is_some()) {
         return Judged::Not("of calendar windows");
+    }
+    // A trace has the hits of a call, and neither their kinds nor what a limit makes of them.
+    if rule.limits.iter().any(|limit| *limit.cost() != Cost::Hits) {
+        return Judged::Not("of limits with a cost of their own");
     }
     let counters: Vec<_> = counted.map(counter).collect();
     if counters.is_empty() { Judged::Not("unlimited") } else { Judged::Counters(counters) }

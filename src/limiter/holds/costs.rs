@@ -11,17 +11,17 @@ use crate::policy::Cost;
 
 /// Costs to learn from, once a settlement has taken effect.
 #[derive(Debug, Default)]
-pub(in crate::limiter) struct Lessons(Vec<(Arc<Learned>, u64)>);
+pub(in crate::limiter) struct CostSamples(Vec<(Arc<Learned>, u64)>);
 
-impl Lessons {
-    /// True if there is nothing to learn.
+impl CostSamples {
+    /// True if no limit learns.
     pub(in crate::limiter) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Learns, unless the request was settled before or too late: who delivers one settlement often
-    /// must not move an estimate.
-    pub(in crate::limiter) fn learn(&self, outcomes: &[Option<Settled>]) {
+    /// Records them, unless the request was settled before or too late: who delivers one
+    /// settlement often must not move an estimate.
+    pub(in crate::limiter) fn record(&self, outcomes: &[Option<Settled>]) {
         if outcomes.iter().any(|outcome| matches!(outcome, Some(Settled::Now))) {
             self.0.iter().for_each(|(learned, cost)| learned.note(*cost));
         }
@@ -32,13 +32,13 @@ impl Lessons {
 pub(in crate::limiter) fn costs(
     resolution: &Resolution,
     ended: &Ended,
-) -> (Vec<Option<u64>>, Lessons) {
+) -> (Vec<Option<u64>>, CostSamples) {
     let Resolution { descriptors, ask } = resolution;
     let never_ran = ended.fared.never_ran().then_some(0);
-    let (mut costs, mut lessons) = (vec![never_ran; ask.len()], Lessons::default());
+    let (mut costs, mut samples) = (vec![never_ran; ask.len()], CostSamples::default());
     for (resolved, (_, usage)) in descriptors.iter().zip(&ended.descriptors) {
         let (Target::Part(part), Some(usage)) = (&resolved.target, usage) else { continue };
-        for held in ask.held().filter(|held| part.claims.contains(&held.claim)) {
+        for held in ask.held().iter().filter(|held| part.claims.contains(&held.claim)) {
             let rule = resolved.rule.as_ref().filter(|_| held.terms.is_some());
             let limit = rule.and_then(|rule| rule.limits.get(held.limit));
             let cost = limit.map_or(&Cost::Hits, |limit| limit.cost()).of(usage.kinds());
@@ -46,9 +46,9 @@ pub(in crate::limiter) fn costs(
                 *of_claim = Some(cost);
             }
             if let Some(learned) = rule.and_then(|rule| rule.learned(held.limit)) {
-                lessons.0.push((Arc::clone(learned), cost));
+                samples.0.push((Arc::clone(learned), cost));
             }
         }
     }
-    (costs, lessons)
+    (costs, samples)
 }

@@ -82,9 +82,9 @@ impl<S: LimitStore> Limiter<S> {
     pub async fn end_hold(&self, end: &End, due: Instant) -> Result<Option<Ending>, BadEnd> {
         self.started(due).await;
         let ended = self.ended(end)?;
-        let (sent, lessons) = self.settle(&end.domain, &ended);
+        let (sent, samples) = self.settle(&end.domain, &ended);
         let outcomes = join_all(sent.into_iter().map(|sent| sent.by(due))).await;
-        lessons.learn(&outcomes);
+        samples.record(&outcomes);
         self.shared.report(&ended, self.held_for(&ended), &outcomes);
         let outcomes: Option<Vec<Settled>> = outcomes.into_iter().collect();
         let furthest = |all: Vec<Settled>| all.into_iter().map(Ending::from).max();

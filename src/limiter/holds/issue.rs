@@ -10,7 +10,7 @@ use super::Holds;
 use super::handle::{Handle, HeldClaim};
 use super::settle::Settlements;
 use crate::domain::{Commit, HoldId, Limit, Timestamp};
-use crate::limiter::ask::{Ask, Source};
+use crate::limiter::ask::{Ask, Source, Unnamed};
 use crate::policy::HoldTerms;
 use crate::store::LimitStore;
 use crate::telemetry::metrics::HoldState;
@@ -89,9 +89,10 @@ pub(in crate::limiter) fn issue<S: LimitStore>(
         claims.push(HeldClaim { counter, degraded, hits, at, position });
         settled.push((claim.key.clone(), claim.limit, held.terms));
     }
-    let unnamed = ask.unnamed().filter(|held| charged.get(held.claim) == Some(&true)).count();
+    let is_charged = |hold: &&Unnamed| charged.get(hold.slot) == Some(&true);
+    let unnamed = ask.unnamed().iter().filter(is_charged).count();
     holds.metrics.add(HoldState::Reserved, unnamed as u64);
-    let reports = ask.reports().to_vec();
+    let reports = ask.rules().to_vec();
     let at = match first {
         Some(at) => at,
         None if reports.is_empty() => return None,

@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-pub(super) use self::costs::{Lessons, costs};
+pub(super) use self::costs::{CostSamples, costs};
 pub use self::direct::{BadEnd, End, Ending, Renewed};
 pub use self::handle::{Handle, HandleKey, HeldClaim};
 pub use self::issue::Issued;

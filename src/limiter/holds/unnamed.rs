@@ -14,7 +14,7 @@ use super::settle::{Counted, Settlements};
 use crate::domain::{
     Algorithm, Amendment, Change, Charge, Claim, Guard, HoldId, Key, Limit, Settlement, Timestamp,
 };
-use crate::limiter::ask::Ask;
+use crate::limiter::ask::{Ask, Reported};
 use crate::policy::HoldTerms;
 use crate::store::LimitStore;
 use crate::telemetry::metrics::HoldState;
@@ -29,9 +29,9 @@ pub(in crate::limiter) fn slots(key: &Key, terms: &HoldTerms) -> Option<(Key, Li
 impl<S: LimitStore> Settlements<S> {
     /// Ends the oldest hold for each report of `ask`.
     pub(in crate::limiter) fn end_oldest(self: &Arc<Self>, ask: &Ask) {
-        for (held, cost) in ask.reported() {
-            let Some(((claim, _), terms)) = ask.claim(held.claim).zip(held.terms) else { continue };
-            if let Some(settlement) = oldest(claim, &terms, cost, self.now()) {
+        for Reported { claim, terms, cost } in ask.reported() {
+            let Some((claim, _)) = ask.claim(*claim) else { continue };
+            if let Some(settlement) = oldest(claim, terms, *cost, self.now()) {
                 let counted = Counted { charges: 1, state: HoldState::Settled };
                 drop(self.send(settlement, Instant::now() + terms.ttl, counted));
             }

@@ -149,11 +149,9 @@ impl DenyCache {
         Some(Denial { fits_at: known.fits_at?, empty_at: known.empty_at })
     }
 
-    /// Forgets what it knows of `keys`, whose counters were emptied before `now`.
-    pub(super) fn forget(&self, keys: &[Key], now: Instant) {
-        for key in keys {
-            self.table.remove(key, now);
-        }
+    /// Forgets what it knows of `key`, whose counter was emptied, or given hits back, before `now`.
+    pub(super) fn forget(&self, key: &Key, now: Instant) {
+        self.table.remove(key, now);
     }
 
     fn known(&self, claim: &Claim, now: Instant) -> Option<Reading> {

@@ -79,10 +79,18 @@ impl<S: LimitStore> Layers<S> {
     /// something.
     pub(super) async fn forget(&self, keys: &[Key], deadline: Deadline) -> Result<u32, StoreError> {
         let forgotten = self.failover.forget(keys, deadline).await;
+        self.forget_denials(keys);
         let now = Instant::now();
-        self.denials.iter().for_each(|denials| denials.forget(keys, now));
         self.leases.iter().for_each(|leases| leases.forget(keys, now));
         forgotten
+    }
+
+    /// Forgets the denials of `keys`, whose counters have room again, or will have once the store
+    /// has what was sent to it.
+    pub(super) fn forget_denials<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) {
+        let Some(denials) = &self.denials else { return };
+        let now = Instant::now();
+        keys.into_iter().for_each(|key| denials.forget(key, now));
     }
 }
 

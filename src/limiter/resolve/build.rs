@@ -3,10 +3,11 @@
 
 use std::borrow::Cow;
 
-use super::wanted::{Wanted, slot_of, terms_of};
+use super::wanted::{Use, Wanted, slot_of, terms_of};
 use super::{ClientPlan, Match, Ready, Resolution, Resolved, Resolver, Target, counted};
 use crate::domain::{Algorithm, Charge, Claim, Hits, Key, Limit, Part, Unit};
-use crate::limiter::ask::{Basis, Traits};
+use crate::limiter::ask::Traits;
+use crate::limiter::holds::unnamed;
 use crate::limiter::key::{self, Sharing};
 use crate::limiter::redact::Sensitivity;
 use crate::limiter::report::{LimitName, Report};
@@ -200,17 +201,27 @@ impl<'a> Building<'a> {
         let learned = |limit: usize| rule.and_then(|rule| self.snapshot.learned(rule, limit));
         let wanted = Wanted { descriptor, limit: &limit, terms };
         let ask = &mut self.resolution.ask;
-        let (hits, basis) = wanted.hits(ask, learned);
-        let slot = wanted.slot(&key, (hits, basis)).map(|slot| (slot, report.clone()));
+        let (hits, hits_use) = wanted.hits(ask, learned);
+        let slot = match &hits_use {
+            Use::Unnamed(terms) => unnamed::slots(&key, terms).map(|slot| (slot, report.clone())),
+            _ => None,
+        };
         ask.push(Claim { key, limit, hits, lease: None }, traits, report);
-        wanted.note(ask, basis);
+        match hits_use {
+            Use::AtOnce | Use::Unnamed(_) => {}
+            Use::Held(basis) => {
+                let (at, terms) = terms.map_or((0, None), |(at, own)| (at, own.hold().copied()));
+                ask.note_held(terms, at, basis);
+            }
+            Use::Reported(terms, cost) => ask.note_reported(terms, cost),
+        }
         if let Some(((key, limit), report)) = slot {
             let hits = slot_of(Hits::Take(1), ask);
             ask.push(Claim { key, limit, hits, lease: None }, traits, report);
-            wanted.note(ask, Basis::Unnamed);
+            ask.note_unnamed();
         }
         if let Some(rule) = rule.and_then(|rule| self.snapshot.signal(rule)) {
-            ask.note_report(rule);
+            ask.note_rule(rule);
         }
     }
 

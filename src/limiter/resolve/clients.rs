@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::plan::{ClientPlan, MissingPlan};
-use super::{Ready, Resolver, calendar_of, counted, entries_of, rule_of};
-use crate::domain::{Clock, LimitError, Timestamp};
+use super::{Ready, Resolver, calendar_of, entries_of, first_counted, rule_of};
+use crate::domain::{Clock, Limit, LimitError, Timestamp};
 use crate::limiter::ask::Traits;
 use crate::limiter::key::SensitiveHasher;
 use crate::limiter::report::{LimitName, Report};
@@ -14,7 +14,7 @@ use crate::limiter::snapshot::Snapshot;
 use crate::limits::directory::Directory;
 use crate::limits::plans::PlanRef;
 use crate::limits::{Client, ClientLimit, ClientName, Model};
-use crate::policy::Rule;
+use crate::policy::{OnStoreFailure, Rule};
 use crate::telemetry::metrics::LimitOf;
 
 /// The clients that have not expired.
@@ -88,8 +88,11 @@ impl Resolver {
     pub(crate) fn model_of(&self, name: &ClientName, snapshot: &Snapshot) -> Model {
         let policy = snapshot.policies.domain(name.domain.as_bytes());
         let rule = rule_of(policy.map(AsRef::as_ref), &entries_of(name));
-        let limit = rule.and_then(|rule| rule.limits.iter().find_map(counted));
-        Model { limit: limit.map(|(limit, _)| *limit), defaults: self.defaults }
+        self.model(rule.and_then(first_counted))
+    }
+
+    fn model(&self, first: Option<(&Limit, Option<OnStoreFailure>)>) -> Model {
+        Model { limit: first.map(|(limit, _)| *limit), defaults: self.defaults }
     }
 
     /// The limits of a client, then those of its plan in whose place it has none, with what they
@@ -100,8 +103,8 @@ impl Resolver {
         plan: Option<&'a PlanRef>,
         rule: Option<&'a Rule>,
     ) -> impl Iterator<Item = Result<Ready, LimitError>> {
-        let model = rule.and_then(|rule| rule.limits.iter().find_map(counted));
-        let of_rule = Model { limit: model.map(|(limit, _)| *limit), defaults: self.defaults };
+        let model = rule.and_then(first_counted);
+        let of_rule = self.model(model);
         let calendar = rule.and_then(calendar_of);
         let own = client.limits.iter().map(|limit| (limit, limit.name.clone().map(LimitName::Own)));
         let of_plan = plan.into_iter().flat_map(move |plan| of_plan(client, plan));

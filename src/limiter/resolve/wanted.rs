@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::domain::{Hits, Key, Limit};
+use crate::domain::{Hits, Limit};
 use crate::limiter::ask::{Ask, Basis};
 use crate::limiter::estimates::Learned;
-use crate::limiter::holds::unnamed;
 use crate::limiter::request::{Descriptor, Usage};
 use crate::policy::{Cost, Estimate, HoldTerms, Rule, RuleLimit};
 
@@ -31,75 +30,78 @@ pub(super) struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// The terms of holds without a handle.
-    fn unnamed(&self) -> Option<&'a HoldTerms> {
-        let (_, own) = self.terms?;
-        own.hold().filter(|terms| terms.unnamed && self.limit.settles())
-    }
-
-    /// The counter of holds without a handle on the counter `key`, if these hits are one, and its
-    /// limit.
-    pub(super) fn slot(&self, key: &Key, (hits, basis): (Hits, Basis)) -> Option<(Key, Limit)> {
-        let is_hold = basis == Basis::Rule && matches!(hits, Hits::Take(_));
-        unnamed::slots(key, self.unnamed().filter(|_| is_hold)?)
-    }
-
-    /// Notes in `ask` what the claim pushed last holds, or ends.
-    pub(super) fn note(&self, ask: &mut Ask, basis: Basis) {
-        let ends_or_counts = matches!(basis, Basis::Reported(_) | Basis::Unnamed);
-        if self.limit.holds() || ends_or_counts {
-            let (limit, terms) = self.terms.map_or((0, None), |(i, own)| (i, own.hold().copied()));
-            ask.note_held(terms, limit, basis);
-        }
-    }
-
-    /// The hits, and where those of a hold come from. `learned`: what is learned under a limit of
-    /// the rule. A slot has an id of the request that it is released by.
+    /// The hits, and what becomes of them. `learned`: the costs of requests before, under a limit
+    /// of the rule. A slot has an id of the request that it is released by.
     pub(super) fn hits(
         &self,
         ask: &mut Ask,
         learned: impl FnOnce(usize) -> Option<&'a Arc<Learned>>,
-    ) -> (Hits, Basis) {
+    ) -> (Hits, Use) {
         let Self { descriptor, limit, terms } = *self;
         if limit.is_concurrency() {
-            return (slot_of(descriptor.hits, ask), Basis::Request);
+            return (slot_of(descriptor.hits, ask), Use::Held(Basis::Request));
         }
         let hits = descriptor.hits_of(limit);
-        let Some((position, own)) = terms else { return (hits, Basis::Request) };
+        let Some((position, own)) = terms else { return (hits, Use::AtOnce) };
         let hits = match own.cost() {
             Cost::Hits => hits,
-            Cost::Fixed(cost) => return (fixed(hits, *cost), Basis::Rule),
+            Cost::Fixed(cost) => fixed(hits, *cost),
             cost @ Cost::Weighted(_) => weighted(hits, cost, descriptor.usage.as_deref()),
         };
-        if let Some(terms) = self.unnamed() {
+        let Some(hold) = own.hold() else { return (hits, Use::AtOnce) };
+        if hold.unnamed {
             return match hits {
-                Hits::Peek(_) if descriptor.own_hits => (Hits::Take(terms.max), Basis::Rule),
+                Hits::Peek(_) if descriptor.own_hits => (Hits::Take(hold.max), Use::Unnamed(*hold)),
                 // It is settled before the request is decided.
-                Hits::Book(cost) => (Hits::Peek(0), Basis::Reported(cost)),
-                hits => (hits, Basis::Request),
+                Hits::Book(cost) => (Hits::Peek(0), Use::Reported(*hold, cost)),
+                hits => (hits, Use::AtOnce),
             };
         }
-        match (hits, own.hold()) {
-            (Hits::Take(hits), Some(terms)) => {
-                let (hits, basis) = match terms.estimate {
-                    _ if descriptor.own_hits => (hits, Basis::Request),
-                    Estimate::Asked => (hits, Basis::Request),
-                    Estimate::Hits(default) => (default.max(hits), Basis::Rule),
-                    Estimate::Learned(_) => {
-                        match learned(position).and_then(|all| all.estimate()) {
-                            Some(estimate) => (estimate.max(hits), Basis::Learned),
-                            None => (terms.max, Basis::Most),
-                        }
-                    }
-                };
-                (Hits::Take(terms.within(hits)), basis)
+        let is_fixed = matches!(own.cost(), Cost::Fixed(_));
+        let (hits, basis) = match hits {
+            Hits::Take(cost) if is_fixed => (Hits::Take(cost), Basis::Rule),
+            Hits::Peek(cost) if is_fixed && descriptor.own_hits => (Hits::Take(cost), Basis::Rule),
+            Hits::Take(asked) => {
+                let learned = || learned(position).and_then(|costs| costs.estimate());
+                let (hits, basis) = estimate(hold, asked, descriptor.own_hits, learned);
+                (Hits::Take(hold.within(hits)), basis)
             }
             // A caller that states no hits at all still reserves the least.
-            (Hits::Peek(_), Some(terms)) if descriptor.own_hits => {
-                (Hits::Take(terms.within(0)), Basis::Request)
-            }
-            (hits, _) => (hits, Basis::Request),
-        }
+            Hits::Peek(_) if descriptor.own_hits => (Hits::Take(hold.within(0)), Basis::Request),
+            hits => (hits, Basis::Request),
+        };
+        (hits, Use::Held(basis))
+    }
+}
+
+/// The use of the hits of a claim.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Use {
+    /// They are used when they are taken.
+    AtOnce,
+    /// They are settled by a handle.
+    Held(Basis),
+    /// They are settled by a report without a handle, on these terms.
+    Unnamed(HoldTerms),
+    /// They are none: this cost is reported, and ends a hold on these terms.
+    Reported(HoldTerms, u64),
+}
+
+/// The hits to reserve of a request for `asked`, and their source. `own`: it states them itself.
+fn estimate(
+    terms: &HoldTerms,
+    asked: u64,
+    own: bool,
+    learned: impl FnOnce() -> Option<u64>,
+) -> (u64, Basis) {
+    match terms.estimate {
+        _ if own => (asked, Basis::Request),
+        Estimate::Asked => (asked, Basis::Request),
+        Estimate::Hits(default) => (default.max(asked), Basis::Rule),
+        Estimate::Learned(_) => match learned() {
+            Some(estimate) => (estimate.max(asked), Basis::Learned),
+            None => (terms.max, Basis::Most),
+        },
     }
 }
 

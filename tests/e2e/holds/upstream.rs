@@ -78,7 +78,7 @@ async fn serve(mut stream: TcpStream, asked: Arc<AtomicU64>, goes: mpsc::Sender<
             }
             "hang" | "late" => std::future::pending::<()>().await,
             "close" => return None,
-            // When this connection ends, nobody listens who could be asked again.
+            // After this connection nobody listens who could be asked again.
             "go" => {
                 goes.send(()).await.ok()?;
                 goes.closed().await;
