@@ -50,7 +50,7 @@ pub mod setting {
     pub const MAX_HEADER_LIST_SIZE: u16 = 6;
 }
 
-/// An error code, of RST_STREAM and GOAWAY.
+/// An error code, of `RST_STREAM` and GOAWAY.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ErrorCode(pub u32);
 
@@ -100,9 +100,10 @@ impl FrameHeader {
 
     /// Appends the header to `out`.
     pub fn write(self, out: &mut Vec<u8>) {
-        let [_, a, b, c] = (self.length as u32).to_be_bytes();
-        let [d, e, f, g] = self.stream.to_be_bytes();
-        out.extend_from_slice(&[a, b, c, self.kind, self.flags, d, e, f, g]);
+        let [_, length @ ..] = (self.length as u32).to_be_bytes();
+        out.extend_from_slice(&length);
+        out.extend_from_slice(&[self.kind, self.flags]);
+        out.extend_from_slice(&self.stream.to_be_bytes());
     }
 
     /// True if `flag` is set.
@@ -111,7 +112,8 @@ impl FrameHeader {
     }
 }
 
-/// Appends a frame whose payload is a big-endian number of 32 bits: RST_STREAM, WINDOW_UPDATE.
+/// Appends a frame whose payload is a big-endian number of 32 bits: `RST_STREAM`,
+/// `WINDOW_UPDATE`.
 pub fn write_number(out: &mut Vec<u8>, kind: u8, stream: u32, number: u32) {
     FrameHeader::new(4, kind, 0, stream).write(out);
     out.extend_from_slice(&number.to_be_bytes());

@@ -9,7 +9,6 @@ use super::Invalid;
 
 /// The symbols: every byte, and the end of a string.
 const SYMBOLS: usize = 257;
-const END: u16 = 256;
 const MAX_BITS: usize = 30;
 /// Codes up to this length are looked up at once. Those of printable text are, but a few.
 const SHORT_BITS: usize = 8;

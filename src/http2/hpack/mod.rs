@@ -138,13 +138,11 @@ fn string<'a, 'b: 'a>(block: &mut &'b [u8], buffer: &'a mut Vec<u8>) -> Result<&
 pub fn write_status(block: &mut Vec<u8>, status: u16) {
     /// The name `:status` in the static table.
     const STATUS: u8 = 8;
-    match status {
-        200 => block.push(0x80 | STATUS),
-        _ => {
-            block.push(STATUS);
-            write_string(block, status.to_string().as_bytes());
-        }
+    if status == 200 {
+        return block.push(0x80 | STATUS);
     }
+    block.push(STATUS);
+    write_string(block, status.to_string().as_bytes());
 }
 
 /// Appends a field to `block`, as a literal that no table keeps. The name is in lower case.

@@ -11,6 +11,7 @@ fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Fields, Invalid> {
     Ok(fields)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "compared with a result")]
 fn fields(pairs: &[(&str, &str)]) -> Result<Fields, Invalid> {
     Ok(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
 }
