@@ -1,7 +1,6 @@
 //! The server's side of a connection: bytes in, events out; answers in, bytes out.
 
 use std::collections::VecDeque;
-use std::mem;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -122,8 +121,6 @@ pub struct Connection<T> {
     /// The peer has sent its settings.
     pub(super) greeted: bool,
     going: Going,
-    /// The peer has answered the last ping.
-    alive: bool,
     pub(super) turn: u64,
     pub(super) resets_in_turn: usize,
     pub(super) faults: usize,
@@ -159,7 +156,6 @@ impl<T: From<Parts>> Connection<T> {
             queue: VecDeque::new(),
             greeted: false,
             going: Going::Not,
-            alive: true,
             turn: 0,
             resets_in_turn: 0,
             faults: 0,
@@ -262,8 +258,6 @@ impl<T: From<Parts>> Connection<T> {
         };
         if !header.has(flag::ACK) {
             write_ping(&mut self.out, flag::ACK, payload);
-        } else if payload == ALIVE {
-            self.alive = true;
         } else if payload == DRAIN && self.going == Going::Announced {
             self.going = Going::Last(self.last);
             write_goaway(&mut self.out, self.last, ErrorCode::NO_ERROR);
@@ -297,18 +291,9 @@ impl<T> Connection<T> {
         matches!(self.going, Going::Last(last) if id > last)
     }
 
-    /// Asks the peer for a sign of life. False: it has not given the last one.
-    pub fn ping_peer(&mut self) -> bool {
-        if !mem::take(&mut self.alive) {
-            return false;
-        }
+    /// Asks the peer for a sign of life.
+    pub fn ping_peer(&mut self) {
         write_ping(&mut self.out, 0, ALIVE);
-        true
-    }
-
-    /// True if the peer has answered the last ping.
-    pub const fn is_alive(&self) -> bool {
-        self.alive
     }
 
     /// The number of open streams.

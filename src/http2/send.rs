@@ -52,16 +52,17 @@ impl Sending {
 }
 
 impl<T> Connection<T> {
-    /// Answers with a gRPC message, which has its prefix, and the status OK. An answer to a stream
-    /// that is not open any more is dropped.
-    pub fn send_grpc(&mut self, id: u32, message: Bytes) {
+    /// Answers with a gRPC message, which has its prefix, and the status OK. False: the stream is
+    /// not open any more.
+    pub fn send_grpc(&mut self, id: u32, message: &Bytes) -> bool {
         let connection = self.send_window;
-        let Some(stream) = self.streams.get(id) else { return };
+        let Some(stream) = self.streams.get(id) else { return false };
         let length = message.len().cast_signed() as i64;
         let most = connection.min(stream.sending.window).min(MAX_PAYLOAD.cast_signed() as i64);
         if length > most {
             write_headers(&mut self.out, id, GRPC_HEAD, false);
-            return self.send_data(id, message, Some(End::GrpcOk));
+            self.send_data(id, message.clone(), Some(End::GrpcOk));
+            return true;
         }
         self.send_window -= length;
         let out = &mut self.out;
@@ -69,11 +70,12 @@ impl<T> Connection<T> {
         FrameHeader::new(GRPC_HEAD.len(), kind::HEADERS, flag::END_HEADERS, id).write(out);
         out.extend_from_slice(GRPC_HEAD);
         FrameHeader::new(message.len(), kind::DATA, 0, id).write(out);
-        out.extend_from_slice(&message);
+        out.extend_from_slice(message);
         let end = flag::END_HEADERS | flag::END_STREAM;
         FrameHeader::new(GRPC_OK.len(), kind::HEADERS, end, id).write(out);
         out.extend_from_slice(GRPC_OK);
         self.ended(id);
+        true
     }
 
     /// Begins an answer with `block`, the headers; `end`: it is the whole answer.

@@ -182,11 +182,17 @@ impl Head {
 impl<S: LimitStore> Rls<S> {
     /// The head of a call with `headers`.
     pub(super) fn head(&self, headers: &HeaderMap) -> Head {
-        Head {
-            patience: patience(headers),
-            compressed: unary::is_compressed(headers),
-            trace: self.trace(SPAN_NAME, headers),
-        }
+        self.head_of(patience(headers), unary::is_compressed(headers), headers)
+    }
+
+    /// The head of a call with `headers`, of which these parts are known.
+    pub(super) fn head_of(
+        &self,
+        patience: Option<Duration>,
+        compressed: bool,
+        headers: &HeaderMap,
+    ) -> Head {
+        Head { patience, compressed, trace: self.trace(SPAN_NAME, headers) }
     }
 
     /// The answer to a gRPC call, whose message may have `longest` bytes and take `patient` to

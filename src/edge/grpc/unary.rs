@@ -25,7 +25,7 @@ use crate::edge::listener::memory::{Held, Memory, NoRoom};
 use crate::limiter::holds::Issued;
 
 /// Length of the message prefix in bytes.
-const PREFIX_BYTES: usize = 5;
+pub(super) const PREFIX_BYTES: usize = 5;
 
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -165,7 +165,10 @@ where
 }
 
 /// The length of the prefix and the message, or `None` until the prefix is complete.
-fn framed_length(read: &[u8], max_bytes: usize) -> Result<Option<usize>, InvalidMessage> {
+pub(super) fn framed_length(
+    read: &[u8],
+    max_bytes: usize,
+) -> Result<Option<usize>, InvalidMessage> {
     let Some((prefix, _)) = read.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
     let [flag, length @ ..] = *prefix;
     if flag != 0 {
@@ -178,7 +181,7 @@ fn framed_length(read: &[u8], max_bytes: usize) -> Result<Option<usize>, Invalid
     }
 }
 
-fn missing() -> Status {
+pub(super) fn missing() -> Status {
     Status::internal("the message is missing")
 }
 
