@@ -240,7 +240,7 @@ impl<T: From<Parts>> Connection<T> {
                 None => Err(Fault::protocol("the id of a stream is below an earlier one")),
             };
         };
-        if !stream.receiving {
+        if end_stream && !stream.receiving {
             return self.stream_fault(id, ErrorCode::STREAM_CLOSED);
         }
         let is_whole = stream.announced.is_none_or(|left| left == 0);

@@ -121,6 +121,8 @@ pub struct Connection<T> {
     /// The peer has sent its settings.
     pub(super) greeted: bool,
     going: Going,
+    /// The peer opens no more streams.
+    peer_goes: bool,
     pub(super) turn: u64,
     pub(super) resets_in_turn: usize,
     pub(super) faults: usize,
@@ -156,6 +158,7 @@ impl<T: From<Parts>> Connection<T> {
             queue: VecDeque::new(),
             greeted: false,
             going: Going::Not,
+            peer_goes: false,
             turn: 0,
             resets_in_turn: 0,
             faults: 0,
@@ -224,7 +227,7 @@ impl<T: From<Parts>> Connection<T> {
             kind::WINDOW_UPDATE => self.window_update(header, payload),
             kind::SETTINGS => self.settings(header, payload).map(|()| None),
             kind::PING => self.ping(header, payload).map(|()| None),
-            kind::GOAWAY => goaway(header, payload).map(|()| None),
+            kind::GOAWAY => self.goaway(header, payload).map(|()| None),
             kind::PUSH_PROMISE => Err(Fault::protocol("a client cannot push")),
             _ => Ok(None),
         }
@@ -247,6 +250,18 @@ impl<T: From<Parts>> Connection<T> {
             self.streams.remember(id, Closed::Reset);
         }
         Ok(was_open.then_some(Event::Reset { stream: id }))
+    }
+
+    /// The peer opens no more streams.
+    fn goaway(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fault> {
+        if header.stream != 0 {
+            return Err(Fault::protocol("a GOAWAY on a stream"));
+        }
+        if payload.len() < 8 {
+            return Err(Fault::new(ErrorCode::FRAME_SIZE_ERROR, "a GOAWAY below 8 bytes"));
+        }
+        self.peer_goes = true;
+        Ok(())
     }
 
     fn ping(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fault> {
@@ -281,9 +296,14 @@ impl<T> Connection<T> {
         }
     }
 
-    /// True once the peer knows that it has to go, and all of its streams are closed.
+    /// True once no more streams come, and all are closed.
     pub fn is_done(&self) -> bool {
-        matches!(self.going, Going::Last(_)) && self.streams.len() == 0
+        (self.peer_goes || matches!(self.going, Going::Last(_))) && self.streams.len() == 0
+    }
+
+    /// True if a stream was never opened. Those of even ids are the server's, which opens none.
+    pub(super) const fn is_idle(&self, id: u32) -> bool {
+        id > self.last || id.is_multiple_of(2)
     }
 
     /// True if a new stream is not served any more.
@@ -300,15 +320,4 @@ impl<T> Connection<T> {
     pub fn open_streams(&self) -> usize {
         self.streams.len()
     }
-}
-
-fn goaway(header: FrameHeader, payload: &[u8]) -> Result<(), Fault> {
-    if header.stream != 0 {
-        return Err(Fault::protocol("a GOAWAY on a stream"));
-    }
-    if payload.len() < 8 {
-        return Err(Fault::new(ErrorCode::FRAME_SIZE_ERROR, "a GOAWAY below 8 bytes"));
-    }
-    // The peer opens no more streams, and closes the connection when it has its answers.
-    Ok(())
 }

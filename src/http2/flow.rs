@@ -35,7 +35,7 @@ impl<T: From<Parts>> Connection<T> {
         payload: &'a [u8],
     ) -> Result<Option<Event<'a, T>>, Fault> {
         let (id, size) = (header.stream, header.length as u32);
-        if id == 0 || id > self.last {
+        if self.is_idle(id) {
             return Err(Fault::protocol("DATA on a stream that was never opened"));
         }
         let Some(left) = self.receive_window.checked_sub(size) else {
@@ -80,7 +80,7 @@ impl<T: From<Parts>> Connection<T> {
     ) -> Result<Option<Event<'static, T>>, Fault> {
         number(payload, "a RST_STREAM that has not 4 bytes")?;
         let id = header.stream;
-        if id == 0 || id > self.last {
+        if self.is_idle(id) {
             return Err(Fault::protocol("RST_STREAM on a stream that was never opened"));
         }
         let unseen = self.streams.get(id).is_some_and(|stream| stream.turn == self.turn);
@@ -117,14 +117,14 @@ impl<T: From<Parts>> Connection<T> {
     ) -> Result<Option<Event<'static, T>>, Fault> {
         let id = header.stream;
         let more = number(payload, "a WINDOW_UPDATE that has not 4 bytes")? & MAX_31;
-        if id > self.last {
+        if id > 0 && self.is_idle(id) {
             return Err(Fault::protocol("WINDOW_UPDATE on a stream that was never opened"));
+        }
+        if more == 0 {
+            return Err(Fault::protocol("a WINDOW_UPDATE of 0"));
         }
         if id == 0 {
             self.send_window += i64::from(more);
-            if more == 0 {
-                return Err(Fault::protocol("a WINDOW_UPDATE of 0"));
-            }
             if self.send_window > MAX_31.into() {
                 let reason = "the window of the connection is beyond 2^31 - 1";
                 return Err(Fault::new(ErrorCode::FLOW_CONTROL_ERROR, reason));
@@ -133,9 +133,6 @@ impl<T: From<Parts>> Connection<T> {
             return Ok(None);
         }
         let Some(stream) = self.streams.get(id) else { return Ok(None) };
-        if more == 0 {
-            return self.stream_fault(id, ErrorCode::PROTOCOL_ERROR);
-        }
         stream.sending.window += i64::from(more);
         if stream.sending.window > MAX_31.into() {
             return self.stream_fault(id, ErrorCode::FLOW_CONTROL_ERROR);

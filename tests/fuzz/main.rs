@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use proptest::test_runner::{Config, TestRunner};
 
 use self::targets::{
-    decision, framing, json, page_token, policy, records, replies, settings, state, timeout,
+    decision, framing, http2, json, page_token, policy, records, replies, settings, state, timeout,
 };
 
 /// Declares a test for each target, with its number of mutations.
@@ -33,6 +33,7 @@ macro_rules! targets {
 targets! {
     decision: 20_000,
     framing: 20_000,
+    http2: 1_500,
     json: 5_000,
     page_token: 20_000,
     policy: 5_000,

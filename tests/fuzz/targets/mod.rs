@@ -6,6 +6,7 @@
 
 pub mod decision;
 pub mod framing;
+pub mod http2;
 pub mod json;
 pub mod page_token;
 pub mod policy;

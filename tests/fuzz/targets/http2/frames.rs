@@ -1,0 +1,151 @@
+//! Frames of a client from bytes that choose: mostly what a client may send, and what it must not.
+
+use tollgate::http2::frame::{
+    ErrorCode, FrameHeader, PREFACE, flag, kind, write_goaway, write_number, write_ping,
+    write_settings,
+};
+
+/// The blocks that break no rule.
+const SOUND: usize = 7;
+/// The most frames of a connection.
+const MOST: usize = 48;
+
+/// Blocks of headers. The first seven of them have no name that h2 takes for a fault of the whole
+/// connection.
+const BLOCKS: [&[u8]; 14] = [
+    b"\x83\x86\x84\x41\x01a",
+    b"\x83\x86\x44\x02/x\x01\x01a",
+    b"\x82\x87\x84\x01\x01b\x40\x02te\x08trailers",
+    b"\x83\x86\x84\x0f\x0d\x015",
+    b"\x83\x86\x84\x40\x01x\x01y",
+    b"\x3f\xe1\x1f\x83\x86\x84",
+    b"\x20\x83\x86\x84",
+    b"\x83\x86\x84\xbe\xbf",
+    b"\x83\x86\x84\x40\x01A\x01b",
+    b"\x83\x86\x84\x40\x0aconnection\x01c",
+    b"\x83\x86\x84\x00\x02te\x04gzip",
+    b"\x83\x86",
+    b"\x83\x83\x86\x84",
+    b"\x83\x86\x84\x40\x01x\x01y\x82",
+];
+
+const TRAILERS: &[u8] = b"\x40\x05trail\x02er";
+
+struct Steps<'a> {
+    left: &'a [u8],
+    /// The blocks that are sent.
+    blocks: &'static [&'static [u8]],
+    /// The streams that the client has reset.
+    given_up: Vec<u32>,
+}
+
+impl<'a> Steps<'a> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.left.split_first() else { return 0 };
+        self.left = rest;
+        *first
+    }
+
+    fn block(&mut self) -> &'static [u8] {
+        self.blocks[usize::from(self.byte()) % self.blocks.len()]
+    }
+
+    fn bytes(&mut self) -> &'a [u8] {
+        let length = usize::from(self.byte() % 32).min(self.left.len());
+        let (bytes, rest) = self.left.split_at(length);
+        self.left = rest;
+        bytes
+    }
+}
+
+/// The bytes that a client sends, and the streams that it gives up. `sound`: its requests break no
+/// rule, but perhaps all else.
+pub(super) fn of(steps: &[u8], sound: bool) -> (Vec<u8>, Vec<u32>) {
+    let mut out = PREFACE.to_vec();
+    write_settings(&mut out, &[]);
+    let blocks = if sound { &BLOCKS[..SOUND] } else { &BLOCKS[..] };
+    let (mut steps, mut last) = (Steps { left: steps, blocks, given_up: Vec::new() }, 0_u32);
+    for _ in 0..MOST {
+        if steps.left.is_empty() {
+            break;
+        }
+        step(&mut steps, &mut last, &mut out);
+    }
+    // So that no block of headers is left without an end: h2 looks at whole blocks only.
+    write_ping(&mut out, 0, [1; 8]);
+    (out, steps.given_up)
+}
+
+fn frame(out: &mut Vec<u8>, (kind, flags, stream): (u8, u8, u32), payload: &[u8]) {
+    FrameHeader::new(payload.len(), kind, flags, stream).write(out);
+    out.extend_from_slice(payload);
+}
+
+fn step(steps: &mut Steps<'_>, last: &mut u32, out: &mut Vec<u8>) {
+    let choice = steps.byte();
+    // A stream that is open, as a rule. One that the client has given up depends on the time.
+    let known = |steps: &mut Steps<'_>, last: u32| {
+        let stream = last.saturating_sub(u32::from(steps.byte() % 4));
+        if steps.given_up.contains(&stream) { 0 } else { stream }
+    };
+    match choice % 16 {
+        0..=3 => {
+            *last = if *last == 0 { 1 } else { *last + 2 };
+            let flags = flag::END_HEADERS | (steps.byte() & flag::END_STREAM);
+            let block = steps.block();
+            frame(out, (kind::HEADERS, flags, *last), block);
+        }
+        4..=6 => {
+            let stream = known(steps, *last);
+            let flags = steps.byte() & (flag::END_STREAM | flag::PADDED);
+            frame(out, (kind::DATA, flags, stream), steps.bytes());
+        }
+        7 => {
+            let stream = known(steps, *last);
+            write_number(out, kind::RST_STREAM, stream, steps.byte().into());
+            steps.given_up.push(stream);
+        }
+        8 => {
+            let stream = if choice & 0x10 == 0 { 0 } else { known(steps, *last) };
+            let more = [1, 0, 0x7fff_ffff, 0x7fff_0000, 70_000, 0x8000_0001];
+            let more = more[usize::from(steps.byte()) % more.len()];
+            write_number(out, kind::WINDOW_UPDATE, stream, more);
+        }
+        9 => {
+            let values = [0, 1, 2, 65_535, 16_384, 16_777_215, 0x7fff_ffff, u32::MAX];
+            let value = values[usize::from(steps.byte()) % values.len()];
+            write_settings(out, &[(u16::from(steps.byte() % 8), value)]);
+        }
+        10 => write_ping(out, steps.byte() & flag::ACK, [choice; 8]),
+        11 => {
+            // A block in two frames, and perhaps something between them.
+            *last = if *last == 0 { 1 } else { *last + 2 };
+            let block = steps.block();
+            let (first, second) = block.split_at(usize::from(steps.byte()) % block.len());
+            frame(out, (kind::HEADERS, steps.byte() & flag::END_STREAM, *last), first);
+            if steps.byte() == 0 {
+                write_ping(out, 0, [0; 8]);
+            }
+            frame(out, (kind::CONTINUATION, flag::END_HEADERS, *last), second);
+        }
+        12 => {
+            let stream = known(steps, *last);
+            let flags = flag::END_HEADERS | (steps.byte() & flag::END_STREAM);
+            frame(out, (kind::HEADERS, flags, stream), TRAILERS);
+        }
+        13 if steps.blocks.len() > SOUND => {
+            *last += u32::from(steps.byte() % 3);
+            frame(out, (kind::HEADERS, steps.byte(), *last), steps.bytes());
+        }
+        14 if choice & 0x10 == 0 => {
+            write_goaway(out, *last, ErrorCode(steps.byte().into()));
+            // What comes after it, h2 reads no more once all streams are closed.
+            steps.left = &[];
+        }
+        14 => frame(out, (kind::PRIORITY, 0, known(steps, *last)), &[0, 0, 0, steps.byte(), 1]),
+        _ => {
+            let (kind, flags) = (steps.byte().max(kind::PRIORITY), steps.byte());
+            frame(out, (kind, flags, known(steps, *last)), steps.bytes());
+        }
+    }
+}
