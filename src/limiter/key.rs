@@ -97,9 +97,10 @@ impl KeyMaker {
         tail: &[u8],
         mut write_entry: impl FnMut(&mut Vec<u8>, &Entry),
     ) -> Key {
+        // Exact where nothing is escaped, shared or hidden: the key is not moved then.
         let guess: usize =
             entries.iter().map(|entry| entry.key.len() + entry.value.len() + 2).sum();
-        let mut key = Vec::with_capacity(self.head.len() + domain.len() + guess + tail.len() + 8);
+        let mut key = Vec::with_capacity(self.head.len() + domain.len() + guess + tail.len() + 1);
         key.extend_from_slice(&self.head);
         key.extend_from_slice(domain);
         for entry in entries {
