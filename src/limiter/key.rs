@@ -331,17 +331,17 @@ const PLAIN: [bool; 256] = {
 /// all entries of a request come through here.
 fn escape_into(key: &mut Vec<u8>, bytes: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let mut run = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        if PLAIN.get(usize::from(*byte)).is_some_and(|plain| *plain) {
-            continue;
-        }
-        key.extend_from_slice(bytes.get(run..at).unwrap_or_default());
+    let is_plain = |byte: &u8| PLAIN.get(usize::from(*byte)).is_some_and(|plain| *plain);
+    let mut rest = bytes;
+    while let Some(run) = rest.iter().position(|byte| !is_plain(byte))
+        && let Some((plain, [byte, after @ ..])) = rest.split_at_checked(run)
+    {
+        key.extend_from_slice(plain);
         let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
         key.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
-        run = at + 1;
+        rest = after;
     }
-    key.extend_from_slice(bytes.get(run..).unwrap_or_default());
+    key.extend_from_slice(rest);
 }
 
 fn escaped(bytes: &[u8]) -> Vec<u8> {

@@ -3,12 +3,12 @@
 //! [`Sensitivity`] alone says which values must not be shown. Counter keys, metadata, metric
 //! labels, the audit log and logs of denials ask it and decide nothing themselves.
 
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Display};
 
 use super::key::{SensitiveHasher, shared_pattern};
 use super::request::Entry;
 use crate::policy::{Domain, How, PathEntry, Rule};
-use crate::telemetry::escape::{escape, write_escaped};
+use crate::telemetry::escape::{PlainWrite, escape, write_escaped};
 
 /// Says which values of a descriptor must not be shown or stored as they are.
 #[derive(Clone, Copy, Debug)]
@@ -109,10 +109,10 @@ impl ShownEntry<'_> {
 
 impl ShownEntry<'_> {
     /// Writes it as text.
-    pub(crate) fn write(&self, out: &mut impl Write) -> fmt::Result {
+    pub(crate) fn write(&self, out: &mut impl PlainWrite) -> fmt::Result {
         let Entry { key, value } = self.entry;
         write_escaped(out, key)?;
-        out.write_char('=')?;
+        out.write_plain(b"=")?;
         match self.hasher {
             Some(hasher) => out.write_str(&hasher.hash(value)),
             None => write_escaped(out, value),

@@ -165,6 +165,10 @@ impl<C: Clock> MemoryStore<C> {
         let print = self.prints.of(&claim.key);
         let mut shard = self.shard(print);
         let now = self.clock.now();
+        let decide = |counter: &mut Counter| claim.decide(commit, now, counter);
+        if let Some(reading) = shard.step(print, claim, now, decide) {
+            return Answer::full([reading]);
+        }
         let at = shard.locate(print, claim, now);
         let mut counter = shard.take(&at, claim);
         let reading = claim.decide(commit, now, &mut counter);

@@ -19,12 +19,22 @@ impl Display for Escaped<'_> {
     }
 }
 
+/// Takes text, and bytes that are known to be printable ASCII.
+pub trait PlainWrite: Write {
+    /// Writes printable ASCII.
+    fn write_plain(&mut self, plain: &[u8]) -> fmt::Result;
+}
+
+impl PlainWrite for fmt::Formatter<'_> {
+    fn write_plain(&mut self, plain: &[u8]) -> fmt::Result {
+        std::str::from_utf8(plain).map_err(|_| fmt::Error).and_then(|plain| self.write_str(plain))
+    }
+}
+
 /// Writes what [`escape`] displays.
-pub fn write_escaped(out: &mut impl Write, bytes: &[u8]) -> fmt::Result {
-    if bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
-        && let Ok(plain) = std::str::from_utf8(bytes)
-    {
-        return out.write_str(plain);
+pub fn write_escaped(out: &mut impl PlainWrite, bytes: &[u8]) -> fmt::Result {
+    if bytes.iter().all(|byte| byte.wrapping_sub(b' ') <= b'~' - b' ') {
+        return out.write_plain(bytes);
     }
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {

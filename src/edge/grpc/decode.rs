@@ -68,6 +68,27 @@ fn descriptor(message: &Bytes, bytes: &[u8]) -> Option<Descriptor> {
 }
 
 fn entry(message: &Bytes, bytes: &[u8]) -> Option<Entry> {
+    let (key, value) = match short_entry(bytes) {
+        Some(entry) => entry,
+        None => any_entry(bytes)?,
+    };
+    Some(Entry { key: message.slice_ref(key), value: message.slice_ref(value) })
+}
+
+/// The key and the value of an entry as callers write it: once each, in order, with lengths of one
+/// byte.
+fn short_entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, length @ 0..0x80, rest @ ..] = bytes else { return None };
+    let (key, rest) = rest.split_at_checked((*length).into())?;
+    match rest {
+        [0x12, length @ 0..0x80, value @ ..] if value.len() == usize::from(*length) => {
+            Some((key, value))
+        }
+        _ => None,
+    }
+}
+
+fn any_entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (mut key, mut value) = (&[][..], &[][..]);
     let mut unread = Unread(bytes);
     while !unread.is_empty() {
@@ -77,7 +98,7 @@ fn entry(message: &Bytes, bytes: &[u8]) -> Option<Entry> {
             other => unread.skip(other, 2)?,
         }
     }
-    Some(Entry { key: message.slice_ref(key), value: message.slice_ref(value) })
+    Some((key, value))
 }
 
 /// The fields of an override, as far as they are sent.

@@ -8,6 +8,7 @@ use std::fmt;
 use serde_json::{Map, Value as Json};
 
 use super::wire::{content, nested};
+use crate::telemetry::escape::PlainWrite;
 
 /// Tag of field 1 of `Struct`, of a map entry, and of `ListValue`: length-delimited.
 const FIRST: u8 = 0x0a;
@@ -100,6 +101,13 @@ impl List<'_> {
 
 /// Appends formatted text to bytes.
 pub(super) struct Text<'a>(pub(super) &'a mut Vec<u8>);
+
+impl PlainWrite for Text<'_> {
+    fn write_plain(&mut self, plain: &[u8]) -> fmt::Result {
+        self.0.extend_from_slice(plain);
+        Ok(())
+    }
+}
 
 impl fmt::Write for Text<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {

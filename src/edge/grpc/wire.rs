@@ -94,17 +94,16 @@ pub(super) fn nested(out: &mut Vec<u8>, key: u8, write: impl FnOnce(&mut Vec<u8>
     out.extend_from_slice(&[key, 0]);
     let start = out.len();
     write(out);
-    end_nested(out, start);
+    let length = out.len().wrapping_sub(start);
+    match out.get_mut(start.wrapping_sub(1)) {
+        Some(place) if length < 0x80 => *place = length as u8,
+        _ => write_length(out, start, length),
+    }
 }
 
-/// Writes the length of the content from `start` on into the byte before it.
+/// Moves the content from `start` on, of this length, and writes the length before it.
 #[expect(clippy::indexing_slicing, reason = "the byte before `start` was pushed by `nested`")]
-fn end_nested(out: &mut Vec<u8>, start: usize) {
-    let length = out.len() - start;
-    if length < 0x80 {
-        out[start - 1] = length as u8;
-        return;
-    }
+fn write_length(out: &mut Vec<u8>, start: usize, length: usize) {
     let width = encoded_len_varint(length as u64);
     let end = out.len();
     out.resize(end + width - 1, 0);

@@ -88,7 +88,9 @@ fn any_message() -> impl Strategy<Value = Vec<u8>> {
 
 fn varints(values: &[u64]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    values.iter().for_each(|value| encode_varint(*value, &mut bytes));
+    for value in values {
+        encode_varint(*value, &mut bytes);
+    }
     bytes
 }
 

@@ -166,7 +166,7 @@ fn responder() -> impl Strategy<Value = Responder> {
     let headers = proptest::sample::select(headers.to_vec());
     (headers, any::<bool>(), any::<bool>()).prop_map(|(headers, dynamic_metadata, delays)| {
         let settings =
-            ResponseSettings { headers, dynamic_metadata, ..ResponseSettings::default() };
+            ResponseSettings { dynamic_metadata, headers, ..ResponseSettings::default() };
         let delay_header = delays.then(|| HeaderName::from_static("x-delay"));
         Responder { settings, hasher: SensitiveHasher::new(b"secret"), delay_header }
     })
