@@ -57,6 +57,19 @@ impl Claim {
         }
     }
 
+    /// Decides the claim as the only one of a group, against its counter.
+    pub fn decide(&self, commit: Commit, now: Timestamp, counter: &mut Counter) -> Reading {
+        let before = (commit == Commit::Never).then(|| counter.clone());
+        if !self.limit.is_blocked() {
+            counter.clamp_to_clock(&self.limit, now);
+        }
+        let reading = counter.step_clamped(&self.limit, self.hits, self.lease.as_deref(), now);
+        if let Some(before) = before {
+            *counter = before;
+        }
+        reading
+    }
+
     /// The reading that does not depend on the counter, if there is one: for a limit of zero, which
     /// has no counter, and for a cost above the capacity, which never fits and charges nothing. In
     /// the second case only `passed` is meaningful; `remaining` is not.

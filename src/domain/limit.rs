@@ -436,10 +436,17 @@ impl Limit {
 
     /// The cost of `hits` in a token bucket: hits * P / n, exact; saturates at 2^52 microseconds.
     pub fn cost(&self, hits: u64) -> Span {
-        let rate = u128::from(self.rate());
+        let rate = u64::from(self.rate());
         let total = u128::from(hits) * u128::from(self.period);
-        match u64::try_from(total / rate) {
-            Ok(micros) if micros < SATURATION => Span { micros, remainder: (total % rate) as u64 },
+        // Most fit, and a division of 64 bits is one instruction.
+        let (micros, remainder) = if let Ok(total) = u64::try_from(total) {
+            (Some(total / rate), total % rate)
+        } else {
+            let rate = u128::from(rate);
+            (u64::try_from(total / rate).ok(), (total % rate) as u64)
+        };
+        match micros {
+            Some(micros) if micros < SATURATION => Span { micros, remainder },
             _ => Span::SATURATED,
         }
     }

@@ -258,7 +258,7 @@ pub fn reading(limit: &Limit, hits: Hits, passed: bool, lag: Span) -> Reading {
     let (n, period) = (u128::from(limit.rate()), u128::from(limit.period_micros()));
     let deficit = u128::from(lag.micros) * n + u128::from(lag.remainder);
     let capacity = u128::from(limit.capacity()) * period;
-    let remaining = capacity.saturating_sub(deficit) / period;
+    let (remaining, over) = left_and_over(deficit, capacity, limit.period_micros());
     let retry_after = if passed {
         Some(Duration::ZERO)
     } else if hits.needed() > limit.capacity() {
@@ -270,13 +270,25 @@ pub fn reading(limit: &Limit, hits: Hits, passed: bool, lag: Span) -> Reading {
     };
     Reading {
         passed,
-        remaining: remaining as u64,
-        over: deficit.saturating_sub(capacity).div_ceil(period) as u64,
+        remaining,
+        over,
         retry_after,
         reset_after: Duration::from_micros(lag.micros.saturating_add(u64::from(lag.remainder > 0))),
         leased_until: None,
         at: Timestamp::EPOCH,
     }
+}
+
+/// Whole hits that fit, and whole hits beyond the capacity. Most buckets need no more than 64 bits,
+/// in which a division is one instruction.
+fn left_and_over(deficit: u128, capacity: u128, period: u64) -> (u64, u64) {
+    if let (Ok(deficit), Ok(capacity)) = (u64::try_from(deficit), u64::try_from(capacity)) {
+        let over = deficit.saturating_sub(capacity).div_ceil(period);
+        return (capacity.saturating_sub(deficit) / period, over);
+    }
+    let period = u128::from(period);
+    let over = deficit.saturating_sub(capacity).div_ceil(period);
+    ((capacity.saturating_sub(deficit) / period) as u64, over as u64)
 }
 
 /// Converts a span to another rate for the same number of hits. Rounded up, so that no charged hit

@@ -5,6 +5,7 @@
 //! it, is in its record: [`Ask`] adds and removes both together, and joins them with a store's
 //! answer in one place, [`Ask::join`].
 
+mod buffers;
 mod holding;
 
 use std::time::Duration;
@@ -14,7 +15,7 @@ pub use self::holding::{Basis, Held, Reported, Unnamed};
 use super::report::Report;
 use crate::domain::{Claim, Group, HoldId, Part, Reading, Timestamp, Verdict};
 use crate::policy::{HoldTerms, LeaseTerms, OnStoreFailure};
-use crate::store::StoreError;
+use crate::store::{Readings, StoreError};
 use crate::telemetry::traces::StoreCall;
 
 /// A reading, and its source.
@@ -336,15 +337,11 @@ impl Ask {
     /// # Shape
     /// One reading per claim, same order. An answer of another length cannot be told apart from a
     /// shifted one, so no reading of it is believed. It may have been charged.
-    pub fn join(
-        &mut self,
-        readings: Vec<Option<Reading>>,
-        failure: Option<StoreError>,
-    ) -> Option<StoreError> {
+    pub fn join(&mut self, readings: Readings, failure: Option<StoreError>) -> Option<StoreError> {
         let (found, wanted) = (readings.len(), self.len());
         let misfit = (found != wanted)
             .then(|| StoreError::Protocol(format!("{found} readings for {wanted} claims")));
-        let mut readings = if misfit.is_some() { Vec::new() } else { readings }.into_iter();
+        let mut readings = if misfit.is_some() { Readings::new() } else { readings }.into_iter();
         for (claim, asked) in self.group.claims.iter().zip(&mut self.records) {
             let reading = readings.next().flatten().or_else(|| claim.certain());
             asked.ruling = reading.map(|reading| Ruling::of_store(claim, reading));

@@ -97,9 +97,10 @@ impl KeyMaker {
         tail: &[u8],
         mut write_entry: impl FnMut(&mut Vec<u8>, &Entry),
     ) -> Key {
+        // Exact where nothing is escaped, shared or hidden: the key is not moved then.
         let guess: usize =
             entries.iter().map(|entry| entry.key.len() + entry.value.len() + 2).sum();
-        let mut key = Vec::with_capacity(self.head.len() + domain.len() + guess + tail.len() + 8);
+        let mut key = Vec::with_capacity(self.head.len() + domain.len() + guess + tail.len() + 1);
         key.extend_from_slice(&self.head);
         key.extend_from_slice(domain);
         for entry in entries {
@@ -330,17 +331,17 @@ const PLAIN: [bool; 256] = {
 /// all entries of a request come through here.
 fn escape_into(key: &mut Vec<u8>, bytes: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let mut run = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        if PLAIN.get(usize::from(*byte)).is_some_and(|plain| *plain) {
-            continue;
-        }
-        key.extend_from_slice(bytes.get(run..at).unwrap_or_default());
+    let is_plain = |byte: &u8| PLAIN.get(usize::from(*byte)).is_some_and(|plain| *plain);
+    let mut rest = bytes;
+    while let Some(run) = rest.iter().position(|byte| !is_plain(byte))
+        && let Some((plain, [byte, after @ ..])) = rest.split_at_checked(run)
+    {
+        key.extend_from_slice(plain);
         let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
         key.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
-        run = at + 1;
+        rest = after;
     }
-    key.extend_from_slice(bytes.get(run..).unwrap_or_default());
+    key.extend_from_slice(rest);
 }
 
 fn escaped(bytes: &[u8]) -> Vec<u8> {

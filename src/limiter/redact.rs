@@ -8,7 +8,7 @@ use std::fmt::{self, Display};
 use super::key::{SensitiveHasher, shared_pattern};
 use super::request::Entry;
 use crate::policy::{Domain, How, PathEntry, Rule};
-use crate::telemetry::escape::escape;
+use crate::telemetry::escape::{PlainWrite, escape, write_escaped};
 
 /// Says which values of a descriptor must not be shown or stored as they are.
 #[derive(Clone, Copy, Debug)]
@@ -107,13 +107,22 @@ impl ShownEntry<'_> {
     }
 }
 
+impl ShownEntry<'_> {
+    /// Writes it as text.
+    pub(crate) fn write(&self, out: &mut impl PlainWrite) -> fmt::Result {
+        let Entry { key, value } = self.entry;
+        write_escaped(out, key)?;
+        out.write_plain(b"=")?;
+        match self.hasher {
+            Some(hasher) => out.write_str(&hasher.hash(value)),
+            None => write_escaped(out, value),
+        }
+    }
+}
+
 impl Display for ShownEntry<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Entry { key, value } = self.entry;
-        match self.hasher {
-            Some(hasher) => write!(f, "{}={}", escape(key), hasher.hash(value)),
-            None => write!(f, "{}={}", escape(key), escape(value)),
-        }
+        self.write(f)
     }
 }
 

@@ -12,6 +12,8 @@ mod wanted;
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use self::build::Building;
 pub use self::clients::Clients;
 pub use self::counters::{Counters, Uncounted};
@@ -105,7 +107,7 @@ impl Resolver {
     ) -> Resolution {
         let may_be_client = self.clients.directory().may_have_domain(&request.domain);
         let clients = may_be_client.then_some(&self.clients);
-        let matches: Vec<Match<'_>> = request
+        let matches: SmallVec<[Match<'_>; 2]> = request
             .descriptors
             .iter()
             .map(|descriptor| {
@@ -123,7 +125,10 @@ impl Resolver {
             policy,
             shadow: mode == Mode::Shadow,
             replaced: self.replaced(request, &matches),
-            resolution: Resolution::default(),
+            resolution: Resolution {
+                descriptors: Vec::with_capacity(request.descriptors.len()),
+                ask: Ask::with_room(),
+            },
         };
         for (i, (descriptor, matched)) in request.descriptors.iter().zip(matches).enumerate() {
             let resolved = building.resolved(i, descriptor, matched);

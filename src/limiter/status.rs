@@ -231,28 +231,30 @@ pub(super) fn statuses(Resolution { descriptors, ask }: Resolution) -> Vec<Statu
 }
 
 fn status(Resolved { rule, client, plan, target, .. }: Resolved, ask: &Ask) -> Status {
-    let open = Status { rule, client, plan, ..Status::default() };
+    let mut status = Status { rule, client, plan, ..Status::default() };
     match target {
-        Target::Nothing if open.rule.is_none() && open.client.is_none() => {
-            Status { outcome: Outcome::NoRule, ..open }
+        Target::Nothing if status.rule.is_none() && status.client.is_none() => {
+            status.outcome = Outcome::NoRule;
         }
-        Target::Nothing => open,
-        Target::Unlimited => Status { outcome: Outcome::Unlimited, ..open },
+        Target::Nothing => {}
+        Target::Unlimited => status.outcome = Outcome::Unlimited,
         Target::InvalidOverride(part) => {
-            Status { outcome: Outcome::InvalidOverride, shadow: part.shadow, ..open }
+            status.outcome = Outcome::InvalidOverride;
+            status.shadow = part.shadow;
         }
-        Target::Part(part) => Status {
-            outcome: limited(&part, ask),
-            shadow: part.shadow,
-            quota: part.quota,
-            degraded: ask.claims_of(&part).any(|(_, asked)| asked.ruling().degraded()),
-            replicas: ask.claims_of(&part).find_map(|(_, asked)| match asked.ruling().source {
-                Source::Share { replicas } => Some(replicas),
-                Source::Store | Source::Mode | Source::Nothing => None,
-            }),
-            ..open
-        },
+        Target::Part(part) => {
+            status.outcome = limited(&part, ask);
+            (status.shadow, status.quota) = (part.shadow, part.quota);
+            for (_, asked) in ask.claims_of(&part) {
+                let ruling = asked.ruling();
+                status.degraded |= ruling.degraded();
+                if let Source::Share { replicas } = ruling.source {
+                    status.replicas.get_or_insert(replicas);
+                }
+            }
+        }
     }
+    status
 }
 
 fn limited(part: &Part, ask: &Ask) -> Outcome {

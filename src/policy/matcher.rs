@@ -6,24 +6,25 @@
 //! and `("a_b", "c")` cannot meet. Finding allocates nothing. Nothing here recurses: a tree may be
 //! thousands of levels deep.
 
+mod by_name;
+
 use std::mem;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
+use self::by_name::ByName;
 use super::pattern::Pattern;
 use super::rule::Rule;
 
 /// One level of the tree.
 #[derive(Debug, Default)]
 pub(super) struct Level {
-    keys: HashMap<Box<[u8]>, Values>,
+    keys: ByName<Values>,
 }
 
 /// The nodes of one key at one level.
 #[derive(Debug, Default)]
 struct Values {
-    exact: HashMap<Box<[u8]>, Node>,
+    exact: ByName<Node>,
     patterns: Vec<(Pattern, Node)>,
     any: Option<Box<Node>>,
 }
@@ -48,11 +49,9 @@ pub(super) enum Slot {
 impl Level {
     /// Adds a node; patterns of a key are tried in the order they were added.
     pub(super) fn insert(&mut self, key: &str, slot: Slot, node: Node) {
-        let values = self.keys.entry(key.as_bytes().into()).or_default();
+        let values = self.keys.get_or_default(key.as_bytes());
         match slot {
-            Slot::Exact(value) => {
-                values.exact.insert(value.as_bytes().into(), node);
-            }
+            Slot::Exact(value) => values.exact.insert(value.as_bytes(), node),
             Slot::Pattern(pattern) => values.patterns.push((pattern, node)),
             Slot::Any => values.any = Some(Box::new(node)),
         }

@@ -160,19 +160,21 @@ impl<C: Clock> MemoryStore<C> {
         answer(&slots, readings, &lost)
     }
 
-    /// The common case, a group of one claim, without the bookkeeping for several. Allocates only
-    /// the answer.
-    fn decide_one(&self, claim: &Claim, group: &Group, commit: Commit) -> Answer {
+    /// The common case, a group of one claim, without the bookkeeping for several. Allocates nothing.
+    fn decide_one(&self, claim: &Claim, commit: Commit) -> Answer {
         let print = self.prints.of(&claim.key);
         let mut shard = self.shard(print);
         let now = self.clock.now();
+        let decide = |counter: &mut Counter| claim.decide(commit, now, counter);
+        if let Some(reading) = shard.step(print, claim, now, decide) {
+            return Answer::full([reading]);
+        }
         let at = shard.locate(print, claim, now);
-        let mut counters = [shard.take(&at, claim)];
-        let readings = group.decide(commit, now, &[0], &mut counters);
-        let [counter] = counters;
-        let lost = !shard.put(&at, claim, counter, now);
+        let mut counter = shard.take(&at, claim);
+        let reading = claim.decide(commit, now, &mut counter);
+        let kept = shard.put(&at, claim, counter, now);
         drop(shard);
-        answer(&[0], readings, &[lost])
+        if kept { Answer::full([reading]) } else { full_store([None]) }
     }
 
     #[expect(clippy::indexing_slicing, reason = "`shard_of` is below the number of shards")]
@@ -184,8 +186,8 @@ impl<C: Clock> MemoryStore<C> {
 impl<C: Clock> LimitStore for MemoryStore<C> {
     async fn decide(&self, group: &Group, commit: Commit, _deadline: Deadline) -> Answer {
         match group.claims.as_slice() {
-            [] => Answer::full(Vec::new()),
-            [claim] => self.decide_one(claim, group, commit),
+            [] => Answer::full([]),
+            [claim] => self.decide_one(claim, commit),
             _ => self.decide_now(group, commit),
         }
     }
@@ -213,8 +215,13 @@ fn answer(slots: &[usize], readings: Vec<Reading>, lost: &[bool]) -> Answer {
     }
     let kept =
         |(slot, reading): (&usize, Reading)| (lost.get(*slot) == Some(&false)).then_some(reading);
+    full_store(slots.iter().zip(readings).map(kept))
+}
+
+/// The answer of a store that has no room for all counters.
+fn full_store(readings: impl IntoIterator<Item = Option<Reading>>) -> Answer {
     Answer {
-        readings: slots.iter().zip(readings).map(kept).collect(),
+        readings: readings.into_iter().collect(),
         failure: Some(StoreError::Unavailable("the memory store is full".to_owned())),
         late: Vec::new(),
         held: None,

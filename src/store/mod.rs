@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use smallvec::{SmallVec, smallvec};
 use tokio::time::Instant;
 
 use crate::domain::{
@@ -24,12 +25,15 @@ use crate::domain::{
 pub use deadline::{Allowance, Deadline};
 pub use memory::MemoryStore;
 
+/// Readings by claim. Most requests have one.
+pub type Readings = SmallVec<[Option<Reading>; 1]>;
+
 /// The answer of a store to a group.
 #[derive(Debug)]
 pub struct Answer {
     /// One per claim, in the same order. `None` if the store gave no reading for that claim. An
     /// answer of another length is a protocol error: none of its readings is used.
-    pub readings: Vec<Option<Reading>>,
+    pub readings: Readings,
     /// The reason for missing readings; `None` if there are none missing.
     pub failure: Option<StoreError>,
     /// The outcomes of decisions that the store was late with. Several for a request that several
@@ -111,14 +115,14 @@ impl fmt::Debug for LateAnswer {
 
 impl Answer {
     /// An answer with a reading for every claim.
-    pub fn full(readings: Vec<Reading>) -> Self {
+    pub fn full(readings: impl IntoIterator<Item = Reading>) -> Self {
         let readings = readings.into_iter().map(Some).collect();
         Self { readings, failure: None, late: Vec::new(), held: None }
     }
 
     /// An answer without a reading for any of `claims` claims.
     pub fn none(claims: usize, failure: StoreError) -> Self {
-        let readings = vec![None; claims];
+        let readings = smallvec![None; claims];
         Self { readings, failure: Some(failure), late: Vec::new(), held: None }
     }
 }

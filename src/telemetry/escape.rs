@@ -15,23 +15,38 @@ struct Escaped<'a>(&'a [u8]);
 
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.iter().all(|byte| matches!(byte, b' '..=b'~'))
-            && let Ok(plain) = std::str::from_utf8(self.0)
-        {
-            return f.write_str(plain);
-        }
-        for chunk in self.0.utf8_chunks() {
-            for c in chunk.valid().chars() {
-                if unsafe_to_show(c) {
-                    percent(c.encode_utf8(&mut [0; 4]).as_bytes(), f)?;
-                } else {
-                    f.write_char(c)?;
-                }
-            }
-            percent(chunk.invalid(), f)?;
-        }
-        Ok(())
+        write_escaped(f, self.0)
     }
+}
+
+/// Takes text, and bytes that are known to be printable ASCII.
+pub trait PlainWrite: Write {
+    /// Writes printable ASCII.
+    fn write_plain(&mut self, plain: &[u8]) -> fmt::Result;
+}
+
+impl PlainWrite for fmt::Formatter<'_> {
+    fn write_plain(&mut self, plain: &[u8]) -> fmt::Result {
+        std::str::from_utf8(plain).map_err(|_| fmt::Error).and_then(|plain| self.write_str(plain))
+    }
+}
+
+/// Writes what [`escape`] displays.
+pub fn write_escaped(out: &mut impl PlainWrite, bytes: &[u8]) -> fmt::Result {
+    if bytes.iter().all(|byte| byte.wrapping_sub(b' ') <= b'~' - b' ') {
+        return out.write_plain(bytes);
+    }
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if unsafe_to_show(c) {
+                percent(c.encode_utf8(&mut [0; 4]).as_bytes(), out)?;
+            } else {
+                out.write_char(c)?;
+            }
+        }
+        percent(chunk.invalid(), out)?;
+    }
+    Ok(())
 }
 
 /// True for control characters, Unicode line separators and bidirectional controls.
@@ -40,8 +55,8 @@ fn unsafe_to_show(c: char) -> bool {
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-fn percent(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "%{byte:02X}"))
+fn percent(bytes: &[u8], out: &mut impl Write) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(out, "%{byte:02X}"))
 }
 
 #[cfg(test)]

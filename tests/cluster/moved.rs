@@ -105,6 +105,6 @@ async fn keys_at_two_nodes_are_not_decided(store: &RedisStore, first: &str, seco
     let begun = std::time::Instant::now();
     let answer = decide_within(store, &group, Duration::from_secs(5)).await;
     assert!(matches!(answer.failure, Some(StoreError::Unavailable(_))), "{answer:?}");
-    assert!(answer.late.is_empty() && answer.readings == [None, None]);
+    assert!(answer.late.is_empty() && *answer.readings == [None, None]);
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }

@@ -137,6 +137,23 @@ proptest! {
         prop_assert_eq!((verdict, after), by_the_rule(&parts, used_before));
     }
 
+    /// A claim that is the only one is decided as its group is.
+    #[test]
+    fn claim_alone_is_decided_as_its_group(
+        parts in parts(),
+        used_before in 0_u64..8,
+        commit in prop::sample::select(vec![Commit::Together, Commit::Each, Commit::Never]),
+    ) {
+        for (quota, shadow, asked) in parts {
+            let (group, _) = group(&[(quota, shadow, asked[..1].to_vec())]);
+            let mut counters = [filled(used_before)];
+            let readings = group.decide(commit, NOW, &[0], &mut counters);
+            let mut alone = filled(used_before);
+            prop_assert_eq!(vec![group.claims[0].decide(commit, NOW, &mut alone)], readings);
+            prop_assert_eq!([alone], counters);
+        }
+    }
+
     /// Without a verdict every part stands for itself.
     #[test]
     fn each_charges_the_parts_that_pass(parts in parts(), used_before in prop::array::uniform4(0_u64..8)) {

@@ -362,7 +362,7 @@ async fn blocked_limits_need_no_redis() {
     let mixed = request(vec![claim("k", blocked, Hits::Take(1)), one("other").claims.remove(0)]);
     let answer = decide(&store, &mixed).await;
     assert!(matches!(answer.failure, Some(StoreError::Unavailable(_))));
-    assert_eq!(answer.readings, [None, None]);
+    assert_eq!(*answer.readings, [None, None]);
 
     let Some(server) = RedisServer::start() else { return };
     let store = connected(&RedisSettings::new(server.url()).unwrap()).await;

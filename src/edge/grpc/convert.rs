@@ -38,35 +38,50 @@ impl From<BadRequest> for tonic::Status {
 
 /// Converts `request` without copying its entries.
 pub fn from_pb(request: pb::RateLimitRequest) -> Result<Request, BadRequest> {
+    let request = unchecked_from_pb(request);
+    check(&request).map(|()| request)
+}
+
+/// The same of a request that may have no domain and no descriptors.
+pub(super) fn unchecked_from_pb(request: pb::RateLimitRequest) -> Request {
+    // In proto3, 0 means not set: one hit.
+    let hits = u64::from(request.hits_addend.max(1));
+    let descriptor = |descriptor| descriptor_from_pb(descriptor, hits);
+    let descriptors = request.descriptors.into_iter().map(descriptor).collect();
+    Request { domain: request.domain, descriptors }
+}
+
+/// Refuses a request without a domain or descriptors.
+pub(super) const fn check(request: &Request) -> Result<(), BadRequest> {
     if request.domain.is_empty() {
         return Err(BadRequest::EmptyDomain);
     }
     if request.descriptors.is_empty() {
         return Err(BadRequest::NoDescriptors);
     }
-    // In proto3, 0 means not set: one hit.
-    let hits = u64::from(request.hits_addend.max(1));
-    let descriptor = |descriptor| descriptor_from_pb(descriptor, hits);
-    let descriptors = request.descriptors.into_iter().map(descriptor).collect();
-    Ok(Request { domain: request.domain, descriptors })
+    Ok(())
+}
+
+/// The hits of a descriptor with this `hits_addend` in a request for `of_request` hits.
+pub(super) fn hits(own: Option<u64>, is_negative: bool, of_request: u64) -> Hits {
+    match (own, is_negative) {
+        (Some(hits), true) => Hits::Refund(hits.min(SATURATION)),
+        (None, true) => Hits::Refund(of_request),
+        (Some(0), false) => Hits::Peek(1),
+        (Some(hits), false) => Hits::Take(hits.min(SATURATION)),
+        (None, false) => Hits::Take(of_request),
+    }
 }
 
 pub(super) fn descriptor_from_pb(
     descriptor: pb::RateLimitDescriptor,
     request_hits: u64,
 ) -> Descriptor {
-    let hits = match (descriptor.hits_addend, descriptor.is_negative_hits) {
-        (Some(hits), true) => Hits::Refund(hits.min(SATURATION)),
-        (None, true) => Hits::Refund(request_hits),
-        (Some(0), false) => Hits::Peek(1),
-        (Some(hits), false) => Hits::Take(hits.min(SATURATION)),
-        (None, false) => Hits::Take(request_hits),
-    };
     let entry =
         |entry: pb::rate_limit_descriptor::Entry| Entry { key: entry.key, value: entry.value };
     Descriptor {
         entries: descriptor.entries.into_iter().map(entry).collect(),
-        hits,
+        hits: hits(descriptor.hits_addend, descriptor.is_negative_hits, request_hits),
         own_hits: descriptor.hits_addend.is_some(),
         usage: None,
         limit: descriptor.limit.map(|limit| override_from_pb(&limit)),
@@ -84,7 +99,7 @@ pub(crate) fn override_from_pb(limit: &RateLimitOverride) -> Override {
 
 /// The unit of an `envoy.type.v3.RateLimitUnit` number. Also accepts 7, which is WEEK in the enum
 /// of the response.
-const fn unit_from_number(number: i32) -> Option<Unit> {
+pub(super) const fn unit_from_number(number: i32) -> Option<Unit> {
     match number {
         1 => Some(Unit::Second),
         2 => Some(Unit::Minute),

@@ -7,30 +7,35 @@
 //! Sources: `reference` is what envoyproxy/ratelimit sends; `draft` is
 //! draft-ietf-httpapi-ratelimit-headers-10.
 
+use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use http::HeaderName;
 
 use super::settings::{HeaderStyle, ResponseSettings};
-use crate::edge::pb::HeaderValue;
-use crate::limiter::report::Report;
 use crate::limiter::status::{Decision, Limited};
 
-/// The headers for `decision`; none when nothing is limited or the store did not decide.
-pub(super) fn headers(settings: &ResponseSettings, decision: &Decision) -> Vec<HeaderValue> {
+/// Adds the headers for `decision` by name and value; none when nothing is limited or the store did
+/// not decide.
+pub(super) fn headers(
+    settings: &ResponseSettings,
+    decision: &Decision,
+    mut add: impl FnMut(&str, &dyn Display),
+) {
     match settings.headers {
-        HeaderStyle::Off => Vec::new(),
-        HeaderStyle::Reference => tightest(decision).map_or_else(Vec::new, |limited| {
-            vec![
-                header(settings.limit_header.as_str(), limited.limit.requests_per_unit.to_string()),
-                header(settings.remaining_header.as_str(), limited.remaining.to_string()),
-                header(
-                    settings.reset_header.as_str(),
-                    whole_seconds(limited.reset_after).to_string(),
-                ),
-            ]
-        }),
-        HeaderStyle::Draft => draft(decision),
+        HeaderStyle::Off => {}
+        HeaderStyle::Reference => {
+            let Some(limited) = tightest(decision) else { return };
+            add(settings.limit_header.as_str(), &limited.limit.requests_per_unit);
+            add(settings.remaining_header.as_str(), &limited.remaining);
+            add(settings.reset_header.as_str(), &whole_seconds(limited.reset_after));
+        }
+        HeaderStyle::Draft => {
+            if decision.statuses.iter().any(|status| status.counted().is_some()) {
+                add("ratelimit-policy", &List(decision, write_policy));
+                add("ratelimit", &List(decision, write_state));
+            }
+        }
     }
 }
 
@@ -48,42 +53,44 @@ fn tightest(decision: &Decision) -> Option<&Limited> {
     })
 }
 
-fn draft(decision: &Decision) -> Vec<HeaderValue> {
-    let limited: Vec<&Limited> =
-        decision.statuses.iter().filter_map(|status| status.counted()).collect();
-    if limited.is_empty() {
-        return Vec::new();
+/// An item for each limit of a decision.
+struct List<'a>(&'a Decision, fn(&Limited, &mut Formatter<'_>) -> fmt::Result);
+
+impl Display for List<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(decision, write) = self;
+        let limited = decision.statuses.iter().filter_map(|status| status.counted());
+        for (place, limited) in limited.enumerate() {
+            f.write_str(if place == 0 { "" } else { ", " })?;
+            // A structured-field string; a limit without a name is called by its place.
+            match &limited.limit.name {
+                Some(name) => write!(f, "\"{name}\"")?,
+                None => write!(f, "\"limit{place}\"")?,
+            }
+            write(limited, f)?;
+        }
+        Ok(())
     }
-    let policy = |(i, limited): (usize, &&Limited)| {
-        let limit = &limited.limit;
-        let window = limit.unit.seconds() * u64::from(limit.unit_multiplier);
-        format!("{};q={};w={window}", name(i, limit), limit.requests_per_unit)
-    };
-    let state = |(i, limited): (usize, &&Limited)| {
-        let reset = whole_seconds(limited.reset_after);
-        format!("{};r={};t={reset}", name(i, &limited.limit), limited.remaining)
-    };
-    let list = |items: Vec<String>| items.join(", ");
-    vec![
-        header("ratelimit-policy", list(limited.iter().enumerate().map(policy).collect())),
-        header("ratelimit", list(limited.iter().enumerate().map(state).collect())),
-    ]
 }
 
-/// A structured-field string; a limit without a name is called by its place.
-fn name(place: usize, limit: &Report) -> String {
-    limit.name.as_ref().map_or_else(|| format!("\"limit{place}\""), |name| format!("\"{name}\""))
+fn write_policy(limited: &Limited, f: &mut Formatter<'_>) -> fmt::Result {
+    let limit = &limited.limit;
+    let window = limit.unit.seconds() * u64::from(limit.unit_multiplier);
+    write!(f, ";q={};w={window}", limit.requests_per_unit)
 }
 
-fn header(key: &str, value: String) -> HeaderValue {
-    HeaderValue { key: key.to_owned(), value, ..HeaderValue::default() }
+fn write_state(limited: &Limited, f: &mut Formatter<'_>) -> fmt::Result {
+    write!(f, ";r={};t={}", limited.remaining, whole_seconds(limited.reset_after))
 }
 
 /// The request header with the wait of an admitted request, in milliseconds; none: it does not
 /// wait.
-pub(super) fn delay(name: Option<&HeaderName>, decision: &Decision) -> Option<HeaderValue> {
+pub(super) fn delay<'a>(
+    name: Option<&'a HeaderName>,
+    decision: &Decision,
+) -> Option<(&'a str, u64)> {
     let name = name?.as_str();
-    Some(header(name, wait_millis(decision.wait())?.to_string()))
+    Some((name, wait_millis(decision.wait())?))
 }
 
 /// A wait, rounded up; none: it is shorter than a millisecond, and not worth one.

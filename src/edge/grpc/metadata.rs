@@ -13,16 +13,18 @@
 //! A field that would be false or empty is absent. Values that are not UTF-8 are percent-escaped,
 //! sensitive ones hashed.
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value as Json};
 
 use super::headers::{wait_millis, whole_millis};
 use super::structs::Fields;
 use crate::domain::Verdict;
 use crate::limiter::key::SensitiveHasher;
-use crate::limiter::redact::{Sensitivity, ShownDescriptor};
+use crate::limiter::redact::{Sensitivity, ShownDescriptor, ShownEntry};
 use crate::limiter::request::Request;
 use crate::limiter::status::{Decision, Status};
-use crate::telemetry::escape::escape;
+use crate::telemetry::escape::write_escaped;
 
 /// The metadata of `decision`, as the bytes of a `google.protobuf.Struct`.
 pub(super) fn metadata(
@@ -30,10 +32,22 @@ pub(super) fn metadata(
     decision: &Decision,
     hasher: &SensitiveHasher,
 ) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_metadata(&mut bytes, request, decision, hasher);
+    bytes
+}
+
+/// Appends the [metadata].
+pub(super) fn write_metadata(
+    out: &mut Vec<u8>,
+    request: &Request,
+    decision: &Decision,
+    hasher: &SensitiveHasher,
+) {
     let domain = decision.snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
     let admitted = decision.verdict == Verdict::Admit;
-    let mut fields = Fields::default();
-    fields.field("domain", |at| at.text(escape(&request.domain)));
+    let mut fields = Fields(out);
+    fields.field("domain", |at| at.text(|text| write_escaped(text, &request.domain)));
     fields.field("descriptors", |at| {
         at.list(|list| {
             for (descriptor, status) in request.descriptors.iter().zip(&decision.statuses) {
@@ -44,7 +58,7 @@ pub(super) fn metadata(
         });
     });
     if let Some(hold) = &decision.hold {
-        fields.field("hold", |at| at.text(&hold.handle));
+        fields.field("hold", |at| at.str(&hold.handle));
     }
     let mut merged = None;
     for status in decision.statuses.iter().filter(|status| !status.over_limit()) {
@@ -60,24 +74,26 @@ pub(super) fn metadata(
     if let Some(merged) = merged.filter(|merged| !merged.is_empty()) {
         fields.field("metadata", |at| at.map(&merged));
     }
-    fields.into_bytes()
 }
 
-fn describe(fields: &mut Fields, shown: ShownDescriptor<'_>, status: &Status, admitted: bool) {
+fn describe(fields: &mut Fields<'_>, shown: ShownDescriptor<'_>, status: &Status, admitted: bool) {
     if status.client.is_some() {
-        fields.field("client", |at| at.text(shown));
+        fields.field("client", |at| at.text(|text| write!(text, "{shown}")));
     }
     fields.field("entries", |at| {
-        at.list(|list| shown.entries().for_each(|entry| list.value(|at| at.text(entry))));
+        at.list(|list| {
+            let mut add = |entry: ShownEntry<'_>| list.value(|at| at.text(|to| entry.write(to)));
+            shown.entries().for_each(&mut add);
+        });
     });
     if let Some(plan) = status.plan.in_force() {
-        fields.field("plan", |at| at.text(&plan.name));
+        fields.field("plan", |at| at.str(&plan.name));
     }
     if let Some(missing) = status.plan.missing() {
-        fields.field("plan_missing", |at| at.text(missing));
+        fields.field("plan_missing", |at| at.str(missing));
     }
     if let Some(rule) = &status.rule {
-        fields.field("rule", |at| at.text(&rule.label));
+        fields.field("rule", |at| at.str(&rule.label));
     }
     let flags = [
         ("over_limit", status.over_limit()),
@@ -93,7 +109,10 @@ fn describe(fields: &mut Fields, shown: ShownDescriptor<'_>, status: &Status, ad
     if let Some(limited) = status.limited().filter(|limited| !limited.passed) {
         fields.field("limits_over", |at| {
             at.list(|list| {
-                limited.failed.iter().for_each(|limit| list.value(|at| at.text(limit)));
+                limited
+                    .failed
+                    .iter()
+                    .for_each(|limit| list.value(|at| at.text(|text| write!(text, "{limit}"))));
             });
         });
         if let Some(retry) = limited.retry_after {
@@ -105,7 +124,7 @@ fn describe(fields: &mut Fields, shown: ShownDescriptor<'_>, status: &Status, ad
         fields.field("wait_ms", |at| at.number(millis as f64));
     }
     if let Some(reason) = status.outcome.reason() {
-        fields.field("reason", |at| at.text(reason));
+        fields.field("reason", |at| at.str(reason));
     }
 }
 

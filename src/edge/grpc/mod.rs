@@ -2,17 +2,22 @@
 //!
 //! * [`callers`]: who may ask about a domain, by the names of their certificates.
 //! * [`convert`]: a request of the protocol as a [`crate::limiter::request::Request`].
+//! * `decode`: the same straight from the bytes of a message.
+//! * `encode`: a decision straight to the bytes of its answer.
 //! * `holds`: holds for callers without a proxy.
 //! * `lean`: the server of HTTP/2 that is made for decisions.
 //! * [`response`]: a decision as a response of the protocol.
 //! * [`rls`]: the service, for gRPC and for `/json`.
 //! * `structs`: dynamic metadata, written straight to bytes.
+//! * `wire`: fields of messages, read from and written to bytes.
 //! * [`unary`]: one call on the wire, message in and reply out.
 //! * [`settings`]: the sections `grpc` and `response` of the settings.
 //! * [`server`]: which services the gRPC listeners have.
 
 pub mod callers;
 pub mod convert;
+mod decode;
+mod encode;
 pub mod headers;
 mod holds;
 mod lean;
@@ -23,3 +28,4 @@ pub mod server;
 pub mod settings;
 mod structs;
 pub mod unary;
+mod wire;

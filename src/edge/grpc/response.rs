@@ -1,5 +1,7 @@
 //! A decision as a response of the protocol.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 use http::HeaderName;
 
@@ -7,9 +9,9 @@ use super::headers::{delay, headers, whole_seconds};
 use super::metadata::metadata;
 use super::settings::ResponseSettings;
 use crate::domain::{Unit, Verdict};
-use crate::edge::pb;
 use crate::edge::pb::rate_limit_response::rate_limit::Unit as PbUnit;
 use crate::edge::pb::rate_limit_response::{Code, DescriptorStatus, RateLimit};
+use crate::edge::pb::{self, HeaderValue};
 use crate::limiter::key::SensitiveHasher;
 use crate::limiter::report::Report;
 use crate::limiter::request::Request;
@@ -32,8 +34,9 @@ impl Responder {
         pb::RateLimitResponse {
             overall_code: code(decision.verdict == Verdict::Deny).into(),
             statuses: decision.statuses.iter().map(status).collect(),
-            response_headers_to_add: headers(&self.settings, decision),
+            response_headers_to_add: self.headers(decision),
             request_headers_to_add: delay(self.delay_header.as_ref(), decision)
+                .map(|(name, wait)| header(name, &wait))
                 .into_iter()
                 .collect(),
             dynamic_metadata: if self.settings.dynamic_metadata {
@@ -44,6 +47,16 @@ impl Responder {
             ..pb::RateLimitResponse::default()
         }
     }
+
+    fn headers(&self, decision: &Decision) -> Vec<HeaderValue> {
+        let mut added = Vec::new();
+        headers(&self.settings, decision, |name, value| added.push(header(name, value)));
+        added
+    }
+}
+
+fn header(key: &str, value: &dyn Display) -> HeaderValue {
+    HeaderValue { key: key.to_owned(), value: value.to_string(), ..HeaderValue::default() }
 }
 
 /// The response to a message that is too large to be read: no statuses, as its descriptors are not
@@ -55,7 +68,7 @@ pub(super) fn unread(verdict: Verdict) -> pb::RateLimitResponse {
     }
 }
 
-const fn code(over_limit: bool) -> Code {
+pub(super) const fn code(over_limit: bool) -> Code {
     if over_limit { Code::OverLimit } else { Code::Ok }
 }
 
@@ -98,13 +111,22 @@ fn until_reset(limited: &Limited) -> prost_types::Duration {
 }
 
 fn current_limit(limit: &Report) -> RateLimit {
+    let (unit, unit_multiplier) = unit(limit);
     RateLimit {
         name: limit.name.as_deref().unwrap_or_default().to_owned(),
         requests_per_unit: limit.requests_per_unit,
-        unit: if limit.concurrent { PbUnit::Unknown } else { pb_unit(limit.unit) }.into(),
-        unit_multiplier: (limit.unit_multiplier != 1 && !limit.concurrent)
-            .then_some(limit.unit_multiplier),
+        unit: unit.into(),
+        unit_multiplier,
     }
+}
+
+/// The unit of a limit, and how many of them where it is not one.
+pub(super) fn unit(limit: &Report) -> (PbUnit, Option<u32>) {
+    if limit.concurrent {
+        return (PbUnit::Unknown, None);
+    }
+    let many = (limit.unit_multiplier != 1).then_some(limit.unit_multiplier);
+    (pb_unit(limit.unit), many)
 }
 
 const fn pb_unit(unit: Unit) -> PbUnit {

@@ -9,19 +9,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
-use prost::Message as _;
+use prost::DecodeError;
 use tokio::time::Instant;
 use tonic::Status;
 
 use super::callers::{Askable, FORBIDDEN};
-use super::convert::{BadRequest, from_pb};
+use super::convert::{BadRequest, check, from_pb};
 use super::response::{Responder, unread};
 use super::unary::{self, Arrived, Framed, InvalidMessage, Reply};
+use super::{decode, encode};
+use crate::domain::Verdict;
 use crate::edge::listener::memory::Memory;
 use crate::edge::pb;
 use crate::limiter::Limiter;
 use crate::limiter::explain::Explanation;
 use crate::limiter::holds::Issued;
+use crate::limiter::request::Request;
+use crate::limiter::status::Decision;
 use crate::store::{Allowance, Deadline, LimitStore};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{Trace, Traces};
@@ -115,36 +119,64 @@ impl<S: LimitStore> Rls<S> {
         &self,
         request: pb::RateLimitRequest,
         patience: Option<Duration>,
-        trace: Option<Box<Trace>>,
-    ) -> Result<Answered, Unanswered> {
-        self.answer_at(Instant::now(), request, patience, trace).await
-    }
-
-    /// The answer to `request`, which arrived at `started`.
-    async fn answer_at(
-        &self,
-        started: Instant,
-        request: pb::RateLimitRequest,
-        patience: Option<Duration>,
         mut trace: Option<Box<Trace>>,
     ) -> Result<Answered, Unanswered> {
-        let request = from_pb(request).inspect_err(|_| {
-            self.metrics.requests.invalid.inc();
-            if let Some(trace) = &mut trace {
-                trace.fail("invalid argument");
-            }
-        })?;
+        let started = Instant::now();
+        let request = from_pb(request).inspect_err(|_| self.invalid(trace.as_deref_mut()))?;
+        let decision = self.decision(started, &request, patience, trace.as_deref_mut()).await?;
+        let response = self.responder.respond(&request, &decision);
+        let (retry_after, wait) = (decision.retry_after(), decision.wait());
+        Ok(Answered { response, retry_after, wait, hold: decision.hold })
+    }
+
+    /// The decision on `request`, which arrived at `started`; none: its caller decides.
+    async fn decision(
+        &self,
+        started: Instant,
+        request: &Request,
+        patience: Option<Duration>,
+        trace: Option<&mut Trace>,
+    ) -> Result<Decision, Unanswered> {
         let deadline = Deadline::after(started, self.allowance, patience);
-        let decision = self.limiter.decide_traced(&request, deadline, trace.as_deref_mut()).await;
+        let decision = self.limiter.decide_traced(request, deadline, trace).await;
         let (outcome, took) = (decision.answered(), started.elapsed());
         self.metrics.decision_durations.observe(outcome, decision.asked, took);
-        if let Some(reason) = decision.unavailable {
-            return Err(Unanswered::Unavailable(reason));
+        match decision.unavailable {
+            Some(reason) => Err(Unanswered::Unavailable(reason)),
+            None => Ok(decision),
         }
-        let response = self.responder.respond(&request, &decision);
-        let retry_after = decision.retry_after();
-        let wait = decision.wait();
-        Ok(Answered { response, retry_after, wait, hold: decision.hold })
+    }
+
+    /// Counts a request that is invalid.
+    fn invalid(&self, trace: Option<&mut Trace>) {
+        self.metrics.requests.invalid.inc();
+        if let Some(trace) = trace {
+            trace.fail("invalid argument");
+        }
+    }
+
+    /// The frame of the answer to `request`, which arrived at `started`, and its hold.
+    async fn frame(
+        &self,
+        started: Instant,
+        request: Request,
+        patience: Option<Duration>,
+        mut trace: Option<Box<Trace>>,
+    ) -> Result<(Bytes, Decision), Unanswered> {
+        if let Err(bad) = check(&request) {
+            self.invalid(trace.as_deref_mut());
+            return Err(bad.into());
+        }
+        let decision = self.decision(started, &request, patience, trace.as_deref_mut()).await?;
+        Ok((self.responder.frame(&request, &decision), decision))
+    }
+
+    /// The frame of the answer to `message`, which arrived at `now`, of a caller that may ask about
+    /// every domain.
+    pub async fn answer_message(&self, message: &Bytes, now: Instant) -> Result<Bytes, Status> {
+        let request = decode::request(message).map_err(|error| invalid_message(&error))?;
+        let (frame, _) = self.frame(now, request, None, None).await?;
+        Ok(frame)
     }
 }
 
@@ -232,28 +264,27 @@ impl<S: LimitStore> Rls<S> {
         memory: &Memory,
     ) -> Result<Framed, Status> {
         head.readable()?;
-        let request = match pb::RateLimitRequest::decode(message) {
+        let request = match decode::request(&message) {
             Ok(request) => request,
-            Err(error) => {
-                return Err(head.refuse("invalid message", Status::internal(error.to_string())));
-            }
+            Err(error) => return Err(head.refuse("invalid message", invalid_message(&error))),
         };
         if let Err(status) = self.permit(askable, &request.domain) {
             return Err(head.refuse("permission denied", status));
         }
-        let answered = self.answer_at(now, request, head.patience, head.trace).await;
+        let answered = self.frame(now, request, head.patience, head.trace).await;
         if let Some(reference) = self.metrics.reference() {
             reference.response_time.observe(now.elapsed());
         }
-        let answered = answered?;
-        framed(&answered.response, answered.hold, memory)
+        let (frame, Decision { verdict, hold, .. }) = answered?;
+        held(frame, verdict, hold, memory)
     }
 
     /// The answer to a call whose message is larger than its bound: over its limit, not an error,
     /// as Envoy would let the request pass on an error.
     pub(super) fn too_large(&self, mut head: Head, memory: &Memory) -> Result<Framed, Status> {
         head.fail("out of bounds");
-        framed(&self.unread(), None, memory)
+        let verdict = self.limiter.shared().decide_unread();
+        held(encode::bare(verdict), verdict, None, memory)
     }
 
     /// Refuses a caller that may not ask about `domain`.
@@ -271,20 +302,23 @@ impl<S: LimitStore> Rls<S> {
     }
 }
 
-/// The frame of `answer`, which tells of `hold`. Where there is no memory for its details, it has
+/// The answer with `frame`, which tells of `hold`. Where there is no memory for its details, it has
 /// the code alone, and no handle: a denial must not become an error, which Envoy would let pass.
-fn framed(
-    answer: &pb::RateLimitResponse,
+fn held(
+    frame: Bytes,
+    verdict: Verdict,
     hold: Option<Arc<Issued>>,
     memory: &Memory,
 ) -> Result<Framed, Status> {
-    if let Ok(frame) = memory.answer(unary::frame(answer)) {
+    if let Ok(frame) = memory.answer(frame) {
         return Ok(Framed { frame, hold });
     }
-    let code = answer.overall_code;
-    let bare = pb::RateLimitResponse { overall_code: code, ..Default::default() };
-    let frame = memory.answer(unary::frame(&bare)).map_err(unary::exhausted)?;
+    let frame = memory.answer(encode::bare(verdict)).map_err(unary::exhausted)?;
     Ok(Framed { frame, hold: None })
+}
+
+fn invalid_message(error: &DecodeError) -> Status {
+    Status::internal(error.to_string())
 }
 
 /// The time of the store for a caller that sent `grpc-timeout`: four fifths, as the answer must

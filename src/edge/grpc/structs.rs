@@ -1,15 +1,14 @@
 //! An encoder of `google.protobuf.Struct` that writes bytes directly, without building the message.
 //!
-//! The length of a nested message precedes it, but is known only after it is written. The encoder
-//! reserves one byte for it, and moves the message if the length needs more.
-//!
 //! Source: google/protobuf/struct.proto for the field numbers, the protobuf encoding guide for the
 //! rest.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt;
 
-use prost::encoding::encode_varint;
 use serde_json::{Map, Value as Json};
+
+use super::wire::{content, nested};
+use crate::telemetry::escape::PlainWrite;
 
 /// Tag of field 1 of `Struct`, of a map entry, and of `ListValue`: length-delimited.
 const FIRST: u8 = 0x0a;
@@ -24,8 +23,7 @@ const STRUCT_VALUE: u8 = 0x2a;
 const LIST_VALUE: u8 = 0x32;
 
 /// An encoder of a `Struct`. Each field may be written once.
-#[derive(Debug, Default)]
-pub(super) struct Fields(Vec<u8>);
+pub(super) struct Fields<'a>(pub(super) &'a mut Vec<u8>);
 
 /// An encoder of one `Value`, to be used exactly once.
 pub(super) struct ValueWriter<'a>(&'a mut Vec<u8>);
@@ -33,26 +31,27 @@ pub(super) struct ValueWriter<'a>(&'a mut Vec<u8>);
 /// An encoder of a `ListValue`.
 pub(super) struct List<'a>(&'a mut Vec<u8>);
 
-impl Fields {
-    /// Returns the encoded `Struct`.
-    pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.0
-    }
-
+impl Fields<'_> {
     /// Adds the field `name`; `write` writes its value.
     pub(super) fn field(&mut self, name: &str, write: impl FnOnce(ValueWriter<'_>)) {
-        nested(&mut self.0, FIRST, |entry| {
-            nested(entry, FIRST, |key| key.extend_from_slice(name.as_bytes()));
+        nested(self.0, FIRST, |entry| {
+            content(entry, FIRST, name.as_bytes());
             nested(entry, ENTRY_VALUE, |value| write(ValueWriter(value)));
         });
     }
 }
 
 impl ValueWriter<'_> {
-    pub(super) fn text(self, text: impl Display) {
+    /// Text as it is.
+    pub(super) fn str(self, text: &str) {
+        content(self.0, STRING_VALUE, text.as_bytes());
+    }
+
+    /// Text that `write` appends, which is UTF-8.
+    pub(super) fn text(self, write: impl FnOnce(&mut Text<'_>) -> fmt::Result) {
         nested(self.0, STRING_VALUE, |bytes| {
             // Writing to memory cannot fail.
-            let _ = write!(Text(bytes), "{text}");
+            let _ = write(&mut Text(bytes));
         });
     }
 
@@ -69,12 +68,8 @@ impl ValueWriter<'_> {
         nested(self.0, LIST_VALUE, |bytes| write(&mut List(bytes)));
     }
 
-    pub(super) fn fields(self, write: impl FnOnce(&mut Fields)) {
-        nested(self.0, STRUCT_VALUE, |bytes| {
-            let mut fields = Fields(std::mem::take(bytes));
-            write(&mut fields);
-            *bytes = fields.0;
-        });
+    pub(super) fn fields(self, write: impl FnOnce(&mut Fields<'_>)) {
+        nested(self.0, STRUCT_VALUE, |bytes| write(&mut Fields(bytes)));
     }
 
     fn json(self, value: &Json) {
@@ -82,7 +77,7 @@ impl ValueWriter<'_> {
             Json::Null => self.0.extend_from_slice(&NULL_VALUE),
             Json::Bool(value) => self.bool(*value),
             Json::Number(number) => self.number(number.as_f64().unwrap_or(f64::MAX)),
-            Json::String(text) => self.text(text),
+            Json::String(text) => self.str(text),
             Json::Array(values) => {
                 self.list(|list| values.iter().for_each(|value| list.value(|at| at.json(value))));
             }
@@ -104,24 +99,15 @@ impl List<'_> {
     }
 }
 
-/// Writes a length-delimited field; `write` appends its content.
-#[expect(clippy::indexing_slicing, reason = "the byte before `start` was just pushed")]
-fn nested(bytes: &mut Vec<u8>, tag: u8, write: impl FnOnce(&mut Vec<u8>)) {
-    bytes.extend_from_slice(&[tag, 0]);
-    let start = bytes.len();
-    write(bytes);
-    let length = bytes.len() - start;
-    if let Ok(short @ 0..0x80) = u8::try_from(length) {
-        bytes[start - 1] = short;
-    } else {
-        let mut varint = Vec::with_capacity(4);
-        encode_varint(length as u64, &mut varint);
-        bytes.splice(start - 1..start, varint);
+/// Appends formatted text to bytes.
+pub(super) struct Text<'a>(pub(super) &'a mut Vec<u8>);
+
+impl PlainWrite for Text<'_> {
+    fn write_plain(&mut self, plain: &[u8]) -> fmt::Result {
+        self.0.extend_from_slice(plain);
+        Ok(())
     }
 }
-
-/// Appends formatted text to bytes.
-struct Text<'a>(&'a mut Vec<u8>);
 
 impl fmt::Write for Text<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -147,9 +133,9 @@ mod tests {
                 "": "", "null": null, "yes": true, "no": false, "number": -1.5, "long": long,
                 "list": [1.0, "two", [], {}, [[long]], {"deep": {"deeper": [long, long]}}],
             });
-            let mut fields = Fields::default();
-            fields.field("value", |at| at.json(&value));
-            let read = Struct::decode(fields.into_bytes().as_slice()).unwrap();
+            let mut bytes = Vec::new();
+            Fields(&mut bytes).field("value", |at| at.json(&value));
+            let read = Struct::decode(bytes.as_slice()).unwrap();
             assert_eq!(from_struct(&read), json!({ "value": value }), "{length}");
         }
     }

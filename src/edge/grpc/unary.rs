@@ -13,11 +13,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, Incoming};
-use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -207,16 +206,6 @@ pub(super) struct Framed {
     /// The hold that it tells of, which is [heard](Issued::heard) once the answer has left. Dropped
     /// before, as when the caller has cancelled the call, it stays unheard.
     pub(super) hold: Option<Arc<Issued>>,
-}
-
-/// The bytes of `message` with its prefix.
-pub(super) fn frame(message: &impl Message) -> Bytes {
-    let length = message.encoded_len();
-    let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
-    frame.put_u8(0);
-    frame.put_u32(length as u32);
-    message.encode_raw(&mut frame);
-    frame.freeze()
 }
 
 /// Makes the response with an answer.

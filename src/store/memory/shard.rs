@@ -88,6 +88,29 @@ impl Shard {
         self.entries.len() + self.overflow.len()
     }
 
+    /// Changes the counter of a key that has one of its own, with one search; none: it has not. The
+    /// same as [`take`](Self::take) and [`put`](Self::put).
+    pub(super) fn step<T>(
+        &mut self,
+        print: Fingerprint,
+        claim: &Claim,
+        now: Timestamp,
+        change: impl FnOnce(&mut Counter) -> T,
+    ) -> Option<T> {
+        let at = self.find(print)?;
+        let entry = self.entries.get_mut(at)?;
+        let mut counter = entry.held.counter(&mut self.spare);
+        let result = change(&mut counter);
+        if let Counter::Concurrency(slots) = &mut counter {
+            slots.merge(now);
+        }
+        entry.empty_at = counter.empty_at(&claim.limit);
+        if !entry.held.replace(counter, &mut self.spare) {
+            self.remove(at);
+        }
+        Some(result)
+    }
+
     /// Finds the counter of `claim`, or chooses one for it.
     pub(super) fn locate(
         &mut self,

@@ -35,7 +35,7 @@ fn ask(
 ) -> Vec<Reading> {
     let group = group(keys, limit, hits);
     let answer = match group.claims.as_slice() {
-        [claim] => store.decide_one(claim, &group, Commit::Together),
+        [claim] => store.decide_one(claim, Commit::Together),
         _ => store.decide_now(&group, Commit::Together),
     };
     answer.readings.into_iter().map(Option::unwrap).collect()
@@ -126,8 +126,8 @@ fn overflowing_with_too_many_different_limits_is_no_reading_rather_than_a_free_p
         let (period, algorithm) = (Duration::from_secs(period), Algorithm::FixedWindow);
         let limit = Limit::new(1, period, algorithm, Charge::Admitted).unwrap();
         let group = group(&["new"], limit, Hits::Take(1));
-        let answer = store.decide_one(&group.claims[0], &group, Commit::Together);
-        unknown += usize::from(answer.readings == [None]);
+        let answer = store.decide_one(&group.claims[0], Commit::Together);
+        unknown += usize::from(*answer.readings == [None]);
     }
     assert!(unknown > 0);
     assert!(store.len() <= 1 + 64 * 4_096);

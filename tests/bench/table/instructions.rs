@@ -1,8 +1,8 @@
 //! What many rules and many clients add to a decision, in instructions: exact where times are not.
 //!
-//! A child of this program makes a number of decisions in memory, from the request's message to the answer's, and
-//! callgrind counts its instructions. Dynamic metadata is left out: what it costs depends on the request alone, and would
-//! make what is added look small. Two numbers of decisions, and the difference is free of everything that is
+//! A child of this program makes a number of decisions in memory, from the bytes of the request's message to those of the
+//! answer's, and callgrind counts its instructions. Dynamic metadata is left out of the rows: what it costs depends on the
+//! request alone, and would make what is added look small. Two numbers of decisions, and the difference is free of everything that is
 //! done but once.
 
 use std::fmt::Write as _;
@@ -10,13 +10,16 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use clap::Args;
+use prost::Message as _;
 use tokio::runtime::Builder;
+use tokio::time::Instant;
 use tollgate::domain::{SystemClock, Timestamp, Unit};
 use tollgate::edge::grpc::response::Responder;
 use tollgate::edge::grpc::rls::Rls;
 use tollgate::edge::grpc::settings::ResponseSettings;
-use tollgate::edge::pb::RateLimitRequest;
+use tollgate::edge::pb::RateLimitResponse;
 use tollgate::limiter::denied::DeniedLines;
 use tollgate::limiter::events::{EventSettings, LimitEvents};
 use tollgate::limiter::holds::{HoldSettings, Holds};
@@ -58,6 +61,9 @@ pub struct DecideArgs {
     asking: usize,
     #[arg(long)]
     decisions: usize,
+    /// Answers have dynamic metadata
+    #[arg(long)]
+    metadata: bool,
 }
 
 /// What the rows are called.
@@ -69,7 +75,7 @@ pub fn lines(wanted: impl Fn(&str) -> bool) -> Vec<Line> {
         return Vec::new();
     }
     let counted = |clients, rules, asking| {
-        let args = DecideArgs { rules, clients, asking, decisions: 0 };
+        let args = DecideArgs { rules, clients, asking, decisions: 0, metadata: false };
         let counted = per_decision(args);
         let shown = counted.as_ref().map_or_else(Clone::clone, |count| format!("{count:.0}"));
         eprintln!("{NAME}: {rules} rules, {clients} clients, {asking} ask: {shown} instructions");
@@ -130,20 +136,26 @@ fn instructions(args: DecideArgs) -> Result<f64, String> {
 pub fn decide(args: &DecideArgs) {
     let rls = service(args);
     // As many requests as any run needs, so that making them takes the same in each.
-    let requests: Vec<RateLimitRequest> = (0..3 * CALLERS).map(|i| asked(i % CALLERS)).collect();
+    let requests: Vec<Bytes> = (0..3 * CALLERS).map(|i| asked(i % CALLERS)).collect();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
+        // Told apart from a refusal by its length; all have the same but for the numbers in it.
+        let first = rls.answer_message(&asked(CALLERS), Instant::now()).await.unwrap();
+        let read = RateLimitResponse::decode(&first[5..]).unwrap();
+        let limit = read.statuses[0].current_limit.as_ref();
+        assert!(limit.is_some_and(|limit| limit.requests_per_unit == LIMIT), "not limited");
         for request in requests.into_iter().take(args.decisions) {
-            let answer = rls.answer(request, None, None).await.unwrap().response;
-            let limit = answer.statuses[0].current_limit.as_ref();
-            assert!(limit.is_some_and(|limit| limit.requests_per_unit == LIMIT), "not limited");
+            let answer = rls.answer_message(&request, Instant::now()).await.unwrap();
+            assert!(answer.len().abs_diff(first.len()) < 4, "not limited");
         }
     });
 }
 
-fn asked(caller: usize) -> RateLimitRequest {
+fn asked(caller: usize) -> Bytes {
     let client = format!("client-{caller:06}");
-    request("bench", &[&[("service", "s73"), ("path", "/api/v1/orders"), ("client", &client)]])
+    let entries = [("service", "s73"), ("path", "/api/v1/orders"), ("client", &*client)];
+    // As of a connection, whose buffer is shared.
+    BytesMut::from(&*request("bench", &[&entries]).encode_to_vec()).split().freeze()
 }
 
 /// tollgate without sockets.
@@ -171,7 +183,8 @@ fn service(args: &DecideArgs) -> Rls<MemoryStore<SystemClock>> {
     });
     let store = MemoryStore::new(1_000_000, SystemClock::start());
     let failover = Failover::new(store, OnStoreFailure::Allow, Arc::clone(&metrics));
-    let settings = ResponseSettings { dynamic_metadata: false, ..ResponseSettings::default() };
+    let settings =
+        ResponseSettings { dynamic_metadata: args.metadata, ..ResponseSettings::default() };
     let responder = Responder { settings, hasher, delay_header: None };
     let limiter = Limiter::new(shared, Layers::bare(failover));
     Rls::new(limiter, Arc::new(responder), metrics, Duration::from_secs(1).into())

@@ -20,7 +20,7 @@ fn any_limit(kind: u64) -> Limit {
 
 /// What the store would say now.
 async fn truth(remote: &Remote, ask: &Ask) -> Vec<Option<Reading>> {
-    remote.store.decide(ask.group(), Commit::Never, Instant::now().into()).await.readings
+    remote.store.decide(ask.group(), Commit::Never, Instant::now().into()).await.readings.into_vec()
 }
 
 #[tokio::test(start_paused = true)]

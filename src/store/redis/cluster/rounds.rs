@@ -168,7 +168,7 @@ impl<'a> Run<'a> {
 
     fn answer(self) -> (Answer, Vec<Receipt>) {
         let Self { split, receipts, late, failure, .. } = self;
-        (Answer { readings: split.into_readings(), failure, late, held: None }, receipts)
+        (Answer { readings: split.into_readings().into(), failure, late, held: None }, receipts)
     }
 }
 
