@@ -23,3 +23,6 @@ mod streams;
 
 pub use self::connection::{Connection, Event, Fault, Limits};
 pub use self::send::End;
+
+#[cfg(test)]
+mod tests;

@@ -135,7 +135,9 @@ fn step(steps: &mut Steps<'_>, last: &mut u32, out: &mut Vec<u8>) {
         }
         13 if steps.blocks.len() > SOUND => {
             *last += u32::from(steps.byte() % 3);
-            frame(out, (kind::HEADERS, steps.byte(), *last), steps.bytes());
+            // h2 looks into a block before it has the end of it.
+            let flags = steps.byte() | flag::END_HEADERS;
+            frame(out, (kind::HEADERS, flags, *last), steps.bytes());
         }
         14 if choice & 0x10 == 0 => {
             write_goaway(out, *last, ErrorCode(steps.byte().into()));
@@ -145,7 +147,11 @@ fn step(steps: &mut Steps<'_>, last: &mut u32, out: &mut Vec<u8>) {
         14 => frame(out, (kind::PRIORITY, 0, known(steps, *last)), &[0, 0, 0, steps.byte(), 1]),
         _ => {
             let (kind, flags) = (steps.byte().max(kind::PRIORITY), steps.byte());
-            frame(out, (kind, flags, known(steps, *last)), steps.bytes());
+            let stream = known(steps, *last);
+            if kind == kind::RST_STREAM {
+                steps.given_up.push(stream);
+            }
+            frame(out, (kind, flags, stream), steps.bytes());
         }
     }
 }
