@@ -3,6 +3,11 @@
 //! difference to the others, is a row of a table here with its reason.
 //!
 //! * `spec`: h2spec, the conformance suite of HTTP/2 and HPACK.
+//! * `corners`: calls at the edges of gRPC, byte by byte, and the answer to each.
+//! * `windows`: flow control, in both directions, and the sizes of frames.
+//! * `streams`: the bound of concurrent streams.
+//! * `ends`: GOAWAY, on shutdown and at the maximum age of a connection; pings.
+//! * `conn`, `hpack`: a connection written by hand and read frame by frame.
 //!
 //! What peers can take by floods is in tests/attacks, which run on every engine as well.
 
@@ -20,7 +25,17 @@
 )]
 #![allow(clippy::disallowed_types, reason = "a poisoned lock is a failed test")]
 
+mod conn;
+mod corners;
+mod ends;
+mod hpack;
 mod spec;
+mod streams;
+mod windows;
+
+#[path = "../attacks/peer.rs"]
+#[allow(dead_code, reason = "shared by test binaries that use a part each")]
+mod peer;
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -31,3 +46,8 @@ descriptors:
   - {key: two, rate_limit: {unit: day, requests_per_unit: 2}}
   - {key: many, rate_limit: {unit: day, requests_per_unit: 4000000000}}
 ";
+
+/// A request that passes.
+fn many() -> tollgate::edge::pb::RateLimitRequest {
+    support::tollgate::request("d", &[&[("many", "v")]])
+}
