@@ -230,7 +230,7 @@ wire-go() {
 install_wire_node() {
     mkdir -p .tools/node
     cp tests/wire/node/package.json tests/wire/node/package-lock.json .tools/node
-    quietly npm ci --prefix .tools/node --ignore-scripts --no-audit --no-fund || return 1
+    (cd .tools/node && quietly npm ci --ignore-scripts --no-audit --no-fund) || return 1
     cp tests/wire/node/package-lock.json .tools/node/installed.json
 }
 
@@ -427,7 +427,7 @@ cyclonedx() {
 }
 
 mkdir -p .tools/bin
-if [ "$#" -eq 0 ]; then set -- redis prometheus chromium faketime bwrap envoy grpcurl python helm kubernetes h2spec nghttp; fi
+if [ "$#" -eq 0 ]; then set -- redis prometheus chromium faketime bwrap envoy grpcurl python helm kubernetes h2spec nghttp wire-go wire-node; fi
 for tool in "$@"; do
     case "$tool" in
     redis | prometheus | chromium | faketime | bwrap | envoy | grpcurl | python | helm | kubernetes | h2spec | nghttp | wire-go | wire-node | mdbook | luacheck | cargo-fuzz | zig | cyclonedx) "$tool" ;;

@@ -27,12 +27,21 @@ const AGAIN: &[(&str, &[&str])] = &[
         "attacks",
         &["floods::", "frames::", "headers::", "idle::", "messages::", "readers::", "resets::"],
     ),
-    ("e2e", &["limits::any_bytes", "limits::each_remote_address"]),
+    (
+        "e2e",
+        &[
+            "holds::calls_that_envoy_gives_up",
+            "holds::request_whose_client_leaves",
+            "limits::each_remote_address",
+            "limits::keys_that_are_not_text",
+            "mutual::",
+        ],
+    ),
     ("service", &["bounds::", "edge::", "hostile::"]),
 ];
 
-/// The name of the test that calls [`run_again`], in each binary.
-const THIS: &str = "holds_on_every_other_engine";
+/// A part of the name of the test that calls [`run_again`], in each binary.
+const THIS: &str = "on_every_other_engine";
 
 /// The engine that [`VARIABLE`] names.
 pub fn named() -> Option<String> {

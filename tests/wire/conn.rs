@@ -35,7 +35,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The number in the payload of RST_STREAM and WINDOW_UPDATE, or the code of GOAWAY.
+    /// The number in the payload of `RST_STREAM` and `WINDOW_UPDATE`, or the code of GOAWAY.
     pub fn number(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
@@ -52,9 +52,9 @@ pub struct Answer {
     /// Headers, then trailers.
     pub blocks: Vec<Fields>,
     pub body: Vec<u8>,
-    /// END_STREAM has come.
+    /// `END_STREAM` has come.
     pub ended: bool,
-    /// RST_STREAM has come, with this code.
+    /// `RST_STREAM` has come, with this code.
     pub reset: Option<u32>,
 }
 
@@ -92,7 +92,7 @@ pub struct Conn {
     pub longest: usize,
     /// PINGs of tollgate are answered.
     pub answers_pings: bool,
-    /// The bytes that the WINDOW_UPDATEs of tollgate allow, by stream.
+    /// The bytes that the `WINDOW_UPDATE`s of tollgate allow, by stream.
     pub widened: BTreeMap<u32, usize>,
     /// The bytes of DATA that were sent under flow control.
     pub sent: usize,

@@ -52,7 +52,7 @@ enum Part {
 pub struct Call {
     fields: Vec<(Vec<u8>, Vec<u8>)>,
     parts: Vec<Part>,
-    /// The last part has no END_STREAM.
+    /// The last part has no `END_STREAM`.
     open: bool,
 }
 

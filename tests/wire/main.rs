@@ -7,6 +7,7 @@
 //! * `windows`: flow control, in both directions, and the sizes of frames.
 //! * `streams`: the bound of concurrent streams.
 //! * `ends`: GOAWAY, on shutdown and at the maximum age of a connection; pings.
+//! * `clients`, `tonic`, `nghttp`: clients of gRPC and HTTP/2 in other languages and of other stacks.
 //! * `conn`, `hpack`: a connection written by hand and read frame by frame.
 //!
 //! What peers can take by floods is in tests/attacks, which run on every engine as well.
@@ -25,12 +26,15 @@
 )]
 #![allow(clippy::disallowed_types, reason = "a poisoned lock is a failed test")]
 
+mod clients;
 mod conn;
 mod corners;
 mod ends;
 mod hpack;
+mod nghttp;
 mod spec;
 mod streams;
+mod tonic;
 mod windows;
 
 #[path = "../attacks/peer.rs"]

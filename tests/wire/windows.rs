@@ -18,7 +18,7 @@ use crate::support::tollgate::{Options, Tollgate};
 
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const MOST: u32 = (1 << 31) - 1;
-/// The window of a connection before any WINDOW_UPDATE.
+/// The window of a connection before any `WINDOW_UPDATE`.
 const INITIAL: usize = 65_535;
 /// Long enough for all that comes to come.
 const QUIET: Duration = Duration::from_millis(200);
