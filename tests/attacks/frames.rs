@@ -110,6 +110,31 @@ fn windows_of_nothing_and_of_too_much_end_the_connection() {
     .run();
 }
 
+/// Each is refused, and a peer that goes on loses its connection.
+#[test]
+fn calls_beyond_the_bound_end_the_connection() {
+    Row {
+        name: "calls beyond the bound",
+        start: &|| Options::serving(POLICIES).set("listeners.max_streams=16"),
+        house: None,
+        allowed: &|f| f.filled(2) + f.calls(2 * 16) + f.slack(),
+        attack: &|field| {
+            while field.on() {
+                let mut peer = Peer::new(field.at.grpc, 2);
+                while field.on() && peer.drain() {
+                    for _ in 0..50 {
+                        peer.open(SHOULD_RATE_LIMIT, &[]);
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        },
+        effect: Some((PROTOCOL, 1.0)),
+        evidence: &|_| {},
+    }
+    .run();
+}
+
 /// A header of 4000 bytes enters the table, and each byte of the next block refers to it.
 #[test]
 fn references_to_a_large_header_are_bounded() {
