@@ -78,8 +78,9 @@ fn spawn(
                 let (health, stop) = (process.health.clone(), process.stop.clone());
                 let message_bytes = process.settings.bounds.message_bytes;
                 let bounds = process.listener_bounds(core);
+                let engine = (process.settings.grpc.engine, &bounds);
                 let callers = Arc::clone(&process.callers);
-                serve(incoming, rls, callers, health, message_bytes, &bounds, stop).await
+                serve(incoming, rls, callers, health, message_bytes, engine, stop).await
             })
         })
         .map_err(system("a thread"))

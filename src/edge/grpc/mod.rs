@@ -3,6 +3,7 @@
 //! * [`callers`]: who may ask about a domain, by the names of their certificates.
 //! * [`convert`]: a request of the protocol as a [`crate::limiter::request::Request`].
 //! * `holds`: holds for callers without a proxy.
+//! * `lean`: the server of HTTP/2 that is made for decisions.
 //! * [`response`]: a decision as a response of the protocol.
 //! * [`rls`]: the service, for gRPC and for `/json`.
 //! * `structs`: dynamic metadata, written straight to bytes.
@@ -14,6 +15,7 @@ pub mod callers;
 pub mod convert;
 pub mod headers;
 mod holds;
+mod lean;
 pub mod metadata;
 pub mod response;
 pub mod rls;

@@ -6,10 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Incoming};
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,7 +24,9 @@ use tonic_reflection::server::Builder as Reflection;
 
 use super::callers::{Askable, Callers};
 use super::holds::{Asker, Holds};
+use super::lean;
 use super::rls::Rls;
+use super::settings::Engine;
 use super::unary::{self, Reply};
 use crate::edge::admin::auth::Guarded;
 use crate::edge::listener::Bounds;
@@ -41,7 +45,8 @@ use crate::store::LimitStore;
 pub const HEALTH_NAMES: [&str; 4] = ["", "ratelimit", SERVICE_NAME, HOLD_SERVICE_NAME];
 
 /// The path of `ShouldRateLimit`.
-const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+pub(super) const SHOULD_RATE_LIMIT: &str =
+    "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 const HEALTH: &str = "grpc.health.v1.Health";
 const HEALTH_PATH: &str = "/grpc.health.v1.Health/";
@@ -67,7 +72,7 @@ pub async fn serve<S: LimitStore>(
     callers: Arc<Callers>,
     health: HealthReporter,
     message_bytes: usize,
-    bounds: &Bounds,
+    (engine, bounds): (Engine, &Bounds),
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let rls = Arc::new(rls);
@@ -91,8 +96,15 @@ pub async fn serve<S: LimitStore>(
                     askable: edge.callers.askable(&connection.peer),
                     memory: connection.memory.clone(),
                 });
-                let answer = move |request| Arc::clone(&caller).answer(request);
-                open.spawn(async move { serve_http2(connection, &bounds, answer, &stop).await });
+                match engine {
+                    Engine::Lean => open.spawn(async move {
+                        lean::serve(connection, &bounds, caller, &stop).await;
+                    }),
+                    Engine::Hyper => open.spawn(async move {
+                        let answer = move |request| Arc::clone(&caller).answer(request);
+                        serve_http2(connection, &bounds, answer, &stop).await;
+                    }),
+                };
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be moved to its core");
@@ -104,32 +116,46 @@ pub async fn serve<S: LimitStore>(
     Ok(())
 }
 
+/// The body of a request.
+pub(super) trait RequestBody:
+    HttpBody<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+    + Send
+    + Unpin
+    + 'static
+{
+}
+
+impl<B> RequestBody for B where
+    B: HttpBody<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + Unpin
+        + 'static
+{
+}
+
 /// The services of the gRPC listener: `ShouldRateLimit` and all others.
 #[derive(Debug)]
-struct Edge<S> {
-    rls: Arc<Rls<S>>,
+pub(super) struct Edge<S> {
+    pub(super) rls: Arc<Rls<S>>,
     callers: Arc<Callers>,
     others: Routes,
-    message_bytes: usize,
-    message_timeout: Duration,
+    pub(super) message_bytes: usize,
+    pub(super) message_timeout: Duration,
 }
 
 /// One connection to the gRPC listener.
 #[derive(Debug)]
-struct Caller<S> {
-    edge: Arc<Edge<S>>,
+pub(super) struct Caller<S> {
+    pub(super) edge: Arc<Edge<S>>,
     /// The domains that it may ask about; `None`: all.
-    askable: Option<Arc<Askable>>,
-    memory: Memory,
+    pub(super) askable: Option<Arc<Askable>>,
+    pub(super) memory: Memory,
 }
 
 impl<S: LimitStore> Caller<S> {
     /// The future is boxed, because hyper and tokio move it several times. That of a decision has
     /// no head of a request and no call of tonic in it, so it is small.
-    fn answer(
-        self: Arc<Self>,
-        mut request: Request<Incoming>,
-    ) -> BoxFuture<'static, Response<Reply>> {
+    fn answer(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<'static, Response<Reply>> {
         if request.uri().path() == SHOULD_RATE_LIMIT && request.method() == Method::POST {
             let head = self.edge.rls.head(request.headers());
             let body = request.into_body();
@@ -139,17 +165,26 @@ impl<S: LimitStore> Caller<S> {
                 edge.rls.call(head, body, bounds, askable.as_deref(), memory).await
             });
         }
+        Box::pin(self.other(request).map(|response| response.map(Reply::Other)))
+    }
+
+    /// The answer to a call that is not a decision.
+    pub(super) fn other<B: RequestBody>(
+        self: Arc<Self>,
+        mut request: Request<B>,
+    ) -> BoxFuture<'static, Response<Body>> {
         request.extensions_mut().insert(Asker(self.askable.clone()));
-        Box::pin(async move {
-            let response = other(request, self.edge.others.clone(), &self.memory).await;
-            response.map(Reply::Other)
-        })
+        Box::pin(async move { other(request, self.edge.others.clone(), &self.memory).await })
     }
 }
 
 /// The answer of `routes` to a call that is not a decision. The call takes from `memory` from its
 /// beginning until its answer has left.
-async fn other(request: Request<Incoming>, mut routes: Routes, memory: &Memory) -> Response<Body> {
+async fn other<B: RequestBody>(
+    request: Request<B>,
+    mut routes: Routes,
+    memory: &Memory,
+) -> Response<Body> {
     let (held, read) = match (memory.hold(bytes_of(&request)), memory.hold(0)) {
         (Ok(held), Ok(read)) => (held, read),
         (Err(error), _) | (_, Err(error)) => return unary::exhausted(error).into_http(),

@@ -20,6 +20,9 @@ section! {
         /// `per_core` = each thread has its own runtime, connections and store connection; `shared`
         /// = one runtime over all threads, for few connections with unequal load.
         runtime: RuntimeShape = "per_core",
+        /// The server of HTTP/2: `hyper`, or `lean`, which is made for decisions and takes a fraction of
+        /// the CPU time.
+        engine: Engine = "hyper",
         /// Approximate age at which a connection is closed with GOAWAY, so that callers spread
         /// again; 0s = never. Calls have `drain_timeout` to finish.
         max_connection_age: Option<Duration> = "30m",
@@ -48,6 +51,17 @@ pub enum RuntimeShape {
 }
 
 words!(RuntimeShape { "per_core" => PerCore, "shared" => Shared });
+
+/// The server of HTTP/2.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Engine {
+    /// tollgate's own.
+    Lean,
+    /// That of the `hyper` crate.
+    Hyper,
+}
+
+words!(Engine { "lean" => Lean, "hyper" => Hyper });
 
 impl GrpcSettings {
     /// The number of threads: `cores`, or one per core that this process may use.

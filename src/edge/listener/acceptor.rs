@@ -85,7 +85,7 @@ pub(in crate::edge) struct Connection {
 
 /// The permit for one open connection. Dropping it frees the slot.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(in crate::edge) struct Permit {
     peer: IpAddr,
     /// True until the handshake is done.
     shaking: bool,
@@ -307,7 +307,7 @@ impl Permit {
     }
 
     /// The number of calls in progress on all connections of the listener.
-    pub(super) fn streams(&self) -> ShardedGauge {
+    pub(in crate::edge) fn streams(&self) -> ShardedGauge {
         self.open.streams.clone()
     }
 

@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -14,9 +15,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 
 use super::Bounds;
-use super::acceptor::Connection;
+use super::acceptor::{Connection, Permit};
 use super::refused::{Reason, Refusal, Refusals};
-use super::stream::{Beginning, PREFACE};
+use super::stream::{Beginning, Stream};
+use crate::http2::Limits;
+use crate::http2::frame::PREFACE;
 use crate::telemetry::sharded::ShardedGauge;
 
 /// The bytes of one call that a peer may send before they are read. Most messages are smaller; a
@@ -37,8 +40,112 @@ const MAX_RESETS: usize = 1_024;
 /// Bytes of the head of an HTTP/1 request, and of answers that wait to be written.
 const HTTP1_BUFFER: usize = 64 << 10;
 
-/// Serves one HTTP/2 connection with `answer`. Returns when the peer closes it, or when its calls
-/// have finished after a graceful shutdown: on `stop`, or at its maximum age.
+/// A server of one connection. Ready: it has ended.
+pub(in crate::edge) trait Engine: Future<Output = Ended> {
+    /// Lets the calls in flight finish, and accepts no others.
+    fn shut_down(self: Pin<&mut Self>);
+}
+
+/// The end of a connection.
+#[derive(Clone, Debug)]
+pub(in crate::edge) enum Ended {
+    /// Its peer has closed it, or has nothing to ask any more.
+    Closed,
+    /// Its peer has broken the rules.
+    Fault(Refusal),
+    /// It failed, as when a peer goes away.
+    Failed(String),
+}
+
+impl Ended {
+    /// The end of a peer that has not kept to HTTP/2.
+    pub(in crate::edge) fn broken(fault: &str) -> Self {
+        Self::Fault(Refusal::new(Reason::Protocol, format!("the peer broke HTTP/2: {fault}")))
+    }
+
+    /// The end of a peer that gives no sign of life.
+    pub(in crate::edge) fn silent() -> Self {
+        let text = "the peer answered no ping, or did not finish its headers, in time";
+        Self::Fault(Refusal::new(Reason::Silent, text.to_owned()))
+    }
+}
+
+impl From<hyper::Error> for Ended {
+    fn from(error: hyper::Error) -> Self {
+        if error.is_timeout() {
+            return Self::silent();
+        }
+        // The type of the cause is private to hyper.
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        match cause.as_deref().and_then(|cause| cause.strip_prefix("connection error detected: ")) {
+            Some(fault) => Self::broken(fault),
+            None => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// The bounds of HTTP/2, for the engine that is tollgate's own.
+pub(in crate::edge) fn limits(bounds: &Bounds, permit: &Permit) -> Limits {
+    Limits {
+        streams: permit.calls(),
+        header_bytes: bounds.listener.max_header_bytes,
+        stream_window: STREAM_WINDOW,
+        connection_window: CONNECTION_WINDOW,
+        resets_in_a_turn: MAX_RESET_UNSEEN,
+        faults: MAX_RESETS,
+    }
+}
+
+/// Serves one HTTP/2 connection with the engine that `engine` makes. Returns when the peer closes
+/// it, or when its calls have finished after a graceful shutdown: on `stop`, or at its maximum age.
+pub(in crate::edge) async fn serve_by<E: Engine>(
+    connection: Connection,
+    (expected, bounds): (&[u8], &Bounds),
+    engine: impl FnOnce(Stream, &Permit) -> E,
+    stop: &CancellationToken,
+) {
+    let Some(Connection { stream, permit, peer, refusals, .. }) =
+        begun(connection, expected, bounds, stop).await
+    else {
+        return;
+    };
+    let mut served = pin!(engine(stream, &permit));
+    let ended = tokio::select! {
+        ended = served.as_mut() => Some(ended),
+        end = until_shutdown(bounds, stop) => {
+            served.as_mut().shut_down();
+            within(end, served).await
+        }
+    };
+    note(ended, peer.address, &refusals);
+    drop(permit);
+}
+
+/// A connection of hyper.
+struct OfHyper<C> {
+    served: Pin<Box<C>>,
+    shut_down: fn(Pin<&mut C>),
+}
+
+impl<C: Future<Output = hyper::Result<()>>> Future for OfHyper<C> {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.served
+            .as_mut()
+            .poll(cx)
+            .map(|ended| ended.map_or_else(Ended::from, |()| Ended::Closed))
+    }
+}
+
+impl<C: Future<Output = hyper::Result<()>>> Engine for OfHyper<C> {
+    fn shut_down(mut self: Pin<&mut Self>) {
+        let shut_down = self.shut_down;
+        shut_down(self.served.as_mut());
+    }
+}
+
+/// Serves one HTTP/2 connection with `answer`, by hyper.
 pub(in crate::edge) async fn serve_http2<A, F, B>(
     connection: Connection,
     bounds: &Bounds,
@@ -51,36 +158,26 @@ pub(in crate::edge) async fn serve_http2<A, F, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let Some(Connection { stream, permit, peer, refusals, .. }) =
-        begun(connection, PREFACE, bounds, stop).await
-    else {
-        return;
+    let engine = |stream, permit: &Permit| {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            // gRPC has no use for it.
+            .auto_date_header(false)
+            .keep_alive_interval(bounds.keepalive_interval)
+            .keep_alive_timeout(bounds.keepalive_timeout)
+            .max_header_list_size(bounds.listener.max_header_bytes)
+            .max_concurrent_streams(permit.calls())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_pending_accept_reset_streams(MAX_RESET_UNSEEN)
+            .max_local_error_reset_streams(MAX_RESETS);
+        let service = service(answer, permit.streams());
+        let served = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
+        OfHyper { served, shut_down: http2::Connection::graceful_shutdown }
     };
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        // gRPC has no use for it.
-        .auto_date_header(false)
-        .keep_alive_interval(bounds.keepalive_interval)
-        .keep_alive_timeout(bounds.keepalive_timeout)
-        .max_header_list_size(bounds.listener.max_header_bytes)
-        .max_concurrent_streams(permit.calls())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_pending_accept_reset_streams(MAX_RESET_UNSEEN)
-        .max_local_error_reset_streams(MAX_RESETS);
-    let mut served =
-        pin!(builder.serve_connection(TokioIo::new(stream), service(answer, permit.streams())));
-    let ended = tokio::select! {
-        ended = served.as_mut() => Some(ended),
-        end = until_shutdown(bounds, stop) => {
-            served.as_mut().graceful_shutdown();
-            within(end, served).await
-        }
-    };
-    note(ended, peer.address, &refusals);
-    drop(permit);
+    serve_by(connection, (PREFACE, bounds), engine, stop).await;
 }
 
 /// [`serve_http2`] for HTTP/1.
@@ -95,27 +192,17 @@ pub(in crate::edge) async fn serve_http1<A, F, B>(
     B: Body + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let Some(Connection { stream, permit, peer, refusals, .. }) =
-        begun(connection, b"", bounds, stop).await
-    else {
-        return;
+    let engine = |stream, permit: &Permit| {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(bounds.listener.handshake_timeout)
+            .max_buf_size(HTTP1_BUFFER);
+        let service = service(answer, permit.streams());
+        let served = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
+        OfHyper { served, shut_down: http1::Connection::graceful_shutdown }
     };
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(bounds.listener.handshake_timeout)
-        .max_buf_size(HTTP1_BUFFER);
-    let mut served =
-        pin!(builder.serve_connection(TokioIo::new(stream), service(answer, permit.streams())));
-    let ended = tokio::select! {
-        ended = served.as_mut() => Some(ended),
-        end = until_shutdown(bounds, stop) => {
-            served.as_mut().graceful_shutdown();
-            within(end, served).await
-        }
-    };
-    note(ended, peer.address, &refusals);
-    drop(permit);
+    serve_by(connection, (b"", bounds), engine, stop).await;
 }
 
 fn service<A, F, B>(
@@ -162,31 +249,17 @@ async fn within<T>(limit: Option<Duration>, served: impl Future<Output = T>) -> 
 }
 
 /// Notes how a connection ended, if that is for what its peer did.
-fn note(ended: Option<hyper::Result<()>>, peer: SocketAddr, refusals: &Refusals) {
+fn note(ended: Option<Ended>, peer: SocketAddr, refusals: &Refusals) {
     let refusal = match ended {
-        Some(Ok(())) => return,
-        Some(Err(error)) => match fault(&error) {
-            Some(refusal) => refusal,
-            None => return tracing::debug!(%error, "a connection failed"),
-        },
+        Some(Ended::Closed) => return,
+        Some(Ended::Fault(refusal)) => refusal,
+        Some(Ended::Failed(error)) => return tracing::debug!(error, "a connection failed"),
         None => {
             let text = "its calls did not finish in grpc.drain_timeout after its maximum age";
             Refusal::new(Reason::Overstayed, text.to_owned())
         }
     };
     refusals.cut(peer, &refusal);
-}
-
-/// The fault of the peer in `error`, if there is one.
-fn fault(error: &hyper::Error) -> Option<Refusal> {
-    if error.is_timeout() {
-        let text = "the peer answered no ping, or did not finish its headers, in time";
-        return Some(Refusal::new(Reason::Silent, text.to_owned()));
-    }
-    // The type of the cause is private to hyper.
-    let cause = std::error::Error::source(error)?.to_string();
-    let text = cause.strip_prefix("connection error detected: ")?;
-    Some(Refusal::new(Reason::Protocol, format!("the peer broke HTTP/2: {text}")))
 }
 
 /// The connection once its peer has sent `expected`, or bytes that differ from it, which hyper

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 
 use super::refused::Refusals;
@@ -151,18 +151,21 @@ impl AsRef<[u8]> for HeldBytes {
 /// The body of a request that is not a decision. All that has arrived of it is held until it is
 /// dropped, because its service may keep it until the message is whole.
 #[derive(Debug)]
-pub(in crate::edge) struct HeldRequest {
-    body: Incoming,
+pub(in crate::edge) struct HeldRequest<B> {
+    body: B,
     held: Held,
 }
 
-impl HeldRequest {
-    pub(in crate::edge) const fn new(body: Incoming, held: Held) -> Self {
+impl<B> HeldRequest<B> {
+    pub(in crate::edge) const fn new(body: B, held: Held) -> Self {
         Self { body, held }
     }
 }
 
-impl Body for HeldRequest {
+impl<B> Body for HeldRequest<B>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin,
+{
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
 

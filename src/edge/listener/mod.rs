@@ -14,10 +14,10 @@
 pub mod acceptor;
 pub mod connection;
 pub(in crate::edge) mod memory;
-mod refused;
+pub(in crate::edge) mod refused;
 mod socket;
 mod stalled;
-mod stream;
+pub(in crate::edge) mod stream;
 pub mod tls;
 
 use std::net::SocketAddr;

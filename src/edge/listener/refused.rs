@@ -90,7 +90,7 @@ impl Reason {
 
 /// A reason, and what an operator should know of it.
 #[derive(Clone, Debug)]
-pub(super) struct Refusal {
+pub(in crate::edge) struct Refusal {
     pub(super) reason: Reason,
     pub(super) text: String,
 }

@@ -11,9 +11,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::socket::Socket;
 use super::stalled::Stalled;
-
-/// The client preface of HTTP/2. Source: RFC 9113, section 3.4.
-pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use crate::http2::frame::PREFACE;
 
 /// The reads of a connection in a row. After that it goes to the end of the queue of its core: a
 /// peer that always has more to read, such as a flood of PING, would otherwise have the core for
