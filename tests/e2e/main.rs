@@ -25,6 +25,7 @@ mod backends;
 mod brown_out;
 mod delays;
 mod demo;
+mod engines;
 mod failures;
 mod holds;
 mod limits;

@@ -32,6 +32,7 @@ mod debug;
 mod decisions;
 mod durability;
 mod edge;
+mod engines;
 mod events;
 mod explain;
 mod hold_service;

@@ -8,6 +8,7 @@ pub mod browser;
 pub mod caller;
 pub mod certs;
 pub mod cluster;
+pub mod engines;
 pub mod envoy;
 pub mod grpc;
 pub mod http;

@@ -14,7 +14,7 @@ use tollgate::edge::pb;
 use tollgate::edge::pb::rate_limit_service_client::RateLimitServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
-use super::http;
+use super::{engines, http};
 
 /// Longer than any start on a busy machine takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -60,6 +60,7 @@ pub struct Options {
     unheard: bool,
     ratelimit: bool,
     arguments: Vec<String>,
+    engine: Option<String>,
 }
 
 impl Options {
@@ -119,6 +120,13 @@ impl Options {
         self
     }
 
+    /// On this engine of HTTP/2, one of [`engines::ENGINES`]. By default: the one that
+    /// `TOLLGATE_TEST_ENGINE` names, or that of tollgate.
+    pub fn engine(mut self, name: &str) -> Self {
+        self.engine = Some(name.to_owned());
+        self
+    }
+
     /// Starts it and waits until it is ready.
     pub fn start(self) -> Tollgate {
         let dir = tempfile::tempdir().unwrap();
@@ -126,6 +134,11 @@ impl Options {
         let mut command = if self.ratelimit { ratelimit(dir.path()) } else { command() };
         for listener in ["grpc", "admin", "http"] {
             command.args(["--set", &format!("{listener}.listen=127.0.0.1:0")]);
+        }
+        if let Some(setting) =
+            self.engine.or_else(engines::named).and_then(|e| engines::setting(&e))
+        {
+            command.args(["--set", &setting]);
         }
         let named = self.set.iter().chain(self.env.iter().map(|(_, value)| value));
         if self.ratelimit || named.into_iter().any(|text| text.ends_with("ratelimit")) {

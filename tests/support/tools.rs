@@ -29,13 +29,18 @@ pub fn is_there(tool: &str) -> bool {
 /// Where Go is, `deploy/tools.sh` installs grpcurl, so that it is missing is a failure in CI. Elsewhere it is none, and a
 /// line that `what` is skipped.
 pub fn has_grpcurl(what: &str) -> bool {
+    has_of_go("grpcurl", what)
+}
+
+/// The same of another tool that `deploy/tools.sh` builds with Go.
+pub fn has_of_go(tool: &str, what: &str) -> bool {
     let found = |tool: &str| env::split_paths(&path()).any(|dir| dir.join(tool).is_file());
     let needed = env::var_os("CI").is_some() && found("go");
-    assert!(found("grpcurl") || !needed, "grpcurl is not installed; deploy/tools.sh does that");
-    if !found("grpcurl") {
-        eprintln!("SKIPPED: {what}: grpcurl is not installed");
+    assert!(found(tool) || !needed, "{tool} is not installed; deploy/tools.sh does that");
+    if !found(tool) {
+        eprintln!("SKIPPED: {what}: {tool} is not installed");
     }
-    found("grpcurl")
+    found(tool)
 }
 
 /// The Python in which `deploy/tools.sh` installs what the snippet needs. Without it: a failure where `CI` is set, else
