@@ -29,7 +29,7 @@ pub enum Work {
 impl Work {
     const fn store(&self) -> StoreKind {
         match self {
-            Self::Serve(Server::Bare, _) => StoreKind::Memory,
+            Self::Serve(Server::Bare(_), _) => StoreKind::Memory,
             Self::Serve(Server::Tollgate(gate), _) => gate.store,
             Self::Drive(_) => StoreKind::Standalone,
         }
@@ -38,7 +38,7 @@ impl Work {
     fn refusal(&self) -> Option<String> {
         match self {
             Self::Serve(Server::Tollgate(gate), _) => gate.refusal(),
-            Self::Serve(Server::Bare, _) | Self::Drive(_) => None,
+            Self::Serve(Server::Bare(_), _) | Self::Drive(_) => None,
         }
     }
 

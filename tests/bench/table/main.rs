@@ -1,6 +1,6 @@
 //! `make bench`: what tollgate costs beside a server that decides nothing, as a Markdown table of ratios.
 //!
-//! Everything that is measured is started here, in release builds: redis-server, `bare-tonic`, `tollgate`, and
+//! Everything that is measured is started here, in release builds: redis-server, the example `bare`, `tollgate`, and
 //! `tollgate load`. The two sides of a ratio take turns within one run, because the speed of a shared
 //! machine varies. A row shows the median of the ratios over the rounds. Progress goes to standard
 //! error, the table to standard output.

@@ -4,7 +4,7 @@ use crate::compare::{Comparison, Work};
 use crate::drive::Driver;
 use crate::load::Load;
 use crate::sample::Figure;
-use crate::servers::{Gate, Server};
+use crate::servers::{Ceiling, Gate, Server};
 use crate::store::StoreKind;
 use crate::table::Target;
 
@@ -31,6 +31,7 @@ pub const ONE_KEY: Load = Load { keys: 1, ..Load::USUAL };
 /// Callers on every core.
 pub const MANY: Load = Load { connections: 8, in_flight: 32, threads: 2, ..Load::USUAL };
 
+const SERVER: &[(Figure, Target)] = &[(Figure::CallsPerServerCpu, Target::None)];
 const REDIS_AND_SERVER: &[(Figure, Target)] =
     &[(Figure::DecisionsPerRedisCpu, Target::None), (Figure::CallsPerServerCpu, Target::None)];
 
@@ -38,17 +39,34 @@ pub const fn tollgate(gate: Gate, load: Load) -> Work {
     Work::Serve(Server::Tollgate(gate), load)
 }
 
-const fn bare(load: Load) -> Work {
-    Work::Serve(Server::Bare, load)
+const fn bare(ceiling: Ceiling) -> Work {
+    Work::Serve(Server::Bare(ceiling), Load::USUAL)
 }
 
 /// All of them, in the order of the table.
 pub fn comparisons() -> Vec<Comparison> {
-    let mut all = beside_bare_tonic();
+    let mut all = ceilings();
+    all.extend(beside_bare_tonic());
     all.extend(per_redis_cpu());
     all.extend(ways_to_redis());
     all.extend(beside_itself());
     all
+}
+
+/// The ceilings beside that on hyper, so that calls per CPU second of all three are in the table.
+fn ceilings() -> Vec<Comparison> {
+    let beside_bare_hyper = |name, what, ceiling| Comparison {
+        name,
+        what,
+        figures: SERVER,
+        pinned: true,
+        ours: bare(ceiling),
+        beside: bare(Ceiling::Hyper),
+    };
+    vec![
+        beside_bare_hyper("bare-tonic", "bare tonic / bare hyper", Ceiling::Tonic),
+        beside_bare_hyper("bare-h2", "bare h2 / bare hyper", Ceiling::H2),
+    ]
 }
 
 fn beside_bare_tonic() -> Vec<Comparison> {
@@ -58,7 +76,7 @@ fn beside_bare_tonic() -> Vec<Comparison> {
         figures,
         pinned: true,
         ours: tollgate(ours, load),
-        beside: bare(load),
+        beside: Work::Serve(Server::Bare(Ceiling::Tonic), load),
     };
     vec![
         least(
