@@ -48,6 +48,29 @@ impl Ceiling {
     }
 }
 
+/// The HTTP/2 of the gRPC listener.
+#[derive(Clone, Copy, Debug)]
+pub enum Engine {
+    Hyper,
+    Lean,
+}
+
+impl Engine {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hyper => "hyper",
+            Self::Lean => "lean",
+        }
+    }
+
+    const fn setting(self) -> &'static str {
+        match self {
+            Self::Hyper => "grpc.engine=hyper",
+            Self::Lean => "grpc.engine=lean",
+        }
+    }
+}
+
 /// How a tollgate is set up.
 #[derive(Clone, Debug)]
 pub struct Gate {
@@ -87,6 +110,11 @@ impl Gate {
     pub const fn over_tls(mut self) -> Self {
         self.tls = true;
         self
+    }
+
+    /// With its gRPC listener on this engine.
+    pub fn by(self, engine: Engine) -> Self {
+        self.set(&[engine.setting()])
     }
 
     /// With these settings besides.
