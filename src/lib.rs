@@ -29,6 +29,7 @@
 //! * [`adaptive`]: the controller of adaptive limits.
 //! * [`control`]: the control plane. Follows policy files and the registry, and is the only writer
 //!   of the state that the limiter reads.
+//! * [`http2`]: HTTP/2 for gRPC. Pure: bytes in, bytes out.
 //! * [`edge`]: the protocols: gRPC for Envoy, gRPC for operators, HTTP.
 //! * [`telemetry`]: metrics, logs, traces, and safe text for them.
 //! * [`events`]: the delivery of events of limits to a webhook.
@@ -49,6 +50,7 @@ pub mod control;
 pub mod domain;
 pub mod edge;
 pub mod events;
+pub mod http2;
 pub mod limiter;
 pub mod limits;
 pub mod outward;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use prost::Message as _;
@@ -15,7 +16,7 @@ use tonic::Status;
 use super::callers::{Askable, FORBIDDEN};
 use super::convert::{BadRequest, from_pb};
 use super::response::{Responder, unread};
-use super::unary::{self, Arrived, InvalidMessage, Reply};
+use super::unary::{self, Arrived, Framed, InvalidMessage, Reply};
 use crate::edge::listener::memory::Memory;
 use crate::edge::pb;
 use crate::limiter::Limiter;
@@ -114,9 +115,19 @@ impl<S: LimitStore> Rls<S> {
         &self,
         request: pb::RateLimitRequest,
         patience: Option<Duration>,
+        trace: Option<Box<Trace>>,
+    ) -> Result<Answered, Unanswered> {
+        self.answer_at(Instant::now(), request, patience, trace).await
+    }
+
+    /// The answer to `request`, which arrived at `started`.
+    async fn answer_at(
+        &self,
+        started: Instant,
+        request: pb::RateLimitRequest,
+        patience: Option<Duration>,
         mut trace: Option<Box<Trace>>,
     ) -> Result<Answered, Unanswered> {
-        let started = Instant::now();
         let request = from_pb(request).inspect_err(|_| {
             self.metrics.requests.invalid.inc();
             if let Some(trace) = &mut trace {
@@ -149,17 +160,22 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// Refuses a call whose message cannot be read, whatever it is.
+    pub(super) fn readable(&mut self) -> Result<(), Status> {
+        if self.compressed { Err(self.refuse("compressed", unary::compressed())) } else { Ok(()) }
+    }
+
+    /// The refusal of the call with `status`.
+    pub(super) fn refuse(&mut self, reason: &'static str, status: Status) -> Status {
+        self.fail(reason);
+        status
+    }
+
     /// Marks the span of a call without a decision.
     fn fail(&mut self, reason: &'static str) {
         if let Some(trace) = &mut self.trace {
             trace.fail(reason);
         }
-    }
-
-    /// The refusal of the call with `status`.
-    fn refuse(mut self, reason: &'static str, status: Status) -> Response<Reply> {
-        self.fail(reason);
-        unary::refusal(status)
     }
 }
 
@@ -176,9 +192,6 @@ impl<S: LimitStore> Rls<S> {
     /// The answer to a gRPC call, whose message may have `longest` bytes and take `patient` to
     /// arrive. Its caller may ask about the domains of `askable`, `None`: about all, and has
     /// `memory` for what is not small.
-    ///
-    /// A message that is larger is over its limit, not an error: Envoy would let the request pass
-    /// on an error.
     pub(super) async fn call(
         &self,
         mut head: Head,
@@ -187,37 +200,54 @@ impl<S: LimitStore> Rls<S> {
         askable: Option<&Askable>,
         memory: &Memory,
     ) -> Response<Reply> {
-        if head.compressed {
-            return head.refuse("compressed", unary::compressed());
+        if let Err(status) = head.readable() {
+            return unary::refusal(status);
         }
         let arrived = unary::message_in_time(body, longest, patient, memory).await;
-        let Arrived { message, held: _held } = match arrived {
-            Ok(arrived) => arrived,
-            Err(InvalidMessage::TooLarge) => {
-                head.fail("out of bounds");
-                return response(&self.unread(), None, memory);
+        let answered = match arrived {
+            Ok(Arrived { message, held: _held }) => {
+                self.decide(head, message, Instant::now(), askable, memory).await
             }
-            Err(InvalidMessage::Refused(status)) => return head.refuse("no message", status),
+            Err(InvalidMessage::TooLarge) => self.too_large(head, memory),
+            Err(InvalidMessage::Refused(status)) => Err(head.refuse("no message", status)),
         };
+        answered.map_or_else(unary::refusal, unary::response)
+    }
+
+    /// The answer to the `message` of a call, which arrived at `now`.
+    ///
+    /// The message is whole and has no prefix; what it takes of `memory` is its caller's to hold.
+    pub(super) async fn decide(
+        &self,
+        mut head: Head,
+        message: Bytes,
+        now: Instant,
+        askable: Option<&Askable>,
+        memory: &Memory,
+    ) -> Result<Framed, Status> {
+        head.readable()?;
         let request = match pb::RateLimitRequest::decode(message) {
             Ok(request) => request,
             Err(error) => {
-                return head.refuse("invalid message", Status::internal(error.to_string()));
+                return Err(head.refuse("invalid message", Status::internal(error.to_string())));
             }
         };
         if let Err(status) = self.permit(askable, &request.domain) {
-            return head.refuse("permission denied", status);
+            return Err(head.refuse("permission denied", status));
         }
-        let reference = self.metrics.reference();
-        let started = reference.map(|_| Instant::now());
-        let answered = self.answer(request, head.patience, head.trace).await;
-        if let Some((reference, started)) = reference.zip(started) {
-            reference.response_time.observe(started.elapsed());
+        let answered = self.answer_at(now, request, head.patience, head.trace).await;
+        if let Some(reference) = self.metrics.reference() {
+            reference.response_time.observe(now.elapsed());
         }
-        match answered {
-            Ok(answered) => response(&answered.response, answered.hold, memory),
-            Err(unanswered) => unary::refusal(unanswered.into()),
-        }
+        let answered = answered?;
+        framed(&answered.response, answered.hold, memory)
+    }
+
+    /// The answer to a call whose message is larger than its bound: over its limit, not an error,
+    /// as Envoy would let the request pass on an error.
+    pub(super) fn too_large(&self, mut head: Head, memory: &Memory) -> Result<Framed, Status> {
+        head.fail("out of bounds");
+        framed(&self.unread(), None, memory)
     }
 
     /// Refuses a caller that may not ask about `domain`.
@@ -235,20 +265,20 @@ impl<S: LimitStore> Rls<S> {
     }
 }
 
-/// The response with `answer`, which tells of `hold`. Where there is no memory for its details, it
-/// has the code alone, and no handle: a denial must not become an error, which Envoy would let
-/// pass.
-fn response(
+/// The frame of `answer`, which tells of `hold`. Where there is no memory for its details, it has
+/// the code alone, and no handle: a denial must not become an error, which Envoy would let pass.
+fn framed(
     answer: &pb::RateLimitResponse,
     hold: Option<Arc<Issued>>,
     memory: &Memory,
-) -> Response<Reply> {
-    if let Ok(response) = unary::response(answer, memory) {
-        return response.map(|reply| reply.telling_of(hold));
+) -> Result<Framed, Status> {
+    if let Ok(frame) = memory.answer(unary::frame(answer)) {
+        return Ok(Framed { frame, hold });
     }
     let code = answer.overall_code;
     let bare = pb::RateLimitResponse { overall_code: code, ..Default::default() };
-    unary::response(&bare, memory).unwrap_or_else(|error| unary::refusal(unary::exhausted(error)))
+    let frame = memory.answer(unary::frame(&bare)).map_err(unary::exhausted)?;
+    Ok(Framed { frame, hold: None })
 }
 
 /// The time of the store for a caller that sent `grpc-timeout`: four fifths, as the answer must

@@ -196,16 +196,31 @@ pub(super) fn compressed() -> Status {
     status
 }
 
-/// Makes the response with `message`, which takes from `memory` if it is large.
-pub(super) fn response(message: &impl Message, memory: &Memory) -> Result<Response<Reply>, NoRoom> {
+/// An encoded answer.
+#[derive(Debug)]
+pub(super) struct Framed {
+    /// The message with its prefix.
+    pub(super) frame: Bytes,
+    /// The hold that it tells of, which is [heard](Issued::heard) once the answer has left. Dropped
+    /// before, as when the caller has cancelled the call, it stays unheard.
+    pub(super) hold: Option<Arc<Issued>>,
+}
+
+/// The bytes of `message` with its prefix.
+pub(super) fn frame(message: &impl Message) -> Bytes {
     let length = message.encoded_len();
     let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
     frame.put_u8(0);
     frame.put_u32(length as u32);
     message.encode_raw(&mut frame);
-    let mut response = Response::new(Reply::Message(memory.answer(frame.freeze())?, None));
+    frame.freeze()
+}
+
+/// Makes the response with an answer.
+pub(super) fn response(answer: Framed) -> Response<Reply> {
+    let mut response = Response::new(Reply::Message(answer));
     response.headers_mut().insert(http::header::CONTENT_TYPE, GRPC);
-    Ok(response)
+    response
 }
 
 /// Makes the response with only a `status`.
@@ -216,25 +231,14 @@ pub(super) fn refusal(status: Status) -> Response<Reply> {
 /// The body of a response.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// A message to be sent, with its prefix, and the hold that it tells of.
-    Message(Bytes, Option<Arc<Issued>>),
+    /// A message to be sent.
+    Message(Framed),
     /// The trailers of a successful call, to be sent. After them the hold is known to the caller.
     Trailers(Option<Arc<Issued>>),
     /// The end of the body.
     Sent,
     /// The body of another service's response.
     Other(Body),
-}
-
-impl Reply {
-    /// The same that tells of `hold`. Dropped before it is sent, as when the caller has cancelled
-    /// the call, it leaves the hold unheard.
-    pub(super) fn telling_of(self, hold: Option<Arc<Issued>>) -> Self {
-        match self {
-            Self::Message(message, _) => Self::Message(message, hold),
-            other => other,
-        }
-    }
 }
 
 impl hyper::body::Body for Reply {
@@ -247,8 +251,8 @@ impl hyper::body::Body for Reply {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let reply = self.get_mut();
         let (frame, next) = match reply {
-            Self::Message(message, hold) => {
-                (Frame::data(std::mem::take(message)), Self::Trailers(hold.take()))
+            Self::Message(Framed { frame, hold }) => {
+                (Frame::data(std::mem::take(frame)), Self::Trailers(hold.take()))
             }
             Self::Trailers(hold) => {
                 if let Some(hold) = hold {
@@ -267,7 +271,7 @@ impl hyper::body::Body for Reply {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Message(..) | Self::Trailers(_) => false,
+            Self::Message(_) | Self::Trailers(_) => false,
             Self::Sent => true,
             Self::Other(body) => body.is_end_stream(),
         }
