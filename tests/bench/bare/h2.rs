@@ -1,7 +1,6 @@
 //! The ceiling of the h2 crate: its streams without a layer above them.
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Response};
@@ -14,13 +13,8 @@ pub(super) async fn serve(stream: TcpStream, answer: Bytes) {
     builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     let Ok(mut connection) = builder.handshake(stream).await else { return };
     while let Some(Ok((request, respond))) = connection.accept().await {
-        let mut body = request.into_body();
-        // A message has mostly come with its headers, and then takes no task.
-        match read(&mut body).now_or_never() {
-            Some(Ok(())) => _ = send(respond, answer.clone()),
-            Some(Err(_)) => {}
-            None => _ = tokio::spawn(read_and_send(body, respond, answer.clone())),
-        }
+        // A task each: an answer in this loop would be a write of its own.
+        tokio::spawn(read_and_send(request.into_body(), respond, answer.clone()));
     }
 }
 
