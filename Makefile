@@ -51,8 +51,8 @@ image: ## the image of this machine's architecture in target/dist, without Docke
 release: ## static binaries, images, SBOM, change log and checksums in target/dist
 	deploy/release.sh
 
-bench: tools ## the table of ratios beside a bare tonic server; ARGS="--ablate", ARGS=--help
-	cargo build --release --bins --example bare-tonic
+bench: tools ## the table of ratios beside servers that decide nothing; ARGS="--ablate", ARGS=--help
+	cargo build --release --bins --example bare
 	@cargo bench --bench table -- $(ARGS)
 
 bench-micro: ## what single steps and the stores cost

@@ -5,6 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use http::Uri;
+use http::uri::Scheme;
+use rustls::ClientConfig;
+use tollgate::tls::{Files, Paths, PemPath, client_config};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 /// TLS of a caller, for a URL with `https://`.
@@ -42,14 +46,8 @@ impl TlsArgs {
     /// # Errors
     /// Fails with the flag and the reason if a file cannot be used.
     pub(crate) fn apply(&self, endpoint: Endpoint) -> Result<Endpoint, String> {
-        if endpoint.uri().scheme_str() != Some("https") {
-            return match self.first() {
-                None => Ok(endpoint),
-                Some(flag) => Err(format!(
-                    "{flag} has no effect on {}; write https:// for TLS",
-                    endpoint.uri()
-                )),
-            };
+        if !self.is_wanted(endpoint.uri())? {
+            return Ok(endpoint);
         }
         let mut config = ClientTlsConfig::new();
         config = match &self.ca_file {
@@ -65,6 +63,38 @@ impl TlsArgs {
         }
         let cannot = |error| format!("TLS cannot be set up: {}", cause(&error));
         endpoint.tls_config(config).map_err(cannot)
+    }
+
+    /// The configuration of TLS that the flags make, if `uri` says so.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub(crate) fn config(&self, uri: &Uri) -> Result<Option<ClientConfig>, String> {
+        if !self.is_wanted(uri)? {
+            return Ok(None);
+        }
+        let file = |setting, path: &Option<PathBuf>| PemPath { setting, path: path.clone() };
+        let paths = Paths {
+            ca: file("--ca-file", &self.ca_file),
+            cert: file("--cert-file", &self.cert_file),
+            key: file("--key-file", &self.key_file),
+        };
+        let config = Files::read(&paths).and_then(|files| client_config(&files, None));
+        config.map(Some).map_err(|fault| fault.to_string())
+    }
+
+    /// The name that the certificate must have, if it is not the host of the URL.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
+    /// Says if `uri` asks for TLS.
+    fn is_wanted(&self, uri: &Uri) -> Result<bool, String> {
+        match self.first() {
+            _ if uri.scheme() == Some(&Scheme::HTTPS) => Ok(true),
+            None => Ok(false),
+            Some(flag) => Err(format!("{flag} has no effect on {uri}; write https:// for TLS")),
+        }
     }
 
     /// The first flag that is given.

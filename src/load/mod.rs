@@ -5,6 +5,8 @@
 //! which it was sent. The latency of a stalled server therefore includes the wait of the delayed
 //! requests (no coordinated omission).
 
+mod caller;
+mod client;
 mod cpu;
 mod drive;
 mod plan;
@@ -88,12 +90,12 @@ pub(crate) enum Spread {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
     /// The service cannot be reached at the URL.
-    #[error("{url} cannot be reached: {source}; write http://HOST:PORT")]
+    #[error("{url} cannot be reached: {cause}; write http://HOST:PORT")]
     Url {
         /// The URL as written.
         url: String,
         /// The cause.
-        source: tonic::transport::Error,
+        cause: String,
     },
     /// The flags for TLS cannot be used.
     #[error("{0}")]
@@ -143,7 +145,7 @@ pub(crate) fn run(
             Some(Record::create(plan.keys(), path.as_deref(), traces).map_err(cannot)?)
         }
     };
-    let drive = Drive::connect(args, plan, record)?;
+    let mut drive = Drive::connect(args, plan, record)?;
     drive.warm_up(args.duration / 10);
     let clocks: Vec<CpuClock> = args.pid.iter().map(|pid| CpuClock::start(*pid)).collect();
     let outcome = drive.measure(args.duration, !args.json);

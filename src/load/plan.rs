@@ -1,6 +1,10 @@
 //! The requests of a run: values of a key, drawn from the distribution.
+//!
+//! The fields of a message may be encoded apart from each other, so each descriptor is encoded once
+//! and a request is a concatenation.
 
 use bytes::Bytes;
+use prost::Message as _;
 
 use super::{LoadArgs, Spread};
 use tollgate::edge::pb::rate_limit_descriptor::Entry;
@@ -13,6 +17,10 @@ pub(super) struct Plan {
     domain: Bytes,
     key: Bytes,
     values: Vec<Bytes>,
+    /// The field of the domain, encoded.
+    head: Vec<u8>,
+    /// The field of the descriptor of each value, encoded.
+    fields: Vec<Box<[u8]>>,
     /// The cumulative distribution for zipf; empty for uniform.
     shares: Vec<f64>,
     descriptors: usize,
@@ -24,32 +32,42 @@ impl Plan {
             Spread::Uniform => Vec::new(),
             Spread::Zipf => zipf(args.keys),
         };
-        Self {
-            domain: args.domain.clone().into(),
-            key: args.key.clone().into(),
-            values: (0..args.keys).map(|i| format!("load-{i}").into()).collect(),
-            shares,
-            descriptors: args.descriptors,
-        }
+        let values = (0..args.keys).map(|i| format!("load-{i}").into()).collect();
+        let (domain, key) = (args.domain.clone().into(), args.key.clone().into());
+        Self::of(domain, key, values, shares, args.descriptors)
     }
 
-    /// Draws the positions of the values of the next request, one per descriptor.
-    pub(super) fn draw(&self, random: &mut fastrand::Rng) -> Vec<usize> {
-        (0..self.descriptors).map(|_| self.pick(random)).collect()
-    }
-
-    /// The request of these values.
-    pub(super) fn request(&self, values: &[usize]) -> RateLimitRequest {
-        let descriptor = |value: &usize| {
-            let value = self.values.get(*value).cloned().unwrap_or_default();
-            let entries = vec![Entry { key: self.key.clone(), value }];
-            RateLimitDescriptor { entries, ..RateLimitDescriptor::default() }
+    fn of(
+        domain: Bytes,
+        key: Bytes,
+        values: Vec<Bytes>,
+        shares: Vec<f64>,
+        descriptors: usize,
+    ) -> Self {
+        let field = |value: &Bytes| {
+            let entries = vec![Entry { key: key.clone(), value: value.clone() }];
+            let descriptor = RateLimitDescriptor { entries, ..RateLimitDescriptor::default() };
+            let descriptors = vec![descriptor];
+            let request = RateLimitRequest { descriptors, ..RateLimitRequest::default() };
+            request.encode_to_vec().into_boxed_slice()
         };
-        RateLimitRequest {
-            domain: self.domain.clone(),
-            descriptors: values.iter().map(descriptor).collect(),
-            hits_addend: 0,
-        }
+        let fields = values.iter().map(field).collect();
+        let head = RateLimitRequest { domain: domain.clone(), ..RateLimitRequest::default() };
+        let head = head.encode_to_vec();
+        Self { domain, key, values, head, fields, shares, descriptors }
+    }
+
+    /// Draws the positions of the values of the next request into `values`, one per descriptor.
+    pub(super) fn draw(&self, random: &mut fastrand::Rng, values: &mut Vec<usize>) {
+        values.clear();
+        values.extend((0..self.descriptors).map(|_| self.pick(random)));
+    }
+
+    /// Appends the request of these values to `out`.
+    pub(super) fn write(&self, values: &[usize], out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head);
+        let fields = values.iter().filter_map(|value| self.fields.get(*value));
+        fields.for_each(|field| out.extend_from_slice(field));
     }
 
     /// The key of each value in a record of calls.
@@ -85,7 +103,18 @@ mod tests {
     fn plan(spread: Spread) -> Plan {
         let shares = if spread == Spread::Zipf { zipf(100) } else { Vec::new() };
         let values = (0..100).map(|i| i.to_string().into()).collect();
-        Plan { domain: Bytes::new(), key: Bytes::new(), values, shares, descriptors: 1 }
+        Plan::of("d".into(), "k".into(), values, shares, 2)
+    }
+
+    #[test]
+    fn request_has_the_domain_and_each_descriptor() {
+        let mut bytes = Vec::new();
+        plan(Spread::Uniform).write(&[7, 99], &mut bytes);
+        let request = RateLimitRequest::decode(&bytes[..]).unwrap();
+        assert_eq!(request.domain, "d");
+        let entries = |value: &str| vec![Entry { key: "k".into(), value: value.to_owned().into() }];
+        let sent: Vec<_> = request.descriptors.into_iter().map(|sent| sent.entries).collect();
+        assert_eq!(sent, [entries("7"), entries("99")]);
     }
 
     fn counts(plan: &Plan) -> Vec<usize> {

@@ -22,6 +22,9 @@ pub(crate) struct Report {
     pub(crate) over_limit: u64,
     /// Number of failed calls.
     pub(crate) errors: u64,
+    /// Reason of the first error.
+    #[serde(skip)]
+    pub(crate) fault: Option<String>,
     /// Number of calls that were due but not sent, because too many were in flight.
     pub(crate) missed: u64,
     /// Median latency.
@@ -44,7 +47,7 @@ impl Report {
         outcome: Outcome,
         cpu_seconds: Vec<(u32, Option<f64>)>,
     ) -> Self {
-        let Outcome { elapsed, over_limit, errors, missed, latency } = outcome;
+        let Outcome { elapsed, over_limit, errors, fault, missed, latency } = outcome;
         let seconds = elapsed.as_secs_f64();
         let calls = latency.len().saturating_sub(errors);
         let calls_per_second = calls as f64 / seconds;
@@ -56,6 +59,7 @@ impl Report {
             decisions_per_second: calls_per_second * args.descriptors as f64,
             over_limit,
             errors,
+            fault: fault.map(|fault| fault.to_string()),
             missed,
             p50_ms: at(0.5),
             p90_ms: at(0.9),
@@ -72,7 +76,9 @@ impl fmt::Display for Report {
         writeln!(f, "calls        {:>12}   {:>10.0} /s", self.calls, self.calls_per_second)?;
         writeln!(f, "decisions    {:>12}   {:>10.0} /s", "", self.decisions_per_second)?;
         writeln!(f, "over limit   {:>12}", self.over_limit)?;
-        writeln!(f, "errors       {:>12}", self.errors)?;
+        write!(f, "errors       {:>12}", self.errors)?;
+        self.fault.iter().try_for_each(|fault| write!(f, "   the first: {fault}"))?;
+        writeln!(f)?;
         if self.missed > 0 {
             writeln!(f, "not sent     {:>12}   too many in flight", self.missed)?;
         }

@@ -10,17 +10,13 @@ use rustls::{ClientConfig, RootCertStore};
 use super::{Files, Paths, TlsFault, provider};
 
 /// Makes a verifier of certificates of servers from the authorities to trust.
-pub(crate) type Verifier =
-    fn(Arc<RootCertStore>, Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier>;
+pub type Verifier = fn(Arc<RootCertStore>, Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier>;
 
 /// The configuration that `files` make. Without `verifier` the chain and the name are verified.
 ///
 /// # Errors
 /// Fails with the setting and the reason if the files cannot be used.
-pub(crate) fn client_config(
-    files: &Files,
-    verifier: Option<Verifier>,
-) -> Result<ClientConfig, TlsFault> {
+pub fn client_config(files: &Files, verifier: Option<Verifier>) -> Result<ClientConfig, TlsFault> {
     let (provider, ca) = (provider(), files.ca_setting());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder

@@ -1,7 +1,7 @@
 //! The PEM files of one section of settings.
 
-use std::fs;
 use std::path::PathBuf;
+use std::{fmt, fs};
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
@@ -12,33 +12,42 @@ use super::TlsFault;
 
 /// A file, and the setting that names it.
 #[derive(Clone, Debug)]
-pub(crate) struct PemPath {
-    pub(crate) setting: &'static str,
-    pub(crate) path: Option<PathBuf>,
+pub struct PemPath {
+    /// The setting.
+    pub setting: &'static str,
+    /// The file, if it is set.
+    pub path: Option<PathBuf>,
 }
 
 /// The files of a section.
 #[derive(Clone, Debug)]
-pub(crate) struct Paths {
+pub struct Paths {
     /// The authorities to trust.
-    pub(crate) ca: PemPath,
+    pub ca: PemPath,
     /// The certificate of tollgate and its chain.
-    pub(crate) cert: PemPath,
+    pub cert: PemPath,
     /// The key of that certificate.
-    pub(crate) key: PemPath,
+    pub key: PemPath,
 }
 
 /// The contents of the files; `None` where no file is set.
 #[derive(Eq, PartialEq)]
-pub(crate) struct Files {
+pub struct Files {
     paths: PathsRead,
     ca: Option<Vec<u8>>,
     cert: Option<Vec<u8>>,
     key: Option<Zeroizing<Vec<u8>>>,
 }
 
+/// Without the key.
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Files").field("paths", &self.paths).finish_non_exhaustive()
+    }
+}
+
 /// The settings and names of the files, for faults.
-#[derive(Clone, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 struct PathsRead {
     ca: (&'static str, String),
     cert: (&'static str, String),
@@ -53,7 +62,7 @@ impl Files {
     ///
     /// # Errors
     /// Fails if one cannot be read.
-    pub(crate) fn read(paths: &Paths) -> Result<Self, TlsFault> {
+    pub fn read(paths: &Paths) -> Result<Self, TlsFault> {
         let named = |file: &PemPath| (file.setting, shown(file));
         let (ca, cert, key) = (read(&paths.ca)?, read(&paths.cert)?, read(&paths.key)?);
         let paths =

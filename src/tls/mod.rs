@@ -15,8 +15,9 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
 
-pub(crate) use self::client::{Verifier, client_config, read_client_config};
-pub(crate) use self::files::{Files, Paths, PemPath};
+pub(crate) use self::client::read_client_config;
+pub use self::client::{Verifier, client_config};
+pub use self::files::{Files, Paths, PemPath};
 pub(crate) use self::reload::Reloaded;
 
 /// A setting for TLS that cannot be used.

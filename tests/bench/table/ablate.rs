@@ -32,21 +32,22 @@ pub fn comparisons() -> Vec<Comparison> {
 }
 
 fn pinned(
-    name: &'static str,
-    what: &'static str,
-    figures: &'static [(Figure, Target)],
+    name: &str,
+    what: &str,
+    figures: &[(Figure, Target)],
     ours: Work,
     beside: Work,
 ) -> Comparison {
+    let (name, what, figures) = (name.to_owned(), what.to_owned(), figures.to_vec());
     Comparison { name, what, figures, pinned: true, ours, beside }
 }
 
 fn runtimes() -> Comparison {
     let memory = Gate::memory(TOKEN_BUCKET);
     Comparison {
-        name: "per-core-runtimes",
-        what: "a runtime per core / one over all cores; memory store, nothing pinned",
-        figures: &[
+        name: "per-core-runtimes".into(),
+        what: "a runtime per core / one over all cores; memory store, nothing pinned".into(),
+        figures: vec![
             (Figure::CallsPerServerCpu, Target::None),
             (Figure::CallsPerSecond, Target::None),
             (Figure::P99, Target::None),

@@ -29,7 +29,7 @@ pub enum Work {
 impl Work {
     const fn store(&self) -> StoreKind {
         match self {
-            Self::Serve(Server::Bare, _) => StoreKind::Memory,
+            Self::Serve(Server::Bare(_), _) => StoreKind::Memory,
             Self::Serve(Server::Tollgate(gate), _) => gate.store,
             Self::Drive(_) => StoreKind::Standalone,
         }
@@ -38,7 +38,7 @@ impl Work {
     fn refusal(&self) -> Option<String> {
         match self {
             Self::Serve(Server::Tollgate(gate), _) => gate.refusal(),
-            Self::Serve(Server::Bare, _) | Self::Drive(_) => None,
+            Self::Serve(Server::Bare(_), _) | Self::Drive(_) => None,
         }
     }
 
@@ -62,6 +62,17 @@ enum Started<'s> {
 }
 
 impl Started<'_> {
+    /// Ready to be measured: its rate is known.
+    fn paced(self, duration: Duration) -> Self {
+        match self {
+            Self::Serving { server, load, store, pinned } => {
+                let load = load.paced(&server, store, pinned, duration);
+                Self::Serving { server, load, store, pinned }
+            }
+            driving @ Self::Driving { .. } => driving,
+        }
+    }
+
     fn sample(&self, duration: Duration) -> Sample {
         match self {
             Self::Serving { server, load, store, pinned } => {
@@ -75,10 +86,10 @@ impl Started<'_> {
 /// A row: one side over the other.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    pub name: &'static str,
-    pub what: &'static str,
+    pub name: String,
+    pub what: String,
     /// The figures of the ratio, each a line of its own, and what it has to be.
-    pub figures: &'static [(Figure, Target)],
+    pub figures: Vec<(Figure, Target)>,
     /// The server on one core, callers and Redis on the other; else wherever the kernel puts them.
     pub pinned: bool,
     pub ours: Work,
@@ -94,8 +105,8 @@ impl Comparison {
             return self.lines(|_| (Err(why.clone()), String::new()));
         }
         let stores = Stores::start([self.ours.store(), self.beside.store()], self.pinned);
-        let beside = self.beside.start(&stores, self.pinned);
-        let ours = self.ours.start(&stores, self.pinned);
+        let beside = self.beside.start(&stores, self.pinned).paced(rounds.duration);
+        let ours = self.ours.start(&stores, self.pinned).paced(rounds.duration);
         let samples: Vec<(Sample, Sample)> = (1..=rounds.count)
             .map(|round| {
                 let show = |side: &str, sample: Sample| {
@@ -114,7 +125,7 @@ impl Comparison {
         let line = |(figure, target): &(Figure, Target)| {
             let (ratio, absolute) = of(*figure);
             Line {
-                name: self.name.to_owned(),
+                name: self.name.clone(),
                 what: format!("{}, {}", self.what, figure.name()),
                 figure: ratio,
                 target: *target,

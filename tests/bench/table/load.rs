@@ -11,6 +11,17 @@ use crate::servers::{DOMAIN, KEY, OTHER_CORE, Running};
 use crate::store::Store;
 use crate::support::tollgate::command;
 
+/// How many calls there are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pace {
+    /// As many as are answered.
+    Free,
+    /// So many in an open loop.
+    PerSecond(u64),
+    /// Half of those that the server answers, in an open loop.
+    HalfOfMost,
+}
+
 /// What callers do, `tollgate load`.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
@@ -18,8 +29,7 @@ pub struct Load {
     pub in_flight: usize,
     pub keys: usize,
     pub descriptors: usize,
-    /// Calls per second; none: as many as are answered.
-    pub rate: Option<u64>,
+    pub pace: Pace,
     pub threads: usize,
     /// Whether every request is over its limit, or none.
     pub denied: bool,
@@ -32,10 +42,20 @@ impl Load {
         in_flight: 64,
         keys: 10_000,
         descriptors: 1,
-        rate: None,
+        pace: Pace::Free,
         threads: 1,
         denied: false,
     };
+
+    /// With the rate of its pace on this server, which is measured if it is not known.
+    pub fn paced(self, server: &Running, store: &Store, pinned: bool, duration: Duration) -> Self {
+        if self.pace != Pace::HalfOfMost {
+            return self;
+        }
+        let free = Self { pace: Pace::Free, ..self };
+        let most = free.run(server, store, pinned, duration).calls_per_second;
+        Self { pace: Pace::PerSecond(most as u64 / 2), ..self }
+    }
 
     pub fn run(&self, server: &Running, store: &Store, pinned: bool, duration: Duration) -> Sample {
         let before = server.degraded();
@@ -70,7 +90,7 @@ impl Load {
         ] {
             command.args([flag, &value.to_string()]);
         }
-        if let Some(rate) = self.rate {
+        if let Pace::PerSecond(rate) = self.pace {
             command.args(["--rate", &rate.to_string()]);
         }
         command

@@ -1,6 +1,6 @@
 //! `make bench`: what tollgate costs beside a server that decides nothing, as a Markdown table of ratios.
 //!
-//! Everything that is measured is started here, in release builds: redis-server, `bare-tonic`, `tollgate`, and
+//! Everything that is measured is started here, in release builds: redis-server, the example `bare`, `tollgate`, and
 //! `tollgate load`. The two sides of a ratio take turns within one run, because the speed of a shared
 //! machine varies. A row shows the median of the ratios over the rounds. Progress goes to standard
 //! error, the table to standard output.
@@ -23,7 +23,9 @@
 
 mod ablate;
 mod compare;
+mod connections;
 mod drive;
+mod engines;
 mod instructions;
 mod load;
 mod machine;
@@ -47,7 +49,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use self::compare::Rounds;
 use self::table::Line;
 
-/// Measure tollgate beside a bare tonic server and print a table of ratios
+/// Measure tollgate beside servers that decide nothing and print a table of ratios
 #[derive(Debug, Parser)]
 #[command(name = "table", bin_name = "table")]
 struct Args {
@@ -98,10 +100,15 @@ fn main() {
 }
 
 fn measure(args: &Args) {
-    let comparisons = if args.ablate { ablate::comparisons() } else { rows::comparisons() };
-    let mut names: Vec<&str> = comparisons.iter().map(|comparison| comparison.name).collect();
+    let comparisons = if args.ablate {
+        ablate::comparisons()
+    } else {
+        [engines::comparisons(), rows::comparisons()].concat()
+    };
+    let mut names: Vec<&str> = comparisons.iter().map(|row| row.name.as_str()).collect();
     if !args.ablate {
         names.extend(memory::NAMES);
+        names.extend(connections::NAMES);
         names.push(instructions::NAME);
     }
     names.retain(|name| {
@@ -116,10 +123,11 @@ fn measure(args: &Args) {
     let rounds = Rounds { count: args.rounds.max(1), duration: args.seconds };
     let wanted = |name: &str| names.contains(&name);
     let mut lines: Vec<Line> = Vec::new();
-    for comparison in comparisons.iter().filter(|comparison| wanted(comparison.name)) {
+    for comparison in comparisons.iter().filter(|comparison| wanted(&comparison.name)) {
         lines.extend(comparison.run(&rounds));
     }
     lines.extend(memory::lines(wanted));
+    lines.extend(connections::lines(wanted));
     lines.extend(instructions::lines(wanted));
     println!("{}", machine::heading(&load));
     table::print(&lines);

@@ -95,7 +95,7 @@ fn counters(name: &str, what: &str, limit: &'static str, targets: &[Target]) -> 
 }
 
 /// Bytes of memory of the process that are in use.
-fn resident(tollgate: &Tollgate) -> f64 {
+pub fn resident(tollgate: &Tollgate) -> f64 {
     let status = fs::read_to_string(format!("/proc/{}/status", tollgate.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().unwrap();
@@ -125,7 +125,7 @@ fn fill(tollgate: &Tollgate, count: usize) {
     });
 }
 
-fn request(counters: std::ops::Range<usize>) -> RateLimitRequest {
+pub fn request(counters: std::ops::Range<usize>) -> RateLimitRequest {
     let descriptor = |counter| RateLimitDescriptor {
         entries: vec![Entry { key: KEY.into(), value: value(counter).into() }],
         ..RateLimitDescriptor::default()

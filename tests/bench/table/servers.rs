@@ -25,9 +25,50 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A server to start.
 #[derive(Clone, Debug)]
 pub enum Server {
-    /// Answers OK and decides nothing.
-    Bare,
+    Bare(Ceiling),
     Tollgate(Gate),
+}
+
+/// The library under a server that answers OK and decides nothing.
+#[derive(Clone, Copy, Debug)]
+pub enum Ceiling {
+    Tonic,
+    Hyper,
+    H2,
+}
+
+impl Ceiling {
+    /// The first argument of the example `bare`.
+    const fn argument(self) -> &'static str {
+        match self {
+            Self::Tonic => "tonic",
+            Self::Hyper => "hyper",
+            Self::H2 => "h2",
+        }
+    }
+}
+
+/// The HTTP/2 of the gRPC listener.
+#[derive(Clone, Copy, Debug)]
+pub enum Engine {
+    Hyper,
+    Lean,
+}
+
+impl Engine {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hyper => "hyper",
+            Self::Lean => "lean",
+        }
+    }
+
+    const fn setting(self) -> &'static str {
+        match self {
+            Self::Hyper => "grpc.engine=hyper",
+            Self::Lean => "grpc.engine=lean",
+        }
+    }
 }
 
 /// How a tollgate is set up.
@@ -69,6 +110,11 @@ impl Gate {
     pub const fn over_tls(mut self) -> Self {
         self.tls = true;
         self
+    }
+
+    /// With its gRPC listener on this engine.
+    pub fn by(self, engine: Engine) -> Self {
+        self.set(&[engine.setting()])
     }
 
     /// With these settings besides.
@@ -150,7 +196,7 @@ impl Server {
     /// Starts it; pinned to its core or free.
     pub fn start(&self, store: &Store, pinned: bool) -> Running {
         let running = match self {
-            Self::Bare => Running::Bare(Bare::start(pinned)),
+            Self::Bare(ceiling) => Running::Bare(Bare::start(*ceiling, pinned)),
             Self::Tollgate(gate) => {
                 let also: &[&str] = if pinned { &["grpc.cores=1"] } else { &[] };
                 gate.run(store, also)
@@ -192,22 +238,22 @@ impl Running {
     }
 }
 
-/// The ceiling, the example `bare-tonic`; killed when dropped.
+/// A ceiling, the example `bare`; killed when dropped.
 pub struct Bare {
     child: Child,
     address: SocketAddr,
 }
 
 impl Bare {
-    fn start(pinned: bool) -> Self {
+    fn start(ceiling: Ceiling, pinned: bool) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let cores = if pinned { 1 } else { std::thread::available_parallelism().unwrap().get() };
-        let mut command = Command::new(beside("examples/bare-tonic"));
-        command.arg(address.to_string()).arg(cores.to_string());
-        let child = command.spawn().expect("bare-tonic; make bench builds it");
+        let mut command = Command::new(beside("examples/bare"));
+        command.args([ceiling.argument(), &address.to_string(), &cores.to_string()]);
+        let child = command.spawn().expect("the example bare; make bench builds it");
         let late = Instant::now() + PATIENCE;
         while TcpStream::connect(address).is_err() {
-            assert!(Instant::now() < late, "bare-tonic does not answer");
+            assert!(Instant::now() < late, "bare {ceiling:?} does not answer");
             std::thread::sleep(Duration::from_millis(5));
         }
         Self { child, address }

@@ -1,0 +1,436 @@
+//! One connection of HTTP/2 as a state machine, RFC 9113: bytes in, bytes out.
+//!
+//! It serves calls of one message each way. The windows of the client are as wide as they may be,
+//! because the answers of a load generator are read as they come; those of the peer are kept.
+
+use std::collections::VecDeque;
+
+use tollgate::http2::frame::{
+    self, ErrorCode, FrameHeader, HEADER_BYTES, MAX_31, MAX_PAYLOAD, PREFACE, flag, kind, setting,
+};
+
+use super::Fault;
+use super::calls::Calls;
+use super::heads::{Head, Heads};
+
+/// Bytes of a flag and of the length before each message of gRPC.
+const PREFIX_BYTES: usize = 5;
+/// The window that both sides begin with.
+const INITIAL_WINDOW: u32 = 65_535;
+
+/// The end of a call.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum End<'a> {
+    /// The message of the answer.
+    Answered(&'a [u8]),
+    /// The peer has not looked at it and closes the connection: it may be sent again.
+    Unprocessed,
+    Failed(Fault),
+}
+
+/// What the peer allows.
+#[derive(Debug)]
+struct Peer {
+    calls: usize,
+    stream_window: i64,
+    frame_bytes: usize,
+}
+
+/// A session. `T` is what the caller keeps with a call.
+#[derive(Debug)]
+pub(crate) struct Session<T> {
+    /// The frame of HEADERS of a call, but for the number of its stream.
+    request: Vec<u8>,
+    /// Bytes to write.
+    out: Vec<u8>,
+    calls: Calls<T>,
+    /// Calls at a time, for this side.
+    most: usize,
+    peer: Peer,
+    /// Bytes that the peer allows on the connection.
+    window: i64,
+    /// Streams with a part of a message to send.
+    blocked: VecDeque<u32>,
+    heads: Heads,
+    /// A header block that has not ended, and the header of its first frame.
+    block: Option<(FrameHeader, Vec<u8>)>,
+    /// Bytes of DATA since the last update of the window.
+    received: u32,
+    /// The peer's SETTINGS have come.
+    is_ready: bool,
+    is_leaving: bool,
+}
+
+impl<T> Session<T> {
+    /// A session whose calls have the header block `request`, `most` at a time.
+    pub(super) fn new(request: &[u8], most: usize) -> Self {
+        let mut frame = Vec::new();
+        FrameHeader::new(request.len(), kind::HEADERS, flag::END_HEADERS, 0).write(&mut frame);
+        frame.extend_from_slice(request);
+        let mut out = PREFACE.to_vec();
+        let settings = [
+            (setting::HEADER_TABLE_SIZE, 0),
+            (setting::ENABLE_PUSH, 0),
+            (setting::INITIAL_WINDOW_SIZE, MAX_31),
+        ];
+        frame::write_settings(&mut out, &settings);
+        frame::write_number(&mut out, kind::WINDOW_UPDATE, 0, MAX_31 - INITIAL_WINDOW);
+        Self {
+            request: frame,
+            out,
+            calls: Calls::new(most),
+            most,
+            peer: Peer {
+                calls: usize::MAX,
+                stream_window: INITIAL_WINDOW.into(),
+                frame_bytes: MAX_PAYLOAD,
+            },
+            window: INITIAL_WINDOW.into(),
+            blocked: VecDeque::new(),
+            heads: Heads::default(),
+            block: None,
+            received: 0,
+            is_ready: false,
+            is_leaving: false,
+        }
+    }
+
+    /// The bytes to write. The caller removes those that it has written.
+    pub(super) const fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    /// Says if the peer has begun.
+    pub(super) const fn is_ready(&self) -> bool {
+        self.is_ready
+    }
+
+    /// Says if no call can begin now.
+    pub(crate) fn is_full(&self) -> bool {
+        self.calls.open() >= self.most.min(self.peer.calls)
+            || self.is_leaving
+            || !self.blocked.is_empty()
+            || self.calls.are_at_end()
+    }
+
+    /// Says if no call can begin any more.
+    pub(crate) fn is_over(&self) -> bool {
+        (self.is_leaving || self.calls.are_at_end()) && self.calls.open() == 0
+    }
+
+    /// Begins a call, where [`Self::is_full`] does not say otherwise. `write` appends its message.
+    pub(crate) fn call(&mut self, token: T, write: impl FnOnce(&mut Vec<u8>)) {
+        let Self { calls, out, request, peer, window, .. } = self;
+        let Some(call) = calls.open_next(token, peer.stream_window) else { return };
+        let stream = call.stream;
+        let at = out.len();
+        out.extend_from_slice(request);
+        patch(out, at + 5, &stream.to_be_bytes());
+        let at = out.len();
+        out.extend_from_slice(&[0; HEADER_BYTES + PREFIX_BYTES]);
+        write(out);
+        let bytes = out.len() - at - HEADER_BYTES;
+        // A message is far below 4 GB.
+        let message = (bytes - PREFIX_BYTES) as u32;
+        patch(out, at + HEADER_BYTES + 1, &message.to_be_bytes());
+        if bytes <= peer.frame_bytes && bytes as i64 <= call.window.min(*window) {
+            let [_, length @ ..] = (bytes as u32).to_be_bytes();
+            patch(out, at, &length);
+            patch(out, at + 3, &[kind::DATA, flag::END_STREAM]);
+            patch(out, at + 5, &stream.to_be_bytes());
+            call.window -= bytes as i64;
+            *window -= bytes as i64;
+        } else {
+            call.unsent.extend(out.drain(at + HEADER_BYTES..));
+            out.truncate(at);
+            self.send_rest(stream);
+        }
+    }
+
+    /// Sends as much of the rest of a message as the windows allow.
+    fn send_rest(&mut self, stream: u32) {
+        let Self { calls, out, peer, window, blocked, .. } = self;
+        let Some(call) = calls.get(stream) else { return };
+        while !call.unsent.is_empty() {
+            let allowed = usize::try_from(call.window.min(*window)).unwrap_or(0);
+            let bytes = call.unsent.len().min(peer.frame_bytes).min(allowed);
+            if bytes == 0 {
+                return blocked.push_back(stream);
+            }
+            let flags = if bytes == call.unsent.len() { flag::END_STREAM } else { 0 };
+            FrameHeader::new(bytes, kind::DATA, flags, stream).write(out);
+            out.extend(call.unsent.drain(..bytes));
+            call.window -= bytes as i64;
+            *window -= bytes as i64;
+        }
+    }
+
+    /// Takes the whole frames at the beginning of `input`: returns their bytes. Calls that end go
+    /// to `ended`.
+    ///
+    /// # Errors
+    /// Fails if the peer breaks the protocol or closes the connection for an error. Calls are open
+    /// still.
+    pub(super) fn receive(
+        &mut self,
+        input: &[u8],
+        ended: &mut impl FnMut(T, End<'_>),
+    ) -> Result<usize, Fault> {
+        let mut rest = input;
+        while let Some(header) = FrameHeader::read(rest) {
+            if header.length > MAX_PAYLOAD {
+                return Err(Fault::Protocol(if self.is_ready {
+                    "a frame is larger than 16384 bytes"
+                } else {
+                    NO_SETTINGS
+                }));
+            }
+            let Some(payload) = rest.get(HEADER_BYTES..HEADER_BYTES + header.length) else { break };
+            self.frame(header, payload, ended)?;
+            rest = rest.get(HEADER_BYTES + header.length..).unwrap_or_default();
+        }
+        Ok(input.len() - rest.len())
+    }
+
+    fn frame(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+        ended: &mut impl FnMut(T, End<'_>),
+    ) -> Result<(), Fault> {
+        if !self.is_ready && header.kind != kind::SETTINGS {
+            return Err(Fault::Protocol(NO_SETTINGS));
+        }
+        if self.block.is_some() && header.kind != kind::CONTINUATION {
+            return Err(Fault::Protocol("a header block is interrupted"));
+        }
+        match header.kind {
+            kind::DATA => self.data(header, payload, ended),
+            kind::HEADERS => self.headers(header, payload, ended),
+            kind::CONTINUATION => self.continuation(header, payload, ended),
+            kind::RST_STREAM => {
+                let fault = Fault::Reset(number(payload)?);
+                self.end(header.stream, End::Failed(fault), ended);
+                Ok(())
+            }
+            kind::SETTINGS => self.settings(header, payload),
+            kind::PUSH_PROMISE => Err(Fault::Protocol("a push, which the client does not allow")),
+            kind::PING if !header.has(flag::ACK) => {
+                let payload = payload.first_chunk().ok_or(SHORT)?;
+                frame::write_ping(&mut self.out, flag::ACK, *payload);
+                Ok(())
+            }
+            kind::GOAWAY => self.go_away(payload, ended),
+            kind::WINDOW_UPDATE => self.window_update(header.stream, number(payload)?),
+            _ => Ok(()),
+        }
+    }
+
+    fn data(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+        ended: &mut impl FnMut(T, End<'_>),
+    ) -> Result<(), Fault> {
+        self.received += payload.len() as u32;
+        if self.received > MAX_31 / 2 {
+            frame::write_number(&mut self.out, kind::WINDOW_UPDATE, 0, self.received);
+            self.received = 0;
+        }
+        if let Some(call) = self.calls.get(header.stream) {
+            call.answer.extend_from_slice(unpadded(header, payload)?);
+            if header.has(flag::END_STREAM) {
+                self.end(header.stream, End::Failed(Fault::Answer("it has no status")), ended);
+            }
+        }
+        Ok(())
+    }
+
+    fn headers(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+        ended: &mut impl FnMut(T, End<'_>),
+    ) -> Result<(), Fault> {
+        let mut block = unpadded(header, payload)?;
+        if header.has(flag::PRIORITY) {
+            block = block.get(5..).ok_or(Fault::Protocol("HEADERS are too short"))?;
+        }
+        if !header.has(flag::END_HEADERS) {
+            self.block = Some((header, block.to_vec()));
+            return Ok(());
+        }
+        self.head(header, block, ended)
+    }
+
+    fn continuation(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+        ended: &mut impl FnMut(T, End<'_>),
+    ) -> Result<(), Fault> {
+        let Some((first, mut block)) =
+            self.block.take().filter(|(first, _)| first.stream == header.stream)
+        else {
+            return Err(Fault::Protocol("a CONTINUATION without HEADERS"));
+        };
+        block.extend_from_slice(payload);
+        if block.len() > MAX_PAYLOAD {
+            return Err(Fault::Protocol("the headers of an answer are too large"));
+        }
+        if !header.has(flag::END_HEADERS) {
+            self.block = Some((first, block));
+            return Ok(());
+        }
+        self.head(first, &block, ended)
+    }
+
+    fn head(
+        &mut self,
+        header: FrameHeader,
+        block: &[u8],
+        ended: &mut impl FnMut(T, End<'_>),
+    ) -> Result<(), Fault> {
+        let (head, stream) = (self.heads.read(block)?, header.stream);
+        if header.has(flag::END_STREAM) {
+            let end = match head {
+                Head { http: Some(http), .. } if http != 200 => End::Failed(Fault::Http(http)),
+                Head { grpc: Some(0), .. } => End::Answered(&[]),
+                Head { grpc: Some(status), .. } => End::Failed(Fault::Grpc(status)),
+                Head { grpc: None, .. } => End::Failed(Fault::Answer("it has no status")),
+            };
+            self.end(stream, end, ended);
+        } else if let Some(http) = head.http.filter(|http| *http >= 300) {
+            self.end(stream, End::Failed(Fault::Http(http)), ended);
+        }
+        Ok(())
+    }
+
+    /// Ends a call. An answer without a fault is that of the stream, and not of `end`.
+    fn end(&mut self, stream: u32, end: End<'_>, ended: &mut impl FnMut(T, End<'_>)) {
+        let Some((token, call)) = self.calls.close(stream) else { return };
+        if !call.unsent.is_empty() {
+            call.unsent.clear();
+            self.blocked.retain(|blocked| *blocked != stream);
+            frame::write_number(&mut self.out, kind::RST_STREAM, stream, ErrorCode::CANCEL.0);
+        }
+        match end {
+            End::Answered(_) => match message(&call.answer) {
+                Ok(message) => ended(token, End::Answered(message)),
+                Err(fault) => ended(token, End::Failed(fault)),
+            },
+            other => ended(token, other),
+        }
+        call.answer.clear();
+    }
+
+    fn settings(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Fault> {
+        self.is_ready = true;
+        if header.has(flag::ACK) {
+            return Ok(());
+        }
+        if !payload.len().is_multiple_of(6) {
+            return Err(Fault::Protocol("SETTINGS of a wrong length"));
+        }
+        for (setting, value) in frame::settings(payload) {
+            match setting {
+                setting::MAX_CONCURRENT_STREAMS => self.peer.calls = value as usize,
+                setting::INITIAL_WINDOW_SIZE => {
+                    let window = i64::from(value);
+                    self.calls.widen(window - self.peer.stream_window);
+                    self.peer.stream_window = window;
+                }
+                setting::MAX_FRAME_SIZE => self.peer.frame_bytes = value as usize,
+                _ => {}
+            }
+        }
+        FrameHeader::new(0, kind::SETTINGS, flag::ACK, 0).write(&mut self.out);
+        self.unblock();
+        Ok(())
+    }
+
+    fn window_update(&mut self, stream: u32, by: u32) -> Result<(), Fault> {
+        let by = i64::from(by & MAX_31);
+        if by == 0 {
+            return Err(Fault::Protocol("a WINDOW_UPDATE of nothing"));
+        }
+        if stream == 0 {
+            self.window += by;
+        } else if let Some(call) = self.calls.get(stream) {
+            call.window += by;
+        }
+        self.unblock();
+        Ok(())
+    }
+
+    /// Sends what waits for windows.
+    fn unblock(&mut self) {
+        for _ in 0..self.blocked.len() {
+            if let Some(stream) = self.blocked.pop_front() {
+                self.send_rest(stream);
+            }
+        }
+    }
+
+    /// The peer takes no more calls; those above its last stream were not processed.
+    fn go_away(&mut self, payload: &[u8], ended: &mut impl FnMut(T, End<'_>)) -> Result<(), Fault> {
+        let (last, code) = payload.split_at_checked(4).ok_or(SHORT)?;
+        let (last, code) = (number(last)? & MAX_31, number(code)?);
+        self.is_leaving = true;
+        if code != 0 {
+            return Err(Fault::GoAway(code));
+        }
+        for stream in self.calls.streams().into_iter().filter(|stream| *stream > last) {
+            self.end(stream, End::Unprocessed, ended);
+        }
+        Ok(())
+    }
+
+    /// Ends all calls with `fault`: the connection is gone.
+    pub(crate) fn fail(&mut self, fault: &Fault, ended: &mut impl FnMut(T, End<'_>)) {
+        for stream in self.calls.streams() {
+            self.end(stream, End::Failed(fault.clone()), ended);
+        }
+    }
+}
+
+const NO_SETTINGS: &str = "it does not begin with SETTINGS";
+const SHORT: Fault = Fault::Protocol("a frame is too short");
+
+/// The message of an answer, without its prefix.
+fn message(answer: &[u8]) -> Result<&[u8], Fault> {
+    let (prefix, message) = answer.split_first_chunk().ok_or(Fault::Answer("it has no message"))?;
+    let [flag, l1, l2, l3, l4]: [u8; PREFIX_BYTES] = *prefix;
+    if flag != 0 {
+        return Err(Fault::Answer("it is compressed"));
+    }
+    if u32::from_be_bytes([l1, l2, l3, l4]) as usize != message.len() {
+        return Err(Fault::Answer("it has another length than it says"));
+    }
+    Ok(message)
+}
+
+/// The four bytes at the beginning of a payload.
+fn number(payload: &[u8]) -> Result<u32, Fault> {
+    payload.first_chunk().map(|bytes| u32::from_be_bytes(*bytes)).ok_or(SHORT)
+}
+
+/// A payload without its padding.
+fn unpadded(header: FrameHeader, payload: &[u8]) -> Result<&[u8], Fault> {
+    if !header.has(flag::PADDED) {
+        return Ok(payload);
+    }
+    let (padding, payload) = payload.split_first().ok_or(SHORT)?;
+    let bytes = payload.len().checked_sub((*padding).into()).ok_or(SHORT)?;
+    payload.get(..bytes).ok_or(SHORT)
+}
+
+/// Overwrites what is at `at`.
+fn patch(out: &mut [u8], at: usize, bytes: &[u8]) {
+    if let Some(place) = out.get_mut(at..at + bytes.len()) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests;
