@@ -9,7 +9,7 @@ use super::flow::unpadded;
 use super::frame::{ErrorCode, FrameHeader, HEADER_BYTES, MAX_PAYLOAD, flag, kind};
 use super::head::{Fault as HeadFault, Fields};
 use super::hpack;
-use super::send::Sending;
+use super::send::{Sending, write_headers};
 use super::streams::{Closed, Stream};
 
 /// Bytes of the priority in HEADERS.
@@ -255,9 +255,7 @@ impl<T: From<Parts>> Connection<T> {
     fn refuse_headers(&mut self, id: u32) -> Result<Option<Event<'static, T>>, Fault> {
         let mut block = Vec::new();
         hpack::write_status(&mut block, 431);
-        FrameHeader::new(block.len(), kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, id)
-            .write(&mut self.out);
-        self.out.extend_from_slice(&block);
+        write_headers(&mut self.out, &mut self.table_changed, (id, &block), true);
         self.stream_fault(id, ErrorCode::NO_ERROR)
     }
 }

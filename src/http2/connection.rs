@@ -120,6 +120,8 @@ pub struct Connection<T> {
     pub(super) queue: VecDeque<u32>,
     /// The peer has sent its settings.
     pub(super) greeted: bool,
+    /// The peer has set the size of its table, and was not told that it stays empty.
+    pub(super) table_changed: bool,
     going: Going,
     /// The peer opens no more streams.
     peer_goes: bool,
@@ -157,6 +159,7 @@ impl<T: From<Parts>> Connection<T> {
             released: 0,
             queue: VecDeque::new(),
             greeted: false,
+            table_changed: false,
             going: Going::Not,
             peer_goes: false,
             turn: 0,

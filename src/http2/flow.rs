@@ -161,11 +161,15 @@ impl<T: From<Parts>> Connection<T> {
         Ok(())
     }
 
-    /// The table of the peer's decoder does not matter, as nothing is put there.
     fn set(&mut self, number: u16, value: u32) -> Result<(), Fault> {
         match number {
             setting::ENABLE_PUSH if value > 1 => {
                 Err(Fault::protocol("SETTINGS_ENABLE_PUSH is neither 0 nor 1"))
+            }
+            // Nothing is put into the table of the peer, but its size has to be agreed on.
+            setting::HEADER_TABLE_SIZE => {
+                self.table_changed = true;
+                Ok(())
             }
             setting::INITIAL_WINDOW_SIZE => self.resize_windows(value),
             setting::MAX_FRAME_SIZE => {

@@ -5,10 +5,13 @@
 //!
 //! Source: RFC 9113, sections 5.2, 6.1 and 6.9.
 
+use std::mem;
+
 use bytes::{Buf as _, Bytes};
 
 use super::connection::Connection;
 use super::frame::{ErrorCode, FrameHeader, HEADER_BYTES, MAX_PAYLOAD, flag, kind, write_number};
+use super::hpack;
 use super::streams::Closed;
 
 /// `:status: 200` and `content-type: application/grpc`, as HPACK that no table keeps.
@@ -59,8 +62,8 @@ impl<T> Connection<T> {
         let Some(stream) = self.streams.get(id) else { return false };
         let length = message.len().cast_signed() as i64;
         let most = connection.min(stream.sending.window).min(MAX_PAYLOAD.cast_signed() as i64);
-        if length > most {
-            write_headers(&mut self.out, id, GRPC_HEAD, false);
+        if length > most || self.table_changed {
+            write_headers(&mut self.out, &mut self.table_changed, (id, GRPC_HEAD), false);
             self.send_data(id, message.clone(), Some(End::GrpcOk));
             return true;
         }
@@ -83,7 +86,7 @@ impl<T> Connection<T> {
         if self.streams.get(id).is_none() {
             return;
         }
-        write_headers(&mut self.out, id, block, end);
+        write_headers(&mut self.out, &mut self.table_changed, (id, block), end);
         if end {
             self.ended(id);
         }
@@ -112,7 +115,7 @@ impl<T> Connection<T> {
 
     /// Sends what waits and fits.
     pub(super) fn advance(&mut self, id: u32) {
-        let Self { streams, out, send_window, queue, .. } = self;
+        let Self { streams, out, send_window, queue, table_changed, .. } = self;
         let Some(stream) = streams.get(id) else { return };
         let sending = &mut stream.sending;
         while !sending.waiting.is_empty() {
@@ -141,8 +144,8 @@ impl<T> Connection<T> {
         match sending.end.take() {
             None => return,
             Some(End::Bare) => FrameHeader::new(0, kind::DATA, flag::END_STREAM, id).write(out),
-            Some(End::Trailers(block)) => write_headers(out, id, &block, true),
-            Some(End::GrpcOk) => write_headers(out, id, GRPC_OK, true),
+            Some(End::Trailers(block)) => write_headers(out, table_changed, (id, &block), true),
+            Some(End::GrpcOk) => write_headers(out, table_changed, (id, GRPC_OK), true),
         }
         self.ended(id);
     }
@@ -168,9 +171,16 @@ impl<T> Connection<T> {
     }
 }
 
-/// Writes a block of headers, in frames that every peer takes.
-fn write_headers(out: &mut Vec<u8>, id: u32, block: &[u8], end_stream: bool) {
-    let mut rest = block;
+/// Writes a block of headers, in frames that every peer takes. The first one after a change of the
+/// peer's table says that it stays empty. Source: RFC 7541, section 4.2.
+pub(super) fn write_headers(
+    out: &mut Vec<u8>,
+    table_changed: &mut bool,
+    (id, block): (u32, &[u8]),
+    end_stream: bool,
+) {
+    let resized = mem::take(table_changed).then(|| [hpack::NO_TABLE, block].concat());
+    let mut rest = resized.as_deref().unwrap_or(block);
     let mut kind_of_frame = kind::HEADERS;
     loop {
         let (part, left) = rest.split_at_checked(MAX_PAYLOAD).unwrap_or((rest, &[]));

@@ -19,7 +19,7 @@ const LIMITS: Limits = Limits {
     faults: 2,
 };
 
-/// POST http://a/, without and with a header that is kept.
+/// A POST, without and with a header that is kept.
 const BLOCK: &[u8] = b"\x83\x86\x84\x01\x01a";
 const INDEXED: &[u8] = b"\x83\x86\x84\x40\x01x\x01y";
 

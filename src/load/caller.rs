@@ -71,7 +71,7 @@ pub(super) async fn run(
         };
         callers.call(open);
         let due = callers.next_due();
-        let mut ended = |asked, end: End<'_>| callers.take(asked, end);
+        let mut ended = |asked: Asked, end: End<'_>| callers.take(&asked, end);
         let turned = match due {
             None => open.turn(&mut ended).await,
             Some(due) => tokio::select! {
@@ -180,11 +180,11 @@ impl<'a> Callers<'a> {
 
     /// Takes the end of a call. A call without an answer is not recorded: its hits may be charged,
     /// but nothing was admitted.
-    fn take(&mut self, asked: Asked, end: End<'_>) {
+    fn take(&mut self, asked: &Asked, end: End<'_>) {
         let now = *self.now.get_or_insert_with(Instant::now);
         let code = match end {
             End::Unprocessed => return self.waiting.push_back(asked.due),
-            End::Answered(message) => self.code(&asked, message),
+            End::Answered(message) => self.code(asked, message),
             End::Failed(fault) => Err(fault),
         };
         match code {

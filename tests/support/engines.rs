@@ -12,7 +12,7 @@ use std::process::Command;
 use tollgate::config::Key;
 
 /// The engines, as `grpc.engine` names them.
-pub const ENGINES: &[&str] = &["hyper"];
+pub const ENGINES: &[&str] = &["hyper", "lean"];
 
 /// Such as `TOLLGATE_TEST_ENGINE=hyper cargo test --test attacks`.
 pub const VARIABLE: &str = "TOLLGATE_TEST_ENGINE";

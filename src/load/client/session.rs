@@ -133,13 +133,13 @@ impl<T> Session<T> {
         // A message is far below 4 GB.
         let message = (bytes - PREFIX_BYTES) as u32;
         patch(out, at + HEADER_BYTES + 1, &message.to_be_bytes());
-        if bytes <= peer.frame_bytes && bytes as i64 <= call.window.min(*window) {
+        if bytes <= peer.frame_bytes && bytes.cast_signed() as i64 <= call.window.min(*window) {
             let [_, length @ ..] = (bytes as u32).to_be_bytes();
             patch(out, at, &length);
             patch(out, at + 3, &[kind::DATA, flag::END_STREAM]);
             patch(out, at + 5, &stream.to_be_bytes());
-            call.window -= bytes as i64;
-            *window -= bytes as i64;
+            call.window -= bytes.cast_signed() as i64;
+            *window -= bytes.cast_signed() as i64;
         } else {
             call.unsent.extend(out.drain(at + HEADER_BYTES..));
             out.truncate(at);
@@ -160,8 +160,8 @@ impl<T> Session<T> {
             let flags = if bytes == call.unsent.len() { flag::END_STREAM } else { 0 };
             FrameHeader::new(bytes, kind::DATA, flags, stream).write(out);
             out.extend(call.unsent.drain(..bytes));
-            call.window -= bytes as i64;
-            *window -= bytes as i64;
+            call.window -= bytes.cast_signed() as i64;
+            *window -= bytes.cast_signed() as i64;
         }
     }
 

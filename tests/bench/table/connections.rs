@@ -45,12 +45,12 @@ pub fn lines(wanted: impl Fn(&str) -> bool) -> Vec<Line> {
 /// Bytes of the lean engine / bytes of hyper.
 fn line(name: &str, what: &str, bytes: fn(Engine) -> f64) -> Line {
     let refusal = |engine| Gate::memory(TOKEN_BUCKET).by(engine).refusal();
-    let (figure, absolute) = match refusal(Engine::Lean).or_else(|| refusal(Engine::Hyper)) {
-        Some(refused) => (Err(format!("not built: {refused}")), String::new()),
-        None => {
-            let (lean, hyper) = (bytes(Engine::Lean), bytes(Engine::Hyper));
-            (Ok(lean / hyper), format!("{lean:.0} bytes against {hyper:.0}"))
-        }
+    let refused = refusal(Engine::Lean).or_else(|| refusal(Engine::Hyper));
+    let (figure, absolute) = if let Some(refused) = refused {
+        (Err(format!("not built: {refused}")), String::new())
+    } else {
+        let (lean, hyper) = (bytes(Engine::Lean), bytes(Engine::Hyper));
+        (Ok(lean / hyper), format!("{lean:.0} bytes against {hyper:.0}"))
     };
     eprintln!("{name}: {figure:?} {absolute}");
     Line {

@@ -38,7 +38,9 @@ pub(super) struct Calls<S> {
 #[derive(Debug)]
 struct Open {
     state: State,
-    _counted: Counted,
+    /// Counts it among the calls in progress.
+    #[expect(dead_code, reason = "held until the call ends")]
+    counted: Counted,
 }
 
 #[derive(Debug)]
@@ -147,8 +149,8 @@ impl<S: LimitStore> Calls<S> {
     }
 
     fn keep(&mut self, stream: u32, state: State) {
-        let _counted = self.in_progress.hold();
-        self.open.insert(stream, Open { state, _counted });
+        let counted = self.in_progress.hold();
+        self.open.insert(stream, Open { state, counted });
     }
 
     fn data(
@@ -249,9 +251,11 @@ impl<S: LimitStore> Calls<S> {
                 open.remove(&stream);
                 send(http2, stream, decided);
             }
-            Ready::Head(stream, response) => {
-                let (head, ()) = response.into_parts();
-                send_head(http2, stream, &head);
+            Ready::Head(stream, head, is_whole) => {
+                send_head(http2, stream, &head, is_whole);
+                if is_whole {
+                    ended.push(stream);
+                }
             }
             Ready::Body(stream, body, waker) => {
                 if send_body(http2, stream, body, waker) {

@@ -19,9 +19,14 @@ pub(super) fn send_status(http2: &mut Connection<CallHead>, stream: u32, status:
     http2.send_head(stream, &block(&head), true);
 }
 
-/// Sends the head of an answer.
-pub(super) fn send_head(http2: &mut Connection<CallHead>, stream: u32, head: &Parts) {
-    http2.send_head(stream, &block(head), false);
+/// Sends the head of an answer; `is_whole`: it is all. A client takes the status in it only then.
+pub(super) fn send_head(
+    http2: &mut Connection<CallHead>,
+    stream: u32,
+    head: &Parts,
+    is_whole: bool,
+) {
+    http2.send_head(stream, &block(head), is_whole);
 }
 
 /// Sends of `body` what it has and the peer takes; true: that was all.

@@ -12,6 +12,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_util::future::BoxFuture;
 use futures_util::task::AtomicWaker;
 use http::Response;
+use http::response::Parts;
+use hyper::body::Body as _;
 use parking_lot::Mutex;
 use tokio_util::sync::ReusableBoxFuture;
 use tonic::Status;
@@ -22,7 +24,7 @@ use crate::edge::grpc::unary::Framed;
 /// The calls of a connection that wait.
 #[derive(Debug)]
 pub(super) struct Slots {
-    slots: Vec<Slot>,
+    all: Vec<Slot>,
     free: Vec<usize>,
     woken: Arc<Woken>,
     /// Taken out of [`Woken`] to be polled.
@@ -67,8 +69,8 @@ pub(super) type Decided = Result<Framed, Status>;
 pub(super) enum Ready<'a> {
     /// The answer to a decision. The slot is free.
     Decided(u32, Decided),
-    /// The beginning of another answer, whose body the slot keeps.
-    Head(u32, Box<Response<()>>),
+    /// The beginning of another answer, whose body the slot keeps; true: that has nothing.
+    Head(u32, Box<Parts>, bool),
     /// A body that may have more to send.
     Body(u32, &'a mut Body, &'a Waker),
 }
@@ -102,7 +104,7 @@ impl Wake for SlotWaker {
 
 impl Slots {
     pub(super) fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), woken: Arc::default(), due: Vec::new() }
+        Self { all: Vec::new(), free: Vec::new(), woken: Arc::default(), due: Vec::new() }
     }
 
     /// Polls a decision. One that waits gets a slot.
@@ -112,7 +114,7 @@ impl Slots {
         decision: impl Future<Output = Decided> + Send + 'static,
     ) -> Result<Decided, usize> {
         let index = self.take(stream);
-        let Some(slot) = self.slots.get_mut(index) else { return Err(index) };
+        let Some(slot) = self.all.get_mut(index) else { return Err(index) };
         match &mut slot.decision {
             Some(reused) => reused.set(decision),
             none => *none = Some(ReusableBoxFuture::new(decision)),
@@ -127,7 +129,7 @@ impl Slots {
     /// Gives a call of another service a slot, and has it polled.
     pub(super) fn call(&mut self, stream: u32, call: BoxFuture<'static, Response<Body>>) -> usize {
         let index = self.take(stream);
-        if let Some(slot) = self.slots.get_mut(index) {
+        if let Some(slot) = self.all.get_mut(index) {
             slot.work = Work::Other(call);
             slot.waker.wake_by_ref();
         }
@@ -136,14 +138,14 @@ impl Slots {
 
     /// Has a slot polled, as what it waits for is not in its future.
     pub(super) fn wake(&self, index: usize) {
-        if let Some(slot) = self.slots.get(index) {
+        if let Some(slot) = self.all.get(index) {
             slot.waker.wake_by_ref();
         }
     }
 
     /// Drops a call, as when its stream is closed.
     pub(super) fn free(&mut self, index: usize) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some(slot) = self.all.get_mut(index) else { return };
         match mem::replace(&mut slot.work, Work::None) {
             Work::None => return,
             // The future itself, not only the right to poll it.
@@ -166,7 +168,7 @@ impl Slots {
     }
 
     fn poll_slot(&mut self, index: usize, ready: &mut impl FnMut(Ready<'_>)) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some(slot) = self.all.get_mut(index) else { return };
         slot.queued.is_queued.store(false, Ordering::Release);
         let stream = slot.stream;
         match &mut slot.work {
@@ -180,8 +182,9 @@ impl Slots {
                 let polled = call.as_mut().poll(&mut Context::from_waker(&slot.waker));
                 if let Poll::Ready(response) = polled {
                     let (head, body) = response.into_parts();
+                    let is_whole = body.is_end_stream();
                     slot.work = Work::Body(body);
-                    ready(Ready::Head(stream, Box::new(Response::from_parts(head, ()))));
+                    ready(Ready::Head(stream, Box::new(head), is_whole));
                     slot.waker.wake_by_ref();
                 }
             }
@@ -190,7 +193,7 @@ impl Slots {
     }
 
     fn poll_decision(&mut self, index: usize) -> Poll<Decided> {
-        let Some(slot) = self.slots.get_mut(index) else { return Poll::Pending };
+        let Some(slot) = self.all.get_mut(index) else { return Poll::Pending };
         let Some(decision) = &mut slot.decision else { return Poll::Pending };
         let polled = decision.poll(&mut Context::from_waker(&slot.waker));
         if polled.is_ready() {
@@ -202,17 +205,17 @@ impl Slots {
 
     fn take(&mut self, stream: u32) -> usize {
         if let Some(index) = self.free.pop() {
-            if let Some(slot) = self.slots.get_mut(index) {
+            if let Some(slot) = self.all.get_mut(index) {
                 slot.stream = stream;
             }
             return index;
         }
-        let index = self.slots.len();
+        let index = self.all.len();
         let (is_queued, woken) = (AtomicBool::new(false), Arc::clone(&self.woken));
         let queued = Arc::new(SlotWaker { index, is_queued, woken });
         let waker = Waker::from(Arc::clone(&queued));
         let work = Work::None;
-        self.slots.push(Slot { stream, work, decision: None, waker, queued });
+        self.all.push(Slot { stream, work, decision: None, waker, queued });
         index
     }
 }

@@ -197,7 +197,9 @@ fn calls_at_a_time_are_those_that_both_sides_allow() {
 #[test]
 fn calls_above_the_last_stream_of_a_goodbye_are_unprocessed() {
     let mut session = session(4, &[]);
-    ['a', 'b', 'c'].iter().for_each(|token| call(&mut session, *token, b"m"));
+    for token in ['a', 'b', 'c'] {
+        call(&mut session, token, b"m");
+    }
     let goodbye = |last: u32| frame(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat());
     assert_eq!(receive(&mut session, &goodbye(MAX_31)), Ok(vec![]));
     assert!(session.is_full() && !session.is_over());

@@ -31,6 +31,10 @@ const BLOCKS: [&[u8]; 14] = [
 
 const TRAILERS: &[u8] = b"\x40\x05trail\x02er";
 
+/// Increments of windows, and values of settings.
+const WINDOWS: [u32; 6] = [1, 0, 0x7fff_ffff, 0x7fff_0000, 70_000, 0x8000_0001];
+const VALUES: [u32; 8] = [0, 1, 2, 65_535, 16_384, 16_777_215, 0x7fff_ffff, u32::MAX];
+
 struct Steps<'a> {
     left: &'a [u8],
     /// The blocks that are sent.
@@ -48,6 +52,10 @@ impl<'a> Steps<'a> {
 
     fn block(&mut self) -> &'static [u8] {
         self.blocks[usize::from(self.byte()) % self.blocks.len()]
+    }
+
+    fn one_of(&mut self, values: &[u32]) -> u32 {
+        values[usize::from(self.byte()) % values.len()]
     }
 
     fn bytes(&mut self) -> &'a [u8] {
@@ -107,27 +115,14 @@ fn step(steps: &mut Steps<'_>, last: &mut u32, out: &mut Vec<u8>) {
         }
         8 => {
             let stream = if choice & 0x10 == 0 { 0 } else { known(steps, *last) };
-            let more = [1, 0, 0x7fff_ffff, 0x7fff_0000, 70_000, 0x8000_0001];
-            let more = more[usize::from(steps.byte()) % more.len()];
-            write_number(out, kind::WINDOW_UPDATE, stream, more);
+            write_number(out, kind::WINDOW_UPDATE, stream, steps.one_of(&WINDOWS));
         }
         9 => {
-            let values = [0, 1, 2, 65_535, 16_384, 16_777_215, 0x7fff_ffff, u32::MAX];
-            let value = values[usize::from(steps.byte()) % values.len()];
+            let value = steps.one_of(&VALUES);
             write_settings(out, &[(u16::from(steps.byte() % 8), value)]);
         }
         10 => write_ping(out, steps.byte() & flag::ACK, [choice; 8]),
-        11 => {
-            // A block in two frames, and perhaps something between them.
-            *last = if *last == 0 { 1 } else { *last + 2 };
-            let block = steps.block();
-            let (first, second) = block.split_at(usize::from(steps.byte()) % block.len());
-            frame(out, (kind::HEADERS, steps.byte() & flag::END_STREAM, *last), first);
-            if steps.byte() == 0 {
-                write_ping(out, 0, [0; 8]);
-            }
-            frame(out, (kind::CONTINUATION, flag::END_HEADERS, *last), second);
-        }
+        11 => two_frames(steps, last, out),
         12 => {
             let stream = known(steps, *last);
             let flags = flag::END_HEADERS | (steps.byte() & flag::END_STREAM);
@@ -154,4 +149,16 @@ fn step(steps: &mut Steps<'_>, last: &mut u32, out: &mut Vec<u8>) {
             frame(out, (kind, flags, stream), steps.bytes());
         }
     }
+}
+
+/// A block in two frames, and perhaps something between them.
+fn two_frames(steps: &mut Steps<'_>, last: &mut u32, out: &mut Vec<u8>) {
+    *last = if *last == 0 { 1 } else { *last + 2 };
+    let block = steps.block();
+    let (first, second) = block.split_at(usize::from(steps.byte()) % block.len());
+    frame(out, (kind::HEADERS, steps.byte() & flag::END_STREAM, *last), first);
+    if steps.byte() == 0 {
+        write_ping(out, 0, [0; 8]);
+    }
+    frame(out, (kind::CONTINUATION, flag::END_HEADERS, *last), second);
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Poll;
 
 use h2::server::Builder;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::runtime;
 
@@ -52,7 +53,7 @@ pub(super) fn serve(bytes: &[u8]) -> Seen {
         } else {
             serving.abort();
         }
-        let requests = std::mem::take(&mut *requests.lock().unwrap());
+        let requests = std::mem::take(&mut *requests.lock());
         Seen { requests, sent }
     })
 }
@@ -83,7 +84,7 @@ async fn accept(server: tokio::io::DuplexStream, requests: Requests) -> Option<u
         let (parts, mut body) = request.into_parts();
         let stream = u32::from(body.stream_id());
         let head = text(&parts);
-        requests.lock().unwrap().insert(stream, Request { head, ..Request::default() });
+        requests.lock().insert(stream, Request { head, ..Request::default() });
         answers.push(answer);
         let requests = Arc::clone(&requests);
         tokio::spawn(async move {
@@ -91,7 +92,7 @@ async fn accept(server: tokio::io::DuplexStream, requests: Requests) -> Option<u
                 match body.data().await {
                     Some(Ok(bytes)) => {
                         let _ = body.flow_control().release_capacity(bytes.len());
-                        let mut requests = requests.lock().unwrap();
+                        let mut requests = requests.lock();
                         if let Some(request) = requests.get_mut(&stream) {
                             request.body.extend_from_slice(&bytes);
                         }
@@ -100,14 +101,11 @@ async fn accept(server: tokio::io::DuplexStream, requests: Requests) -> Option<u
                     None => break body.trailers().await.map(|_| ()),
                 }
             };
-            let mut requests = requests.lock().unwrap();
+            let mut requests = requests.lock();
             match end {
-                Ok(()) => requests.entry(stream).and_modify(|request| request.ended = true),
-                Err(_) => {
-                    requests.remove(&stream);
-                    return;
-                }
-            };
+                Ok(()) => _ = requests.entry(stream).and_modify(|request| request.ended = true),
+                Err(_) => _ = requests.remove(&stream),
+            }
         });
     }
 }
