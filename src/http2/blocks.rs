@@ -1,73 +1,23 @@
-//! Blocks of headers: in one frame or several, and those that come again and again.
+//! Blocks of headers, in one frame or several: they begin a request, or end it.
 
 use std::sync::Arc;
 
 use http::request::Parts;
 
-use super::connection::{Connection, Event, Fault};
-use super::flow::unpadded;
-use super::frame::{ErrorCode, FrameHeader, HEADER_BYTES, MAX_PAYLOAD, flag, kind};
+use super::connection::Connection;
+use super::event::{Event, Fault, TOO_MUCH_PADDING};
+use super::frame::{
+    ErrorCode, FrameHeader, HEADER_BYTES, MAX_PAYLOAD, PRIORITY_BYTES, depends_on, flag, kind,
+    unpadded,
+};
 use super::head::{Fault as HeadFault, Fields};
 use super::hpack;
-use super::send::{Sending, write_headers};
-use super::streams::{Closed, Stream};
-
-/// Bytes of the priority in HEADERS.
-const PRIORITY_BYTES: usize = 5;
+use super::memo::{Block, MEMO_BYTES};
+use super::send::write_headers;
+use super::streams::{Closed, Sending, Stream};
 
 /// The bytes that the frames of a block have at least, on average.
 const LEAST_OF_FRAME: usize = 1 << 10;
-
-/// Different heads of requests that are remembered.
-const MEMOS: usize = 4;
-/// Bytes of a block that is remembered.
-const MEMO_BYTES: usize = 1 << 10;
-
-/// A block of headers that is not whole.
-#[derive(Debug)]
-pub(super) struct Block {
-    pub(super) id: u32,
-    bytes: Vec<u8>,
-    end_stream: bool,
-    frames: usize,
-}
-
-/// Heads by their blocks. A client sends the same block for nearly every call, and it means the same
-/// as long as the table of the decoder has not changed.
-#[derive(Debug)]
-pub(super) struct Memo<T> {
-    known: Vec<(Box<[u8]>, Arc<T>)>,
-    version: u64,
-    next: usize,
-}
-
-impl<T> Default for Memo<T> {
-    fn default() -> Self {
-        Self { known: Vec::new(), version: 0, next: 0 }
-    }
-}
-
-impl<T> Memo<T> {
-    fn get(&self, block: &[u8], version: u64) -> Option<&Arc<T>> {
-        if self.version != version {
-            return None;
-        }
-        self.known.iter().find(|(known, _)| **known == *block).map(|(_, head)| head)
-    }
-
-    fn keep(&mut self, block: &[u8], head: &Arc<T>, version: u64) {
-        if self.version != version {
-            self.known.clear();
-            (self.version, self.next) = (version, 0);
-        }
-        let memo = (block.into(), Arc::clone(head));
-        match self.known.get_mut(self.next) {
-            Some(place) => *place = memo,
-            None => self.known.push(memo),
-        }
-        self.next = (self.next + 1) % MEMOS;
-    }
-}
 
 impl<T: From<Parts>> Connection<T> {
     pub(super) fn headers<'a>(
@@ -80,7 +30,7 @@ impl<T: From<Parts>> Connection<T> {
         if id.is_multiple_of(2) {
             return Err(Fault::protocol("HEADERS on a stream that is not the client's"));
         }
-        let mut block = unpadded(header, payload)?;
+        let mut block = unpadded(header, payload).ok_or(TOO_MUCH_PADDING)?;
         if header.has(flag::PRIORITY) {
             let Some((priority, fields)) = block.split_first_chunk::<PRIORITY_BYTES>() else {
                 let reason = "HEADERS end within their priority";
@@ -271,10 +221,4 @@ fn whole_body<'a>(id: u32, rest: &&'a [u8]) -> Option<&'a [u8]> {
         return None;
     }
     rest.get(HEADER_BYTES..HEADER_BYTES + header.length)
-}
-
-/// The stream that a priority names.
-pub(super) const fn depends_on(priority: [u8; PRIORITY_BYTES]) -> u32 {
-    let [a, b, c, d, _] = priority;
-    u32::from_be_bytes([a & 0x7f, b, c, d])
 }

@@ -1,16 +1,16 @@
 //! The server's side of a connection: bytes in, events out; answers in, bytes out.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use http::request::Parts;
 
-use super::blocks::{Block, Memo};
+use super::event::{Event, Fault, Limits};
 use super::frame::{
     ErrorCode, FrameHeader, HEADER_BYTES, MAX_31, MAX_PAYLOAD, flag, kind, setting, write_goaway,
     write_number, write_ping, write_settings,
 };
 use super::hpack;
+use super::memo::{Block, Memo};
 use super::streams::{Closed, Streams};
 
 /// The windows of a peer before it says anything else. Source: RFC 9113, section 6.9.2.
@@ -20,72 +20,6 @@ const DEFAULT_WINDOW: u32 = 65_535;
 pub(super) const DRAIN: [u8; 8] = *b"draining";
 /// The PING that finds out if a peer is there.
 pub(super) const ALIVE: [u8; 8] = *b"is alive";
-
-/// The bounds of a connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Open streams.
-    pub streams: u32,
-    /// Bytes of the headers of a request, as RFC 9113, section 6.5.2, counts them.
-    pub header_bytes: u32,
-    /// Bytes of a request that are read by nobody yet.
-    pub stream_window: u32,
-    /// The same of all requests.
-    pub connection_window: u32,
-    /// Streams that a peer opens and resets in one turn (CVE-2023-44487, "rapid reset").
-    pub resets_in_a_turn: usize,
-    /// Streams that this side resets for faults of the peer (CVE-2025-8671, "made you reset").
-    pub faults: usize,
-}
-
-/// The end of a connection for a fault of the peer. GOAWAY with the code is in the output.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{reason}")]
-pub struct Fault {
-    /// The code, as GOAWAY has it.
-    pub code: ErrorCode,
-    /// What the peer did.
-    pub reason: &'static str,
-}
-
-impl Fault {
-    pub(super) const fn new(code: ErrorCode, reason: &'static str) -> Self {
-        Self { code, reason }
-    }
-
-    pub(super) const fn protocol(reason: &'static str) -> Self {
-        Self::new(ErrorCode::PROTOCOL_ERROR, reason)
-    }
-}
-
-/// Something that a peer has sent.
-#[derive(Debug)]
-pub enum Event<'a, T> {
-    /// A request has begun.
-    Request {
-        /// Its stream.
-        stream: u32,
-        /// Its head.
-        head: Arc<T>,
-        /// All of its body, if that is known.
-        body: Option<&'a [u8]>,
-    },
-    /// More of the body of a request. The windows are updated once it is
-    /// [read](Connection::release).
-    Data {
-        /// Its stream.
-        stream: u32,
-        /// The bytes.
-        bytes: &'a [u8],
-        /// It is all.
-        end: bool,
-    },
-    /// A stream is closed: the peer has given up, or has broken a rule. Nothing can be sent on it.
-    Reset {
-        /// The stream.
-        stream: u32,
-    },
-}
 
 /// The end of a connection that this side wants.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

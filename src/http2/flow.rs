@@ -4,23 +4,13 @@
 
 use http::request::Parts;
 
-use super::blocks::depends_on;
-use super::connection::{Connection, Event, Fault};
+use super::connection::Connection;
+use super::event::{Event, Fault, TOO_MUCH_PADDING};
 use super::frame::{
-    self, ErrorCode, FrameHeader, MAX_31, MAX_PAYLOAD, flag, kind, setting, write_number,
+    self, ErrorCode, FrameHeader, MAX_31, MAX_PAYLOAD, depends_on, flag, kind, setting, unpadded,
+    write_number,
 };
 use super::streams::Closed;
-
-/// The payload without its padding.
-pub(super) fn unpadded(header: FrameHeader, payload: &[u8]) -> Result<&[u8], Fault> {
-    if !header.has(flag::PADDED) {
-        return Ok(payload);
-    }
-    let content = payload
-        .split_first()
-        .and_then(|(padding, rest)| rest.get(..rest.len().checked_sub(usize::from(*padding))?));
-    content.ok_or(Fault::protocol("more padding than there is room for"))
-}
 
 /// A payload of 32 bits, of which the first is not used.
 fn number(payload: &[u8], reason: &'static str) -> Result<u32, Fault> {
@@ -43,7 +33,7 @@ impl<T: From<Parts>> Connection<T> {
             return Err(Fault::new(ErrorCode::FLOW_CONTROL_ERROR, reason));
         };
         self.receive_window = left;
-        let bytes = unpadded(header, payload)?;
+        let bytes = unpadded(header, payload).ok_or(TOO_MUCH_PADDING)?;
         let end = header.has(flag::END_STREAM);
         let Some(stream) = self.streams.get(id) else {
             self.release_connection(size);

@@ -150,6 +150,24 @@ pub fn settings(payload: &[u8]) -> impl Iterator<Item = (u16, u32)> {
         .map(|&[a, b, c, d, e, f]| (u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f])))
 }
 
+/// Bytes of a priority.
+pub(super) const PRIORITY_BYTES: usize = 5;
+
+/// The stream that a priority names.
+pub(super) const fn depends_on(priority: [u8; PRIORITY_BYTES]) -> u32 {
+    let [a, b, c, d, _] = priority;
+    u32::from_be_bytes([a & 0x7f, b, c, d])
+}
+
+/// The payload without its padding; `None`: there is more padding than payload.
+pub(super) fn unpadded(header: FrameHeader, payload: &[u8]) -> Option<&[u8]> {
+    if !header.has(flag::PADDED) {
+        return Some(payload);
+    }
+    let (padding, rest) = payload.split_first()?;
+    rest.get(..rest.len().checked_sub(usize::from(*padding))?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,47 +12,12 @@ use bytes::{Buf as _, Bytes};
 use super::connection::Connection;
 use super::frame::{ErrorCode, FrameHeader, HEADER_BYTES, MAX_PAYLOAD, flag, kind, write_number};
 use super::hpack;
-use super::streams::Closed;
+use super::streams::{Closed, End};
 
 /// `:status: 200` and `content-type: application/grpc`, as HPACK that no table keeps.
 const GRPC_HEAD: &[u8] = b"\x88\x0f\x10\x10application/grpc";
 /// `grpc-status: 0`.
 const GRPC_OK: &[u8] = b"\x00\x0bgrpc-status\x010";
-
-/// The side of a stream that answers.
-#[derive(Debug)]
-pub(super) struct Sending {
-    /// The bytes that the peer takes; negative after it has made its windows smaller.
-    pub(super) window: i64,
-    /// It waits for the window of the connection.
-    queued: bool,
-    /// Bytes that wait for a window.
-    waiting: Bytes,
-    /// The end, after those bytes.
-    end: Option<End>,
-}
-
-/// The end of an answer.
-#[derive(Debug)]
-pub enum End {
-    /// `END_STREAM`, without trailers.
-    Bare,
-    /// Trailers, as a block of headers.
-    Trailers(Vec<u8>),
-    /// `grpc-status: 0`.
-    GrpcOk,
-}
-
-impl Sending {
-    pub(super) const fn new(window: u32) -> Self {
-        Self { window: window as i64, queued: false, waiting: Bytes::new(), end: None }
-    }
-
-    /// True if bytes wait for a window.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty() || self.end.is_some()
-    }
-}
 
 impl<T> Connection<T> {
     /// Answers with a gRPC message, which has its prefix, and the status OK. False: the stream is

@@ -1,8 +1,7 @@
 //! The streams of a connection: those that are open, and the last ones that were closed.
 
+use bytes::Bytes;
 use hashbrown::HashMap;
-
-use super::send::Sending;
 
 /// The closed streams that are remembered. A frame on one of them is late, on an older one it is
 /// treated as if the stream had never been.
@@ -22,6 +21,41 @@ pub(super) struct Stream {
     /// The bytes of the body that are still to come, if they were announced.
     pub(super) announced: Option<u64>,
     pub(super) sending: Sending,
+}
+
+/// The side of a stream that answers.
+#[derive(Debug)]
+pub(super) struct Sending {
+    /// The bytes that the peer takes; negative after it has made its windows smaller.
+    pub(super) window: i64,
+    /// It waits for the window of the connection.
+    pub(super) queued: bool,
+    /// Bytes that wait for a window.
+    pub(super) waiting: Bytes,
+    /// The end, after those bytes.
+    pub(super) end: Option<End>,
+}
+
+/// The end of an answer.
+#[derive(Debug)]
+pub enum End {
+    /// `END_STREAM`, without trailers.
+    Bare,
+    /// Trailers, as a block of headers.
+    Trailers(Vec<u8>),
+    /// `grpc-status: 0`.
+    GrpcOk,
+}
+
+impl Sending {
+    pub(super) const fn new(window: u32) -> Self {
+        Self { window: window as i64, queued: false, waiting: Bytes::new(), end: None }
+    }
+
+    /// True if bytes wait for a window.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty() || self.end.is_some()
+    }
 }
 
 impl Stream {

@@ -27,13 +27,31 @@ pub struct Corner {
     pub name: &'static str,
     pub call: Call,
     pub answer: &'static str,
-    /// Engines with another answer: engine, answer, reason.
-    pub differs: &'static [(&'static str, &'static str, &'static str)],
+    /// Engines with another answer.
+    pub differs: &'static [Differs],
 }
+
+/// An engine, its answer, and the reason.
+pub type Differs = (&'static str, &'static str, &'static str);
 
 /// A corner where engines do not differ.
 pub fn corner(name: &'static str, call: Call, answer: &'static str) -> Corner {
     Corner { name, call, answer, differs: &[] }
+}
+
+/// A call whose headers are no headers: of lean, an error of its stream.
+pub fn malformed(name: &'static str, call: Call) -> Corner {
+    let differs = &[(
+        "lean",
+        "reset PROTOCOL_ERROR",
+        "RFC 9113, section 8.1.1: a malformed request is an error of its stream",
+    )];
+    Corner { differs, ..corner(name, call, "goaway PROTOCOL_ERROR") }
+}
+
+/// A frame of a wrong size: of lean, with the code of that.
+pub fn missized(name: &'static str, call: Call, lean: &'static [Differs]) -> Corner {
+    Corner { differs: lean, ..corner(name, call, "goaway PROTOCOL_ERROR") }
 }
 
 /// A frame after the headers.

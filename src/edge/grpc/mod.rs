@@ -1,5 +1,6 @@
 //! The gRPC edge: Envoy's protocol in, Envoy's protocol out. Protobuf ends here.
 //!
+//! * `caller`: one connection, and what its calls ask for.
 //! * [`callers`]: who may ask about a domain, by the names of their certificates.
 //! * [`convert`]: a request of the protocol as a [`crate::limiter::request::Request`].
 //! * `decode`: the same straight from the bytes of a message.
@@ -14,6 +15,7 @@
 //! * [`settings`]: the sections `grpc` and `response` of the settings.
 //! * [`server`]: which services the gRPC listeners have.
 
+mod caller;
 pub mod callers;
 pub mod convert;
 mod decode;

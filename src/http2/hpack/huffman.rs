@@ -5,8 +5,6 @@
 //!
 //! Source: RFC 7541, section 5.2 and appendix B.
 
-use super::Invalid;
-
 /// The symbols: every byte, and the end of a string.
 const SYMBOLS: usize = 257;
 const MAX_BITS: usize = 30;
@@ -84,11 +82,9 @@ const fn code() -> Code {
     code
 }
 
-/// Appends the text that `encoded` stands for to `out`.
-///
-/// # Errors
-/// Fails if it has the end symbol in it, or ends with anything else than up to seven bits of that.
-pub(super) fn decode(encoded: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
+/// Appends the text that `encoded` stands for to `out`. `None`: it has the end symbol in it, or
+/// ends with anything else than up to seven bits of that.
+pub(super) fn decode(encoded: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let (mut buffer, mut bits) = (0_u64, 0_usize);
     let mut bytes = encoded.iter();
     loop {
@@ -100,7 +96,7 @@ pub(super) fn decode(encoded: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
         }
         match symbol(buffer, bits) {
             Some((symbol, length)) => {
-                out.push(u8::try_from(symbol).map_err(|_| Invalid)?);
+                out.push(u8::try_from(symbol).ok()?);
                 bits -= length;
             }
             None => break,
@@ -108,7 +104,7 @@ pub(super) fn decode(encoded: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
     }
     // The rest is a part of the code of the end, which is all ones.
     let padding = (1_u64 << bits.min(63)) - 1;
-    if bits < 8 && buffer & padding == padding { Ok(()) } else { Err(Invalid) }
+    (bits < 8 && buffer & padding == padding).then_some(())
 }
 
 /// The first symbol in the last `bits` bits of `buffer`, and its length; `None`: they are a part of
@@ -169,7 +165,7 @@ mod tests {
         bits.chunks(8).map(byte).collect()
     }
 
-    fn decoded(encoded: &[u8]) -> Result<Vec<u8>, Invalid> {
+    fn decoded(encoded: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         decode(encoded, &mut out).map(|()| out)
     }
@@ -199,18 +195,18 @@ mod tests {
         for one in 0..=255 {
             for other in 0..=255 {
                 let text = [one, other, one];
-                assert_eq!(decoded(&encode(&codes, &text)).as_deref(), Ok(&text[..]));
+                assert_eq!(decoded(&encode(&codes, &text)).as_deref(), Some(&text[..]));
             }
         }
     }
 
     #[test]
     fn padding_is_the_beginning_of_the_end_and_no_byte() {
-        assert_eq!(decoded(&[]), Ok(Vec::new()));
-        assert_eq!(decoded(&[0xff]), Err(Invalid), "eight bits");
-        assert_eq!(decoded(&[0x1f, 0xff]), Err(Invalid), "eleven bits");
-        assert_eq!(decoded(&[0x1f]), Ok(b"a".to_vec()));
-        assert_eq!(decoded(&[0x1e]), Err(Invalid), "not ones");
-        assert_eq!(decoded(&[0xff, 0xff, 0xff, 0xff]), Err(Invalid), "the end itself");
+        assert_eq!(decoded(&[]), Some(Vec::new()));
+        assert_eq!(decoded(&[0xff]), None, "eight bits");
+        assert_eq!(decoded(&[0x1f, 0xff]), None, "eleven bits");
+        assert_eq!(decoded(&[0x1f]), Some(b"a".to_vec()));
+        assert_eq!(decoded(&[0x1e]), None, "not ones");
+        assert_eq!(decoded(&[0xff, 0xff, 0xff, 0xff]), None, "the end itself");
     }
 }

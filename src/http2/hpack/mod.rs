@@ -133,7 +133,7 @@ fn string<'a, 'b: 'a>(block: &mut &'b [u8], buffer: &'a mut Vec<u8>) -> Result<&
         return Ok(text);
     }
     buffer.clear();
-    huffman::decode(text, buffer)?;
+    huffman::decode(text, buffer).ok_or(Invalid)?;
     Ok(buffer)
 }
 

@@ -1,7 +1,7 @@
 //! Header blocks: that of all requests, and those of answers (HPACK, RFC 7541).
 //!
-//! The client asks for answers without a dynamic table, so equal blocks have equal meanings, and the
-//! few blocks that a service sends are decoded once.
+//! The client asks for answers without a dynamic table, so equal blocks have equal meanings, and
+//! the few blocks that a service sends are decoded once.
 
 use tollgate::http2::hpack::{Decoder, Invalid};
 

@@ -1,6 +1,6 @@
 //! Headers: methods, paths, pseudo-headers, those that HTTP/2 forbids, timeouts.
 
-use super::{Call, Corner, corner};
+use super::{Call, Corner, corner, malformed};
 use crate::support::grpc::SHOULD_RATE_LIMIT;
 
 pub fn corners() -> Vec<Corner> {
@@ -27,8 +27,8 @@ fn methods() -> Vec<Corner> {
             "200 grpc 12",
         ),
         corner("post", method("post"), "200 grpc 12"),
-        corner("no method", method(""), "goaway PROTOCOL_ERROR"),
-        corner("a method with a space", method("PO ST"), "goaway PROTOCOL_ERROR"),
+        malformed("no method", method("")),
+        malformed("a method with a space", method("PO ST")),
         corner(
             "GET of health",
             Call::of("/grpc.health.v1.Health/Check").set(":method", "GET"),
@@ -104,7 +104,7 @@ fn pseudo() -> Vec<Corner> {
             "reset PROTOCOL_ERROR",
         ),
         corner(":status", late_free(":status", "200"), "reset PROTOCOL_ERROR"),
-        corner(":unknown", late_free(":unknown", "x"), "goaway PROTOCOL_ERROR"),
+        malformed(":unknown", late_free(":unknown", "x")),
         corner(":protocol", late_free(":protocol", "websocket"), "reset PROTOCOL_ERROR"),
         corner(":path twice", late_free(":path", SHOULD_RATE_LIMIT), "reset PROTOCOL_ERROR"),
         corner(":method twice", late_free(":method", "POST"), "reset PROTOCOL_ERROR"),
@@ -120,7 +120,7 @@ fn late_free(name: &str, value: &str) -> Call {
 fn forbidden() -> Vec<Corner> {
     let with = |name, value| Call::good().with(name, value);
     vec![
-        corner("capitals in a name", with("X-Long", "y"), "goaway PROTOCOL_ERROR"),
+        malformed("capitals in a name", with("X-Long", "y")),
         corner("connection", with("connection", "close"), "reset PROTOCOL_ERROR"),
         corner("keep-alive", with("keep-alive", "timeout=5"), "reset PROTOCOL_ERROR"),
         corner("proxy-connection", with("proxy-connection", "close"), "reset PROTOCOL_ERROR"),
@@ -193,16 +193,16 @@ fn values() -> Vec<Corner> {
     let long = "y".repeat(70_000);
     vec![
         corner("an empty value", with(b"x", b""), "200 grpc 0 + message"),
-        corner("an empty name", with(b"", b"x"), "goaway PROTOCOL_ERROR"),
-        corner("a name with a space", with(b"a b", b"x"), "goaway PROTOCOL_ERROR"),
-        corner("a name with a colon", with(b"a:b", b"x"), "goaway PROTOCOL_ERROR"),
-        corner("a name beyond ASCII", with(b"\xc3\xa4", b"x"), "goaway PROTOCOL_ERROR"),
-        corner("a value with NUL", with(b"x", b"a\0b"), "goaway PROTOCOL_ERROR"),
-        corner("a value with a line feed", with(b"x", b"a\nb"), "goaway PROTOCOL_ERROR"),
-        corner("a value with a return", with(b"x", b"a\rb"), "goaway PROTOCOL_ERROR"),
+        malformed("an empty name", with(b"", b"x")),
+        malformed("a name with a space", with(b"a b", b"x")),
+        malformed("a name with a colon", with(b"a:b", b"x")),
+        malformed("a name beyond ASCII", with(b"\xc3\xa4", b"x")),
+        malformed("a value with NUL", with(b"x", b"a\0b")),
+        malformed("a value with a line feed", with(b"x", b"a\nb")),
+        malformed("a value with a return", with(b"x", b"a\rb")),
         corner("a value with a tab", with(b"x", b"a\tb"), "200 grpc 0 + message"),
         corner("a value with spaces around", with(b"x", b" a "), "200 grpc 0 + message"),
-        corner("a value with DEL", with(b"x", b"a\x7fb"), "goaway PROTOCOL_ERROR"),
+        malformed("a value with DEL", with(b"x", b"a\x7fb")),
         corner("a value beyond ASCII", with(b"x", b"\xff\xfe"), "200 grpc 0 + message"),
         corner("binary metadata", with(b"x-bin", b"AAEC"), "200 grpc 0 + message"),
         corner("binary metadata of no base64", with(b"x-bin", b"!"), "200 grpc 0 + message"),

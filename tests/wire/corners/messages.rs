@@ -1,6 +1,6 @@
 //! Messages: none, two, halves, in pieces, with padding; what clients say after them.
 
-use super::{Call, Corner, corner, message, message_of};
+use super::{Call, Corner, Differs, corner, malformed, message, message_of, missized};
 use crate::support::grpc::SHOULD_RATE_LIMIT;
 
 const RESET: u8 = 3;
@@ -8,6 +8,10 @@ const PRIORITY: u8 = 2;
 const WINDOW_UPDATE: u8 = 8;
 /// A type of frame that no standard knows.
 const UNKNOWN: u8 = 0xfa;
+
+const OF_CONNECTION: &[Differs] =
+    &[("lean", "goaway FRAME_SIZE_ERROR", "RFC 9113, sections 6.4 and 6.9")];
+const OF_STREAM: &[Differs] = &[("lean", "reset FRAME_SIZE_ERROR", "RFC 9113, section 6.3")];
 
 fn none() -> Call {
     Call::of(SHOULD_RATE_LIMIT)
@@ -91,12 +95,15 @@ fn ends() -> Vec<Corner> {
             Call::good().trailers(&[("x", "y")]).open(),
             "reset PROTOCOL_ERROR",
         ),
-        corner(
-            "trailers with :path",
-            Call::good().trailers(&[(":path", "/")]),
-            "200 grpc 0 + message",
-        ),
-        corner("trailers with TE", Call::good().trailers(&[("TE", "x")]), "goaway PROTOCOL_ERROR"),
+        Corner {
+            differs: &[("lean", "reset PROTOCOL_ERROR", "RFC 9113, section 8.1: they have none")],
+            ..corner(
+                "trailers with :path",
+                Call::good().trailers(&[(":path", "/")]),
+                "200 grpc 0 + message",
+            )
+        },
+        malformed("trailers with TE", Call::good().trailers(&[("TE", "x")])),
         corner(
             "trailers with connection",
             Call::good().trailers(&[("connection", "x")]),
@@ -118,13 +125,9 @@ fn bad_frames() -> Vec<Corner> {
             open().raw(WINDOW_UPDATE, 0, &[127, 255, 255, 255]),
             "reset FLOW_CONTROL_ERROR",
         ),
-        corner(
-            "a short WINDOW_UPDATE",
-            open().raw(WINDOW_UPDATE, 0, &[0; 3]),
-            "goaway PROTOCOL_ERROR",
-        ),
-        corner("a short RST_STREAM", open().raw(RESET, 0, &[0; 3]), "goaway PROTOCOL_ERROR"),
-        corner("a short PRIORITY", open().raw(PRIORITY, 0, &[0; 4]), "goaway PROTOCOL_ERROR"),
+        missized("a short WINDOW_UPDATE", open().raw(WINDOW_UPDATE, 0, &[0; 3]), OF_CONNECTION),
+        missized("a short RST_STREAM", open().raw(RESET, 0, &[0; 3]), OF_CONNECTION),
+        missized("a short PRIORITY", open().raw(PRIORITY, 0, &[0; 4]), OF_STREAM),
         corner("padding beyond the frame", open().raw(0, 8, &[9, 0, 0]), "goaway PROTOCOL_ERROR"),
         corner(
             "a frame beyond the bound",

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::calls::Calls;
 use super::head::CallHead;
 use super::timers::{Due, Timers};
-use crate::edge::grpc::server::Caller;
+use crate::edge::grpc::caller::Caller;
 use crate::edge::listener::Bounds;
 use crate::edge::listener::acceptor::Permit;
 use crate::edge::listener::connection::{Ended, Engine, limits};

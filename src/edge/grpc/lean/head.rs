@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::Method;
 use http::request::Parts;
 
+use crate::edge::grpc::caller::SHOULD_RATE_LIMIT;
 use crate::edge::grpc::rls::patience;
-use crate::edge::grpc::server::SHOULD_RATE_LIMIT;
 use crate::edge::grpc::unary;
 
 /// The head of a call.

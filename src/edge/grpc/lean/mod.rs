@@ -23,7 +23,8 @@ use tokio::task::coop::unconstrained;
 use tokio_util::sync::CancellationToken;
 
 use self::driver::Driver;
-use super::server::Caller;
+use super::caller::Caller;
+
 use crate::edge::listener::Bounds;
 use crate::edge::listener::acceptor::Connection;
 use crate::edge::listener::connection::serve_by;

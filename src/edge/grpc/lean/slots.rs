@@ -1,7 +1,7 @@
 //! The calls of a connection that wait for something, each in a slot that is used again.
 //!
-//! A slot keeps its allocation and its waker, so a call that waits costs none of either. Wakers note
-//! the slots to be polled and wake the task of the connection.
+//! A slot keeps its allocation and its waker, so a call that waits costs none of either. Wakers
+//! note the slots to be polled and wake the task of the connection.
 
 use std::future::Future;
 use std::mem;
