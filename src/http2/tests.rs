@@ -295,3 +295,30 @@ fn peer_that_is_to_go_is_served_until_it_knows() {
     }
     assert!(peer.connection.is_done());
 }
+
+#[test]
+fn streams_of_even_ids_were_never_opened() {
+    for (kind, payload) in [
+        (kind::HEADERS, BLOCK),
+        (kind::DATA, &[0; 4]),
+        (kind::RST_STREAM, &[0; 4]),
+        (kind::WINDOW_UPDATE, &[0, 0, 0, 1]),
+    ] {
+        let mut peer = Peer::new(&[]);
+        peer.call(3).frame((kind, flag::END_HEADERS, 2), payload);
+        assert_eq!(peer.turn().unwrap_err().code, ErrorCode::PROTOCOL_ERROR, "{kind}");
+    }
+}
+
+#[test]
+fn first_headers_after_a_change_of_the_table_say_that_it_is_empty() {
+    let mut peer = Peer::new(&[(setting::HEADER_TABLE_SIZE, 0)]);
+    peer.call(1).call(3).turn().unwrap();
+    assert!(peer.connection.send_grpc(1, &Bytes::new()));
+    assert!(peer.connection.send_grpc(3, &Bytes::new()));
+    let lengths: Vec<_> =
+        peer.sent().iter().map(|(_, stream, length)| (*stream, *length)).collect();
+    let [first, .., last] = *lengths else { panic!("{lengths:?}") };
+    let second = lengths.iter().find(|(stream, _)| *stream == 3).unwrap();
+    assert_eq!((first.1, last.0), (second.1 + 1, 3));
+}
