@@ -253,6 +253,11 @@ impl<T> Connection<T> {
         write_ping(&mut self.out, 0, ALIVE);
     }
 
+    /// True if a stream is open.
+    pub fn is_open(&mut self, id: u32) -> bool {
+        self.streams.get(id).is_some()
+    }
+
     /// The number of open streams.
     pub fn open_streams(&self) -> usize {
         self.streams.len()

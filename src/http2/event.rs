@@ -63,7 +63,8 @@ pub enum Event<'a, T> {
         /// It is all.
         end: bool,
     },
-    /// A stream is closed: the peer has given up, or has broken a rule. Nothing can be sent on it.
+    /// A stream is closed: the peer has given up, perhaps before it saw the answer, or has broken a
+    /// rule. Nothing can be sent on it.
     Reset {
         /// The stream.
         stream: u32,

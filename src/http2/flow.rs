@@ -79,8 +79,9 @@ impl<T: From<Parts>> Connection<T> {
             let reason = "streams are opened and reset at once";
             return Err(Fault::new(ErrorCode::ENHANCE_YOUR_CALM, reason));
         }
-        let was_open = self.streams.close(id, Closed::Ended);
-        Ok(was_open.then_some(Event::Reset { stream: id }))
+        // Told of a stream that is answered, too: its answer came too late.
+        self.streams.close(id, Closed::Ended);
+        Ok(Some(Event::Reset { stream: id }))
     }
 
     pub(super) fn priority(

@@ -7,6 +7,7 @@
 //! * `windows`: flow control, in both directions, and the sizes of frames.
 //! * `streams`: the bound of concurrent streams.
 //! * `ends`: GOAWAY, on shutdown and at the maximum age of a connection; pings.
+//! * `holds`: answers that come too late.
 //! * `clients`, `tonic`, `nghttp`: clients of gRPC and HTTP/2 in other languages and of other stacks.
 //! * `conn`, `hpack`: a connection written by hand and read frame by frame.
 //!
@@ -30,6 +31,7 @@ mod clients;
 mod conn;
 mod corners;
 mod ends;
+mod holds;
 mod hpack;
 mod nghttp;
 mod spec;

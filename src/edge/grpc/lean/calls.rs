@@ -20,6 +20,7 @@ use crate::edge::grpc::rls::Head;
 use crate::edge::grpc::unary::InvalidMessage;
 use crate::edge::listener::memory::Held;
 use crate::http2::{Connection, Event};
+use crate::limiter::holds::Issued;
 use crate::store::LimitStore;
 use crate::telemetry::sharded::{Counted, ShardedGauge};
 
@@ -32,6 +33,8 @@ pub(super) struct Calls<S> {
     slots: Slots,
     reads: Arc<Reads>,
     in_progress: ShardedGauge,
+    /// The holds of answers that are not written, by stream.
+    unheard: Vec<(u32, Arc<Issued>)>,
 }
 
 /// A call that is not answered.
@@ -56,7 +59,8 @@ enum State {
 impl<S: LimitStore> Calls<S> {
     pub(super) fn new(caller: Arc<Caller<S>>, in_progress: ShardedGauge) -> Self {
         let (slots, reads) = (Slots::new(), Arc::default());
-        Self { caller, open: HashMap::new(), slots, reads, in_progress }
+        let (open, unheard) = (HashMap::new(), Vec::new());
+        Self { caller, open, slots, reads, in_progress, unheard }
     }
 
     /// True if no call waits.
@@ -80,7 +84,11 @@ impl<S: LimitStore> Calls<S> {
             Event::Data { stream, bytes, end } => {
                 self.data(http2, (stream, bytes, end), timers, now);
             }
-            Event::Reset { stream } => self.drop_call(stream),
+            Event::Reset { stream } => {
+                // The caller does not know what is held for it.
+                self.unheard.retain(|(unheard, _)| *unheard != stream);
+                self.drop_call(stream);
+            }
         }
     }
 
@@ -117,13 +125,13 @@ impl<S: LimitStore> Calls<S> {
         now: Instant,
     ) {
         match self.slots.decide(stream, decide(Arc::clone(&self.caller), call, now)) {
-            Ok(decided) => send(http2, stream, decided),
+            Ok(decided) => send(http2, stream, decided, &mut self.unheard),
             Err(slot) => self.keep(stream, State::Deciding(slot)),
         }
     }
 
     fn refuse(
-        &self,
+        &mut self,
         http2: &mut Connection<CallHead>,
         stream: u32,
         mut head: Head,
@@ -133,7 +141,7 @@ impl<S: LimitStore> Calls<S> {
             InvalidMessage::TooLarge => self.caller.edge.rls.too_large(head, &self.caller.memory),
             InvalidMessage::Refused(status) => Err(head.refuse("no message", status)),
         };
-        send(http2, stream, decided);
+        send(http2, stream, decided, &mut self.unheard);
     }
 
     /// Begins a call of another service.
@@ -245,11 +253,11 @@ impl<S: LimitStore> Calls<S> {
             http2.release(stream, bytes);
         }
         let mut ended = Vec::new();
-        let Self { open, slots, .. } = self;
+        let Self { open, slots, unheard, .. } = self;
         slots.poll(cx, |ready| match ready {
             Ready::Decided(stream, decided) => {
                 open.remove(&stream);
-                send(http2, stream, decided);
+                send(http2, stream, decided, unheard);
             }
             Ready::Head(stream, head, is_whole) => {
                 send_head(http2, stream, &head, is_whole);
@@ -266,6 +274,18 @@ impl<S: LimitStore> Calls<S> {
         for stream in ended {
             self.drop_call(stream);
         }
+    }
+
+    /// The output is written: callers know what is held for them, unless a part of the answer waits
+    /// for a window.
+    pub(super) fn written(&mut self, http2: &mut Connection<CallHead>) {
+        self.unheard.retain(|(stream, hold)| {
+            let waits = http2.is_open(*stream);
+            if !waits {
+                hold.heard();
+            }
+            waits
+        });
     }
 
     /// Goes on with answers that waited for the peer, who has sent something.
@@ -290,13 +310,18 @@ async fn decide<S: LimitStore>(
 }
 
 /// Sends the answer to a decision.
-fn send(http2: &mut Connection<CallHead>, stream: u32, decided: Decided) {
+fn send(
+    http2: &mut Connection<CallHead>,
+    stream: u32,
+    decided: Decided,
+    unheard: &mut Vec<(u32, Arc<Issued>)>,
+) {
     match decided {
         Ok(answer) => {
             if http2.send_grpc(stream, &answer.frame)
                 && let Some(hold) = answer.hold
             {
-                hold.heard();
+                unheard.push((stream, hold));
             }
         }
         Err(status) => send_status(http2, stream, status),

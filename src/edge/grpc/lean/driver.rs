@@ -82,6 +82,9 @@ impl<S: LimitStore> Driver<S> {
                 self.calls.advance(&mut self.http2, cx);
             }
             let flushed = self.write(cx)?.is_ready();
+            if flushed {
+                self.calls.written(&mut self.http2);
+            }
             if let Some(ended) = &self.ending {
                 if !flushed {
                     return Poll::Pending;
