@@ -126,6 +126,10 @@ impl<T: From<Parts>> Connection<T> {
         decoded.map_err(|hpack::Invalid| {
             Fault::new(ErrorCode::COMPRESSION_ERROR, "a block of headers that is not HPACK")
         })?;
+        if max > 0 && fields.are_excessive() {
+            let reason = "excessive load: headers far beyond SETTINGS_MAX_HEADER_LIST_SIZE";
+            return Err(Fault::new(ErrorCode::ENHANCE_YOUR_CALM, reason));
+        }
         Ok(fields)
     }
 

@@ -11,6 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 /// The size of a field beside its bytes. Source: RFC 9113, section 6.5.2.
 const FIELD_BYTES: usize = 32;
 
+/// Fields of so many times the bound cost their connection.
+const EXCESS: usize = 4;
+
 /// Fields that are for one connection of HTTP/1.
 const OF_HTTP1: [&[u8]; 5] =
     [b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"];
@@ -23,8 +26,9 @@ pub(super) struct Fields {
     authority: Option<Authority>,
     path: Option<PathAndQuery>,
     headers: HeaderMap,
-    /// The bytes that may still come.
-    room: usize,
+    /// The bytes, those that are not kept included.
+    size: usize,
+    max: usize,
     fault: Option<Fault>,
 }
 
@@ -53,29 +57,34 @@ impl Fields {
             authority: None,
             path: None,
             headers: HeaderMap::new(),
-            room: max,
+            size: 0,
+            max,
             fault: None,
         }
     }
 
     /// Adds a field. Those after a fault are not kept.
     pub(super) fn add(&mut self, name: &[u8], value: &[u8]) {
+        self.size += FIELD_BYTES + name.len() + value.len();
         if self.fault.is_some() {
             return;
         }
-        let size = FIELD_BYTES + name.len() + value.len();
-        let added = match self.room.checked_sub(size) {
-            Some(room) => {
-                self.room = room;
-                match name.strip_prefix(b":") {
-                    Some(name) => self.add_pseudo(name, value),
-                    None => self.add_header(name, value),
-                }
-                .ok_or(Fault::Malformed)
+        let added = if self.size > self.max {
+            Err(Fault::TooLarge)
+        } else {
+            match name.strip_prefix(b":") {
+                Some(name) => self.add_pseudo(name, value),
+                None => self.add_header(name, value),
             }
-            None => Err(Fault::TooLarge),
+            .ok_or(Fault::Malformed)
         };
         self.fault = added.err();
+    }
+
+    /// True if the fields are far beyond their bound, as a few bytes that refer to a long field
+    /// make them.
+    pub(super) const fn are_excessive(&self) -> bool {
+        self.size > EXCESS * self.max
     }
 
     /// Each of them once, and before all others.

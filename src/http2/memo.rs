@@ -16,8 +16,8 @@ pub(super) struct Block {
     pub(super) frames: usize,
 }
 
-/// Heads by their blocks. A client sends the same block for nearly every call, and it means the same
-/// as long as the table of the decoder has not changed.
+/// Heads by their blocks. A client sends the same block for nearly every call, and it means the
+/// same as long as the table of the decoder has not changed.
 #[derive(Debug)]
 pub(super) struct Memo<T> {
     known: Vec<(Box<[u8]>, Arc<T>)>,

@@ -275,6 +275,11 @@ fn floods_cost_the_connection() {
         peer.frame((kind::CONTINUATION, 0, 1), b"");
     }
     assert_eq!(peer.turn().unwrap_err().code, calm, "a block without an end");
+
+    let mut peer = Peer::new(&[]);
+    let bomb = [INDEXED, &[0xbe; 40]].concat();
+    peer.frame((kind::HEADERS, flag::END_HEADERS, 1), &bomb);
+    assert_eq!(peer.turn().unwrap_err().code, calm, "a few bytes that stand for many");
 }
 
 #[test]
