@@ -160,7 +160,8 @@ impl<C: Clock> MemoryStore<C> {
         answer(&slots, readings, &lost)
     }
 
-    /// The common case, a group of one claim, without the bookkeeping for several. Allocates nothing.
+    /// The common case, a group of one claim, without the bookkeeping for several. Allocates
+    /// nothing.
     fn decide_one(&self, claim: &Claim, commit: Commit) -> Answer {
         let print = self.prints.of(&claim.key);
         let mut shard = self.shard(print);
