@@ -17,9 +17,9 @@ use super::streams::{Closed, Streams};
 const DEFAULT_WINDOW: u32 = 65_535;
 
 /// The PING that finds out when a peer has seen the first GOAWAY.
-pub(super) const DRAIN: [u8; 8] = *b"draining";
+const DRAIN: [u8; 8] = *b"draining";
 /// The PING that finds out if a peer is there.
-pub(super) const ALIVE: [u8; 8] = *b"is alive";
+const ALIVE: [u8; 8] = *b"is alive";
 
 /// The end of a connection that this side wants.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

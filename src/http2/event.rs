@@ -1,4 +1,4 @@
-//! What comes of the bytes of a peer, and the bounds on them.
+//! The events that the bytes of a peer make, and the bounds on them.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub struct Limits {
 pub struct Fault {
     /// The code, as GOAWAY has it.
     pub code: ErrorCode,
-    /// What the peer did.
+    /// The deed of the peer.
     pub reason: &'static str,
 }
 

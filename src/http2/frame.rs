@@ -151,7 +151,7 @@ pub fn settings(payload: &[u8]) -> impl Iterator<Item = (u16, u32)> {
 }
 
 /// Bytes of a priority.
-pub(super) const PRIORITY_BYTES: usize = 5;
+pub const PRIORITY_BYTES: usize = 5;
 
 /// The stream that a priority names.
 pub(super) const fn depends_on(priority: [u8; PRIORITY_BYTES]) -> u32 {
@@ -160,7 +160,7 @@ pub(super) const fn depends_on(priority: [u8; PRIORITY_BYTES]) -> u32 {
 }
 
 /// The payload without its padding; `None`: there is more padding than payload.
-pub(super) fn unpadded(header: FrameHeader, payload: &[u8]) -> Option<&[u8]> {
+pub fn unpadded(header: FrameHeader, payload: &[u8]) -> Option<&[u8]> {
     if !header.has(flag::PADDED) {
         return Some(payload);
     }

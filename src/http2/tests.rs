@@ -226,7 +226,7 @@ fn stream_beyond_the_bound_is_refused_and_costs_nothing_else() {
     let refused = (kind::RST_STREAM, 9, ErrorCode::REFUSED_STREAM.0 as usize);
     assert_eq!(peer.sent(), [refused]);
     peer.connection.reset(1, ErrorCode::CANCEL);
-    // What its headers have put into the table is there.
+    // Its headers have put something into the table all the same.
     let flags = flag::END_HEADERS | flag::END_STREAM;
     peer.frame((kind::HEADERS, flags, 11), b"\x83\x86\x84\xbe");
     assert_eq!(peer.turn().unwrap(), ["11 / Some([])"]);

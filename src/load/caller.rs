@@ -94,18 +94,18 @@ pub(super) async fn run(
 struct Callers<'a> {
     terms: Terms<'a>,
     recorder: Option<&'a Recorder<'a>>,
-    /// When the calls were due that are not sent yet.
+    /// The due times of calls that are not sent yet.
     waiting: VecDeque<Instant>,
     /// Calls that are due or sent, and not answered.
     outstanding: usize,
-    /// When the next call is due, of a fixed rate.
+    /// The due time of the next call, of a fixed rate.
     next: Option<Instant>,
     random: fastrand::Rng,
     /// The values of the present call.
     values: Vec<usize>,
     latency: Histogram<u64>,
     counts: Counts,
-    /// When the answers of this turn came.
+    /// The time at which the answers of this turn came.
     now: Option<Instant>,
 }
 
@@ -159,7 +159,8 @@ impl<'a> Callers<'a> {
         self.outstanding > 0 || self.next_due().is_some()
     }
 
-    /// When the next call of a fixed rate is due; none: after the end, or at once in a closed loop.
+    /// The due time of the next call of a fixed rate; none: after the end, or at once in a closed
+    /// loop.
     fn next_due(&self) -> Option<Instant> {
         self.next.filter(|next| *next < self.terms.end)
     }

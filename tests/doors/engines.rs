@@ -1,4 +1,4 @@
-//! Who gets in and who may ask, on the other engines of HTTP/2.
+//! The doors on the other engines of HTTP/2: peers that get in, and those that may ask.
 
 use crate::support::engines;
 

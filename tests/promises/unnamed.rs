@@ -1,5 +1,6 @@
-//! Holds without a handle against a model in plain numbers: each report ends the oldest hold, whose cost counts from when
-//! it was made. So counted no window holds more than the limit, and what fits is not refused.
+//! Holds without a handle against a model in plain numbers: each report ends the oldest hold, whose
+//! cost counts from when it was made. So counted no window holds more than the limit, and what fits
+//! is not refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +45,7 @@ descriptors:
 /// A call that was admitted, in seconds.
 struct Hold {
     at: u64,
-    /// What it counts: the estimate, then the cost that ended it.
+    /// The hits that it counts: the estimate, then the cost that ended it.
     counts: u64,
     ended: bool,
 }
@@ -92,7 +93,8 @@ async fn asks<S: LimitStore>(limiter: &Limiter<S>, hits: u64) -> bool {
     limiter.decide(&from_pb(request).unwrap(), deadline).await.verdict == Verdict::Admit
 }
 
-/// The most hits beyond the limit in a window, and the peeks that were refused though they fit, or admitted though not.
+/// The most hits beyond the limit in a window, and the peeks that were refused though they fit, or
+/// admitted though not.
 async fn run(algorithm: &str, holds: bool, seed: u64) -> (u64, usize) {
     let limiter = limiter(policy(algorithm, holds), &Arc::new(Metrics::new(0)));
     let (mut random, mut model, mut running) = (Random::new(seed), Model::default(), 0_u64);

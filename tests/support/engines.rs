@@ -1,4 +1,5 @@
-//! The HTTP/2 engines of the gRPC listener: those that tests run on, and the tests that run once for each.
+//! The HTTP/2 engines of the gRPC listener: those that tests run on, and the tests that run once
+//! for each.
 //!
 //! tests/wire starts a tollgate for each of [`ENGINES`] by itself ([`Options::engine`]). Other test
 //! binaries run on the default engine, or on the one that [`VARIABLE`] names; those of [`AGAIN`]
@@ -85,7 +86,7 @@ pub fn run_again(binary: &str) {
     }
 }
 
-/// What this binary says to these arguments.
+/// The output of this binary for these arguments.
 fn run(arguments: &[&str], engine: Option<&str>) -> String {
     let mut again = Command::new(env::current_exe().unwrap());
     again.args(arguments).args(["--skip", THIS]);

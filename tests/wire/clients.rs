@@ -1,11 +1,11 @@
-//! Clients of other languages and stacks: gRPC for Go, for Python, for Node.js. Each is a program of
-//! a page beside this file, which `deploy/tools.sh` builds or finds packages for.
+//! Clients of other languages and stacks: gRPC for Go, for Python, for Node.js. Each is a program
+//! of a page beside this file, which `deploy/tools.sh` builds or finds packages for.
 //!
 //! A program takes an address, a mode and a directory of encoded messages, and prints what it sees,
 //! a line each. All of a mode are made on one connection:
 //!
-//! * `checks`: decisions, health, reflection, a call that is cancelled, one that meets its deadline,
-//!   a message larger than a window, and 1000 calls at once.
+//! * `checks`: decisions, health, reflection, a call that is cancelled, one that meets its
+//!   deadline, a message larger than a window, and 1000 calls at once.
 //! * `drain`: 50 calls in flight while tollgate ends.
 //! * `age`: calls for 1.5 s over connections that are closed for their age.
 

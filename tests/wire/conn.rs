@@ -46,7 +46,7 @@ impl Frame {
     }
 }
 
-/// What tollgate has said on a stream.
+/// The frames of tollgate on a stream.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// Headers, then trailers.

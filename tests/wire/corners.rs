@@ -3,8 +3,8 @@
 //!
 //! * `messages`: what comes after the headers. `headers`: the headers themselves.
 //!
-//! An answer is written as one line: `200 grpc 0 + message`; the status of HTTP, that of gRPC, and a
-//! message if there is one. Or `reset CODE`, `silence`, `goaway CODE`, `closed`. The connection
+//! An answer is written as one line: `200 grpc 0 + message`; the status of HTTP, that of gRPC, and
+//! a message if there is one. Or `reset CODE`, `silence`, `goaway CODE`, `closed`. The connection
 //! serves another call after each but the last two.
 
 mod headers;

@@ -1,5 +1,5 @@
-//! The reader of header blocks, by the letter of the standard, so that it shares nothing with an engine.
-//! And a writer that compresses nothing.
+//! The reader of header blocks, by the letter of the standard, so that it shares nothing with an
+//! engine. And a writer that compresses nothing.
 //!
 //! Source: RFC 7541, sections 5 and 6, appendices A and B.
 

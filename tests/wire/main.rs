@@ -1,6 +1,6 @@
-//! What every HTTP/2 engine of the gRPC listener must do, over real sockets with the real tollgate:
-//! each test runs on each of `support::engines::ENGINES`. What is known of one engine alone, a
-//! difference to the others, is a row of a table here with its reason.
+//! The duties of every HTTP/2 engine of the gRPC listener, over real sockets with the real
+//! tollgate: each test runs on each of `support::engines::ENGINES`. What is known of one engine
+//! alone, a difference to the others, is a row of a table here with its reason.
 //!
 //! * `spec`: h2spec, the conformance suite of HTTP/2 and HPACK.
 //! * `corners`: calls at the edges of gRPC, byte by byte, and the answer to each.
@@ -8,10 +8,11 @@
 //! * `streams`: the bound of concurrent streams.
 //! * `ends`: GOAWAY, on shutdown and at the maximum age of a connection; pings.
 //! * `holds`: answers that come too late.
-//! * `clients`, `tonic`, `nghttp`: clients of gRPC and HTTP/2 in other languages and of other stacks.
+//! * `clients`, `tonic`, `nghttp`: clients of gRPC and HTTP/2 in other languages and of other
+//!   stacks.
 //! * `conn`, `hpack`: a connection written by hand and read frame by frame.
 //!
-//! What peers can take by floods is in tests/attacks, which run on every engine as well.
+//! Floods are in tests/attacks, which run on every engine as well.
 
 #![allow(
     clippy::unwrap_used,

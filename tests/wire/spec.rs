@@ -1,8 +1,8 @@
 //! h2spec, the conformance suite of HTTP/2 and HPACK, strict cases included.
 //!
-//! It asks by GET and waits for some answer. A call of the health service without a message has one,
-//! a gRPC status, and only after the end of the request: an answer to an unknown path comes at once,
-//! before the frames that the case is about.
+//! It asks by GET and waits for some answer. A call of the health service without a message has
+//! one, a gRPC status, and only after the end of the request: an answer to an unknown path comes at
+//! once, before the frames that the case is about.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -14,6 +14,7 @@ use tonic::codegen::Service as _;
 use tonic::service::Routes;
 
 use super::callers::{Askable, Callers};
+use super::head::Terms;
 use super::holds::Asker;
 use super::rls::Rls;
 use super::unary::{self, Reply};
@@ -77,7 +78,7 @@ impl<S: LimitStore> Caller<S> {
         request: Request<Incoming>,
     ) -> BoxFuture<'static, Response<Reply>> {
         if request.uri().path() == SHOULD_RATE_LIMIT && request.method() == Method::POST {
-            let head = self.edge.rls.head(request.headers());
+            let head = self.edge.rls.head(Terms::of(request.headers()), request.headers());
             let body = request.into_body();
             return Box::pin(async move {
                 let Self { edge, askable, memory } = &*self;

@@ -1,7 +1,6 @@
 //! Encodes the answer to a call straight to its frame, without the message of the protocol.
 //!
-//! Every decision reads back, by prost, as the response that [`Responder::respond`] makes of it,
-//! which is tested.
+//! Its tests have an oracle that fills in the message.
 //!
 //! Source: envoy/service/ratelimit/v3/rls.proto for the numbers of the fields.
 
@@ -84,7 +83,8 @@ fn write_status(out: &mut Vec<u8>, status: &Status) {
     }
 }
 
-/// See [`Responder::respond`] for what is left out.
+/// Without the store the remaining hits are unknown, so no limit is named: Envoy would write its
+/// numbers to `x-ratelimit` headers. A denial still says when to come back.
 fn write_limited(out: &mut Vec<u8>, limited: &Limited) {
     if limited.counted {
         nested(out, 0x12, |out| write_limit(out, &limited.limit));

@@ -10,8 +10,9 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::callers::Askable;
 use super::convert::descriptor_from_pb;
+use super::head::patience;
 use super::headers::wait_millis;
-use super::rls::{Rls, Unanswered, patience};
+use super::rls::{Rls, Unanswered};
 use crate::edge::pb::tollgate::v1 as pb;
 use crate::edge::pb::tollgate::v1::hold_service_server::HoldService;
 use crate::edge::pb::tollgate::v1::settle_response::State;

@@ -26,18 +26,7 @@ use crate::limiter::request::Request;
 use crate::limiter::status::{Decision, Status};
 use crate::telemetry::escape::write_escaped;
 
-/// The metadata of `decision`, as the bytes of a `google.protobuf.Struct`.
-pub(super) fn metadata(
-    request: &Request,
-    decision: &Decision,
-    hasher: &SensitiveHasher,
-) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    write_metadata(&mut bytes, request, decision, hasher);
-    bytes
-}
-
-/// Appends the [metadata].
+/// Appends the metadata of `decision`, a `google.protobuf.Struct`.
 pub(super) fn write_metadata(
     out: &mut Vec<u8>,
     request: &Request,

@@ -5,9 +5,10 @@
 //! * [`convert`]: a request of the protocol as a [`crate::limiter::request::Request`].
 //! * `decode`: the same straight from the bytes of a message.
 //! * `encode`: a decision straight to the bytes of its answer.
+//! * [`head`]: the headers of a call that count.
 //! * `holds`: holds for callers without a proxy.
 //! * `lean`: the server of HTTP/2 that is made for decisions.
-//! * [`response`]: a decision as a response of the protocol.
+//! * [`response`]: the parts of an answer that settings add, and the answer for `/json`.
 //! * [`rls`]: the service, for gRPC and for `/json`.
 //! * `structs`: dynamic metadata, written straight to bytes.
 //! * `wire`: fields of messages, read from and written to bytes.
@@ -20,6 +21,7 @@ pub mod callers;
 pub mod convert;
 mod decode;
 mod encode;
+pub mod head;
 pub mod headers;
 mod holds;
 mod lean;

@@ -1,21 +1,18 @@
 //! A decision as a response of the protocol.
 
-use std::fmt::Display;
-
-use bytes::Bytes;
 use http::HeaderName;
+use prost::Message as _;
 
-use super::headers::{delay, headers, whole_seconds};
-use super::metadata::metadata;
 use super::settings::ResponseSettings;
+use super::unary::PREFIX_BYTES;
 use crate::domain::{Unit, Verdict};
+use crate::edge::pb;
+use crate::edge::pb::rate_limit_response::Code;
 use crate::edge::pb::rate_limit_response::rate_limit::Unit as PbUnit;
-use crate::edge::pb::rate_limit_response::{Code, DescriptorStatus, RateLimit};
-use crate::edge::pb::{self, HeaderValue};
 use crate::limiter::key::SensitiveHasher;
 use crate::limiter::report::Report;
 use crate::limiter::request::Request;
-use crate::limiter::status::{Decision, Limited, Outcome, Status};
+use crate::limiter::status::Decision;
 
 /// The parts of a response beside the statuses.
 #[derive(Clone, Debug)]
@@ -29,34 +26,15 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// The response to `request`.
+    /// The response to `request`, read from its [frame](Self::frame).
     pub fn respond(&self, request: &Request, decision: &Decision) -> pb::RateLimitResponse {
-        pb::RateLimitResponse {
-            overall_code: code(decision.verdict == Verdict::Deny).into(),
-            statuses: decision.statuses.iter().map(status).collect(),
-            response_headers_to_add: self.headers(decision),
-            request_headers_to_add: delay(self.delay_header.as_ref(), decision)
-                .map(|(name, wait)| header(name, &wait))
-                .into_iter()
-                .collect(),
-            dynamic_metadata: if self.settings.dynamic_metadata {
-                metadata(request, decision, &self.hasher).into()
-            } else {
-                Bytes::new()
-            },
-            ..pb::RateLimitResponse::default()
-        }
+        let frame = self.frame(request, decision);
+        let message = frame.get(PREFIX_BYTES..).unwrap_or_default();
+        pb::RateLimitResponse::decode(message).unwrap_or_else(|error| {
+            tracing::error!(%error, "an answer was encoded that is no answer: please report it");
+            unread(decision.verdict)
+        })
     }
-
-    fn headers(&self, decision: &Decision) -> Vec<HeaderValue> {
-        let mut added = Vec::new();
-        headers(&self.settings, decision, |name, value| added.push(header(name, value)));
-        added
-    }
-}
-
-fn header(key: &str, value: &dyn Display) -> HeaderValue {
-    HeaderValue { key: key.to_owned(), value: value.to_string(), ..HeaderValue::default() }
 }
 
 /// The response to a message that is too large to be read: no statuses, as its descriptors are not
@@ -70,54 +48,6 @@ pub(super) fn unread(verdict: Verdict) -> pb::RateLimitResponse {
 
 pub(super) const fn code(over_limit: bool) -> Code {
     if over_limit { Code::OverLimit } else { Code::Ok }
-}
-
-fn status(status: &Status) -> DescriptorStatus {
-    let code = code(status.over_limit()).into();
-    match &status.outcome {
-        Outcome::NoLimit
-        | Outcome::NoRule
-        | Outcome::UnknownDomain
-        | Outcome::InvalidOverride
-        | Outcome::Settled
-        | Outcome::InvalidHold
-        | Outcome::OutOfBounds => DescriptorStatus { code, ..DescriptorStatus::default() },
-        Outcome::Unlimited => {
-            DescriptorStatus { code, limit_remaining: u32::MAX, ..DescriptorStatus::default() }
-        }
-        Outcome::Limited(limited) => limited_status(code, limited),
-    }
-}
-
-/// Without the store the remaining hits are unknown, so no limit is named: Envoy would write its
-/// numbers to `x-ratelimit` headers. A denial still says when to come back.
-fn limited_status(code: i32, limited: &Limited) -> DescriptorStatus {
-    if !limited.counted {
-        let duration_until_reset = (!limited.passed).then(|| until_reset(limited));
-        return DescriptorStatus { code, duration_until_reset, ..DescriptorStatus::default() };
-    }
-    DescriptorStatus {
-        code,
-        current_limit: Some(current_limit(&limited.limit)),
-        limit_remaining: u32::try_from(limited.remaining).unwrap_or(u32::MAX),
-        duration_until_reset: Some(until_reset(limited)),
-        quota: None,
-    }
-}
-
-fn until_reset(limited: &Limited) -> prost_types::Duration {
-    let seconds = i64::try_from(whole_seconds(limited.reset_after)).unwrap_or(i64::MAX);
-    prost_types::Duration { seconds, nanos: 0 }
-}
-
-fn current_limit(limit: &Report) -> RateLimit {
-    let (unit, unit_multiplier) = unit(limit);
-    RateLimit {
-        name: limit.name.as_deref().unwrap_or_default().to_owned(),
-        requests_per_unit: limit.requests_per_unit,
-        unit: unit.into(),
-        unit_multiplier,
-    }
 }
 
 /// The unit of a limit, and how many of them where it is not one.

@@ -15,6 +15,7 @@ use tonic::Status;
 
 use super::callers::{Askable, FORBIDDEN};
 use super::convert::{BadRequest, check, from_pb};
+use super::head::{Head, Terms};
 use super::response::{Responder, unread};
 use super::unary::{self, Arrived, Framed, InvalidMessage, Reply};
 use super::{decode, encode};
@@ -29,9 +30,6 @@ use crate::limiter::status::Decision;
 use crate::store::{Allowance, Deadline, LimitStore};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{Trace, Traces};
-
-/// The most digits of `grpc-timeout`.
-const MAX_TIMEOUT_DIGITS: usize = 8;
 
 /// The name of the spans of calls, as gRPC names its calls.
 const SPAN_NAME: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
@@ -180,51 +178,10 @@ impl<S: LimitStore> Rls<S> {
     }
 }
 
-/// The parts of a call's head that count.
-#[derive(Debug)]
-pub(super) struct Head {
-    /// The longest that the caller waits.
-    patience: Option<Duration>,
-    /// The message is compressed, which is refused.
-    compressed: bool,
-    /// The span of the call, if it is traced.
-    trace: Option<Box<Trace>>,
-}
-
-impl Head {
-    /// Refuses a call whose message cannot be read, whatever it is.
-    pub(super) fn readable(&mut self) -> Result<(), Status> {
-        if self.compressed { Err(self.refuse("compressed", unary::compressed())) } else { Ok(()) }
-    }
-
-    /// The refusal of the call with `status`.
-    pub(super) fn refuse(&mut self, reason: &'static str, status: Status) -> Status {
-        self.fail(reason);
-        status
-    }
-
-    /// Marks the span of a call without a decision.
-    fn fail(&mut self, reason: &'static str) {
-        if let Some(trace) = &mut self.trace {
-            trace.fail(reason);
-        }
-    }
-}
-
 impl<S: LimitStore> Rls<S> {
-    /// The head of a call with `headers`.
-    pub(super) fn head(&self, headers: &HeaderMap) -> Head {
-        self.head_of(patience(headers), unary::is_compressed(headers), headers)
-    }
-
-    /// The head of a call with `headers`, of which these parts are known.
-    pub(super) fn head_of(
-        &self,
-        patience: Option<Duration>,
-        compressed: bool,
-        headers: &HeaderMap,
-    ) -> Head {
-        Head { patience, compressed, trace: self.trace(SPAN_NAME, headers) }
+    /// The head of a call with `headers`, of which `terms` are read.
+    pub(super) fn head(&self, terms: Terms, headers: &HeaderMap) -> Head {
+        Head::new(terms, self.trace(SPAN_NAME, headers))
     }
 
     /// The answer to a gRPC call, whose message may have `longest` bytes and take `patient` to
@@ -254,7 +211,8 @@ impl<S: LimitStore> Rls<S> {
 
     /// The answer to the `message` of a call, which arrived at `now`.
     ///
-    /// The message is whole and has no prefix; what it takes of `memory` is its caller's to hold.
+    /// The call is [readable](Head::readable), and the message whole, without a prefix; the memory
+    /// that it takes is its caller's to hold.
     pub(super) async fn decide(
         &self,
         mut head: Head,
@@ -263,7 +221,6 @@ impl<S: LimitStore> Rls<S> {
         askable: Option<&Askable>,
         memory: &Memory,
     ) -> Result<Framed, Status> {
-        head.readable()?;
         let request = match decode::request(&message) {
             Ok(request) => request,
             Err(error) => return Err(head.refuse("invalid message", invalid_message(&error))),
@@ -271,7 +228,7 @@ impl<S: LimitStore> Rls<S> {
         if let Err(status) = self.permit(askable, &request.domain) {
             return Err(head.refuse("permission denied", status));
         }
-        let answered = self.frame(now, request, head.patience, head.trace).await;
+        let answered = self.frame(now, request, head.terms.patience, head.trace).await;
         if let Some(reference) = self.metrics.reference() {
             reference.response_time.observe(now.elapsed());
         }
@@ -319,62 +276,4 @@ fn held(
 
 fn invalid_message(error: &DecodeError) -> Status {
     Status::internal(error.to_string())
-}
-
-/// The time of the store for a caller that sent `grpc-timeout`: four fifths, as the answer must
-/// travel, too.
-///
-/// Source: the gRPC over HTTP/2 specification: at most 8 digits and a unit. A value of more digits
-/// counts as none: the time after it may be beyond any clock.
-pub fn patience(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.len() > MAX_TIMEOUT_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let value: u64 = digits.parse().ok()?;
-    let timeout = match unit {
-        "H" => Duration::from_secs(value * 3_600),
-        "M" => Duration::from_secs(value * 60),
-        "S" => Duration::from_secs(value),
-        "m" => Duration::from_millis(value),
-        "u" => Duration::from_micros(value),
-        "n" => Duration::from_nanos(value),
-        _ => return None,
-    };
-    Some(timeout / 5 * 4)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn four_fifths_of_the_callers_timeout_are_for_the_store() {
-        let table = [
-            ("20m", Some(16_000)),
-            ("50000u", Some(40_000)),
-            ("1S", Some(800_000)),
-            ("1M", Some(48_000_000)),
-            ("", None),
-            ("5", None),
-            ("x5m", None),
-            ("5µ", None),
-            ("+5m", None),
-            ("99999999H", Some(287_999_997_120_000_000)),
-            ("100000000m", None),
-            ("18446744073709551615H", None),
-        ];
-        for (text, micros) in table {
-            let mut headers = HeaderMap::new();
-            if let Ok(value) = text.parse() {
-                headers.insert("grpc-timeout", value);
-            }
-            let patience = patience(&headers);
-            assert_eq!(patience, micros.map(Duration::from_micros), "{text}");
-            // No time of a caller is beyond the clock.
-            let start = Instant::now();
-            assert!(Deadline::after(start, Duration::from_secs(1), patience).due() >= start);
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! What a request holds, ends, or is to report, beside its claims.
+//! The holds of a request, those that it ends, and its reports, beside its claims.
 
 use crate::domain::HoldId;
 use crate::policy::HoldTerms;

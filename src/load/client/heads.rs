@@ -21,7 +21,7 @@ const SCHEME_HTTPS: u8 = 7;
 const CONTENT_TYPE: u8 = 31;
 const USER_AGENT: u8 = 58;
 
-/// What matters of a header block of an answer.
+/// The parts of a header block of an answer that matter.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Head {
     /// `:status`.

@@ -1,4 +1,5 @@
-//! The rows about the engines of the gRPC listener: each beside a bare server, and one beside the other.
+//! The rows about the engines of the gRPC listener: each beside a bare server, and one beside the
+//! other.
 
 use crate::compare::{Comparison, Work};
 use crate::load::{Load, Pace};
@@ -41,7 +42,7 @@ fn ceilings() -> Vec<Comparison> {
     ]
 }
 
-/// What the server of a row does, and the least of each engine beside bare hyper.
+/// The work of the server of a row, and the least of each engine beside bare hyper.
 struct Row {
     name: &'static str,
     what: &'static str,

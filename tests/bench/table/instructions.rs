@@ -1,9 +1,10 @@
 //! What many rules and many clients add to a decision, in instructions: exact where times are not.
 //!
-//! A child of this program makes a number of decisions in memory, from the bytes of the request's message to those of the
-//! answer's, and callgrind counts its instructions. Dynamic metadata is left out of the rows: what it costs depends on the
-//! request alone, and would make what is added look small. Two numbers of decisions, and the difference is free of everything that is
-//! done but once.
+//! A child of this program makes a number of decisions in memory, from the bytes of the request's
+//! message to those of the answer's, and callgrind counts its instructions. Dynamic metadata is
+//! left out of the rows: what it costs depends on the request alone, and would make what is added
+//! look small. Two numbers of decisions, and the difference is free of everything that is done but
+//! once.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -45,7 +46,8 @@ use crate::table::{Line, Target, short};
 const CALLERS: usize = 20_000;
 const CLIENTS: usize = 100_000;
 const RULES: usize = 100;
-/// Hits in an hour: enough for all that a caller asks, too few for its counter to end while others are counted.
+/// Hits in an hour: enough for all that a caller asks, too few for its counter to end while others
+/// are counted.
 const LIMIT: u32 = 10;
 
 /// The command line of the process whose instructions are counted.

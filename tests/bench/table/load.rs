@@ -11,7 +11,7 @@ use crate::servers::{DOMAIN, KEY, OTHER_CORE, Running};
 use crate::store::Store;
 use crate::support::tollgate::command;
 
-/// How many calls there are.
+/// The number of calls.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Pace {
     /// As many as are answered.

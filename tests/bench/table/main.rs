@@ -1,9 +1,10 @@
-//! `make bench`: what tollgate costs beside a server that decides nothing, as a Markdown table of ratios.
+//! `make bench`: what tollgate costs beside a server that decides nothing, as a Markdown table of
+//! ratios.
 //!
-//! Everything that is measured is started here, in release builds: redis-server, the example `bare`, `tollgate`, and
-//! `tollgate load`. The two sides of a ratio take turns within one run, because the speed of a shared
-//! machine varies. A row shows the median of the ratios over the rounds. Progress goes to standard
-//! error, the table to standard output.
+//! Everything that is measured is started here, in release builds: redis-server, the example
+//! `bare`, `tollgate`, and `tollgate load`. The two sides of a ratio take turns within one run,
+//! because the speed of a shared machine varies. A row shows the median of the ratios over the
+//! rounds. Progress goes to standard error, the table to standard output.
 //!
 //! Costs of single steps: `make bench-micro`. Nothing here tests correctness.
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
-use tollgate::edge::grpc::rls::patience;
+use tollgate::edge::grpc::head::patience;
 use tollgate::store::Deadline;
 
 /// The time that a store gets from a caller that does not say how long it waits.

@@ -16,7 +16,7 @@ use super::reply::{send_body, send_head, send_status};
 use super::slots::{Decided, Ready, Slots};
 use super::timers::Timers;
 use crate::edge::grpc::caller::Caller;
-use crate::edge::grpc::rls::Head;
+use crate::edge::grpc::head::Head;
 use crate::edge::grpc::unary::InvalidMessage;
 use crate::edge::listener::memory::Held;
 use crate::http2::{Connection, Event};
@@ -101,8 +101,7 @@ impl<S: LimitStore> Calls<S> {
         timers: &mut Timers,
         now: Instant,
     ) {
-        let mut of_call =
-            self.caller.edge.rls.head_of(head.patience, head.compressed, &head.parts.headers);
+        let mut of_call = self.caller.edge.rls.head(head.terms, &head.parts.headers);
         if let Err(status) = of_call.readable() {
             return send_status(http2, stream, status);
         }

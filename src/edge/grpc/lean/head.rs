@@ -1,13 +1,10 @@
 //! The head of a call, read once for all calls that have the same.
 
-use std::time::Duration;
-
 use http::Method;
 use http::request::Parts;
 
 use crate::edge::grpc::caller::SHOULD_RATE_LIMIT;
-use crate::edge::grpc::rls::patience;
-use crate::edge::grpc::unary;
+use crate::edge::grpc::head::Terms;
 
 /// The head of a call.
 #[derive(Debug)]
@@ -15,19 +12,13 @@ pub(super) struct CallHead {
     pub(super) parts: Parts,
     /// It asks for a decision.
     pub(super) decides: bool,
-    /// The time that its caller leaves for the store.
-    pub(super) patience: Option<Duration>,
-    /// Its message is compressed.
-    pub(super) compressed: bool,
+    pub(super) terms: Terms,
 }
 
 impl From<Parts> for CallHead {
     fn from(parts: Parts) -> Self {
-        Self {
-            decides: parts.uri.path() == SHOULD_RATE_LIMIT && parts.method == Method::POST,
-            patience: patience(&parts.headers),
-            compressed: unary::is_compressed(&parts.headers),
-            parts,
-        }
+        let decides = parts.uri.path() == SHOULD_RATE_LIMIT && parts.method == Method::POST;
+        let terms = Terms::of(&parts.headers);
+        Self { parts, decides, terms }
     }
 }

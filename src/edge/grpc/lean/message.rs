@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tonic::Status;
 
-use crate::edge::grpc::rls::Head;
+use crate::edge::grpc::head::Head;
 use crate::edge::grpc::unary::{self, InvalidMessage, PREFIX_BYTES};
 use crate::edge::listener::memory::{Held, Memory};
 

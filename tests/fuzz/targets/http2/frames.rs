@@ -137,7 +137,7 @@ fn step(steps: &mut Steps<'_>, last: &mut u32, out: &mut Vec<u8>) {
         }
         14 if choice & 0x10 == 0 => {
             write_goaway(out, *last, ErrorCode(steps.byte().into()));
-            // What comes after it, h2 reads no more once all streams are closed.
+            // Once all streams are closed, h2 reads nothing that comes after it.
             steps.left = &[];
         }
         14 => frame(out, (kind::PRIORITY, 0, known(steps, *last)), &[0, 0, 0, steps.byte(), 1]),

@@ -1,5 +1,5 @@
-//! A connection of HTTP/2, against the `h2` crate: the same requests, resets and faults, however the
-//! bytes are cut.
+//! A connection of HTTP/2, against the `h2` crate: the same requests, resets and faults, however
+//! the bytes are cut.
 //!
 //! Input: steps, each a byte that chooses a frame and bytes for its parts. See [`frames`].
 
@@ -47,7 +47,7 @@ struct Request {
     ended: bool,
 }
 
-/// What a server has sent.
+/// The frames that a server has sent.
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Sent {
     /// Streams that it has reset, with the codes.

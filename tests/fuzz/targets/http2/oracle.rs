@@ -33,7 +33,7 @@ pub(super) fn serve(bytes: &[u8]) -> Seen {
         }
         let mut sent = vec![0; PIPE_BYTES];
         let mut count = 0;
-        // What it has said up to now: it does not answer, and is still there unless it has failed.
+        // All that it has said up to now: it does not answer, and is there unless it has failed.
         while let Some(Ok(more)) = poll_fn(|cx| {
             let mut reading = Box::pin(client.read(&mut sent[count..]));
             Poll::Ready(match reading.as_mut().poll(cx) {
