@@ -26,7 +26,7 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// The response to `request`, read from its [frame](Self::frame).
+    /// The response to `request`, read from the frame that gRPC sends.
     pub fn respond(&self, request: &Request, decision: &Decision) -> pb::RateLimitResponse {
         let frame = self.frame(request, decision);
         let message = frame.get(PREFIX_BYTES..).unwrap_or_default();
