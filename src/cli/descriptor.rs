@@ -28,9 +28,9 @@ impl FromStr for Entry {
     }
 }
 
-impl From<&Entry> for request::Entry {
-    fn from(Entry { key, value }: &Entry) -> Self {
-        Self { key: key.clone().into(), value: value.clone().into() }
+impl<'m> From<&'m Entry> for request::Entry<'m> {
+    fn from(Entry { key, value }: &'m Entry) -> Self {
+        Self { key: key.as_bytes(), value: value.as_bytes() }
     }
 }
 

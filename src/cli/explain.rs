@@ -137,7 +137,7 @@ impl<'a> Explained<'a> {
     fn key(&self, rule: &Rule, limit: &RuleLimit) -> Option<String> {
         let LimitKind::Counted { limit, .. } = &limit.kind else { return None };
         let hasher = SensitiveHasher::new(b"");
-        let entries: Vec<request::Entry> = self.entries.iter().map(Into::into).collect();
+        let entries: Vec<request::Entry<'_>> = self.entries.iter().map(Into::into).collect();
         let stem = Stem::new(self.domain.name().as_bytes(), &rule.path);
         let keys = KeyMaker::new(KEY_PREFIX, hasher.clone());
         let key = keys.key(&stem, &entries, Sharing::Rule, &key::tail(limit));

@@ -5,14 +5,15 @@
 //! it, is in its record: [`Ask`] adds and removes both together, and joins them with a store's
 //! answer in one place, [`Ask::join`].
 
-mod buffers;
 mod holding;
 
+use std::mem;
 use std::time::Duration;
 
 use self::holding::Holding;
 pub use self::holding::{Basis, Held, Reported, Unnamed};
 use super::report::Report;
+use super::reused::{keep, take};
 use crate::domain::{Claim, Group, HoldId, Part, Reading, Timestamp, Verdict};
 use crate::policy::{HoldTerms, LeaseTerms, OnStoreFailure};
 use crate::store::{Readings, StoreError};
@@ -146,7 +147,22 @@ impl Asked {
     }
 }
 
+impl Drop for Ask {
+    fn drop(&mut self) {
+        keep(mem::take(&mut self.group.parts));
+        keep(mem::take(&mut self.group.claims));
+        keep(mem::take(&mut self.records));
+    }
+}
+
 impl Ask {
+    /// An empty request, with room.
+    pub fn with_room() -> Self {
+        let mut ask = Self::default();
+        (ask.group.parts, ask.group.claims, ask.records) = (take(), take(), take());
+        ask
+    }
+
     /// The claims that the store decides.
     pub const fn group(&self) -> &Group {
         &self.group

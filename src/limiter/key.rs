@@ -332,6 +332,10 @@ const PLAIN: [bool; 256] = {
 fn escape_into(key: &mut Vec<u8>, bytes: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let is_plain = |byte: &u8| PLAIN.get(usize::from(*byte)).is_some_and(|plain| *plain);
+    // Without an early end, which takes longer than a few bytes more.
+    if bytes.iter().fold(true, |all, byte| all & is_plain(byte)) {
+        return key.extend_from_slice(bytes);
+    }
     let mut rest = bytes;
     while let Some(run) = rest.iter().position(|byte| !is_plain(byte))
         && let Some((plain, [byte, after @ ..])) = rest.split_at_checked(run)

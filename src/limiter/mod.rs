@@ -36,6 +36,7 @@ pub(crate) mod redact;
 pub mod report;
 pub mod request;
 pub mod resolve;
+pub mod reused;
 pub mod scales;
 mod shared;
 pub mod signals;
@@ -51,7 +52,6 @@ mod unknown;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio::runtime::Handle as Runtime;
@@ -114,7 +114,7 @@ impl<S: LimitStore> Limiter<S> {
     ///
     /// # Cancel safety
     /// A dropped call is charged as a whole or not at all.
-    pub async fn decide(&self, request: &Request, deadline: Deadline) -> Decision {
+    pub async fn decide(&self, request: &Request<'_>, deadline: Deadline) -> Decision {
         self.decide_traced(request, deadline, None).await
     }
 
@@ -124,7 +124,7 @@ impl<S: LimitStore> Limiter<S> {
     /// A dropped call is charged as a whole or not at all.
     pub async fn decide_traced(
         &self,
-        request: &Request,
+        request: &Request<'_>,
         deadline: Deadline,
         trace: Option<&mut Trace>,
     ) -> Decision {
@@ -137,7 +137,7 @@ impl<S: LimitStore> Limiter<S> {
         // First, so that a caller in turn is not refused by its own last request.
         let ended = std::mem::take(&mut plan.ended);
         for ended in ended {
-            self.end(&request.domain, ended);
+            self.end(request.domain, &ended);
         }
         // What is refused in any case charges nothing.
         let asked = if plan.asking.descriptors.is_empty() || self.shared.refuses(&plan, request) {
@@ -151,7 +151,7 @@ impl<S: LimitStore> Limiter<S> {
     /// Decides a request without the descriptors that end others.
     async fn decide_asking(
         &self,
-        request: &Request,
+        request: &Request<'_>,
         deadline: Deadline,
         mut trace: Option<&mut Trace>,
     ) -> Decision {
@@ -167,14 +167,14 @@ impl<S: LimitStore> Limiter<S> {
         events.note(hasher, request, &decision);
         log_denial(denied, metrics, hasher, request, &decision);
         if decision.is_of_unknown_domain() && decision.unavailable.is_none() {
-            policies.unknown.warn(&request.domain, &decision.snapshot.policies);
+            policies.unknown.warn(request.domain, &decision.snapshot.policies);
         }
         decision
     }
 
     async fn decide_uncounted(
         &self,
-        request: &Request,
+        request: &Request<'_>,
         deadline: Deadline,
         trace: Option<&Trace>,
     ) -> Decision {
@@ -192,7 +192,7 @@ impl<S: LimitStore> Limiter<S> {
                 if let Some((trace, call)) = trace.zip(ask.call.as_ref()) {
                     trace.store_call(call);
                 }
-                let hold = held.and_then(|id| self.hold(&request.domain, ask, id));
+                let hold = held.and_then(|id| self.hold(request.domain, ask, id));
                 if hold.is_some() {
                     self.shared.admitted(ask.rules());
                 }
@@ -210,19 +210,20 @@ impl<S: LimitStore> Limiter<S> {
 
     /// Settles the request of `ended`, and counts how it has fared once that has taken effect: a
     /// report that is delivered twice counts once.
-    fn end(&self, domain: &Bytes, ended: Ended) {
-        let (sent, samples) = self.settle(domain, &ended);
-        let (shared, held) = (Arc::clone(&self.shared), self.held_for(&ended));
+    fn end<'m>(&self, domain: &'m [u8], ended: &Ended<'m>) {
+        let (sent, samples) = self.settle(domain, ended);
+        let (shared, held) = (Arc::clone(&self.shared), self.held_for(ended));
         // A handle that is over says nothing: who keeps one could report for ever.
         let is_over = held >= ended.handle.ttl;
         let reports = !ended.handle.reports.is_empty() && ended.fared.says_something();
         if is_over || (!reports && samples.is_empty()) {
             return;
         }
+        let (reports, fared) = (ended.handle.reports.clone(), ended.fared);
         let counted = async move {
             let outcomes = join_all(sent.into_iter().map(Sent::outcome)).await;
             samples.record(&outcomes);
-            shared.report(&ended, held, &outcomes);
+            shared.report((&reports, fared), held, &outcomes);
         };
         let mut counted = Box::pin(counted);
         // Without a runtime nothing is under way.
@@ -234,13 +235,13 @@ impl<S: LimitStore> Limiter<S> {
     }
 
     /// The time since the hold of `ended` was made.
-    fn held_for(&self, ended: &Ended) -> Duration {
+    fn held_for(&self, ended: &Ended<'_>) -> Duration {
         let now = self.settlements.now();
         Duration::from_micros(now.micros_since(ended.handle.at))
     }
 
     /// Settles the request of `ended`, by the limits that its descriptors meet now.
-    fn settle(&self, domain: &Bytes, ended: &Ended) -> (Vec<Sent>, CostSamples) {
+    fn settle<'m>(&self, domain: &'m [u8], ended: &Ended<'m>) -> (Vec<Sent>, CostSamples) {
         let resolution = self.shared.resolve_ended(domain, ended);
         let (costs, samples) = costs(&resolution, ended);
         let ask = &resolution.ask;
@@ -251,7 +252,7 @@ impl<S: LimitStore> Limiter<S> {
     }
 
     /// Explains the decision that [`Self::decide`] would make; charges and counts nothing.
-    pub async fn explain(&self, request: &Request, deadline: Deadline) -> Explanation {
+    pub async fn explain(&self, request: &Request<'_>, deadline: Deadline) -> Explanation {
         let Some(plan) = self.shared.plan(request) else {
             return self.explain_asking(request, deadline).await;
         };
@@ -259,8 +260,8 @@ impl<S: LimitStore> Limiter<S> {
         asking.of_whole(&plan, self.shared.refuses(&plan, request))
     }
 
-    async fn explain_asking(&self, request: &Request, deadline: Deadline) -> Explanation {
-        let domain_known = self.shared.knows(&request.domain);
+    async fn explain_asking(&self, request: &Request<'_>, deadline: Deadline) -> Explanation {
+        let domain_known = self.shared.knows(request.domain);
         match self.shared.begin(request) {
             Begun::Decided(decision) => {
                 Explanation { decision, domain_known, descriptors: Vec::new() }

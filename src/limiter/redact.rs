@@ -4,11 +4,12 @@
 //! labels, the audit log and logs of denials ask it and decide nothing themselves.
 
 use std::fmt::{self, Display};
+use std::slice;
 
 use super::key::{SensitiveHasher, shared_pattern};
 use super::request::Entry;
 use crate::policy::{Domain, How, PathEntry, Rule};
-use crate::telemetry::escape::{PlainWrite, escape, write_escaped};
+use crate::telemetry::escape::{PlainWrite, escape, is_printable, write_escaped};
 
 /// Says which values of a descriptor must not be shown or stored as they are.
 #[derive(Clone, Copy, Debug)]
@@ -33,30 +34,45 @@ impl<'a> Sensitivity<'a> {
     }
 
     /// One flag for each of `entries`: true if its value is sensitive.
-    pub(crate) fn of_entries(self, entries: &'a [Entry]) -> impl Iterator<Item = bool> + 'a {
-        let (rule, domain) = match self {
-            Self::Rule(rule) => (Some(rule), None),
-            Self::Domain(domain) => (None, Some(domain)),
-            Self::Nothing => (None, None),
+    pub(crate) fn of_entries(self, entries: &'a [Entry<'a>]) -> impl Iterator<Item = bool> + 'a {
+        let mut marks = match self {
+            Self::Rule(rule) => Marks::Path(rule.path.iter()),
+            Self::Domain(domain) => {
+                let pairs = entries.iter().map(|entry| (entry.key, entry.value));
+                Marks::Nodes(Box::new(domain.sensitive(pairs)))
+            }
+            Self::Nothing => Marks::Path([].iter()),
         };
-        let of_rule = rule.into_iter().flat_map(|rule| rule.path.iter().map(|path| path.sensitive));
-        let pairs = entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()));
-        let of_domain = domain.into_iter().flat_map(move |domain| domain.sensitive(pairs.clone()));
-        of_rule.chain(of_domain).chain(std::iter::repeat(false)).take(entries.len())
+        entries.iter().map(move |_| marks.next().unwrap_or(false))
+    }
+}
+
+/// The flags of sensitive entries. Most descriptors match a rule, so that has a way of its own.
+enum Marks<'a> {
+    Path(slice::Iter<'a, PathEntry>),
+    Nodes(Box<dyn Iterator<Item = bool> + 'a>),
+}
+
+impl Marks<'_> {
+    fn next(&mut self) -> Option<bool> {
+        match self {
+            Self::Path(path) => path.next().map(|entry| entry.sensitive),
+            Self::Nodes(nodes) => nodes.next(),
+        }
     }
 }
 
 /// A descriptor as people may see it; as text its entries joined by `|`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ShownDescriptor<'a> {
-    entries: &'a [Entry],
+    entries: &'a [Entry<'a>],
     sensitivity: Sensitivity<'a>,
     hasher: &'a SensitiveHasher,
 }
 
 impl<'a> ShownDescriptor<'a> {
     pub(crate) const fn new(
-        entries: &'a [Entry],
+        entries: &'a [Entry<'a>],
         sensitivity: Sensitivity<'a>,
         hasher: &'a SensitiveHasher,
     ) -> Self {
@@ -66,7 +82,7 @@ impl<'a> ShownDescriptor<'a> {
     /// The entries, in order.
     pub(crate) fn entries(self) -> impl Iterator<Item = ShownEntry<'a>> {
         let sensitive = self.sensitivity.of_entries(self.entries);
-        let shown = move |(entry, sensitive)| ShownEntry {
+        let shown = move |(&entry, sensitive): (&Entry<'a>, bool)| ShownEntry {
             entry,
             hasher: Some(self.hasher).filter(|_| sensitive),
         };
@@ -86,14 +102,14 @@ impl Display for ShownDescriptor<'_> {
 
 /// An entry as people may see it; as text `key=value`.
 pub(crate) struct ShownEntry<'a> {
-    entry: &'a Entry,
+    entry: Entry<'a>,
     /// Hides its value; none: it may be seen.
     hasher: Option<&'a SensitiveHasher>,
 }
 
 impl ShownEntry<'_> {
     pub(super) fn key(&self) -> String {
-        escape(&self.entry.key).to_string()
+        escape(self.entry.key).to_string()
     }
 
     /// True if the value is hidden by its hash.
@@ -102,12 +118,19 @@ impl ShownEntry<'_> {
     }
 
     pub(super) fn value(&self) -> String {
-        let value = &self.entry.value;
+        let value = self.entry.value;
         self.hasher.map_or_else(|| escape(value).to_string(), |hasher| hasher.hash(value))
     }
 }
 
 impl ShownEntry<'_> {
+    /// Its key and value, if both are text as they are.
+    pub(crate) fn plain(&self) -> Option<(&[u8], &[u8])> {
+        let Entry { key, value } = self.entry;
+        let is_plain = self.hasher.is_none() && is_printable(key) && is_printable(value);
+        is_plain.then_some((key, value))
+    }
+
     /// Writes it as text.
     pub(crate) fn write(&self, out: &mut impl PlainWrite) -> fmt::Result {
         let Entry { key, value } = self.entry;
@@ -173,7 +196,7 @@ fn shows(rule: &Rule, path: &PathEntry) -> bool {
 /// The key of each entry, and its value, pattern or hash as far as metrics show it.
 fn detailed<'a>(
     rule: &'a Rule,
-    entries: &'a [Entry],
+    entries: &'a [Entry<'a>],
     hasher: &'a SensitiveHasher,
 ) -> impl Iterator<Item = (&'a str, Option<String>)> {
     let shown = ShownDescriptor::new(entries, Sensitivity::Rule(rule), hasher);

@@ -1,41 +1,42 @@
-//! A request of a caller, free of any protocol.
+//! A request of a caller, free of any protocol. It borrows its text from the message that it came
+//! in.
 
-use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::domain::{Hits, Limit, Unit};
 use crate::settings::section;
 
 /// May this pass? One status per descriptor answers it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Request {
+pub struct Request<'m> {
     /// The namespace of the policies.
-    pub domain: Bytes,
+    pub domain: &'m [u8],
     /// The descriptors to count, in the caller's order.
-    pub descriptors: Vec<Descriptor>,
+    pub descriptors: SmallVec<[Descriptor<'m>; 1]>,
 }
 
 /// An ordered list of entries, and what is asked of its limit.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Descriptor {
+pub struct Descriptor<'m> {
     /// Key and value pairs; any bytes.
-    pub entries: Vec<Entry>,
+    pub entries: SmallVec<[Entry<'m>; 3]>,
     /// The cost.
     pub hits: Hits,
     /// The descriptor states the cost itself, so a limit that settles books it.
     pub own_hits: bool,
     /// The cost by kind, of a descriptor that names kinds.
-    pub usage: Option<Box<Usage>>,
+    pub usage: Option<Box<Usage<'m>>>,
     /// A limit that the caller brings along.
     pub limit: Option<Override>,
 }
 
 /// Hits by kind, such as tokens that a model reads and tokens that it writes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Usage(Vec<(Option<Bytes>, u64)>);
+pub struct Usage<'m>(Vec<(Option<&'m [u8]>, u64)>);
 
-impl Usage {
+impl<'m> Usage<'m> {
     /// These hits of `kind`; none: of no kind.
-    pub fn of(kind: Option<Bytes>, hits: u64) -> Self {
+    pub fn of(kind: Option<&'m [u8]>, hits: u64) -> Self {
         Self(vec![(kind, hits)])
     }
 
@@ -52,18 +53,18 @@ impl Usage {
     }
 
     /// The hits of each kind.
-    pub fn kinds(&self) -> impl Iterator<Item = (Option<&[u8]>, u64)> {
-        self.0.iter().map(|(kind, hits)| (kind.as_deref(), *hits))
+    pub fn kinds(&self) -> impl Iterator<Item = (Option<&'m [u8]>, u64)> {
+        self.0.iter().copied()
     }
 }
 
 /// One pair of a descriptor.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Entry<'m> {
     /// Such as `remote_address`.
-    pub key: Bytes,
+    pub key: &'m [u8],
     /// Such as `10.0.0.7`.
-    pub value: Bytes,
+    pub value: &'m [u8],
 }
 
 /// A limit that the caller brings along.
@@ -77,7 +78,7 @@ pub struct Override {
     pub unit_multiplier: u32,
 }
 
-impl Descriptor {
+impl Descriptor<'_> {
     /// The hits asked of `limit`. Under a limit that settles, a cost of the descriptor's own is
     /// booked, and one of 0 passes as long as no more than the limit is used.
     pub const fn hits_of(&self, limit: &Limit) -> Hits {
@@ -113,7 +114,7 @@ const MAX_LIMITS_OF_A_NODE: usize = 16;
 
 impl Bounds {
     /// Returns true if `request` is within the bounds.
-    pub fn hold(&self, request: &Request) -> bool {
+    pub fn hold(&self, request: &Request<'_>) -> bool {
         request.domain.len() <= self.key_bytes
             && request.descriptors.len() <= self.descriptors
             && request.descriptors.iter().all(|descriptor| {

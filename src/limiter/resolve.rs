@@ -24,6 +24,7 @@ use super::mode::Mode;
 use super::redact::Sensitivity;
 use super::report::Report;
 use super::request::{Entry, Override, Request};
+use super::reused::Reused;
 use super::snapshot::{RuleRef, Snapshot, SnapshotRef};
 use crate::domain::{Algorithm, Charge, Limit, Part, Unit};
 use crate::limits::name::Value;
@@ -68,7 +69,7 @@ pub enum Target {
 #[derive(Clone, Debug, Default)]
 pub struct Resolution {
     /// One per descriptor, same order.
-    pub descriptors: Vec<Resolved>,
+    pub descriptors: Reused<Resolved>,
     /// The claims to decide.
     pub ask: Ask,
 }
@@ -125,10 +126,7 @@ impl Resolver {
             policy,
             shadow: mode == Mode::Shadow,
             replaced: self.replaced(request, &matches),
-            resolution: Resolution {
-                descriptors: Vec::with_capacity(request.descriptors.len()),
-                ask: Ask::with_room(),
-            },
+            resolution: Resolution { descriptors: Reused::default(), ask: Ask::with_room() },
         };
         for (i, (descriptor, matched)) in request.descriptors.iter().zip(matches).enumerate() {
             let resolved = building.resolved(i, descriptor, matched);
@@ -256,12 +254,8 @@ impl Resolver {
 }
 
 /// The entries of a client, hashes as if they were values.
-fn entries_of(name: &ClientName) -> Vec<Entry> {
-    let bytes = |part: &[u8]| part.to_vec().into();
-    name.entries
-        .pairs()
-        .map(|(key, value)| Entry { key: bytes(key), value: bytes(value) })
-        .collect()
+fn entries_of(name: &ClientName) -> Vec<Entry<'_>> {
+    name.entries.pairs().map(|(key, value)| Entry { key, value }).collect()
 }
 
 /// The rule of a descriptor with these entries.
@@ -269,8 +263,8 @@ fn rule_of<'a>(policy: Option<&'a Domain>, entries: &[Entry]) -> Option<&'a Rule
     policy?.find(pairs(entries)).map(AsRef::as_ref)
 }
 
-fn pairs(entries: &[Entry]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()))
+fn pairs<'a>(entries: &'a [Entry<'_>]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    entries.iter().map(|entry| (entry.key, entry.value))
 }
 
 /// The calendar of the first limit that counts.

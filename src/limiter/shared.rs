@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::denied::DeniedLines;
@@ -82,27 +81,27 @@ impl Shared {
     }
 
     /// The parts of `request`, in a domain with holds.
-    pub(super) fn plan(&self, request: &Request) -> Option<Plan> {
+    pub(super) fn plan<'m>(&self, request: &Request<'m>) -> Option<Plan<'m>> {
         if !self.policies.have_holds() || !self.bounds.hold(request) {
             return None;
         }
         let snapshot = self.policies.current();
-        let signs = snapshot.policies.domain(&request.domain)?.signs()?;
+        let signs = snapshot.policies.domain(request.domain)?.signs()?;
         plan(request, signs, &self.holds)
     }
 
     /// The limits that the descriptors of `ended` meet now.
-    pub(super) fn resolve_ended(&self, domain: &Bytes, ended: &Ended) -> Resolution {
+    pub(super) fn resolve_ended<'m>(&self, domain: &'m [u8], ended: &Ended<'m>) -> Resolution {
         let snapshot = self.policies.current();
         let policy = snapshot.policies.domain(domain).map(AsRef::as_ref);
         let descriptors = ended.descriptors.iter().map(|(descriptor, _)| descriptor.clone());
-        let asking = Request { domain: domain.clone(), descriptors: descriptors.collect() };
+        let asking = Request { domain, descriptors: descriptors.collect() };
         self.resolver.resolve(&asking, &snapshot, policy, Mode::Enforce)
     }
 
     /// True if a handle of `request` is not good, and its limits are enforced.
     pub(super) fn refuses(&self, plan: &Plan, request: &Request) -> bool {
-        plan.roles.contains(&Role::Invalid) && self.modes.of(&request.domain) == Mode::Enforce
+        plan.roles.contains(&Role::Invalid) && self.modes.of(request.domain) == Mode::Enforce
     }
 
     /// The decision on a whole request, by that on the descriptors that ask.
@@ -112,7 +111,7 @@ impl Shared {
         plan: &Plan,
         asked: Option<Decision>,
     ) -> Decision {
-        let mode = self.modes.of(&request.domain);
+        let mode = self.modes.of(request.domain);
         let shadow = mode != Mode::Enforce;
         let invalid = Status { outcome: Outcome::InvalidHold, shadow, ..Status::default() };
         let ended = Status { outcome: Outcome::Settled, ..Status::default() };
@@ -150,19 +149,25 @@ impl Shared {
         signals.for_each(|signal| signal.admitted());
     }
 
-    /// Counts how the request of `ended` has fared, after it was held for `held`, unless that was
-    /// counted before. `outcomes`: those of its settlements; `None`: the store has not answered.
-    pub(super) fn report(&self, ended: &Ended, held: Duration, outcomes: &[Option<Settled>]) {
+    /// Counts by the `rules` that a handle names how its request has fared, after it was held for
+    /// `held`, unless that was counted before. `outcomes`: those of its settlements; `None`: the
+    /// store has not answered.
+    pub(super) fn report(
+        &self,
+        (rules, fared): (&[u32], Fared),
+        held: Duration,
+        outcomes: &[Option<Settled>],
+    ) {
         let is_first = |outcome: &Option<Settled>| {
             matches!(outcome, Some(Settled::Now | Settled::Late | Settled::Unguarded))
         };
         let counts = outcomes.is_empty() || outcomes.iter().any(is_first);
-        if !counts || !ended.fared.says_something() {
+        if !counts || !fared.says_something() {
             return;
         }
         let snapshot = self.policies.current();
-        let signals = ended.handle.reports.iter().filter_map(|rule| snapshot.signal_of(*rule));
-        signals.for_each(|signal| signal.ended(ended.fared, held));
+        let signals = rules.iter().filter_map(|rule| snapshot.signal_of(*rule));
+        signals.for_each(|signal| signal.ended(fared, held));
     }
 
     /// Counts how requests under a rule have fared, each so many times. False: no rule of this
@@ -181,7 +186,7 @@ impl Shared {
 
     pub(super) fn begin(&self, request: &Request) -> Begun {
         let snapshot = self.policies.current();
-        let mode = self.modes.of(&request.domain);
+        let mode = self.modes.of(request.domain);
         let undecided =
             |status: &Status, verdict| undecided(request, mode, snapshot.clone(), status, verdict);
         if mode == Mode::Off {
@@ -196,10 +201,10 @@ impl Shared {
         if !self.bounds.hold(request) {
             return out_of_bounds();
         }
-        let policy = snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
+        let policy = snapshot.policies.domain(request.domain).map(AsRef::as_ref);
         let awaited = !snapshot.configured && mode == Mode::Enforce;
         // A client alone is not enough to go by: its descriptors may have rules, too.
-        let undecidable = awaited || !self.resolver.clients.has_domain(&request.domain);
+        let undecidable = awaited || !self.resolver.clients.has_domain(request.domain);
         if policy.is_none() && undecidable {
             let status = Status { outcome: Outcome::UnknownDomain, ..Status::default() };
             let unknown = undecided(&status, Verdict::Admit);
@@ -257,6 +262,6 @@ fn undecided(
     status: &Status,
     verdict: Verdict,
 ) -> Decision {
-    let statuses = vec![status.clone(); request.descriptors.len()];
+    let statuses = request.descriptors.iter().map(|_| status.clone()).collect();
     Decision { verdict, unavailable: None, statuses, asked: false, mode, snapshot, hold: None }
 }

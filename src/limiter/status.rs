@@ -9,6 +9,7 @@ use super::holds::Issued;
 use super::mode::Mode;
 use super::report::Report;
 use super::resolve::{ClientPlan, Resolution, Resolved, Target};
+use super::reused::Reused;
 use super::snapshot::{RuleRef, SnapshotRef};
 use crate::domain::{Claim, Limit, Part, Reading, Verdict};
 use crate::limits::Client;
@@ -25,7 +26,7 @@ pub struct Decision {
     /// Nothing else of the decision counts then.
     pub unavailable: Option<&'static str>,
     /// One per descriptor, same order.
-    pub statuses: Vec<Status>,
+    pub statuses: Reused<Status>,
     /// The store was asked.
     pub asked: bool,
     /// The mode in force for the domain.
@@ -226,8 +227,8 @@ impl Status {
 }
 
 /// The statuses of a resolved request on which the layers have ruled.
-pub(super) fn statuses(Resolution { descriptors, ask }: Resolution) -> Vec<Status> {
-    descriptors.into_iter().map(|resolved| status(resolved, &ask)).collect()
+pub(super) fn statuses(Resolution { mut descriptors, ask }: Resolution) -> Reused<Status> {
+    descriptors.drain(..).map(|resolved| status(resolved, &ask)).collect()
 }
 
 fn status(Resolved { rule, client, plan, target, .. }: Resolved, ask: &Ask) -> Status {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
+use smallvec::smallvec;
 use tokio::time::Instant;
 
 use super::denied::DeniedLines;
@@ -65,16 +65,16 @@ fn limiter_of<S: LimitStore>(store: S) -> Limiter<S> {
     Limiter::new(Arc::new(shared), Layers::bare(failover))
 }
 
-fn request() -> Request {
-    let entry = Entry { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v") };
+fn request() -> Request<'static> {
+    let entry = Entry { key: b"k", value: b"v" };
     let descriptor = Descriptor {
-        entries: vec![entry],
+        entries: smallvec![entry],
         hits: Hits::Take(1),
         own_hits: false,
         usage: None,
         limit: None,
     };
-    Request { domain: Bytes::from_static(b"d"), descriptors: vec![descriptor] }
+    Request { domain: b"d", descriptors: smallvec![descriptor] }
 }
 
 /// A count of references that each core wrote on each decision would be a cache line that goes from
@@ -102,11 +102,9 @@ async fn decisions_count_no_reference_to_what_cores_share() {
 }
 
 /// A descriptor of these entries that states so many hits itself.
-fn stating(entries: &[(&'static str, &str)], hits: Option<u64>) -> Descriptor {
-    let entry = |(key, value): &(&'static str, &str)| Entry {
-        key: Bytes::from_static(key.as_bytes()),
-        value: Bytes::copy_from_slice(value.as_bytes()),
-    };
+fn stating<'m>(entries: &[(&'m str, &'m str)], hits: Option<u64>) -> Descriptor<'m> {
+    let entry =
+        |(key, value): &(&'m str, &'m str)| Entry { key: key.as_bytes(), value: value.as_bytes() };
     Descriptor {
         entries: entries.iter().map(entry).collect(),
         hits: Hits::Take(hits.unwrap_or(1)),
@@ -121,15 +119,14 @@ fn stating(entries: &[(&'static str, &str)], hits: Option<u64>) -> Descriptor {
 async fn report_that_is_delivered_twice_counts_once() {
     let limiter = limiter();
     let deadline = || Deadline::from(Instant::now() + Duration::from_secs(1));
-    let domain = Bytes::from_static(b"d");
-    let descriptors = vec![stating(&[("backend", "b")], None)];
-    let asked = Request { domain: domain.clone(), descriptors };
+    let descriptors = smallvec![stating(&[("backend", "b")], None)];
+    let asked = Request { domain: b"d", descriptors };
     let hold = limiter.decide(&asked, deadline()).await.hold.unwrap();
     hold.heard();
     let hold = ("hold", &*hold.handle);
     let end = |code, millis| Request {
-        domain: domain.clone(),
-        descriptors: vec![
+        domain: b"d",
+        descriptors: smallvec![
             stating(&[("backend", "b"), hold], None),
             stating(&[("report", "code"), hold], Some(code)),
             stating(&[("report", "ms"), hold], Some(millis)),
@@ -166,16 +163,14 @@ impl LimitStore for Slow {
 async fn hold_that_is_renewed_while_the_key_is_replaced_can_be_settled() {
     let limiter = limiter_of(Slow(MemoryStore::new(100, SystemClock::start())));
     let due = Instant::now() + Duration::from_secs(1);
-    let (domain, job) = (Bytes::from_static(b"d"), stating(&[("backend", "b")], None));
-    let asked = Request { domain: domain.clone(), descriptors: vec![job.clone()] };
+    fn end(handle: &str) -> End<'_> {
+        let descriptors = vec![(stating(&[("backend", "b")], None), None)];
+        End { domain: b"d", handle: handle.as_bytes(), descriptors, fared: Fared::default() }
+    }
+    let asked =
+        Request { domain: b"d", descriptors: smallvec![stating(&[("backend", "b")], None)] };
     let hold = limiter.decide(&asked, Deadline::from(due)).await.hold.unwrap();
     hold.heard();
-    let end = |handle: &str| End {
-        domain: domain.clone(),
-        handle: Bytes::copy_from_slice(handle.as_bytes()),
-        descriptors: vec![(job.clone(), None)],
-        fared: Fared::default(),
-    };
     let before = end(&hold.handle);
     let mut renewing = Box::pin(limiter.renew_hold(&before, due));
     assert!(renewing.as_mut().now_or_never().is_none(), "the store has not answered");

@@ -33,7 +33,7 @@ impl PlainWrite for fmt::Formatter<'_> {
 
 /// Writes what [`escape`] displays.
 pub fn write_escaped(out: &mut impl PlainWrite, bytes: &[u8]) -> fmt::Result {
-    if bytes.iter().all(|byte| byte.wrapping_sub(b' ') <= b'~' - b' ') {
+    if is_printable(bytes) {
         return out.write_plain(bytes);
     }
     for chunk in bytes.utf8_chunks() {
@@ -47,6 +47,21 @@ pub fn write_escaped(out: &mut impl PlainWrite, bytes: &[u8]) -> fmt::Result {
         percent(chunk.invalid(), out)?;
     }
     Ok(())
+}
+
+/// True if all bytes are printable ASCII. Looks at eight at a time: answers and keys consist of such
+/// text.
+pub fn is_printable(bytes: &[u8]) -> bool {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    const SPACES: u64 = EACH * b' ' as u64;
+    const HIGHEST_BITS: u64 = EACH << 7;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let is_word = |word: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*word);
+        // Below a space, above ASCII, and DEL.
+        (word.wrapping_sub(SPACES) | word | word.wrapping_add(EACH)) & HIGHEST_BITS == 0
+    };
+    words.iter().all(is_word) && rest.iter().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// True for control characters, Unicode line separators and bidirectional controls.
@@ -71,6 +86,9 @@ mod tests {
             ("Zürich \u{1f980}".as_bytes(), "Zürich \u{1f980}"),
             (b"a\r\nb\x1b[2J\x00\x7f", "a%0D%0Ab%1B[2J%00%7F"),
             ("\u{85}\u{2028}\u{202e}".as_bytes(), "%C2%85%E2%80%A8%E2%80%AE"),
+            (b"12345678\x7f", "12345678%7F"),
+            (b"1234567\x7f1234567 ~", "1234567%7F1234567 ~"),
+            (b"1234\x1f567~\xff345678", "1234%1F567~%FF345678"),
             (b"a\xffb\xf0\x9f\xa6", "a%FFb%F0%9F%A6"),
             (b"\xc0\xaf\xed\xa0\x80", "%C0%AF%ED%A0%80"),
         ] {

@@ -56,7 +56,7 @@ async fn explain_agrees_with_what_another_replica_decides_a_thousand_times() {
         let request = traffic.request();
         let told = explain(&here, request.clone()).await;
         assert_eq!(told, explain(&here, request.clone()).await, "explaining changes nothing");
-        let decision = there.decide(&from_pb(request.clone()).unwrap()).await;
+        let decision = there.decide(&from_pb(&request).unwrap()).await;
         let over = decision.verdict == Verdict::Deny;
         assert_eq!(told.overall_code() == Code::OverLimit, over, "{request:?}");
         assert_eq!(told.descriptors.len(), decision.statuses.len());

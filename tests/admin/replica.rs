@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -215,7 +214,7 @@ impl<R: Registry> Replica<R> {
         self.manage(Action::Upsert(Upsert { clients })).await
     }
 
-    pub async fn decide(&self, request: &Request) -> Decision {
+    pub async fn decide(&self, request: &Request<'_>) -> Decision {
         self.shared.top.tick();
         self.limiter.decide(request, (Instant::now() + PATIENCE).into()).await
     }
@@ -232,17 +231,17 @@ impl<R: Registry> Replica<R> {
     }
 }
 
-pub fn request(domain: &str, descriptors: &[&[(&str, &str)]]) -> Request {
-    let bytes = |text: &str| Bytes::from(text.to_owned());
-    let entry = |(key, value): &(&str, &str)| Entry { key: bytes(key), value: bytes(value) };
-    let descriptor = |entries: &&[(&str, &str)]| Descriptor {
+pub fn request<'m>(domain: &'m str, descriptors: &[&[(&'m str, &'m str)]]) -> Request<'m> {
+    let entry =
+        |(key, value): &(&'m str, &'m str)| Entry { key: key.as_bytes(), value: value.as_bytes() };
+    let descriptor = |entries: &&[(&'m str, &'m str)]| Descriptor {
         entries: entries.iter().map(entry).collect(),
         hits: Hits::Take(1),
         own_hits: false,
         usage: None,
         limit: None,
     };
-    Request { domain: bytes(domain), descriptors: descriptors.iter().map(descriptor).collect() }
+    Request { domain: domain.as_bytes(), descriptors: descriptors.iter().map(descriptor).collect() }
 }
 
 pub fn entries(pairs: &[(&str, &str)]) -> Vec<pb::Entry> {

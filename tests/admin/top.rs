@@ -64,15 +64,16 @@ async fn rank_agrees_with_the_decisions_a_thousand_times() {
         }
         // The running minute has begun 20 seconds before the first request.
         world.advance(u64::from(i % 20 == 0));
-        let request = from_pb(traffic.request()).unwrap();
+        let request = traffic.request();
+        let request = from_pb(&request).unwrap();
         let decision = here.decide(&request).await;
         for (descriptor, status) in request.descriptors.iter().zip(&decision.statuses) {
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-            let pair = |entry: &tollgate::limiter::request::Entry| {
-                let value = text(&entry.value);
+            let pair = |entry: &tollgate::limiter::request::Entry<'_>| {
+                let value = text(entry.value);
                 let secret = *entry.key == *b"secret";
                 let value = if secret { hasher.hash(value.as_bytes()) } else { value };
-                format!("{}={value}", text(&entry.key))
+                format!("{}={value}", text(entry.key))
             };
             let entries: Vec<String> = descriptor.entries.iter().map(pair).collect();
             let rule = status.rule.as_ref().map_or_else(String::new, |rule| rule.label.clone());

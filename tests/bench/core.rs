@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use tollgate::domain::{
     Algorithm, Charge, Counter, Hits, Limit, ManualClock, SystemClock, Timestamp,
@@ -75,12 +74,12 @@ fn matching(c: &mut Criterion) {
 fn keys(c: &mut Criterion) {
     let maker = KeyMaker::new("tollgate:", SensitiveHasher::new(b""));
     let entry = |key: &'static str, value: &'static str| Entry {
-        key: Bytes::from_static(key.as_bytes()),
-        value: Bytes::from_static(value.as_bytes()),
+        key: key.as_bytes(),
+        value: value.as_bytes(),
     };
     let entries = [entry("remote_address", "10.0.0.7"), entry("path", "/api/v1/orders")];
-    let of_path = |entry: &Entry| PathEntry {
-        key: std::str::from_utf8(&entry.key).unwrap().into(),
+    let of_path = |entry: &Entry<'_>| PathEntry {
+        key: std::str::from_utf8(entry.key).unwrap().into(),
         how: How::Any,
         share: false,
         sensitive: false,
@@ -102,16 +101,15 @@ descriptors:
 /// Decides `count` requests of `client` by `limiter`.
 fn decide(limiter: &Limiter<Store>, client: &'static str, count: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let entry =
-        Entry { key: Bytes::from_static(b"client"), value: Bytes::from_static(client.as_bytes()) };
+    let entry = Entry { key: b"client", value: client.as_bytes() };
     let descriptor = Descriptor {
-        entries: vec![entry],
+        entries: [entry].into_iter().collect(),
         hits: Hits::Take(1),
         own_hits: false,
         usage: None,
         limit: None,
     };
-    let request = Request { domain: Bytes::from_static(b"d"), descriptors: vec![descriptor] };
+    let request = Request { domain: b"d", descriptors: [descriptor].into_iter().collect() };
     runtime.block_on(async {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
         for _ in 0..count {

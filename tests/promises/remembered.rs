@@ -190,7 +190,8 @@ async fn run(nodes: &[Node], steps: &[Step]) -> Result<u64, TestCaseError> {
     let responder = Responder { settings, hasher: SensitiveHasher::new(b""), delay_header: None };
     for step in steps {
         advance(Duration::from_micros(step.wait)).await;
-        let request = from_pb(asked(step)).unwrap();
+        let asked = asked(step);
+        let request = from_pb(&asked).unwrap();
         // The oracle: what the store would answer, which charges nothing.
         let truth = limiter.explain(&request, Instant::now().into()).await.decision;
         let said = limiter.decide(&request, Instant::now().into()).await;

@@ -90,7 +90,7 @@ async fn asks<S: LimitStore>(limiter: &Limiter<S>, hits: u64) -> bool {
     let request =
         pb::RateLimitRequest { domain: "d".into(), descriptors: vec![descriptor], hits_addend: 0 };
     let deadline = Instant::now().into();
-    limiter.decide(&from_pb(request).unwrap(), deadline).await.verdict == Verdict::Admit
+    limiter.decide(&from_pb(&request).unwrap(), deadline).await.verdict == Verdict::Admit
 }
 
 /// The most hits beyond the limit in a window, and the peeks that were refused though they fit, or

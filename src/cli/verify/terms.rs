@@ -133,11 +133,8 @@ impl Terms {
 
 fn counters(descriptor: &Descriptor, rule: &Rule, bound: u32) -> Judged {
     let keys = KeyMaker::new("", SensitiveHasher::new(b""));
-    let entry = |(key, value): (&[u8], &[u8])| Entry {
-        key: key.to_vec().into(),
-        value: value.to_vec().into(),
-    };
-    let entries: Vec<Entry> = descriptor.pairs().map(entry).collect();
+    let entries: Vec<Entry<'_>> =
+        descriptor.pairs().map(|(key, value)| Entry { key, value }).collect();
     let counted = rule.limits.iter().filter_map(|limit| match &limit.kind {
         LimitKind::Unlimited => None,
         LimitKind::Counted { limit, .. } => Some(limit),

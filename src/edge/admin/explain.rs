@@ -26,7 +26,7 @@ pub(super) async fn explain<R: Registry, S: LimitStore>(
     request: pb::ExplainRequest,
 ) -> Result<pb::ExplainResponse, Status> {
     let request = request.request.ok_or_else(|| violation("request", "is required"))?;
-    let request = from_pb(request)
+    let request = from_pb(&request)
         .map_err(|bad| violation(&format!("request.{}", bad.field()), bad.to_string()))?;
     let explanation = admin.limiter.explain(&request, admin.deadline()).await;
     Ok(answer(admin.shared(), &explanation))

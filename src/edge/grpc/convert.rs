@@ -36,23 +36,23 @@ impl From<BadRequest> for tonic::Status {
     }
 }
 
-/// Converts `request` without copying its entries.
-pub fn from_pb(request: pb::RateLimitRequest) -> Result<Request, BadRequest> {
+/// Converts `request`, which keeps its text.
+pub fn from_pb(request: &pb::RateLimitRequest) -> Result<Request<'_>, BadRequest> {
     let request = unchecked_from_pb(request);
     check(&request).map(|()| request)
 }
 
 /// The same of a request that may have no domain and no descriptors.
-pub(super) fn unchecked_from_pb(request: pb::RateLimitRequest) -> Request {
+pub(super) fn unchecked_from_pb(request: &pb::RateLimitRequest) -> Request<'_> {
     // In proto3, 0 means not set: one hit.
     let hits = u64::from(request.hits_addend.max(1));
     let descriptor = |descriptor| descriptor_from_pb(descriptor, hits);
-    let descriptors = request.descriptors.into_iter().map(descriptor).collect();
-    Request { domain: request.domain, descriptors }
+    let descriptors = request.descriptors.iter().map(descriptor).collect();
+    Request { domain: &request.domain, descriptors }
 }
 
 /// Refuses a request without a domain or descriptors.
-pub(super) const fn check(request: &Request) -> Result<(), BadRequest> {
+pub(super) fn check(request: &Request<'_>) -> Result<(), BadRequest> {
     if request.domain.is_empty() {
         return Err(BadRequest::EmptyDomain);
     }
@@ -74,18 +74,20 @@ pub(super) fn hits(own: Option<u64>, is_negative: bool, of_request: u64) -> Hits
 }
 
 pub(super) fn descriptor_from_pb(
-    descriptor: pb::RateLimitDescriptor,
+    descriptor: &pb::RateLimitDescriptor,
     request_hits: u64,
-) -> Descriptor {
-    let entry =
-        |entry: pb::rate_limit_descriptor::Entry| Entry { key: entry.key, value: entry.value };
+) -> Descriptor<'_> {
     Descriptor {
-        entries: descriptor.entries.into_iter().map(entry).collect(),
+        entries: descriptor.entries.iter().map(entry_from_pb).collect(),
         hits: hits(descriptor.hits_addend, descriptor.is_negative_hits, request_hits),
         own_hits: descriptor.hits_addend.is_some(),
         usage: None,
-        limit: descriptor.limit.map(|limit| override_from_pb(&limit)),
+        limit: descriptor.limit.as_ref().map(override_from_pb),
     }
+}
+
+fn entry_from_pb(entry: &pb::rate_limit_descriptor::Entry) -> Entry<'_> {
+    Entry { key: &entry.key, value: &entry.value }
 }
 
 /// The limit that a request brings along.

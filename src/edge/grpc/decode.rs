@@ -4,8 +4,8 @@
 //! caller does not send is left to prost: groups, and whatever is not valid, whose refusal it
 //! words. Both readers give the same request, which is tested.
 
-use bytes::Bytes;
 use prost::{DecodeError, Message as _};
+use smallvec::SmallVec;
 
 use super::convert::{hits, unchecked_from_pb, unit_from_number};
 use super::wire::Unread;
@@ -13,24 +13,33 @@ use crate::domain::Hits;
 use crate::edge::pb;
 use crate::limiter::request::{Descriptor, Entry, Override, Request};
 
-/// Decodes a `RateLimitRequest` without copying its entries. Its domain and descriptors may be
-/// empty.
-pub(super) fn request(message: &Bytes) -> Result<Request, DecodeError> {
+/// The message of prost, where that has read it.
+pub(super) type Tree = Option<Box<pb::RateLimitRequest>>;
+
+/// Decodes a `RateLimitRequest`, which borrows from `message` or from `tree`. Its domain and
+/// descriptors may be empty.
+pub(super) fn request<'m>(
+    message: &'m [u8],
+    tree: &'m mut Tree,
+) -> Result<Request<'m>, DecodeError> {
     match plain(message) {
         Some(request) => Ok(request),
-        None => pb::RateLimitRequest::decode(message.clone()).map(unchecked_from_pb),
+        None => {
+            let read = pb::RateLimitRequest::decode(message)?;
+            Ok(unchecked_from_pb(tree.insert(Box::new(read))))
+        }
     }
 }
 
 /// The request of a message that is valid and has no groups.
-fn plain(message: &Bytes) -> Option<Request> {
+fn plain(message: &[u8]) -> Option<Request<'_>> {
     let mut request = Request::default();
     let mut hits_addend = 0;
     let mut unread = Unread(message);
     while !unread.is_empty() {
         match unread.varint()? {
-            0x0a => request.domain = message.slice_ref(unread.content()?),
-            0x12 => request.descriptors.push(descriptor(message, unread.content()?)?),
+            0x0a => request.domain = unread.content()?,
+            0x12 => request.descriptors.push(descriptor(unread.content()?)?),
             0x18 => hits_addend = unread.varint()? as u32,
             key => unread.skip(key, 3)?,
         }
@@ -45,13 +54,13 @@ fn plain(message: &Bytes) -> Option<Request> {
 }
 
 /// A descriptor, whose request asks for one hit.
-fn descriptor(message: &Bytes, bytes: &[u8]) -> Option<Descriptor> {
-    let mut entries = Vec::new();
+fn descriptor(bytes: &[u8]) -> Option<Descriptor<'_>> {
+    let mut entries = SmallVec::new();
     let (mut limit, mut hits_addend, mut is_negative) = (None, None, false);
     let mut unread = Unread(bytes);
     while !unread.is_empty() {
         match unread.varint()? {
-            0x0a => entries.push(entry(message, unread.content()?)?),
+            0x0a => entries.push(entry(unread.content()?)?),
             0x12 => override_of(unread.content()?, limit.get_or_insert_default())?,
             0x1a => wrapped(unread.content()?, hits_addend.get_or_insert(0))?,
             0x20 => is_negative = unread.varint()? != 0,
@@ -67,38 +76,34 @@ fn descriptor(message: &Bytes, bytes: &[u8]) -> Option<Descriptor> {
     })
 }
 
-fn entry(message: &Bytes, bytes: &[u8]) -> Option<Entry> {
-    let (key, value) = match short_entry(bytes) {
-        Some(entry) => entry,
-        None => any_entry(bytes)?,
-    };
-    Some(Entry { key: message.slice_ref(key), value: message.slice_ref(value) })
+fn entry(bytes: &[u8]) -> Option<Entry<'_>> {
+    short_entry(bytes).or_else(|| any_entry(bytes))
 }
 
 /// The key and the value of an entry as callers write it: once each, in order, with lengths of one
 /// byte.
-fn short_entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+fn short_entry(bytes: &[u8]) -> Option<Entry<'_>> {
     let [0x0a, length @ 0..0x80, rest @ ..] = bytes else { return None };
     let (key, rest) = rest.split_at_checked((*length).into())?;
     match rest {
         [0x12, length @ 0..0x80, value @ ..] if value.len() == usize::from(*length) => {
-            Some((key, value))
+            Some(Entry { key, value })
         }
         _ => None,
     }
 }
 
-fn any_entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (mut key, mut value) = (&[][..], &[][..]);
+fn any_entry(bytes: &[u8]) -> Option<Entry<'_>> {
+    let mut entry = Entry::default();
     let mut unread = Unread(bytes);
     while !unread.is_empty() {
         match unread.varint()? {
-            0x0a => key = unread.content()?,
-            0x12 => value = unread.content()?,
+            0x0a => entry.key = unread.content()?,
+            0x12 => entry.value = unread.content()?,
             other => unread.skip(other, 2)?,
         }
     }
-    Some((key, value))
+    Some(entry)
 }
 
 /// The fields of an override, as far as they are sent.

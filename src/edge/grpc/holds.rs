@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -72,9 +71,9 @@ impl<S: LimitStore> HoldService for Holds<S> {
         let wanted = |request: pb::SettleRequest| {
             let usage = request.usage.into_iter().map(|usage| (usage.descriptor, usage.hits));
             let of = (request.domain, request.handle, request.outcome);
-            end(of, usage, "usage", ".descriptor")
+            ending(of, usage, "usage", ".descriptor")
         };
-        self.end(self.permitted(request, wanted, |end| &end.domain)?, due).await
+        self.end(&self.permitted(request, wanted, |ending| ending.domain.as_bytes())?, due).await
     }
 
     async fn release(
@@ -85,9 +84,9 @@ impl<S: LimitStore> HoldService for Holds<S> {
         let wanted = |request: pb::ReleaseRequest| {
             let nothing = request.descriptors.into_iter().map(|one| (Some(one), Some(0)));
             let of = (request.domain, request.handle, request.outcome);
-            end(of, nothing, "descriptors", "")
+            ending(of, nothing, "descriptors", "")
         };
-        self.end(self.permitted(request, wanted, |end| &end.domain)?, due).await
+        self.end(&self.permitted(request, wanted, |ending| ending.domain.as_bytes())?, due).await
     }
 
     async fn report(
@@ -101,10 +100,11 @@ impl<S: LimitStore> HoldService for Holds<S> {
             }
             let outcomes = request.outcomes.into_iter();
             let ends = outcomes.map(|outcome| (outcome.count.unwrap_or(1), fared(outcome)));
-            Ok((Bytes::from(request.domain), request.rule, ends.collect::<Vec<_>>()))
+            Ok((request.domain, request.rule, ends.collect::<Vec<_>>()))
         };
-        let (domain, rule, ends) = self.permitted(request, wanted, |(domain, ..)| domain)?;
-        if !self.0.limiter().shared().report_ends(&domain, &rule, &ends) {
+        let (domain, rule, ends) =
+            self.permitted(request, wanted, |(domain, ..)| domain.as_bytes())?;
+        if !self.0.limiter().shared().report_ends(domain.as_bytes(), &rule, &ends) {
             return Err(violation("rule", "is no rule of the domain that adapts"));
         }
         Ok(Response::new(pb::ReportResponse {}))
@@ -118,10 +118,10 @@ impl<S: LimitStore> HoldService for Holds<S> {
         let wanted = |request: pb::RenewRequest| {
             let descriptors = request.descriptors.into_iter().map(|one| (Some(one), None));
             let of = (request.domain, request.handle, None);
-            end(of, descriptors, "descriptors", "")
+            ending(of, descriptors, "descriptors", "")
         };
-        let end = self.permitted(request, wanted, |end| &end.domain)?;
-        let renewed = self.0.limiter().renew_hold(&end, due).await.map_err(refusal)?;
+        let ending = self.permitted(request, wanted, |ending| ending.domain.as_bytes())?;
+        let renewed = self.0.limiter().renew_hold(&ending.end(), due).await.map_err(refusal)?;
         if renewed.handle.is_none() && !renewed.is_answered {
             return Err(Status::unavailable("the store of counters does not answer"));
         }
@@ -139,7 +139,7 @@ impl<S: LimitStore> Holds<S> {
         &self,
         request: Request<M>,
         wanted: impl FnOnce(M) -> Result<T, Status>,
-        domain: impl FnOnce(&T) -> &Bytes,
+        domain: impl FnOnce(&T) -> &[u8],
     ) -> Result<T, Status> {
         let asker = request.extensions().get::<Asker>().cloned();
         let Asker(askable) = asker.ok_or_else(|| Status::internal("the caller is not known"))?;
@@ -148,8 +148,12 @@ impl<S: LimitStore> Holds<S> {
         Ok(wanted)
     }
 
-    async fn end(&self, end: End, due: Instant) -> Result<Response<pb::SettleResponse>, Status> {
-        let ending = self.0.limiter().end_hold(&end, due).await.map_err(refusal)?;
+    async fn end(
+        &self,
+        ending: &EndingHold,
+        due: Instant,
+    ) -> Result<Response<pb::SettleResponse>, Status> {
+        let ending = self.0.limiter().end_hold(&ending.end(), due).await.map_err(refusal)?;
         let state = match ending {
             None => State::Unspecified,
             Some(Ending::Settled) => State::Settled,
@@ -162,14 +166,34 @@ impl<S: LimitStore> Holds<S> {
     }
 }
 
+/// A hold that ends, or is to go on.
+struct EndingHold {
+    domain: String,
+    handle: String,
+    descriptors: Vec<(RateLimitDescriptor, Option<u64>)>,
+    fared: Fared,
+}
+
+impl EndingHold {
+    fn end(&self) -> End<'_> {
+        let each = self.descriptors.iter();
+        End {
+            domain: self.domain.as_bytes(),
+            handle: self.handle.as_bytes(),
+            descriptors: each.map(|(one, hits)| (descriptor_from_pb(one, 1), *hits)).collect(),
+            fared: self.fared,
+        }
+    }
+}
+
 /// The hold of these fields; `list` names the field of the descriptors, and `descriptor` that of
 /// one in its item.
-fn end(
+fn ending(
     (domain, handle, outcome): (String, String, Option<pb::Outcome>),
     descriptors: impl Iterator<Item = (Option<RateLimitDescriptor>, Option<u64>)>,
     list: &str,
     descriptor: &str,
-) -> Result<End, Status> {
+) -> Result<EndingHold, Status> {
     if domain.is_empty() {
         return Err(violation("domain", "must not be empty: it names the policies to apply"));
     }
@@ -177,14 +201,14 @@ fn end(
         let one = required(one, &format!("{list}[{i}]{descriptor}"))?;
         // Hits of 1: the counters are those of an ordinary request.
         let plain = RateLimitDescriptor { hits_addend: None, is_negative_hits: false, ..one };
-        Ok((descriptor_from_pb(plain, 1), hits))
+        Ok((plain, hits))
     });
     let descriptors: Vec<_> = each.collect::<Result<_, Status>>()?;
     if descriptors.is_empty() {
         return Err(violation(list, "must not be empty: a handle does not carry its descriptors"));
     }
     let fared = outcome.map(fared).unwrap_or_default();
-    Ok(End { domain: domain.into(), handle: handle.into(), descriptors, fared })
+    Ok(EndingHold { domain, handle, descriptors, fared })
 }
 
 fn fared(outcome: pb::Outcome) -> Fared {

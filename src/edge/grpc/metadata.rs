@@ -21,7 +21,7 @@ use super::headers::{wait_millis, whole_millis};
 use super::structs::Fields;
 use crate::domain::Verdict;
 use crate::limiter::key::SensitiveHasher;
-use crate::limiter::redact::{Sensitivity, ShownDescriptor, ShownEntry};
+use crate::limiter::redact::{Sensitivity, ShownDescriptor};
 use crate::limiter::request::Request;
 use crate::limiter::status::{Decision, Status};
 use crate::telemetry::escape::write_escaped;
@@ -71,8 +71,12 @@ fn describe(fields: &mut Fields<'_>, shown: ShownDescriptor<'_>, status: &Status
     }
     fields.field("entries", |at| {
         at.list(|list| {
-            let mut add = |entry: ShownEntry<'_>| list.value(|at| at.text(|to| entry.write(to)));
-            shown.entries().for_each(&mut add);
+            for entry in shown.entries() {
+                match entry.plain() {
+                    Some((key, value)) => list.text_of(&[key, b"=", value]),
+                    None => list.value(|at| at.text(|to| entry.write(to))),
+                }
+            }
         });
     });
     if let Some(plan) = status.plan.in_force() {

@@ -104,7 +104,7 @@ impl<S: LimitStore> Rls<S> {
     /// Explains the decision on `request`, which is not made.
     pub async fn explain(&self, request: pb::RateLimitRequest) -> Result<Explanation, BadRequest> {
         let deadline = Deadline::after(Instant::now(), self.allowance, None);
-        Ok(self.limiter.explain(&from_pb(request)?, deadline).await)
+        Ok(self.limiter.explain(&from_pb(&request)?, deadline).await)
     }
 
     /// The span of a request to `name` with `headers`, if it is traced.
@@ -120,7 +120,7 @@ impl<S: LimitStore> Rls<S> {
         mut trace: Option<Box<Trace>>,
     ) -> Result<Answered, Unanswered> {
         let started = Instant::now();
-        let request = from_pb(request).inspect_err(|_| self.invalid(trace.as_deref_mut()))?;
+        let request = from_pb(&request).inspect_err(|_| self.invalid(trace.as_deref_mut()))?;
         let decision = self.decision(started, &request, patience, trace.as_deref_mut()).await?;
         let response = self.responder.respond(&request, &decision);
         let (retry_after, wait) = (decision.retry_after(), decision.wait());
@@ -131,7 +131,7 @@ impl<S: LimitStore> Rls<S> {
     async fn decision(
         &self,
         started: Instant,
-        request: &Request,
+        request: &Request<'_>,
         patience: Option<Duration>,
         trace: Option<&mut Trace>,
     ) -> Result<Decision, Unanswered> {
@@ -157,23 +157,25 @@ impl<S: LimitStore> Rls<S> {
     async fn frame(
         &self,
         started: Instant,
-        request: Request,
+        request: &Request<'_>,
         patience: Option<Duration>,
         mut trace: Option<Box<Trace>>,
     ) -> Result<(Bytes, Decision), Unanswered> {
-        if let Err(bad) = check(&request) {
+        if let Err(bad) = check(request) {
             self.invalid(trace.as_deref_mut());
             return Err(bad.into());
         }
-        let decision = self.decision(started, &request, patience, trace.as_deref_mut()).await?;
-        Ok((self.responder.frame(&request, &decision), decision))
+        let decision = self.decision(started, request, patience, trace.as_deref_mut()).await?;
+        Ok((self.responder.frame(request, &decision), decision))
     }
 
     /// The frame of the answer to `message`, which arrived at `now`, of a caller that may ask about
     /// every domain.
-    pub async fn answer_message(&self, message: &Bytes, now: Instant) -> Result<Bytes, Status> {
-        let request = decode::request(message).map_err(|error| invalid_message(&error))?;
-        let (frame, _) = self.frame(now, request, None, None).await?;
+    pub async fn answer_message(&self, message: &[u8], now: Instant) -> Result<Bytes, Status> {
+        let mut tree = None;
+        let request =
+            decode::request(message, &mut tree).map_err(|error| invalid_message(&error))?;
+        let (frame, _) = self.frame(now, &request, None, None).await?;
         Ok(frame)
     }
 }
@@ -221,14 +223,15 @@ impl<S: LimitStore> Rls<S> {
         askable: Option<&Askable>,
         memory: &Memory,
     ) -> Result<Framed, Status> {
-        let request = match decode::request(&message) {
+        let mut tree = None;
+        let request = match decode::request(&message, &mut tree) {
             Ok(request) => request,
             Err(error) => return Err(head.refuse("invalid message", invalid_message(&error))),
         };
-        if let Err(status) = self.permit(askable, &request.domain) {
+        if let Err(status) = self.permit(askable, request.domain) {
             return Err(head.refuse("permission denied", status));
         }
-        let answered = self.frame(now, request, head.terms.patience, head.trace).await;
+        let answered = self.frame(now, &request, head.terms.patience, head.trace).await;
         if let Some(reference) = self.metrics.reference() {
             reference.response_time.observe(now.elapsed());
         }

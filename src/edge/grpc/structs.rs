@@ -5,9 +5,10 @@
 
 use std::fmt;
 
+use prost::encoding::encoded_len_varint;
 use serde_json::{Map, Value as Json};
 
-use super::wire::{content, nested};
+use super::wire::{content, nested, varint};
 use crate::telemetry::escape::PlainWrite;
 
 /// Tag of field 1 of `Struct`, of a map entry, and of `ListValue`: length-delimited.
@@ -93,6 +94,16 @@ impl ValueWriter<'_> {
 }
 
 impl List<'_> {
+    /// Adds text that consists of these parts, which are UTF-8.
+    pub(super) fn text_of(&mut self, parts: &[&[u8]]) {
+        let length = parts.iter().map(|part| part.len()).sum::<usize>() as u64;
+        self.0.push(FIRST);
+        varint(self.0, 1 + encoded_len_varint(length) as u64 + length);
+        self.0.push(STRING_VALUE);
+        varint(self.0, length);
+        parts.iter().for_each(|part| self.0.extend_from_slice(part));
+    }
+
     /// Adds a value; `write` writes it.
     pub(super) fn value(&mut self, write: impl FnOnce(ValueWriter<'_>)) {
         nested(self.0, FIRST, |value| write(ValueWriter(value)));

@@ -31,7 +31,7 @@ impl CostSamples {
 /// The cost of `ended` by claim of `resolution`, which has its descriptors; none: it is not known.
 pub(in crate::limiter) fn costs(
     resolution: &Resolution,
-    ended: &Ended,
+    ended: &Ended<'_>,
 ) -> (Vec<Option<u64>>, CostSamples) {
     let Resolution { descriptors, ask } = resolution;
     let never_ran = ended.fared.never_ran().then_some(0);

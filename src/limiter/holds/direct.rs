@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
@@ -16,13 +15,13 @@ use crate::telemetry::metrics::HoldState;
 
 /// A hold, by its handle and its descriptors.
 #[derive(Clone, Debug)]
-pub struct End {
+pub struct End<'m> {
     /// The namespace of the policies.
-    pub domain: Bytes,
+    pub domain: &'m [u8],
     /// The text of the handle.
-    pub handle: Bytes,
+    pub handle: &'m [u8],
     /// The descriptors, and what the request has cost under each; none: it is not known.
-    pub descriptors: Vec<(Descriptor, Option<u64>)>,
+    pub descriptors: Vec<(Descriptor<'m>, Option<u64>)>,
     /// The report on how the request has fared.
     pub fared: Fared,
 }
@@ -79,13 +78,14 @@ impl<S: LimitStore> Limiter<S> {
     ///
     /// # Cancel safety
     /// A dropped call ends the hold all the same.
-    pub async fn end_hold(&self, end: &End, due: Instant) -> Result<Option<Ending>, BadEnd> {
+    pub async fn end_hold(&self, end: &End<'_>, due: Instant) -> Result<Option<Ending>, BadEnd> {
         self.started(due).await;
         let ended = self.ended(end)?;
-        let (sent, samples) = self.settle(&end.domain, &ended);
+        let (sent, samples) = self.settle(end.domain, &ended);
         let outcomes = join_all(sent.into_iter().map(|sent| sent.by(due))).await;
         samples.record(&outcomes);
-        self.shared.report(&ended, self.held_for(&ended), &outcomes);
+        let reported = (&*ended.handle.reports, ended.fared);
+        self.shared.report(reported, self.held_for(&ended), &outcomes);
         let outcomes: Option<Vec<Settled>> = outcomes.into_iter().collect();
         let furthest = |all: Vec<Settled>| all.into_iter().map(Ending::from).max();
         Ok(outcomes.map(|all| furthest(all).unwrap_or(Ending::Unmatched)))
@@ -95,13 +95,13 @@ impl<S: LimitStore> Limiter<S> {
     ///
     /// # Cancel safety
     /// A dropped call may have renewed it: then it ends by itself.
-    pub async fn renew_hold(&self, end: &End, due: Instant) -> Result<Renewed, BadEnd> {
+    pub async fn renew_hold(&self, end: &End<'_>, due: Instant) -> Result<Renewed, BadEnd> {
         self.started(due).await;
         let ended = self.ended(end)?;
-        let ask = self.shared.resolve_ended(&end.domain, &ended).ask;
+        let ask = self.shared.resolve_ended(end.domain, &ended).ask;
         let key = self.shared.holds.signing();
         let renewal = self.settlements.renew(&ended, &ask, &key, due).await;
-        let text = |handle| key.write(&end.domain, &handle);
+        let text = |handle| key.write(end.domain, &handle);
         Ok(Renewed {
             handle: renewal.handle.map(text),
             expires_in: renewal.left,
@@ -117,15 +117,15 @@ impl<S: LimitStore> Limiter<S> {
         }
     }
 
-    fn ended(&self, end: &End) -> Result<Ended, BadEnd> {
+    fn ended<'m>(&self, end: &End<'m>) -> Result<Ended<'m>, BadEnd> {
         let descriptors = end.descriptors.iter().map(|(descriptor, _)| descriptor.clone());
-        let request = Request { domain: end.domain.clone(), descriptors: descriptors.collect() };
+        let request = Request { domain: end.domain, descriptors: descriptors.collect() };
         if !self.shared.bounds.hold(&request) {
             return Err(BadEnd::OutOfBounds);
         }
         let snapshot = self.shared.policies.current();
-        let signs = snapshot.policies.domain(&end.domain).and_then(|domain| domain.signs());
-        let named = (&*end.domain, &end.handle);
+        let signs = snapshot.policies.domain(end.domain).and_then(|domain| domain.signs());
+        let named = (end.domain, end.handle);
         let beside = (signs, &*self.shared.holds);
         ended(named, &end.descriptors, end.fared, beside).ok_or_else(|| {
             self.shared.holds.metrics.count(HoldState::Invalid);

@@ -5,7 +5,7 @@
 //! are alike then, as a caller sends one with the number of hits and one without, one asks: with
 //! the most hits that are stated, if one states them. Hits of several kinds add up.
 
-use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::Holds;
 use super::handle::{Handle, HandleKey};
@@ -16,13 +16,13 @@ use crate::policy::Signs;
 
 /// The parts of a request.
 #[derive(Debug)]
-pub(in crate::limiter) struct Plan {
+pub(in crate::limiter) struct Plan<'m> {
     /// The descriptors that ask, without signs; each once.
-    pub(in crate::limiter) asking: Request,
+    pub(in crate::limiter) asking: Request<'m>,
     /// By descriptor of the whole request.
     pub(in crate::limiter) roles: Vec<Role>,
     /// The ends of requests.
-    pub(in crate::limiter) ended: Vec<Ended>,
+    pub(in crate::limiter) ended: Vec<Ended<'m>>,
 }
 
 /// The role of a descriptor.
@@ -38,30 +38,30 @@ pub(in crate::limiter) enum Role {
 
 /// The end of a request, by all descriptors with its handle.
 #[derive(Debug)]
-pub(in crate::limiter) struct Ended {
+pub(in crate::limiter) struct Ended<'m> {
     pub(in crate::limiter) handle: Handle,
     pub(in crate::limiter) key: HandleKey,
     /// The text of the handle, by which its descriptors are found.
-    text: Bytes,
+    text: &'m [u8],
     /// The descriptors without signs, and the cost that each states.
-    pub(in crate::limiter) descriptors: Vec<(Descriptor, Option<Usage>)>,
+    pub(in crate::limiter) descriptors: Vec<(Descriptor<'m>, Option<Usage<'m>>)>,
     /// The reports on how the request has fared.
     pub(in crate::limiter) fared: Fared,
 }
 
 /// The end that a caller names itself, by descriptors and the cost of each; `None` if the handle is
 /// not good.
-pub(super) fn ended(
-    (domain, text): (&[u8], &Bytes),
-    descriptors: &[(Descriptor, Option<u64>)],
+pub(super) fn ended<'m>(
+    (domain, text): (&[u8], &'m [u8]),
+    descriptors: &[(Descriptor<'m>, Option<u64>)],
     fared: Fared,
     (signs, holds): (Option<&Signs>, &Holds),
-) -> Option<Ended> {
+) -> Option<Ended<'m>> {
     let (handle, key) = holds.read(domain, text)?;
-    let mut ended = Ended { handle, key, text: text.clone(), descriptors: Vec::new(), fared };
+    let mut ended = Ended { handle, key, text, descriptors: Vec::new(), fared };
     for (descriptor, cost) in descriptors {
         let kind = signs.and_then(|signs| value(descriptor, &signs.kind));
-        let usage = cost.map(|cost| Usage::of(kind.cloned(), cost));
+        let usage = cost.map(|cost| Usage::of(kind, cost));
         let is_sign = |entry: &Entry| signs.is_some_and(|signs| is_sign(signs, entry));
         ended.note(bare(descriptor, is_sign), usage);
     }
@@ -69,7 +69,11 @@ pub(super) fn ended(
 }
 
 /// The parts of `request`; `None` if it is decided as any other.
-pub(in crate::limiter) fn plan(request: &Request, signs: &Signs, holds: &Holds) -> Option<Plan> {
+pub(in crate::limiter) fn plan<'m>(
+    request: &Request<'m>,
+    signs: &Signs,
+    holds: &Holds,
+) -> Option<Plan<'m>> {
     let is_sign = |entry: &Entry| is_sign(signs, entry);
     let has_signs = |descriptor: &Descriptor| descriptor.entries.iter().any(is_sign);
     let alike = || {
@@ -81,7 +85,7 @@ pub(in crate::limiter) fn plan(request: &Request, signs: &Signs, holds: &Holds) 
     if !request.descriptors.iter().any(has_signs) && !alike() {
         return None;
     }
-    let asking = Request { domain: request.domain.clone(), descriptors: Vec::new() };
+    let asking = Request { domain: request.domain, descriptors: SmallVec::new() };
     let mut plan = Plan { asking, roles: Vec::new(), ended: Vec::new() };
     let mut parts = Vec::new();
     for descriptor in &request.descriptors {
@@ -100,10 +104,10 @@ pub(in crate::limiter) fn plan(request: &Request, signs: &Signs, holds: &Holds) 
 }
 
 /// A part of what a descriptor asks for: its kind, and the hits if they are stated.
-type Part = (Option<Bytes>, Option<u64>);
+type Part<'m> = (Option<&'m [u8]>, Option<u64>);
 
 /// Lets `descriptor` ask for all `parts`. While one kind is left open, its hits are the least.
-fn join(descriptor: &mut Descriptor, parts: &[Part]) {
+fn join<'m>(descriptor: &mut Descriptor<'m>, parts: &[Part<'m>]) {
     if parts.iter().all(|(_, hits)| hits.is_none()) {
         return;
     }
@@ -115,38 +119,43 @@ fn join(descriptor: &mut Descriptor, parts: &[Part]) {
             if total == 0 { Hits::Peek(1) } else { Hits::Take(total.min(SATURATION)) };
     }
     if parts.iter().any(|(kind, _)| kind.is_some()) {
-        let usage = stated.map(|(kind, hits)| Usage::of(kind.clone(), hits)).reduce(Usage::with);
+        let usage = stated.map(|(kind, hits)| Usage::of(*kind, hits)).reduce(Usage::with);
         descriptor.usage = usage.map(Box::new);
     }
 }
 
 /// The value of the entry `sign`.
-fn value<'a>(descriptor: &'a Descriptor, sign: &str) -> Option<&'a Bytes> {
+fn value<'m>(descriptor: &Descriptor<'m>, sign: &str) -> Option<&'m [u8]> {
     let entry = descriptor.entries.iter().find(|entry| sign.as_bytes() == entry.key);
-    entry.map(|entry| &entry.value)
+    entry.map(|entry| entry.value)
 }
 
-fn is_sign(signs: &Signs, entry: &Entry) -> bool {
+fn is_sign(signs: &Signs, entry: &Entry<'_>) -> bool {
     [&signs.hold, &signs.kind, &signs.report].iter().any(|sign| sign.as_bytes() == entry.key)
 }
 
 /// `descriptor` without its signs.
-fn bare(descriptor: &Descriptor, is_sign: impl Fn(&Entry) -> bool) -> Descriptor {
-    let entries = descriptor.entries.iter().filter(|entry| !is_sign(entry)).cloned().collect();
+fn bare<'m>(descriptor: &Descriptor<'m>, is_sign: impl Fn(&Entry<'_>) -> bool) -> Descriptor<'m> {
+    let entries = descriptor.entries.iter().filter(|entry| !is_sign(entry)).copied().collect();
     let Descriptor { hits, own_hits, limit, .. } = *descriptor;
     Descriptor { entries, hits, own_hits, usage: None, limit }
 }
 
-impl Plan {
+impl<'m> Plan<'m> {
     /// The position of the descriptor that asks as `bare` does, whose parts get another one.
-    fn ask(&mut self, bare: Descriptor, kind: Option<&Bytes>, parts: &mut Vec<Vec<Part>>) -> usize {
+    fn ask(
+        &mut self,
+        bare: Descriptor<'m>,
+        kind: Option<&'m [u8]>,
+        parts: &mut Vec<Vec<Part<'m>>>,
+    ) -> usize {
         let hits = match bare.hits {
             Hits::Refund(hits) => hits,
             hits => stated(hits),
         };
-        let part = (kind.cloned(), bare.own_hits.then_some(hits));
-        let refunds = |one: &Descriptor| matches!(one.hits, Hits::Refund(_));
-        let alike = |known: &Descriptor| {
+        let part = (kind, bare.own_hits.then_some(hits));
+        let refunds = |one: &Descriptor<'_>| matches!(one.hits, Hits::Refund(_));
+        let alike = |known: &Descriptor<'m>| {
             let asks = !refunds(known) && !refunds(&bare);
             asks && known.entries == bare.entries && known.limit == bare.limit
         };
@@ -167,37 +176,36 @@ impl Plan {
 
     fn end(
         &mut self,
-        text: &Bytes,
-        (kind, report): (Option<&Bytes>, Option<&Bytes>),
-        bare: Descriptor,
+        text: &'m [u8],
+        (kind, report): (Option<&'m [u8]>, Option<&[u8]>),
+        bare: Descriptor<'m>,
         holds: &Holds,
     ) -> Role {
-        if !self.ended.iter().any(|ended| ended.text == *text) {
-            let Some((handle, key)) = holds.read(&self.asking.domain, text) else {
+        if !self.ended.iter().any(|ended| ended.text == text) {
+            let Some((handle, key)) = holds.read(self.asking.domain, text) else {
                 return Role::Invalid;
             };
-            let (text, descriptors) = (text.clone(), Vec::new());
-            let fared = Fared::default();
+            let (descriptors, fared) = (Vec::new(), Fared::default());
             self.ended.push(Ended { handle, key, text, descriptors, fared });
         }
-        let known = self.ended.iter_mut().find(|ended| ended.text == *text);
+        let known = self.ended.iter_mut().find(|ended| ended.text == text);
         let Some(ended) = known else { return Role::Invalid };
         let stated = bare.own_hits.then(|| stated(bare.hits));
-        match report.map(|report| &**report) {
+        match report {
             Some(b"attempts") => ended.fared.attempts = stated,
             Some(b"code") => ended.fared.code = stated,
             Some(b"ms") => ended.fared.millis = stated,
             Some(b"sent") => ended.fared.sent = stated,
             // Of other reports nothing depends.
             Some(_) => {}
-            None => ended.note(bare, stated.map(|cost| Usage::of(kind.cloned(), cost))),
+            None => ended.note(bare, stated.map(|cost| Usage::of(kind, cost))),
         }
         Role::Ends
     }
 }
 
-impl Ended {
-    fn note(&mut self, bare: Descriptor, usage: Option<Usage>) {
+impl<'m> Ended<'m> {
+    fn note(&mut self, bare: Descriptor<'m>, usage: Option<Usage<'m>>) {
         let known = self.descriptors.iter_mut().find(|(known, _)| known.entries == bare.entries);
         match known {
             Some((_, known)) => {
@@ -233,11 +241,10 @@ mod tests {
     }
 
     /// A descriptor of `user`, with a kind, and with hits of its own.
-    fn descriptor(user: u8, kind: Option<&'static str>, hits: Option<u64>) -> Descriptor {
-        let entry =
-            |key: &'static str, value: String| Entry { key: key.into(), value: value.into() };
-        let user = [entry("user", user.to_string())];
-        let kind = kind.map(|kind| entry("kind", kind.to_owned()));
+    fn descriptor(user: u8, kind: Option<&'static str>, hits: Option<u64>) -> Descriptor<'static> {
+        const USERS: &[u8] = b"0123456789";
+        let user = [Entry { key: b"user", value: &USERS[usize::from(user)..][..1] }];
+        let kind = kind.map(|kind| Entry { key: b"kind", value: kind.as_bytes() });
         let amount = match hits {
             Some(0) => Hits::Peek(1),
             hits => Hits::Take(hits.unwrap_or(1)),
@@ -249,8 +256,8 @@ mod tests {
     /// The hits, whether they are the request's own, and the hits by kind, in order.
     type Told = (Hits, bool, Vec<(Option<Vec<u8>>, u64)>);
 
-    fn asked(descriptors: Vec<Descriptor>) -> Vec<(Vec<Entry>, Told)> {
-        let request = Request { domain: "llm".into(), descriptors };
+    fn asked(descriptors: Vec<Descriptor<'_>>) -> Vec<(Vec<Entry<'_>>, Told)> {
+        let request = Request { domain: b"llm", descriptors: descriptors.into() };
         let plan = plan(&request, &Signs::default(), &holds());
         let asking = plan.map_or(request.descriptors, |plan| plan.asking.descriptors);
         let told = asking.into_iter().map(|one| {
@@ -258,12 +265,12 @@ mod tests {
             let mut kinds: Vec<_> =
                 usage.kinds().map(|(kind, hits)| (kind.map(<[u8]>::to_vec), hits)).collect();
             kinds.sort();
-            (one.entries, (one.hits, one.own_hits, kinds))
+            (one.entries.into_vec(), (one.hits, one.own_hits, kinds))
         });
         told.collect()
     }
 
-    fn one(descriptors: Vec<Descriptor>) -> Told {
+    fn one(descriptors: Vec<Descriptor<'_>>) -> Told {
         let mut all = asked(descriptors);
         assert_eq!(all.len(), 1);
         all.remove(0).1
@@ -316,10 +323,10 @@ mod tests {
             turn in 0_usize..9,
         ) {
             let all: Vec<_> = parts.iter().map(|&(user, kind, hits)| descriptor(user, kind, hits)).collect();
-            let sorted = |descriptors: Vec<Descriptor>| {
+            let sorted = |descriptors: Vec<Descriptor<'static>>| {
                 let mut all: Vec<_> = asked(descriptors)
                     .into_iter()
-                    .map(|(entries, told)| (entries[0].value.clone(), told))
+                    .map(|(entries, told)| (entries[0].value, told))
                     .collect();
                 all.sort_by(|(one, _), (other, _)| one.cmp(other));
                 all
@@ -331,8 +338,8 @@ mod tests {
             prop_assume!(all.len() > 1);
             let (told, expected) = (sorted(other), sorted(all));
             let total = |told: &Told| (told.0.amount(), told.2.clone());
-            let totals = |all: &[(Bytes, Told)]| {
-                all.iter().map(|(user, told)| (user.clone(), total(told))).collect::<Vec<_>>()
+            let totals = |all: &[(&[u8], Told)]| {
+                all.iter().map(|(user, told)| (user.to_vec(), total(told))).collect::<Vec<_>>()
             };
             prop_assert_eq!(totals(&told), totals(&expected));
         }

@@ -76,7 +76,7 @@ impl<S: LimitStore> Settlements<S> {
     /// sign the new handle.
     pub(super) async fn renew(
         &self,
-        ended: &Ended,
+        ended: &Ended<'_>,
         ask: &Ask,
         key: &HandleKey,
         due: Instant,
@@ -112,7 +112,7 @@ impl<S: LimitStore> Settlements<S> {
     /// The charges by the beginning of their keys, and true if these are all of the hold.
     fn parts(
         &self,
-        ended: &Ended,
+        ended: &Ended<'_>,
         ask: &Ask,
         key: &HandleKey,
         now: Timestamp,

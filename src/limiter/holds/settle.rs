@@ -57,7 +57,7 @@ impl<S: LimitStore> Settlements<S> {
     /// counter is one of the hold.
     pub(in crate::limiter) fn settle(
         self: &Arc<Self>,
-        ended: &Ended,
+        ended: &Ended<'_>,
         ask: &Ask,
         costs: &[Option<u64>],
     ) -> Vec<Sent> {

@@ -19,9 +19,9 @@ use crate::policy::{Domain, LimitKind, Rule, RuleLimit};
 use crate::telemetry::metrics::LimitOf;
 
 /// A resolution in the making.
-pub(super) struct Building<'a> {
+pub(super) struct Building<'a, 'm> {
     pub(super) resolver: &'a Resolver,
-    pub(super) request: &'a Request,
+    pub(super) request: &'a Request<'m>,
     pub(super) snapshot: &'a SnapshotRef,
     pub(super) policy: Option<&'a Domain>,
     pub(super) shadow: bool,
@@ -29,12 +29,12 @@ pub(super) struct Building<'a> {
     pub(super) resolution: Resolution,
 }
 
-impl<'a> Building<'a> {
+impl<'a, 'm> Building<'a, 'm> {
     /// Resolves the `i`-th descriptor and adds what it claims.
     pub(super) fn resolved(
         &mut self,
         i: usize,
-        descriptor: &Descriptor,
+        descriptor: &Descriptor<'_>,
         Match { rule, client, plan }: Match<'_>,
     ) -> Resolved {
         // Limits were checked when the client was stored; if the rule has made them impossible
@@ -69,7 +69,7 @@ impl<'a> Building<'a> {
     fn by_client(
         &mut self,
         i: usize,
-        descriptor: &Descriptor,
+        descriptor: &Descriptor<'_>,
         rule: Option<&Rule>,
         client: &Client,
         plan: Option<&PlanRef>,
@@ -110,7 +110,7 @@ impl<'a> Building<'a> {
         Some(self.snapshot.tail(rule, rule.limits.iter().position(alike)?))
     }
 
-    fn by_rule(&mut self, descriptor: &Descriptor, rule: Option<&Rule>) -> Target {
+    fn by_rule(&mut self, descriptor: &Descriptor<'_>, rule: Option<&Rule>) -> Target {
         let Some(rule) = rule else { return Target::Nothing };
         let start = self.resolution.ask.len();
         let mut unlimited = false;
@@ -155,7 +155,7 @@ impl<'a> Building<'a> {
 
     fn by_override(
         &mut self,
-        descriptor: &Descriptor,
+        descriptor: &Descriptor<'_>,
         rule: Option<&Rule>,
         (limit, report, traits): Ready,
     ) -> Target {
@@ -190,7 +190,7 @@ impl<'a> Building<'a> {
 
     fn claim(
         &mut self,
-        descriptor: &Descriptor,
+        descriptor: &Descriptor<'_>,
         Counted { rule, sharing, tail }: Counted<'_>,
         limit: Limit,
         (traits, terms): (Traits, Option<(usize, &RuleLimit)>),
@@ -229,7 +229,7 @@ impl<'a> Building<'a> {
     /// otherwise by value.
     fn key(
         &self,
-        descriptor: &Descriptor,
+        descriptor: &Descriptor<'_>,
         rule: Option<&Rule>,
         sharing: Sharing,
         tail: &[u8],

@@ -22,14 +22,14 @@ pub(super) fn terms_of<'r>(
 }
 
 /// The hits that a descriptor asks of a limit.
-pub(super) struct Wanted<'a> {
-    pub(super) descriptor: &'a Descriptor,
+pub(super) struct Wanted<'a, 'm> {
+    pub(super) descriptor: &'a Descriptor<'m>,
     pub(super) limit: &'a Limit,
     /// The limit of the rule whose terms it goes by.
     pub(super) terms: Option<(usize, &'a RuleLimit)>,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> Wanted<'a, '_> {
     /// The hits, and what becomes of them. `learned`: the costs of requests before, under a limit
     /// of the rule. A slot has an id of the request that it is released by.
     pub(super) fn hits(

@@ -101,11 +101,10 @@ mod tests {
     use crate::limiter::request::Entry;
 
     fn entries_of(pairs: &[(&str, String)]) -> (String, bool) {
-        let entry = |(key, value): &(&str, String)| Entry {
-            key: (*key).to_owned().into(),
-            value: value.clone().into(),
-        };
-        let pairs: Vec<Entry> = pairs.iter().map(entry).collect();
+        let pairs: Vec<Entry<'_>> = pairs
+            .iter()
+            .map(|(key, value)| Entry { key: key.as_bytes(), value: value.as_bytes() })
+            .collect();
         let hasher = SensitiveHasher::new(b"");
         let shown = ShownDescriptor::new(&pairs, Sensitivity::Nothing, &hasher);
         let (entries, truncated) = entries(shown);

@@ -1,5 +1,6 @@
 //! `ResetUsage`: the counters of any descriptor, emptied.
 
+use smallvec::smallvec;
 use tonic::Status;
 
 use super::{Act, expected};
@@ -69,15 +70,11 @@ impl<R: Registry, S: LimitStore> Act<'_, R, S> {
 }
 
 /// A request with this descriptor.
-fn request(name: &ClientName, limit: Option<Override>) -> Request {
-    let entry = |(key, value): (&[u8], &[u8])| Entry {
-        key: key.to_vec().into(),
-        value: value.to_vec().into(),
-    };
-    let entries = name.entries.pairs().map(entry).collect();
+fn request(name: &ClientName, limit: Option<Override>) -> Request<'_> {
+    let entries = name.entries.pairs().map(|(key, value)| Entry { key, value }).collect();
     let descriptor =
         Descriptor { entries, hits: Hits::Take(1), own_hits: false, usage: None, limit };
-    Request { domain: name.domain.as_bytes().to_vec().into(), descriptors: vec![descriptor] }
+    Request { domain: name.domain.as_bytes(), descriptors: smallvec![descriptor] }
 }
 
 /// Warnings about input that works but is probably not meant.

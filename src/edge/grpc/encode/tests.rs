@@ -10,13 +10,13 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
-use crate::domain::{Hits, Unit};
+use crate::domain::Unit;
+use crate::edge::grpc::convert::unchecked_from_pb;
 use crate::edge::grpc::settings::{HeaderStyle, ResponseSettings};
 use crate::edge::pb;
 use crate::limiter::key::SensitiveHasher;
 use crate::limiter::mode::Mode;
 use crate::limiter::report::LimitName;
-use crate::limiter::request::{Descriptor, Entry};
 use crate::limiter::snapshot::{Policies, SnapshotRef};
 use crate::limiter::status::Load;
 use crate::policy::{Options, Source, compile};
@@ -136,7 +136,7 @@ fn decision(snapshot: SnapshotRef) -> impl Strategy<Value = Decision> {
     (verdict, vec(status(&snapshot), 0..4)).prop_map(move |(verdict, statuses)| Decision {
         verdict,
         unavailable: None,
-        statuses,
+        statuses: statuses.into_iter().collect(),
         asked: true,
         mode: Mode::Enforce,
         snapshot: snapshot.clone(),
@@ -144,7 +144,8 @@ fn decision(snapshot: SnapshotRef) -> impl Strategy<Value = Decision> {
     })
 }
 
-fn request() -> impl Strategy<Value = Request> {
+fn request() -> impl Strategy<Value = pb::RateLimitRequest> {
+    use pb::rate_limit_descriptor::Entry;
     let any_bytes = prop_oneof![
         "[ -~]{0,40}".prop_map(Bytes::from),
         ".{0,200}".prop_map(Bytes::from),
@@ -152,15 +153,16 @@ fn request() -> impl Strategy<Value = Request> {
     ];
     let entry =
         (any_bytes.clone(), any_bytes.clone()).prop_map(|(key, value)| Entry { key, value });
-    let descriptor = vec(entry, 0..4).prop_map(|entries| Descriptor {
+    let descriptor = vec(entry, 0..4).prop_map(|entries| pb::RateLimitDescriptor {
         entries,
-        hits: Hits::Take(1),
-        own_hits: false,
-        usage: None,
-        limit: None,
+        ..pb::RateLimitDescriptor::default()
     });
     let domain = prop_oneof![Just(Bytes::from_static(b"edge")), any_bytes];
-    (domain, vec(descriptor, 4)).prop_map(|(domain, descriptors)| Request { domain, descriptors })
+    (domain, vec(descriptor, 4)).prop_map(|(domain, descriptors)| pb::RateLimitRequest {
+        domain,
+        descriptors,
+        hits_addend: 1,
+    })
 }
 
 fn responder() -> impl Strategy<Value = Responder> {
@@ -181,6 +183,7 @@ proptest! {
         request in request(),
         decision in decision(snapshot()),
     ) {
+        let request = unchecked_from_pb(&request);
         let response = oracle::response(&responder, &request, &decision);
         let frame = responder.frame(&request, &decision);
         let (prefix, message) = frame.split_at(PREFIX_BYTES);
