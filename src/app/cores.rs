@@ -10,43 +10,50 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tokio_util::sync::CancellationToken;
 
+use super::deal::Core;
 use super::error::AppError;
 use super::process::Process;
 use crate::edge::grpc::server::{ServeError, serve};
 use crate::edge::grpc::settings::{GrpcSettings, RuntimeShape};
-use crate::edge::listener::acceptor::{Accepted, Acceptor};
+use crate::edge::listener::acceptor::{Accepted, ConnectionCount};
 
 /// The running cores.
 #[derive(Debug)]
 pub(super) struct Cores {
-    senders: Vec<UnboundedSender<Accepted>>,
+    cores: Vec<Core>,
     threads: Vec<JoinHandle<Result<(), ServeError>>>,
 }
 
 impl Cores {
     /// Starts the number of cores in the settings.
     pub(super) fn start(process: &Arc<Process>) -> Result<Self, AppError> {
-        let mut cores = Self { senders: Vec::new(), threads: Vec::new() };
+        let mut cores = Self { cores: Vec::new(), threads: Vec::new() };
         for core in 0..process.settings.grpc.runtimes() {
             let (sender, arrivals) = unbounded_channel();
-            cores.senders.push(sender);
-            cores.threads.push(spawn(core, arrivals, Arc::clone(process))?);
+            let runtime =
+                runtime(&process.settings.grpc).map_err(|source| system("a runtime", source))?;
+            let handle = runtime.handle().clone();
+            cores.cores.push(Core {
+                arrivals: sender,
+                runtime: handle,
+                count: ConnectionCount::default(),
+            });
+            cores.threads.push(spawn(core, runtime, arrivals, Arc::clone(process))?);
         }
         Ok(cores)
     }
 
-    /// The channels that hand connections to the cores, one per core.
-    pub(super) fn senders(&self) -> Vec<UnboundedSender<Accepted>> {
-        self.senders.clone()
+    /// The cores, to deal connections to.
+    pub(super) fn all(&self) -> Vec<Core> {
+        self.cores.clone()
     }
 
     /// Waits for the cores to finish the calls in flight.
     pub(super) fn join(self) {
-        drop(self.senders);
+        drop(self.cores);
         for thread in self.threads {
             match thread.join() {
                 Ok(Ok(())) => {}
@@ -59,11 +66,10 @@ impl Cores {
 
 fn spawn(
     core: usize,
+    runtime: Runtime,
     arrivals: UnboundedReceiver<Accepted>,
     process: Arc<Process>,
 ) -> Result<JoinHandle<Result<(), ServeError>>, AppError> {
-    let system = |what| move |source| AppError::System { what, source };
-    let runtime = runtime(&process.settings.grpc).map_err(system("a runtime"))?;
     // A store may spawn tasks on the runtime that builds it, so enter the runtime. Build it before
     // the thread starts, so that the caller gets the error.
     let rls = {
@@ -83,7 +89,11 @@ fn spawn(
                 serve(incoming, rls, callers, health, message_bytes, engine, stop).await
             })
         })
-        .map_err(system("a thread"))
+        .map_err(|source| system("a thread", source))
+}
+
+const fn system(what: &'static str, source: io::Error) -> AppError {
+    AppError::System { what, source }
 }
 
 fn runtime(grpc: &GrpcSettings) -> io::Result<Runtime> {
@@ -92,18 +102,4 @@ fn runtime(grpc: &GrpcSettings) -> io::Result<Runtime> {
         RuntimeShape::Shared => Builder::new_multi_thread(),
     };
     builder.worker_threads(grpc.threads()).thread_name("tollgate-worker").enable_all().build()
-}
-
-/// Distributes the connections of `acceptor` to the cores, round robin, until `stop`.
-pub(super) async fn deal(
-    mut acceptor: Acceptor,
-    cores: Vec<UnboundedSender<Accepted>>,
-    stop: CancellationToken,
-) {
-    for core in cores.iter().cycle() {
-        let Some(accepted) = stop.run_until_cancelled(acceptor.accept()).await else { return };
-        // If the core has stopped, the connection is dropped. The client reconnects and reaches
-        // another core.
-        let _ = core.send(accepted);
-    }
 }

@@ -7,6 +7,7 @@
 mod administer;
 mod checks;
 mod cores;
+mod deal;
 mod drain;
 mod error;
 mod health;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::cores::Cores;
+use self::deal::deal;
 pub use self::error::AppError;
 use self::listen::Listeners;
 use self::process::{Process, random_id};
@@ -136,7 +138,7 @@ fn serve_grpc(
     accepting: &CancellationToken,
 ) {
     let acceptor = process.acceptor(listener, "grpc", process.tls.grpc.clone());
-    tasks.spawn(cores::deal(acceptor, cores.senders(), accepting.clone()));
+    tasks.spawn(deal(acceptor, cores.all(), accepting.clone()));
 }
 
 fn warn_of_open_secrets(settings: &Settings, set: &PolicySet) {

@@ -62,6 +62,18 @@ pub struct Accepted {
     admitted: Admitted,
 }
 
+/// Counts the open connections of a core.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionCount(Arc<()>);
+
+impl ConnectionCount {
+    /// The number of them, and of the references that the core itself has.
+    pub fn open(&self) -> usize {
+        // Cores count some more, all of them the same number.
+        Arc::strong_count(&self.0)
+    }
+}
+
 /// The state of its listener that an accepted connection uses.
 struct Admitted {
     address: SocketAddr,
@@ -91,6 +103,8 @@ pub(in crate::edge) struct Permit {
     shaking: bool,
     /// The concurrent calls that the connection may have.
     calls: u32,
+    /// Held until it is closed.
+    count: Option<ConnectionCount>,
     open: Arc<OpenConnections>,
 }
 
@@ -231,6 +245,13 @@ fn beyond(bound: &'static str) -> Refusal {
 }
 
 impl Accepted {
+    /// The same, counted by `count` as long as it is open.
+    #[must_use]
+    pub fn counted_by(mut self, count: &ConnectionCount) -> Self {
+        self.admitted.permit.count = Some(count.clone());
+        self
+    }
+
     /// Registers the connection with the runtime that calls this.
     pub(in crate::edge) fn attach(self) -> io::Result<Connection> {
         let Self { stream, peer, admitted } = self;
@@ -276,7 +297,7 @@ impl OpenConnections {
             count.calls += calls as usize;
         });
         self.gauge.inc();
-        Ok(Permit { peer, shaking, calls, open: Arc::clone(self) })
+        Ok(Permit { peer, shaking, calls, count: None, open: Arc::clone(self) })
     }
 }
 
