@@ -7,13 +7,12 @@
 
 mod holding;
 
-use std::mem;
 use std::time::Duration;
 
 use self::holding::Holding;
 pub use self::holding::{Basis, Held, Reported, Unnamed};
+use super::lists::Lists;
 use super::report::Report;
-use super::reused::{keep, take};
 use crate::domain::{Claim, Group, HoldId, Part, Reading, Timestamp, Verdict};
 use crate::policy::{HoldTerms, LeaseTerms, OnStoreFailure};
 use crate::store::{Readings, StoreError};
@@ -95,9 +94,7 @@ impl From<Reading> for Ruling {
 /// One request on its way through the layers.
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
-    group: Group,
-    /// One per claim of the group, same order.
-    records: Vec<Asked>,
+    pub(super) lists: Box<Lists>,
     /// True once a claim was left to the caller, which spares all other requests the search.
     unanswered: bool,
     /// None: no limit holds, and no rule adapts. Most requests are such, and this is moved often.
@@ -147,41 +144,32 @@ impl Asked {
     }
 }
 
-impl Drop for Ask {
-    fn drop(&mut self) {
-        keep(mem::take(&mut self.group.parts));
-        keep(mem::take(&mut self.group.claims));
-        keep(mem::take(&mut self.records));
-    }
-}
-
 impl Ask {
     /// An empty request, with room.
-    pub fn with_room() -> Self {
-        let mut ask = Self::default();
-        (ask.group.parts, ask.group.claims, ask.records) = (take(), take(), take());
-        ask
+    pub(super) fn with_room() -> Self {
+        let lists = Lists::take();
+        Self { lists, unanswered: false, holding: None, timed: false, call: None }
     }
 
     /// The claims that the store decides.
-    pub const fn group(&self) -> &Group {
-        &self.group
+    pub fn group(&self) -> &Group {
+        &self.lists.group
     }
 
     /// The number of claims.
-    pub const fn len(&self) -> usize {
-        self.records.len()
+    pub fn len(&self) -> usize {
+        self.lists.records.len()
     }
 
     /// True if nothing is claimed.
-    pub const fn is_empty(&self) -> bool {
-        self.records.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.lists.records.is_empty()
     }
 
     /// Adds a claim, of the part that is closed next.
     pub fn push(&mut self, claim: Claim, traits: Traits, report: Report) {
-        self.group.claims.push(claim);
-        self.records.push(Asked { traits, report, ruling: None });
+        self.lists.group.claims.push(claim);
+        self.lists.records.push(Asked { traits, report, ruling: None });
     }
 
     fn holding_mut(&mut self) -> &mut Holding {
@@ -195,7 +183,7 @@ impl Ask {
 
     /// The position of the claim pushed last.
     fn last(&self) -> usize {
-        self.records.len().saturating_sub(1)
+        self.lists.records.len().saturating_sub(1)
     }
 
     /// Notes that the claim pushed last is on a limit that holds.
@@ -251,8 +239,8 @@ impl Ask {
 
     /// Takes back the claims from the `claims`-th on, of a part that is not closed.
     pub fn truncate(&mut self, claims: usize) {
-        self.group.claims.truncate(claims);
-        self.records.truncate(claims);
+        self.lists.group.claims.truncate(claims);
+        self.lists.records.truncate(claims);
         if let Some(holding) = &mut self.holding {
             holding.truncate(claims);
         }
@@ -261,25 +249,25 @@ impl Ask {
     /// Makes a part of the claims from the `start`-th on.
     pub fn close_part(&mut self, start: usize, quota: bool, shadow: bool) -> Part {
         let part = Part { quota, shadow, claims: start..self.len() };
-        self.group.parts.push(part.clone());
+        self.lists.group.parts.push(part.clone());
         part
     }
 
     /// The records, in the order of the claims.
     pub fn records(&self) -> &[Asked] {
-        &self.records
+        &self.lists.records
     }
 
     /// Each claim with its record.
     pub fn claims(&self) -> impl Iterator<Item = (&Claim, &Asked)> {
-        self.group.claims.iter().zip(&self.records)
+        self.lists.group.claims.iter().zip(&self.lists.records)
     }
 
     /// The claims of `part`, which is one of this group, with their records.
     #[expect(clippy::indexing_slicing, reason = "a part names claims of its own group")]
     pub fn claims_of(&self, part: &Part) -> impl Iterator<Item = (&Claim, &Asked)> + Clone {
         let range = part.claims.clone();
-        self.group.claims[range.clone()].iter().zip(&self.records[range])
+        self.lists.group.claims[range.clone()].iter().zip(&self.lists.records[range])
     }
 
     /// The place of the claim of `part` that failed and has the longest wait; none: all passed.
@@ -295,13 +283,17 @@ impl Ask {
 
     /// Each claim with its traits, to be changed on its way to the store.
     pub fn claims_mut(&mut self) -> impl Iterator<Item = (&mut Claim, &Traits)> {
-        self.group.claims.iter_mut().zip(self.records.iter().map(|asked| &asked.traits))
+        self.lists.group.claims.iter_mut().zip(self.lists.records.iter().map(|asked| &asked.traits))
     }
 
     /// Each claim with its traits, to be changed by tests.
     #[cfg(test)]
     pub(super) fn traits_mut(&mut self) -> impl Iterator<Item = (&Claim, &mut Traits)> {
-        self.group.claims.iter().zip(self.records.iter_mut().map(|asked| &mut asked.traits))
+        self.lists
+            .group
+            .claims
+            .iter()
+            .zip(self.lists.records.iter_mut().map(|asked| &mut asked.traits))
     }
 
     /// Writes the rulings of a layer that needs no store.
@@ -310,24 +302,24 @@ impl Ask {
     /// When there is not one per claim: a shifted ruling would be that of another limit.
     pub fn rule(&mut self, rulings: Vec<Ruling>) {
         assert_eq!(rulings.len(), self.len(), "a layer rules on every claim or on none");
-        for (asked, ruling) in self.records.iter_mut().zip(rulings) {
+        for (asked, ruling) in self.lists.records.iter_mut().zip(rulings) {
             asked.ruling = Some(ruling);
         }
     }
 
     /// The `i`-th claim with its record.
     pub(super) fn claim(&self, i: usize) -> Option<(&Claim, &Asked)> {
-        self.group.claims.get(i).zip(self.records.get(i))
+        self.lists.group.claims.get(i).zip(self.lists.records.get(i))
     }
 
     /// True if the layers let the `i`-th claim pass.
     pub(super) fn passed(&self, i: usize) -> bool {
-        self.records.get(i).is_some_and(Asked::passed)
+        self.lists.records.get(i).is_some_and(Asked::passed)
     }
 
     /// Writes the ruling on the `i`-th claim.
     pub(super) fn rule_one(&mut self, i: usize, ruling: Ruling) {
-        if let Some(asked) = self.records.get_mut(i) {
+        if let Some(asked) = self.lists.records.get_mut(i) {
             asked.ruling = Some(ruling);
         }
     }
@@ -336,7 +328,7 @@ impl Ask {
     /// Returns true if some do.
     pub(super) fn rule_open(&mut self, rule: impl Fn(&Claim, Traits) -> Option<Ruling>) -> bool {
         let mut open = false;
-        for (claim, asked) in self.group.claims.iter().zip(&mut self.records) {
+        for (claim, asked) in self.lists.group.claims.iter().zip(&mut self.lists.records) {
             if asked.ruling.is_none() {
                 asked.ruling = rule(claim, asked.traits);
                 open |= asked.ruling.is_none();
@@ -358,7 +350,7 @@ impl Ask {
         let misfit = (found != wanted)
             .then(|| StoreError::Protocol(format!("{found} readings for {wanted} claims")));
         let mut readings = if misfit.is_some() { Readings::new() } else { readings }.into_iter();
-        for (claim, asked) in self.group.claims.iter().zip(&mut self.records) {
+        for (claim, asked) in self.lists.group.claims.iter().zip(&mut self.lists.records) {
             let reading = readings.next().flatten().or_else(|| claim.certain());
             asked.ruling = reading.map(|reading| Ruling::of_store(claim, reading));
         }
@@ -370,12 +362,12 @@ impl Ask {
         let open = |part: &Part| {
             self.claims_of(part).any(|(_, asked)| asked.ruling().source == Source::Nothing)
         };
-        self.unanswered && self.group.parts.iter().any(|part| !part.shadow && open(part))
+        self.unanswered && self.lists.group.parts.iter().any(|part| !part.shadow && open(part))
     }
 
     /// The verdict on the whole request, by the rulings.
     #[expect(clippy::indexing_slicing, reason = "a part names claims of its own group")]
     pub fn verdict(&self) -> Verdict {
-        self.group.verdict(|claim| self.records[claim].passed())
+        self.lists.group.verdict(|claim| self.lists.records[claim].passed())
     }
 }

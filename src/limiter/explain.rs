@@ -110,7 +110,7 @@ fn of_handle(outcome: Outcome) -> Status {
 
 /// Explains every descriptor of `resolution`, on which the layers have ruled.
 pub(super) fn explain(resolution: &Resolution) -> Vec<Explained> {
-    resolution.descriptors.iter().map(|resolved| one(resolved, &resolution.ask)).collect()
+    resolution.descriptors().iter().map(|resolved| one(resolved, &resolution.ask)).collect()
 }
 
 fn one(resolved: &Resolved, ask: &Ask) -> Explained {

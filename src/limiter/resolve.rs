@@ -24,7 +24,6 @@ use super::mode::Mode;
 use super::redact::Sensitivity;
 use super::report::Report;
 use super::request::{Entry, Override, Request};
-use super::reused::Reused;
 use super::snapshot::{RuleRef, Snapshot, SnapshotRef};
 use crate::domain::{Algorithm, Charge, Limit, Part, Unit};
 use crate::limits::name::Value;
@@ -68,10 +67,15 @@ pub enum Target {
 /// A request, resolved.
 #[derive(Clone, Debug, Default)]
 pub struct Resolution {
-    /// One per descriptor, same order.
-    pub descriptors: Reused<Resolved>,
     /// The claims to decide.
     pub ask: Ask,
+}
+
+impl Resolution {
+    /// One per descriptor, same order.
+    pub fn descriptors(&self) -> &[Resolved] {
+        &self.ask.lists.resolved
+    }
 }
 
 /// The match of one descriptor.
@@ -126,11 +130,11 @@ impl Resolver {
             policy,
             shadow: mode == Mode::Shadow,
             replaced: self.replaced(request, &matches),
-            resolution: Resolution { descriptors: Reused::default(), ask: Ask::with_room() },
+            resolution: Resolution { ask: Ask::with_room() },
         };
         for (i, (descriptor, matched)) in request.descriptors.iter().zip(matches).enumerate() {
             let resolved = building.resolved(i, descriptor, matched);
-            building.resolution.descriptors.push(resolved);
+            building.resolution.ask.lists.resolved.push(resolved);
         }
         building.resolution
     }

@@ -1,15 +1,16 @@
 //! The answer to a request: one status per descriptor, from the rulings on its claims.
 
 use std::cmp::Reverse;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ask::{Ask, Source};
+use super::ask::{Ask, Asked, Source};
 use super::holds::Issued;
+use super::lists::Statuses;
 use super::mode::Mode;
 use super::report::Report;
 use super::resolve::{ClientPlan, Resolution, Resolved, Target};
-use super::reused::Reused;
 use super::snapshot::{RuleRef, SnapshotRef};
 use crate::domain::{Claim, Limit, Part, Reading, Verdict};
 use crate::limits::Client;
@@ -26,7 +27,7 @@ pub struct Decision {
     /// Nothing else of the decision counts then.
     pub unavailable: Option<&'static str>,
     /// One per descriptor, same order.
-    pub statuses: Reused<Status>,
+    pub statuses: Statuses,
     /// The store was asked.
     pub asked: bool,
     /// The mode in force for the domain.
@@ -227,8 +228,12 @@ impl Status {
 }
 
 /// The statuses of a resolved request on which the layers have ruled.
-pub(super) fn statuses(Resolution { mut descriptors, ask }: Resolution) -> Reused<Status> {
-    descriptors.drain(..).map(|resolved| status(resolved, &ask)).collect()
+pub(super) fn statuses(Resolution { mut ask }: Resolution) -> Statuses {
+    let mut statuses = mem::take(&mut ask.lists.statuses);
+    let mut resolved = mem::take(&mut ask.lists.resolved);
+    statuses.extend(resolved.drain(..).map(|resolved| status(resolved, &ask)));
+    (ask.lists.statuses, ask.lists.resolved) = (statuses, resolved);
+    Statuses(ask.lists)
 }
 
 fn status(Resolved { rule, client, plan, target, .. }: Resolved, ask: &Ask) -> Status {
@@ -259,41 +264,65 @@ fn status(Resolved { rule, client, plan, target, .. }: Resolved, ask: &Ask) -> S
 }
 
 fn limited(part: &Part, ask: &Ask) -> Outcome {
-    let all = || ask.claims_of(part).map(|(claim, asked)| (claim, asked, asked.ruling()));
-    let failed = || all().filter(|(_, _, ruling)| !ruling.reading.passed);
-    if let Some((claim, asked)) = ask.worst_of(part).and_then(|place| ask.claim(place)) {
+    // Most descriptors have one limit, which needs no search.
+    if part.claims.len() == 1
+        && let Some((claim, asked)) = ask.claim(part.claims.start)
+    {
         let ruling = asked.ruling();
-        let reading = ruling.reading;
-        return Outcome::Limited(Limited {
-            passed: false,
-            counted: ruling.counted(),
-            limit: asked.report.clone(),
-            remaining: 0,
-            reset_after: reading.retry_after.unwrap_or_else(|| never(&claim.limit)),
-            retry_after: reading.retry_after,
-            wait: Duration::ZERO,
-            failed: failed().map(|(_, asked, _)| asked.report.clone()).collect(),
-            load: Load::of(claim, &reading),
+        return Outcome::Limited(if ruling.reading.passed {
+            passed(claim, asked, ruling.wait)
+        } else {
+            failed(claim, asked, vec![asked.report.clone()])
         });
+    }
+    let all = || ask.claims_of(part).map(|(claim, asked)| (claim, asked, asked.ruling()));
+    if let Some((claim, asked)) = ask.worst_of(part).and_then(|place| ask.claim(place)) {
+        let over = all().filter(|(_, _, ruling)| !ruling.reading.passed);
+        let over = over.map(|(_, asked, _)| asked.report.clone()).collect();
+        return Outcome::Limited(failed(claim, asked, over));
     }
     let tightest = all().min_by_key(|(_, _, ruling)| {
         let reading = ruling.reading;
         (!ruling.counted(), reading.remaining, Reverse(reading.reset_after))
     });
-    tightest.map_or(Outcome::NoLimit, |(claim, asked, ruling)| {
-        let reading = ruling.reading;
-        Outcome::Limited(Limited {
-            passed: true,
-            counted: ruling.counted(),
-            limit: asked.report.clone(),
-            remaining: reading.remaining,
-            reset_after: reading.reset_after,
-            retry_after: Some(Duration::ZERO),
-            wait: all().map(|(_, _, ruling)| ruling.wait).max().unwrap_or_default(),
-            failed: Vec::new(),
-            load: Load::of(claim, &reading),
-        })
+    tightest.map_or(Outcome::NoLimit, |(claim, asked, _)| {
+        let wait = all().map(|(_, _, ruling)| ruling.wait).max().unwrap_or_default();
+        Outcome::Limited(passed(claim, asked, wait))
     })
+}
+
+/// The numbers of a limit that failed, with all of the descriptor that did.
+fn failed(claim: &Claim, asked: &Asked, failed: Vec<Report>) -> Limited {
+    let ruling = asked.ruling();
+    let reading = &ruling.reading;
+    Limited {
+        passed: false,
+        counted: ruling.counted(),
+        limit: asked.report.clone(),
+        remaining: 0,
+        reset_after: reading.retry_after.unwrap_or_else(|| never(&claim.limit)),
+        retry_after: reading.retry_after,
+        wait: Duration::ZERO,
+        failed,
+        load: Load::of(claim, reading),
+    }
+}
+
+/// The numbers of a limit that passed, as all of the descriptor did, of which one has this wait.
+fn passed(claim: &Claim, asked: &Asked, wait: Duration) -> Limited {
+    let ruling = asked.ruling();
+    let reading = &ruling.reading;
+    Limited {
+        passed: true,
+        counted: ruling.counted(),
+        limit: asked.report.clone(),
+        remaining: reading.remaining,
+        reset_after: reading.reset_after,
+        retry_after: Some(Duration::ZERO),
+        wait,
+        failed: Vec::new(),
+        load: Load::of(claim, reading),
+    }
 }
 
 /// The time to report where the same request never passes.

@@ -18,13 +18,20 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value as Json};
 
 use super::headers::{wait_millis, whole_millis};
-use super::structs::Fields;
+use super::structs::{Fields, head};
 use crate::domain::Verdict;
 use crate::limiter::key::SensitiveHasher;
 use crate::limiter::redact::{Sensitivity, ShownDescriptor};
 use crate::limiter::request::Request;
 use crate::limiter::status::{Decision, Status};
 use crate::telemetry::escape::write_escaped;
+
+/// The beginning of the field of this name.
+macro_rules! head {
+    ($name:literal) => {
+        const { &head::<{ $name.len() + 6 }>($name) }
+    };
+}
 
 /// Appends the metadata of `decision`, a `google.protobuf.Struct`.
 pub(super) fn write_metadata(
@@ -36,8 +43,8 @@ pub(super) fn write_metadata(
     let domain = decision.snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
     let admitted = decision.verdict == Verdict::Admit;
     let mut fields = Fields(out);
-    fields.field("domain", |at| at.text(|text| write_escaped(text, &request.domain)));
-    fields.field("descriptors", |at| {
+    fields.known(head!("domain"), |at| at.text(|text| write_escaped(text, &request.domain)));
+    fields.known(head!("descriptors"), |at| {
         at.list(|list| {
             for (descriptor, status) in request.descriptors.iter().zip(&decision.statuses) {
                 let sensitivity = Sensitivity::of(status.rule.as_deref(), domain);
@@ -47,7 +54,7 @@ pub(super) fn write_metadata(
         });
     });
     if let Some(hold) = &decision.hold {
-        fields.field("hold", |at| at.str(&hold.handle));
+        fields.known(head!("hold"), |at| at.str(&hold.handle));
     }
     let mut merged = None;
     for status in decision.statuses.iter().filter(|status| !status.over_limit()) {
@@ -61,15 +68,15 @@ pub(super) fn write_metadata(
         }
     }
     if let Some(merged) = merged.filter(|merged| !merged.is_empty()) {
-        fields.field("metadata", |at| at.map(&merged));
+        fields.known(head!("metadata"), |at| at.map(&merged));
     }
 }
 
 fn describe(fields: &mut Fields<'_>, shown: ShownDescriptor<'_>, status: &Status, admitted: bool) {
     if status.client.is_some() {
-        fields.field("client", |at| at.text(|text| write!(text, "{shown}")));
+        fields.known(head!("client"), |at| at.text(|text| write!(text, "{shown}")));
     }
-    fields.field("entries", |at| {
+    fields.known(head!("entries"), |at| {
         at.list(|list| {
             for entry in shown.entries() {
                 match entry.plain() {
@@ -80,27 +87,27 @@ fn describe(fields: &mut Fields<'_>, shown: ShownDescriptor<'_>, status: &Status
         });
     });
     if let Some(plan) = status.plan.in_force() {
-        fields.field("plan", |at| at.str(&plan.name));
+        fields.known(head!("plan"), |at| at.str(&plan.name));
     }
     if let Some(missing) = status.plan.missing() {
-        fields.field("plan_missing", |at| at.str(missing));
+        fields.known(head!("plan_missing"), |at| at.str(missing));
     }
     if let Some(rule) = &status.rule {
-        fields.field("rule", |at| at.str(&rule.label));
+        fields.known(head!("rule"), |at| at.str(&rule.label));
     }
     let flags = [
-        ("over_limit", status.over_limit()),
-        ("shadow", status.shadow && status.failed()),
-        ("degraded", status.degraded),
+        (&head!("over_limit")[..], status.over_limit()),
+        (head!("shadow"), status.shadow && status.failed()),
+        (head!("degraded"), status.degraded),
     ];
-    for (name, _) in flags.iter().filter(|(_, holds)| *holds) {
-        fields.field(name, |at| at.bool(true));
+    for (name, _) in flags.into_iter().filter(|(_, holds)| *holds) {
+        fields.known(name, |at| at.bool(true));
     }
     if let Some(replicas) = status.replicas {
-        fields.field("replicas", |at| at.number(replicas.into()));
+        fields.known(head!("replicas"), |at| at.number(replicas.into()));
     }
     if let Some(limited) = status.limited().filter(|limited| !limited.passed) {
-        fields.field("limits_over", |at| {
+        fields.known(head!("limits_over"), |at| {
             at.list(|list| {
                 limited
                     .failed
@@ -109,15 +116,15 @@ fn describe(fields: &mut Fields<'_>, shown: ShownDescriptor<'_>, status: &Status
             });
         });
         if let Some(retry) = limited.retry_after {
-            fields.field("retry_after_ms", |at| at.number(whole_millis(retry) as f64));
+            fields.known(head!("retry_after_ms"), |at| at.number(whole_millis(retry) as f64));
         }
     }
     let wait = status.limited().filter(|_| admitted).and_then(|limited| wait_millis(limited.wait));
     if let Some(millis) = wait {
-        fields.field("wait_ms", |at| at.number(millis as f64));
+        fields.known(head!("wait_ms"), |at| at.number(millis as f64));
     }
     if let Some(reason) = status.outcome.reason() {
-        fields.field("reason", |at| at.str(reason));
+        fields.known(head!("reason"), |at| at.str(reason));
     }
 }
 

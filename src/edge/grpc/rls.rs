@@ -175,7 +175,8 @@ impl<S: LimitStore> Rls<S> {
         let mut tree = None;
         let request =
             decode::request(message, &mut tree).map_err(|error| invalid_message(&error))?;
-        let (frame, _) = self.frame(now, &request, None, None).await?;
+        let (frame, decision) = self.frame(now, &request, None, None).await?;
+        decision.statuses.keep();
         Ok(frame)
     }
 }
@@ -235,7 +236,8 @@ impl<S: LimitStore> Rls<S> {
         if let Some(reference) = self.metrics.reference() {
             reference.response_time.observe(now.elapsed());
         }
-        let (frame, Decision { verdict, hold, .. }) = answered?;
+        let (frame, Decision { verdict, hold, statuses, .. }) = answered?;
+        statuses.keep();
         held(frame, verdict, hold, memory)
     }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use prost::encoding::encoded_len_varint;
 use serde_json::{Map, Value as Json};
 
-use super::wire::{content, nested, varint};
+use super::wire::{close, content, nested, varint};
 use crate::telemetry::escape::PlainWrite;
 
 /// Tag of field 1 of `Struct`, of a map entry, and of `ListValue`: length-delimited.
@@ -23,6 +23,23 @@ const BOOL_VALUE: u8 = 0x20;
 const STRUCT_VALUE: u8 = 0x2a;
 const LIST_VALUE: u8 = 0x32;
 
+/// The beginning of a field, up to the value: its name, and bytes for the lengths of the field and
+/// of the value. `N` is the length of the name and 6.
+#[expect(clippy::indexing_slicing, reason = "computed by the compiler, which would see a panic")]
+pub(super) const fn head<const N: usize>(name: &str) -> [u8; N] {
+    let name = name.as_bytes();
+    assert!(name.len() + 6 == N && name.len() < 0x80);
+    let mut head = [0; N];
+    (head[0], head[2], head[3]) = (FIRST, FIRST, name.len() as u8);
+    let mut at = 0;
+    while at < name.len() {
+        head[at + 4] = name[at];
+        at += 1;
+    }
+    head[N - 2] = ENTRY_VALUE;
+    head
+}
+
 /// An encoder of a `Struct`. Each field may be written once.
 pub(super) struct Fields<'a>(pub(super) &'a mut Vec<u8>);
 
@@ -33,8 +50,19 @@ pub(super) struct ValueWriter<'a>(&'a mut Vec<u8>);
 pub(super) struct List<'a>(&'a mut Vec<u8>);
 
 impl Fields<'_> {
+    /// Adds the field of this [`head`]; `write` writes its value.
+    #[inline]
+    pub(super) fn known(&mut self, head: &'static [u8], write: impl FnOnce(ValueWriter<'_>)) {
+        let field = self.0.len() + 2;
+        self.0.extend_from_slice(head);
+        let value = self.0.len();
+        write(ValueWriter(self.0));
+        close(self.0, value);
+        close(self.0, field);
+    }
+
     /// Adds the field `name`; `write` writes its value.
-    pub(super) fn field(&mut self, name: &str, write: impl FnOnce(ValueWriter<'_>)) {
+    fn field(&mut self, name: &str, write: impl FnOnce(ValueWriter<'_>)) {
         nested(self.0, FIRST, |entry| {
             content(entry, FIRST, name.as_bytes());
             nested(entry, ENTRY_VALUE, |value| write(ValueWriter(value)));
@@ -145,7 +173,8 @@ mod tests {
                 "list": [1.0, "two", [], {}, [[long]], {"deep": {"deeper": [long, long]}}],
             });
             let mut bytes = Vec::new();
-            Fields(&mut bytes).field("value", |at| at.json(&value));
+            const VALUE: &[u8] = &head::<11>("value");
+            Fields(&mut bytes).known(VALUE, |at| at.json(&value));
             let read = Struct::decode(bytes.as_slice()).unwrap();
             assert_eq!(from_struct(&read), json!({ "value": value }), "{length}");
         }

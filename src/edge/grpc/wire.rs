@@ -94,6 +94,12 @@ pub(super) fn nested(out: &mut Vec<u8>, key: u8, write: impl FnOnce(&mut Vec<u8>
     out.extend_from_slice(&[key, 0]);
     let start = out.len();
     write(out);
+    close(out, start);
+}
+
+/// Writes the length of the content from `start` on to the byte before it.
+#[inline]
+pub(super) fn close(out: &mut Vec<u8>, start: usize) {
     let length = out.len().wrapping_sub(start);
     match out.get_mut(start.wrapping_sub(1)) {
         Some(place) if length < 0x80 => *place = length as u8,
@@ -102,7 +108,7 @@ pub(super) fn nested(out: &mut Vec<u8>, key: u8, write: impl FnOnce(&mut Vec<u8>
 }
 
 /// Moves the content from `start` on, of this length, and writes the length before it.
-#[expect(clippy::indexing_slicing, reason = "the byte before `start` was pushed by `nested`")]
+#[expect(clippy::indexing_slicing, reason = "the byte before `start` was pushed for the length")]
 fn write_length(out: &mut Vec<u8>, start: usize, length: usize) {
     let width = encoded_len_varint(length as u64);
     let end = out.len();

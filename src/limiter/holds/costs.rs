@@ -33,7 +33,7 @@ pub(in crate::limiter) fn costs(
     resolution: &Resolution,
     ended: &Ended<'_>,
 ) -> (Vec<Option<u64>>, CostSamples) {
-    let Resolution { descriptors, ask } = resolution;
+    let (descriptors, ask) = (resolution.descriptors(), &resolution.ask);
     let never_ran = ended.fared.never_ran().then_some(0);
     let (mut costs, mut samples) = (vec![never_ran; ask.len()], CostSamples::default());
     for (resolved, (_, usage)) in descriptors.iter().zip(&ended.descriptors) {

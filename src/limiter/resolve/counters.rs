@@ -43,7 +43,7 @@ impl Resolver {
         let by_rule = |(resolved, _): &(&Resolved, &Descriptor)| {
             resolved.client.is_none() && uncounted.is_none()
         };
-        let mut ruled = resolution.descriptors.iter().zip(&request.descriptors).filter(by_rule);
+        let mut ruled = resolution.descriptors().iter().zip(&request.descriptors).filter(by_rule);
         let shared = ruled.find_map(|(_, descriptor)| {
             rule_of(policy, &descriptor.entries)?.path.iter().find_map(shared_pattern)
         });
@@ -56,7 +56,7 @@ impl Resolver {
 }
 
 fn uncounted(resolution: &Resolution, domain_known: bool) -> Option<Uncounted> {
-    match resolution.descriptors.first().map(|resolved| &resolved.target) {
+    match resolution.descriptors().first().map(|resolved| &resolved.target) {
         Some(Target::Part(_)) => None,
         Some(Target::Unlimited) => Some(Uncounted::Unlimited),
         Some(Target::InvalidOverride(_)) => Some(Uncounted::InvalidOverride),

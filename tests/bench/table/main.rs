@@ -46,9 +46,14 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
+use mimalloc::MiMalloc;
 
 use self::compare::Rounds;
 use self::table::Line;
+
+/// That of the program, whose instructions are counted.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Measure tollgate beside servers that decide nothing and print a table of ratios
 #[derive(Debug, Parser)]
