@@ -204,7 +204,7 @@ impl<S: LimitStore> Rls<S> {
         let arrived = unary::message_in_time(body, longest, patient, memory).await;
         let answered = match arrived {
             Ok(Arrived { message, held: _held }) => {
-                self.decide(head, message, Instant::now(), askable, memory).await
+                self.decide(head, &message, Instant::now(), askable, memory).await
             }
             Err(InvalidMessage::TooLarge) => self.too_large(head, memory),
             Err(InvalidMessage::Refused(status)) => Err(head.refuse("no message", status)),
@@ -214,18 +214,17 @@ impl<S: LimitStore> Rls<S> {
 
     /// The answer to the `message` of a call, which arrived at `now`.
     ///
-    /// The call is [readable](Head::readable), and the message whole, without a prefix; the memory
-    /// that it takes is its caller's to hold.
+    /// The call is [readable](Head::readable), and the message whole, without a prefix.
     pub(super) async fn decide(
         &self,
         mut head: Head,
-        message: Bytes,
+        message: &[u8],
         now: Instant,
         askable: Option<&Askable>,
         memory: &Memory,
     ) -> Result<Framed, Status> {
         let mut tree = None;
-        let request = match decode::request(&message, &mut tree) {
+        let request = match decode::request(message, &mut tree) {
             Ok(request) => request,
             Err(error) => return Err(head.refuse("invalid message", invalid_message(&error))),
         };

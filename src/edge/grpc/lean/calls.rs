@@ -1,5 +1,6 @@
 //! The calls of a connection: requests in, answers out.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::Context;
 
@@ -13,7 +14,7 @@ use super::body::{self, Reads, Sender};
 use super::head::CallHead;
 use super::message::{Message, whole};
 use super::reply::{send_body, send_head, send_status};
-use super::slots::{Decided, Ready, Slots};
+use super::slots::{Decided, Decisions, Ready, Slots, answer, next_call};
 use super::timers::Timers;
 use crate::edge::grpc::caller::Caller;
 use crate::edge::grpc::head::Head;
@@ -37,6 +38,15 @@ pub(super) struct Calls<S> {
     unheard: Vec<(u32, Arc<Issued>)>,
 }
 
+/// A call to be decided: its head, its message, the memory of that, and the time of its arrival.
+#[derive(Debug)]
+pub(super) struct Call {
+    head: Head,
+    message: Bytes,
+    held: Option<Held>,
+    now: Instant,
+}
+
 /// A call that is not answered.
 #[derive(Debug)]
 struct Open {
@@ -58,8 +68,9 @@ enum State {
 
 impl<S: LimitStore> Calls<S> {
     pub(super) fn new(caller: Arc<Caller<S>>, in_progress: ShardedGauge) -> Self {
-        let (slots, reads) = (Slots::new(), Arc::default());
-        let (open, unheard) = (HashMap::new(), Vec::new());
+        let decider = Arc::clone(&caller);
+        let slots = Slots::new(move || -> Decisions { Box::pin(decide(Arc::clone(&decider))) });
+        let (open, unheard, reads) = (HashMap::new(), Vec::new(), Arc::default());
         Self { caller, open, slots, reads, in_progress, unheard }
     }
 
@@ -111,19 +122,15 @@ impl<S: LimitStore> Calls<S> {
             return self.keep(stream, State::Arriving(message));
         };
         match whole(body, self.caller.edge.message_bytes) {
-            Ok(message) => self.decide(http2, stream, (of_call, message, None), now),
+            Ok(message) => {
+                self.decide(http2, stream, Call { head: of_call, message, held: None, now });
+            }
             Err(invalid) => self.refuse(http2, stream, of_call, invalid),
         }
     }
 
-    fn decide(
-        &mut self,
-        http2: &mut Connection<CallHead>,
-        stream: u32,
-        call: (Head, Bytes, Option<Held>),
-        now: Instant,
-    ) {
-        match self.slots.decide(stream, decide(Arc::clone(&self.caller), call, now)) {
+    fn decide(&mut self, http2: &mut Connection<CallHead>, stream: u32, call: Call) {
+        match self.slots.decide(stream, call) {
             Ok(decided) => send(http2, stream, decided, &mut self.unheard),
             Err(slot) => self.keep(stream, State::Deciding(slot)),
         }
@@ -190,7 +197,7 @@ impl<S: LimitStore> Calls<S> {
                 let head = self.arrived(stream, timers);
                 match (added, head) {
                     (Ok(Some((message, held))), Some(head)) => {
-                        self.decide(http2, stream, (head, message, held), now);
+                        self.decide(http2, stream, Call { head, message, held, now });
                     }
                     (Err(invalid), Some(head)) => self.refuse(http2, stream, head, invalid),
                     _ => {}
@@ -299,13 +306,13 @@ impl<S: LimitStore> Calls<S> {
     }
 }
 
-async fn decide<S: LimitStore>(
-    caller: Arc<Caller<S>>,
-    (head, message, _held): (Head, Bytes, Option<Held>),
-    now: Instant,
-) -> Decided {
+/// Decides the calls of a slot, one after the other.
+async fn decide<S: LimitStore>(caller: Arc<Caller<S>>) -> Infallible {
     let Caller { edge, askable, memory } = &*caller;
-    edge.rls.decide(head, message, now, askable.as_deref(), memory).await
+    loop {
+        let Call { head, message, held: _held, now } = next_call().await;
+        answer(edge.rls.decide(head, &message, now, askable.as_deref(), memory).await);
+    }
 }
 
 /// Sends the answer to a decision.

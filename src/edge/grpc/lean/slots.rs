@@ -1,9 +1,13 @@
 //! The calls of a connection that wait for something, each in a slot that is used again.
 //!
-//! A slot keeps its allocation and its waker, so a call that waits costs none of either. Wakers
-//! note the slots to be polled and wake the task of the connection.
+//! A slot keeps its waker, and the future that makes its decisions one after the other, so a call
+//! costs no allocation and moves no future. Wakers note the slots to be polled and wake the task of
+//! the connection.
 
-use std::future::Future;
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::poll_fn;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,15 +19,35 @@ use http::Response;
 use http::response::Parts;
 use hyper::body::Body as _;
 use parking_lot::Mutex;
-use tokio_util::sync::ReusableBoxFuture;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::calls::Call;
 use crate::edge::grpc::unary::Framed;
 
+/// The decisions of a slot: takes a [call](next_call), [answers](answer) it, and so on.
+pub(super) type Decisions = BoxFuture<'static, Infallible>;
+
+thread_local! {
+    /// The call that a future is polled with.
+    static CALL: Cell<Option<Call>> = const { Cell::new(None) };
+    /// The answer that it has made.
+    static ANSWER: Cell<Option<Decided>> = const { Cell::new(None) };
+}
+
+/// The next call of a slot.
+pub(super) async fn next_call() -> Call {
+    poll_fn(|_| CALL.take().map_or(Poll::Pending, Poll::Ready)).await
+}
+
+/// Answers the call of a slot.
+pub(super) fn answer(decided: Decided) {
+    ANSWER.set(Some(decided));
+}
+
 /// The calls of a connection that wait.
-#[derive(Debug)]
 pub(super) struct Slots {
+    begin: Box<dyn Fn() -> Decisions + Send>,
     all: Vec<Slot>,
     free: Vec<usize>,
     woken: Arc<Woken>,
@@ -31,12 +55,17 @@ pub(super) struct Slots {
     due: Vec<usize>,
 }
 
-#[derive(Debug)]
+impl fmt::Debug for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slots").field("all", &self.all.len()).finish_non_exhaustive()
+    }
+}
+
 struct Slot {
     stream: u32,
     work: Work,
-    /// The last decision, which is over unless `work` says otherwise.
-    decision: Option<ReusableBoxFuture<'static, Decided>>,
+    /// None: one was given up before its end.
+    decisions: Option<Decisions>,
     waker: Waker,
     queued: Arc<SlotWaker>,
 }
@@ -49,17 +78,6 @@ enum Work {
     Other(BoxFuture<'static, Response<Body>>),
     /// The rest of that answer.
     Body(Body),
-}
-
-impl std::fmt::Debug for Work {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Decision => "Decision",
-            Self::Other(_) => "Other",
-            Self::Body(_) => "Body",
-        })
-    }
 }
 
 /// The answer to a decision.
@@ -103,23 +121,21 @@ impl Wake for SlotWaker {
 }
 
 impl Slots {
-    pub(super) fn new() -> Self {
-        Self { all: Vec::new(), free: Vec::new(), woken: Arc::default(), due: Vec::new() }
+    /// Slots whose decisions `begin` makes.
+    pub(super) fn new(begin: impl Fn() -> Decisions + Send + 'static) -> Self {
+        let (all, free, due) = (Vec::new(), Vec::new(), Vec::new());
+        Self { begin: Box::new(begin), all, free, woken: Arc::default(), due }
     }
 
-    /// Polls a decision. One that waits gets a slot.
-    pub(super) fn decide(
-        &mut self,
-        stream: u32,
-        decision: impl Future<Output = Decided> + Send + 'static,
-    ) -> Result<Decided, usize> {
+    /// Decides a call. One that waits gets a slot.
+    pub(super) fn decide(&mut self, stream: u32, call: Call) -> Result<Decided, usize> {
         let index = self.take(stream);
         let Some(slot) = self.all.get_mut(index) else { return Err(index) };
-        match &mut slot.decision {
-            Some(reused) => reused.set(decision),
-            none => *none = Some(ReusableBoxFuture::new(decision)),
+        if slot.decisions.is_none() {
+            slot.decisions = Some((self.begin)());
         }
         slot.work = Work::Decision;
+        CALL.set(Some(call));
         match self.poll_decision(index) {
             Poll::Ready(decided) => Ok(decided),
             Poll::Pending => Err(index),
@@ -149,7 +165,7 @@ impl Slots {
         match mem::replace(&mut slot.work, Work::None) {
             Work::None => return,
             // The future itself, not only the right to poll it.
-            Work::Decision => slot.decision = None,
+            Work::Decision => slot.decisions = None,
             Work::Other(_) | Work::Body(_) => {}
         }
         self.free.push(index);
@@ -194,13 +210,16 @@ impl Slots {
 
     fn poll_decision(&mut self, index: usize) -> Poll<Decided> {
         let Some(slot) = self.all.get_mut(index) else { return Poll::Pending };
-        let Some(decision) = &mut slot.decision else { return Poll::Pending };
-        let polled = decision.poll(&mut Context::from_waker(&slot.waker));
-        if polled.is_ready() {
-            slot.work = Work::None;
-            self.free.push(index);
+        let Some(decisions) = &mut slot.decisions else { return Poll::Pending };
+        let Poll::Pending = decisions.as_mut().poll(&mut Context::from_waker(&slot.waker));
+        match ANSWER.take() {
+            Some(decided) => {
+                slot.work = Work::None;
+                self.free.push(index);
+                Poll::Ready(decided)
+            }
+            None => Poll::Pending,
         }
-        polled
     }
 
     fn take(&mut self, stream: u32) -> usize {
@@ -215,7 +234,7 @@ impl Slots {
         let queued = Arc::new(SlotWaker { index, is_queued, woken });
         let waker = Waker::from(Arc::clone(&queued));
         let work = Work::None;
-        self.all.push(Slot { stream, work, decision: None, waker, queued });
+        self.all.push(Slot { stream, work, decisions: None, waker, queued });
         index
     }
 }
