@@ -95,8 +95,10 @@ impl<T: From<Parts>> Connection<T> {
         let id = header.stream;
         let (code, reason) = match payload.try_into().map(depends_on) {
             Err(_) => (ErrorCode::FRAME_SIZE_ERROR, "a PRIORITY that has not 5 bytes"),
-            Ok(other) if other == id => (ErrorCode::PROTOCOL_ERROR, "a stream depends on itself"),
-            Ok(_) => return Ok(None),
+            Ok(other) if other != id => return Ok(None),
+            // The peer is told once that the stream is reset.
+            Ok(_) if self.streams.end_of(id) == Some(Closed::Reset) => return Ok(None),
+            Ok(_) => (ErrorCode::PROTOCOL_ERROR, "a stream depends on itself"),
         };
         if id > self.last { Err(Fault::new(code, reason)) } else { self.stream_fault(id, code) }
     }

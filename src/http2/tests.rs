@@ -316,6 +316,16 @@ fn streams_of_even_ids_were_never_opened() {
 }
 
 #[test]
+fn stream_is_reset_once() {
+    let mut peer = Peer::new(&[]);
+    peer.call(1).frame((kind::DATA, 0, 1), b"a");
+    peer.frame((kind::PRIORITY, 0, 1), &[0, 0, 0, 1, 0]);
+    assert_eq!(peer.turn().unwrap(), ["1 / Some([])", "1 reset"]);
+    let closed = ErrorCode::STREAM_CLOSED.0 as usize;
+    assert_eq!(peer.sent(), [(kind::RST_STREAM, 1, closed)]);
+}
+
+#[test]
 fn first_headers_after_a_change_of_the_table_say_that_it_is_empty() {
     let mut peer = Peer::new(&[(setting::HEADER_TABLE_SIZE, 0)]);
     peer.call(1).call(3).turn().unwrap();
