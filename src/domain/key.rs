@@ -1,17 +1,18 @@
 //! The name of a counter, and the slot of a Redis Cluster in which it lives.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The number of slots of a Redis Cluster.
 pub const SLOTS: u16 = 1 << 14;
 
-/// The name of a counter, the same in every store: bytes, usually readable text.
+/// The name of a counter, the same in every store: bytes, usually readable text. Copies share them.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Key(Box<[u8]>);
+pub struct Key(Arc<[u8]>);
 
 impl Key {
     /// Makes a key of these bytes.
-    pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
+    pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
         Self(bytes.into())
     }
 

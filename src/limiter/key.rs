@@ -14,6 +14,8 @@
 //! exception is a token bucket that a request brings along: its key ends in its number, as a bucket
 //! drains at one rate.
 
+use std::cell::RefCell;
+
 use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
 
@@ -30,6 +32,11 @@ const KEPT_OF_LONG_TAG: usize = 128;
 
 /// A bucket of ten years and the largest number.
 const LONGEST_TAIL: usize = ":token_bucket:315360000s:4294967295".len();
+
+/// A larger buffer of a thread is not kept.
+const MAX_KEPT_BYTES: usize = 4 << 10;
+
+thread_local!(static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
 
 /// The descriptors that share a counter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -97,19 +104,21 @@ impl KeyMaker {
         tail: &[u8],
         mut write_entry: impl FnMut(&mut Vec<u8>, &Entry),
     ) -> Key {
-        // Exact where nothing is escaped, shared or hidden: the key is not moved then.
-        let guess: usize =
-            entries.iter().map(|entry| entry.key.len() + entry.value.len() + 2).sum();
-        let mut key = Vec::with_capacity(self.head.len() + domain.len() + guess + tail.len() + 1);
-        key.extend_from_slice(&self.head);
-        key.extend_from_slice(domain);
-        for entry in entries {
-            write_entry(&mut key, entry);
-        }
-        shorten(&mut key, self.head.len());
-        key.push(b'}');
-        key.extend_from_slice(tail);
-        Key::new(key)
+        let write = |key: &mut Vec<u8>| {
+            key.clear();
+            key.shrink_to(MAX_KEPT_BYTES);
+            key.extend_from_slice(&self.head);
+            key.extend_from_slice(domain);
+            for entry in entries {
+                write_entry(key, entry);
+            }
+            shorten(key, self.head.len());
+            key.push(b'}');
+            key.extend_from_slice(tail);
+            Key::new(key.as_slice())
+        };
+        // A key has its bytes in one allocation of their size.
+        BUFFER.with_borrow_mut(write)
     }
 
     fn write_entry(&self, key: &mut Vec<u8>, entry: &Entry, sensitive: bool) {

@@ -20,9 +20,9 @@ section! {
         /// `per_core` = each thread has its own runtime, connections and store connection; `shared`
         /// = one runtime over all threads, for few connections with unequal load.
         runtime: RuntimeShape = "per_core",
-        /// The server of HTTP/2: `hyper`, or `lean`, which is made for decisions and takes a
-        /// fraction of the CPU time.
-        engine: Engine = "hyper",
+        /// The server of HTTP/2: `lean`, which is made for decisions, or `hyper`, which takes
+        /// several times the CPU time.
+        engine: Engine = "lean",
         /// Approximate age at which a connection is closed with GOAWAY, so that callers spread
         /// again; 0s = never. Calls have `drain_timeout` to finish.
         max_connection_age: Option<Duration> = "30m",

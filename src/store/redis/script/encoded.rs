@@ -1,5 +1,7 @@
 //! A group as the script reads it: the claims' numbers, worked out by their limits.
 
+use smallvec::SmallVec;
+
 use super::layout::{self, Answer as _, Record as _, Sink};
 use crate::domain::{
     Algorithm, Claim, Commit, Group, Hits, Key, Lease, LeaseAsk, Limit, Part, SATURATION, Timestamp,
@@ -10,8 +12,9 @@ use crate::store::StoreError;
 /// other groups of its frame.
 #[derive(Debug)]
 pub struct Encoded {
-    pub(super) bytes: Vec<u8>,
-    pub(super) open: Vec<Open>,
+    /// As most calls have one claim, without an allocation for it; the same below.
+    pub(super) bytes: SmallVec<[u8; 32]>,
+    pub(super) open: SmallVec<[Open; 1]>,
     claims: usize,
     integers: usize,
 }
@@ -40,8 +43,8 @@ impl Encoded {
     /// More than 65 535 parts, or claims in a part.
     pub fn new(group: &Group, commit: Commit) -> Result<Self, StoreError> {
         let mut encoded = Self {
-            bytes: Vec::with_capacity(8 + 24 * group.claims.len()),
-            open: Vec::with_capacity(group.claims.len()),
+            bytes: SmallVec::new(),
+            open: SmallVec::new(),
             claims: group.claims.len(),
             integers: group.claims.iter().map(integers).sum(),
         };

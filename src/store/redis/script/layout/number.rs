@@ -1,5 +1,7 @@
 //! Numbers as bytes, little-endian and without padding, as `struct.pack` of Redis writes them.
 
+use smallvec::{Array, SmallVec};
+
 use crate::domain::limit::Span;
 
 /// The type of a field.
@@ -73,6 +75,15 @@ pub trait Sink {
 impl Sink for Vec<u8> {
     fn put<const N: usize>(&mut self, bytes: [u8; N]) {
         self.extend(bytes);
+    }
+}
+
+impl<const M: usize> Sink for SmallVec<[u8; M]>
+where
+    [u8; M]: Array<Item = u8>,
+{
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.extend_from_slice(&bytes);
     }
 }
 
