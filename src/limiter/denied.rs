@@ -54,14 +54,14 @@ pub(super) fn log_denial(
     let Some((descriptor, status)) = statuses.find(|(_, status)| status.over_limit()) else {
         return;
     };
-    let domain = decision.snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
+    let domain = decision.snapshot.policies.domain(request.domain).map(AsRef::as_ref);
     // A request beyond the bounds may have megabytes of entries.
     let looked_at = !matches!(status.outcome, Outcome::OutOfBounds);
     let entries = if looked_at { &*descriptor.entries } else { &[] };
     let sensitivity = Sensitivity::of(status.rule.as_deref(), domain);
     tracing::debug!(
         target: DENIED,
-        domain = %escape(if looked_at { &request.domain } else { b"" }),
+        domain = %escape(if looked_at { request.domain } else { b"" }),
         rule = status.rule.as_ref().map_or("", |rule| &rule.label),
         limit = limit(status),
         entries = %ShownDescriptor::new(entries, sensitivity, hasher),

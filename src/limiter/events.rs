@@ -216,18 +216,18 @@ impl LimitEvents {
         let micros = period.map_or(1, |period| period.as_micros() as u64).max(1);
         let period = at.as_micros() / micros;
         let mut hash = self.hashing.build_hasher();
-        (&request.domain, report.of, threshold, status.client.is_some()).hash(&mut hash);
+        (request.domain, report.of, threshold, status.client.is_some()).hash(&mut hash);
         for entry in &descriptor.entries {
-            (&entry.key, &entry.value).hash(&mut hash);
+            (entry.key, entry.value).hash(&mut hash);
         }
         if !self.seen.is_new(hash.finish(), period) {
             return;
         }
-        let domain = decision.snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
+        let domain = decision.snapshot.policies.domain(request.domain).map(AsRef::as_ref);
         let sensitivity = Sensitivity::of(status.rule.as_deref(), domain);
         let shown = ShownDescriptor::new(&descriptor.entries, sensitivity, hasher);
         let rule = status.rule_label().to_owned();
-        let (domain, descriptor) = (escape(&request.domain).to_string(), shown.to_string());
+        let (domain, descriptor) = (escape(request.domain).to_string(), shown.to_string());
         let limit = report.label();
         let id = id(&[&domain, &descriptor, &rule, &limit, threshold.name()], period);
         let (used, capacity) = (limited.load.used, limited.load.capacity);

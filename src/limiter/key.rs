@@ -76,7 +76,7 @@ impl KeyMaker {
             }
             Some(Part { head, sensitive, .. }) => {
                 key.extend_from_slice(head);
-                self.write_own(key, &entry.value, *sensitive);
+                self.write_own(key, entry.value, *sensitive);
             }
             None => self.write_entry(key, entry, false),
         })
@@ -123,8 +123,8 @@ impl KeyMaker {
 
     fn write_entry(&self, key: &mut Vec<u8>, entry: &Entry, sensitive: bool) {
         key.push(b'|');
-        escape_into(key, &entry.key);
-        self.write_own(key, &entry.value, sensitive);
+        escape_into(key, entry.key);
+        self.write_own(key, entry.value, sensitive);
     }
 
     fn write_own(&self, key: &mut Vec<u8>, value: &[u8], sensitive: bool) {

@@ -4,9 +4,9 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-use super::ask::Asked;
-use super::resolve::Resolved;
-use super::status::Status;
+use super::ask::record::Asked;
+use super::resolve::resolved::Resolved;
+use super::status::outcome::Status;
 use crate::domain::Group;
 
 /// The boxes that a thread keeps: those of requests that are decided at the same time.
@@ -26,10 +26,14 @@ pub(super) struct Lists {
     pub(super) statuses: Vec<Status>,
 }
 
-thread_local!(static KEPT: RefCell<Vec<Box<Lists>>> = const { RefCell::new(Vec::new()) });
+#[expect(clippy::vec_box, reason = "the boxes are handed out")]
+type Kept = RefCell<Vec<Box<Lists>>>;
+
+thread_local!(static KEPT: Kept = const { RefCell::new(Vec::new()) });
 
 impl Lists {
     /// Empty lists, with room if the thread keeps some.
+    #[expect(clippy::unnecessary_box_returns, reason = "it is moved through all layers")]
     pub(super) fn take() -> Box<Self> {
         let kept = KEPT.try_with(|kept| kept.borrow_mut().pop());
         kept.ok().flatten().unwrap_or_default()

@@ -7,7 +7,8 @@
 mod build;
 mod clients;
 mod counters;
-mod plan;
+pub(super) mod plan;
+pub(super) mod resolved;
 mod wanted;
 
 use std::sync::Arc;
@@ -18,14 +19,15 @@ use self::build::Building;
 pub use self::clients::Clients;
 pub use self::counters::{Counters, Uncounted};
 pub use self::plan::{ClientPlan, MissingPlan};
+pub use self::resolved::{Resolved, Target};
 use super::ask::{Ask, Traits};
 use super::key::KeyMaker;
 use super::mode::Mode;
 use super::redact::Sensitivity;
 use super::report::Report;
 use super::request::{Entry, Override, Request};
-use super::snapshot::{RuleRef, Snapshot, SnapshotRef};
-use crate::domain::{Algorithm, Charge, Limit, Part, Unit};
+use super::snapshot::{Snapshot, SnapshotRef};
+use crate::domain::{Algorithm, Charge, Limit, Unit};
 use crate::limits::name::Value;
 use crate::limits::{Client, ClientName, Entries};
 use crate::policy::{
@@ -34,35 +36,6 @@ use crate::policy::{
 };
 use crate::telemetry::escape::escape;
 use crate::telemetry::metrics::LimitOf;
-
-/// One descriptor, resolved.
-#[derive(Clone, Debug)]
-pub struct Resolved {
-    /// The rule that matched.
-    pub rule: Option<RuleRef>,
-    /// The client that it is.
-    pub client: Option<Arc<Client>>,
-    /// The plan of the client.
-    pub plan: ClientPlan,
-    /// The limit that the request brings along stands in for the rule's.
-    pub overridden: bool,
-    /// Its limits.
-    pub target: Target,
-}
-
-/// The limits of a descriptor.
-#[derive(Clone, Debug)]
-pub enum Target {
-    /// Nothing.
-    Nothing,
-    /// A client or a rule that says so.
-    Unlimited,
-    /// A part of the group.
-    Part(Part),
-    /// A part of the group that always fails, for the override cannot be understood and nothing
-    /// else matched.
-    InvalidOverride(Part),
-}
 
 /// A request, resolved.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +83,7 @@ impl Resolver {
         policy: Option<&Domain>,
         mode: Mode,
     ) -> Resolution {
-        let may_be_client = self.clients.directory().may_have_domain(&request.domain);
+        let may_be_client = self.clients.directory().may_have_domain(request.domain);
         let clients = may_be_client.then_some(&self.clients);
         let matches: SmallVec<[Match<'_>; 2]> = request
             .descriptors
@@ -118,7 +91,7 @@ impl Resolver {
             .map(|descriptor| {
                 let entries = &descriptor.entries;
                 let found = clients
-                    .and_then(|clients| clients.find(&request.domain, entries, self.keys.hasher()));
+                    .and_then(|clients| clients.find(request.domain, entries, self.keys.hasher()));
                 let (client, plan) = found.unwrap_or_default();
                 Match { rule: rule_of(policy, entries), client, plan }
             })

@@ -45,7 +45,7 @@ pub(super) fn tally(
                 continue;
             }
             Outcome::NoRule => {
-                metrics.no_rule(&request.domain);
+                metrics.no_rule(request.domain);
                 continue;
             }
             Outcome::UnknownDomain => {
@@ -85,7 +85,7 @@ fn override_nodes(
     decision: &Decision,
     hasher: &SensitiveHasher,
 ) -> Vec<String> {
-    let domain = decision.snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
+    let domain = decision.snapshot.policies.domain(request.domain).map(AsRef::as_ref);
     let sensitivity = Sensitivity::of(None, domain);
     shown_nodes(ShownDescriptor::new(&descriptor.entries, sensitivity, hasher))
 }
@@ -127,12 +127,12 @@ fn tally_unruled(
     (status, decided): (&Status, Decided),
 ) {
     if status.client.is_some() {
-        return metrics.unruled(&request.domain, Unruled::Client, decided);
+        return metrics.unruled(request.domain, Unruled::Client, decided);
     }
-    metrics.unruled(&request.domain, Unruled::Override, decided);
+    metrics.unruled(request.domain, Unruled::Override, decided);
     if let Some((reference, hits)) = metrics.reference().zip(decided.split) {
         let nodes = override_nodes(request, descriptor, decision, hasher);
-        reference.of_override(&request.domain, &nodes, hits);
+        reference.of_override(request.domain, &nodes, hits);
     }
 }
 

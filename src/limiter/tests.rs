@@ -158,15 +158,17 @@ impl LimitStore for Slow {
     }
 }
 
+/// The end of the request of backend b.
+fn end(handle: &str) -> End<'_> {
+    let descriptors = vec![(stating(&[("backend", "b")], None), None)];
+    End { domain: b"d", handle: handle.as_bytes(), descriptors, fared: Fared::default() }
+}
+
 /// The counters of a handle are named by the key that signs it, whichever is the newest by then.
 #[tokio::test]
 async fn hold_that_is_renewed_while_the_key_is_replaced_can_be_settled() {
     let limiter = limiter_of(Slow(MemoryStore::new(100, SystemClock::start())));
     let due = Instant::now() + Duration::from_secs(1);
-    fn end(handle: &str) -> End<'_> {
-        let descriptors = vec![(stating(&[("backend", "b")], None), None)];
-        End { domain: b"d", handle: handle.as_bytes(), descriptors, fared: Fared::default() }
-    }
     let asked =
         Request { domain: b"d", descriptors: smallvec![stating(&[("backend", "b")], None)] };
     let hold = limiter.decide(&asked, Deadline::from(due)).await.hold.unwrap();

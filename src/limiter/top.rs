@@ -148,13 +148,13 @@ impl TopCallers {
             let entries = &descriptor.entries;
             let rule = status.rule.as_deref().map_or(0, |rule| decision.snapshot.rule_id(rule));
             let describe = || {
-                let domain = decision.snapshot.policies.domain(&request.domain);
+                let domain = decision.snapshot.policies.domain(request.domain);
                 let sensitivity =
                     Sensitivity::of(status.rule.as_deref(), domain.map(AsRef::as_ref));
                 let shown = ShownDescriptor::new(entries, sensitivity, hasher);
-                Arc::new(Caller::of(&request.domain, shown, status))
+                Arc::new(Caller::of(request.domain, shown, status))
             };
-            let hash = self.hash(&request.domain, entries, status, rule);
+            let hash = self.hash(request.domain, entries, status, rule);
             busiest.count(rule, hash, minute, describe);
             if status.failed() {
                 limited.count(rule, self.hash_by_limit(hash, status), minute, describe);

@@ -17,9 +17,9 @@ pub(super) fn describe(trace: &mut Trace, request: &Request, decision: &Decision
     if let Some(reason) = decision.unavailable {
         trace.fail(reason);
     }
-    let named = decision.snapshot.policies.domain(&request.domain).is_some()
+    let named = decision.snapshot.policies.domain(request.domain).is_some()
         || decision.statuses.iter().any(|status| status.client.is_some());
-    let domain = if named { escape(&request.domain).to_string() } else { "(unknown)".to_owned() };
+    let domain = if named { escape(request.domain).to_string() } else { "(unknown)".to_owned() };
     trace.set("tollgate.domain", domain);
     let code = match (decision.unavailable, decision.verdict) {
         (Some(_), _) => "UNAVAILABLE",

@@ -49,8 +49,8 @@ pub fn write_escaped(out: &mut impl PlainWrite, bytes: &[u8]) -> fmt::Result {
     Ok(())
 }
 
-/// True if all bytes are printable ASCII. Looks at eight at a time: answers and keys consist of such
-/// text.
+/// True if all bytes are printable ASCII. Looks at eight at a time: answers and keys consist of
+/// such text.
 pub fn is_printable(bytes: &[u8]) -> bool {
     const EACH: u64 = u64::from_ne_bytes([1; 8]);
     const SPACES: u64 = EACH * b' ' as u64;

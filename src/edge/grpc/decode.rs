@@ -22,13 +22,11 @@ pub(super) fn request<'m>(
     message: &'m [u8],
     tree: &'m mut Tree,
 ) -> Result<Request<'m>, DecodeError> {
-    match plain(message) {
-        Some(request) => Ok(request),
-        None => {
-            let read = pb::RateLimitRequest::decode(message)?;
-            Ok(unchecked_from_pb(tree.insert(Box::new(read))))
-        }
+    if let Some(request) = plain(message) {
+        return Ok(request);
     }
+    let read = pb::RateLimitRequest::decode(message)?;
+    Ok(unchecked_from_pb(tree.insert(Box::new(read))))
 }
 
 /// The request of a message that is valid and has no groups.

@@ -40,10 +40,10 @@ pub(super) fn write_metadata(
     decision: &Decision,
     hasher: &SensitiveHasher,
 ) {
-    let domain = decision.snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
+    let domain = decision.snapshot.policies.domain(request.domain).map(AsRef::as_ref);
     let admitted = decision.verdict == Verdict::Admit;
     let mut fields = Fields(out);
-    fields.known(head!("domain"), |at| at.text(|text| write_escaped(text, &request.domain)));
+    fields.known(head!("domain"), |at| at.text(|text| write_escaped(text, request.domain)));
     fields.known(head!("descriptors"), |at| {
         at.list(|list| {
             for (descriptor, status) in request.descriptors.iter().zip(&decision.statuses) {

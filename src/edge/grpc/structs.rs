@@ -129,7 +129,9 @@ impl List<'_> {
         varint(self.0, 1 + encoded_len_varint(length) as u64 + length);
         self.0.push(STRING_VALUE);
         varint(self.0, length);
-        parts.iter().for_each(|part| self.0.extend_from_slice(part));
+        for part in parts {
+            self.0.extend_from_slice(part);
+        }
     }
 
     /// Adds a value; `write` writes it.
@@ -166,6 +168,7 @@ mod tests {
 
     #[test]
     fn any_json_is_read_back_by_prost() {
+        const VALUE: &[u8] = &head::<11>("value");
         for length in [0, 1, 100, 119, 120, 121, 127, 128, 129, 20_000] {
             let long = "x".repeat(length);
             let value = json!({
@@ -173,7 +176,6 @@ mod tests {
                 "list": [1.0, "two", [], {}, [[long]], {"deep": {"deeper": [long, long]}}],
             });
             let mut bytes = Vec::new();
-            const VALUE: &[u8] = &head::<11>("value");
             Fields(&mut bytes).known(VALUE, |at| at.json(&value));
             let read = Struct::decode(bytes.as_slice()).unwrap();
             assert_eq!(from_struct(&read), json!({ "value": value }), "{length}");

@@ -328,7 +328,7 @@ mod tests {
                     .into_iter()
                     .map(|(entries, told)| (entries[0].value, told))
                     .collect();
-                all.sort_by(|(one, _), (other, _)| one.cmp(other));
+                all.sort_by_key(|(user, _)| *user);
                 all
             };
             let mut other = all.clone();

@@ -29,7 +29,7 @@ pub(super) struct Building<'a, 'm> {
     pub(super) resolution: Resolution,
 }
 
-impl<'a, 'm> Building<'a, 'm> {
+impl<'a> Building<'a, '_> {
     /// Resolves the `i`-th descriptor and adds what it claims.
     pub(super) fn resolved(
         &mut self,
@@ -238,7 +238,7 @@ impl<'a, 'm> Building<'a, 'm> {
         match Sensitivity::of(rule, self.policy) {
             Sensitivity::Rule(rule) => keys.key(self.snapshot.stem(rule), entries, sharing, tail),
             other => {
-                keys.key_by_values(&self.request.domain, entries, other.of_entries(entries), tail)
+                keys.key_by_values(self.request.domain, entries, other.of_entries(entries), tail)
             }
         }
     }

@@ -59,7 +59,7 @@ impl Clients {
         entries: &[Entry],
         hasher: &SensitiveHasher,
     ) -> Option<(Option<Arc<Client>>, ClientPlan)> {
-        let entries = entries.iter().map(|entry| (entry.key.as_ref(), entry.value.as_ref()));
+        let entries = entries.iter().map(|entry| (entry.key, entry.value));
         let hash = |value: &[u8]| hasher.hash(value);
         let client = self.directory.find_in_any_form(domain, &entries, hash)?;
         if client.expires_at.is_some() && client.is_expired(self.now()) {

@@ -35,9 +35,9 @@ pub enum Uncounted {
 impl Resolver {
     /// The counters in which a request with `descriptor` would count, as if limits were enforced.
     pub fn counters(&self, request: &Request, snapshot: &SnapshotRef) -> Counters {
-        let policy = snapshot.policies.domain(&request.domain).map(AsRef::as_ref);
+        let policy = snapshot.policies.domain(request.domain).map(AsRef::as_ref);
         let resolution = self.resolve(request, snapshot, policy, Mode::Enforce);
-        let known = policy.is_some() || self.clients.has_domain(&request.domain);
+        let known = policy.is_some() || self.clients.has_domain(request.domain);
         let uncounted = uncounted(&resolution, known);
         let claims = resolution.ask.group().claims.iter().filter(|_| uncounted.is_none());
         let by_rule = |(resolved, _): &(&Resolved, &Descriptor)| {

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::Context;
 
-use bytes::Bytes;
 use hashbrown::HashMap;
 use http::Request;
 use tokio::time::Instant;
@@ -14,12 +13,11 @@ use super::body::{self, Reads, Sender};
 use super::head::CallHead;
 use super::message::{Message, whole};
 use super::reply::{send_body, send_head, send_status};
-use super::slots::{Decided, Decisions, Ready, Slots, answer, next_call};
+use super::slots::{Call, Decided, Decisions, Ready, Slots, answer, next_call};
 use super::timers::Timers;
 use crate::edge::grpc::caller::Caller;
 use crate::edge::grpc::head::Head;
 use crate::edge::grpc::unary::InvalidMessage;
-use crate::edge::listener::memory::Held;
 use crate::http2::{Connection, Event};
 use crate::limiter::holds::Issued;
 use crate::store::LimitStore;
@@ -36,15 +34,6 @@ pub(super) struct Calls<S> {
     in_progress: ShardedGauge,
     /// The holds of answers that are not written, by stream.
     unheard: Vec<(u32, Arc<Issued>)>,
-}
-
-/// A call to be decided: its head, its message, the memory of that, and the time of its arrival.
-#[derive(Debug)]
-pub(super) struct Call {
-    head: Head,
-    message: Bytes,
-    held: Option<Held>,
-    now: Instant,
 }
 
 /// A call that is not answered.

@@ -13,17 +13,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::task::AtomicWaker;
 use http::Response;
 use http::response::Parts;
 use hyper::body::Body as _;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::calls::Call;
+use crate::edge::grpc::head::Head;
 use crate::edge::grpc::unary::Framed;
+use crate::edge::listener::memory::Held;
+
+/// A call to be decided: its head, its message, the memory of that, and the time of its arrival.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) head: Head,
+    pub(super) message: Bytes,
+    pub(super) held: Option<Held>,
+    pub(super) now: Instant,
+}
 
 /// The decisions of a slot: takes a [call](next_call), [answers](answer) it, and so on.
 pub(super) type Decisions = BoxFuture<'static, Infallible>;

@@ -58,6 +58,13 @@ impl<'a> Steps<'a> {
         values[usize::from(self.byte()) % values.len()]
     }
 
+    /// A stream that is open, as a rule. One that the client has given up depends on the time, and
+    /// h2 takes some frames on streams of even ids, which are the server's.
+    fn known(&mut self, last: u32) -> u32 {
+        let stream = last.saturating_sub(2 * u32::from(self.byte() % 3));
+        if self.given_up.contains(&stream) { 0 } else { stream }
+    }
+
     fn bytes(&mut self) -> &'a [u8] {
         let length = usize::from(self.byte() % 32).min(self.left.len());
         let (bytes, rest) = self.left.split_at(length);
@@ -92,12 +99,6 @@ fn frame(out: &mut Vec<u8>, (kind, flags, stream): (u8, u8, u32), payload: &[u8]
 
 fn step(steps: &mut Steps<'_>, last: &mut u32, out: &mut Vec<u8>) {
     let choice = steps.byte();
-    // A stream that is open, as a rule. One that the client has given up depends on the time, and
-    // h2 takes some frames on streams of even ids, which are the server's.
-    let known = |steps: &mut Steps<'_>, last: u32| {
-        let stream = last.saturating_sub(2 * u32::from(steps.byte() % 3));
-        if steps.given_up.contains(&stream) { 0 } else { stream }
-    };
     match choice % 16 {
         0..=3 => {
             *last = if *last == 0 { 1 } else { *last + 2 };
@@ -106,17 +107,17 @@ fn step(steps: &mut Steps<'_>, last: &mut u32, out: &mut Vec<u8>) {
             frame(out, (kind::HEADERS, flags, *last), block);
         }
         4..=6 => {
-            let stream = known(steps, *last);
+            let stream = steps.known(*last);
             let flags = steps.byte() & (flag::END_STREAM | flag::PADDED);
             frame(out, (kind::DATA, flags, stream), steps.bytes());
         }
         7 => {
-            let stream = known(steps, *last);
+            let stream = steps.known(*last);
             write_number(out, kind::RST_STREAM, stream, steps.byte().into());
             steps.given_up.push(stream);
         }
         8 => {
-            let stream = if choice & 0x10 == 0 { 0 } else { known(steps, *last) };
+            let stream = if choice & 0x10 == 0 { 0 } else { steps.known(*last) };
             write_number(out, kind::WINDOW_UPDATE, stream, steps.one_of(&WINDOWS));
         }
         9 => {
@@ -126,53 +127,59 @@ fn step(steps: &mut Steps<'_>, last: &mut u32, out: &mut Vec<u8>) {
         10 => write_ping(out, steps.byte() & flag::ACK, [choice; 8]),
         11 => two_frames(steps, last, out),
         12 => {
-            let stream = known(steps, *last);
+            let stream = steps.known(*last);
             let flags = flag::END_HEADERS | (steps.byte() & flag::END_STREAM);
             frame(out, (kind::HEADERS, flags, stream), TRAILERS);
         }
-        13 if steps.blocks.len() > SOUND => {
-            *last += if *last == 0 { 1 } else { 2 * u32::from(steps.byte() % 2) };
-            // h2 takes such a stream that was given up for one whose trailers are malformed.
-            *last += if steps.given_up.contains(last) { 2 } else { 0 };
-            // h2 looks into a block before it has the end of it.
-            let (mut flags, payload) = (steps.byte() | flag::END_HEADERS, steps.bytes());
-            if depends_on_itself(flags, *last, payload) {
-                // h2 resets such a stream without a look at its block, which may be a fault.
-                flags &= !flag::PRIORITY;
-            }
-            frame(out, (kind::HEADERS, flags, *last), payload);
-        }
+        13 if steps.blocks.len() > SOUND => any_headers(steps, last, out),
         14 if choice & 0x10 == 0 => {
             write_goaway(out, *last, ErrorCode(steps.byte().into()));
             // Once all streams are closed, h2 reads nothing that comes after it.
             steps.left = &[];
         }
-        14 => frame(out, (kind::PRIORITY, 0, known(steps, *last)), &[0, 0, 0, steps.byte(), 1]),
-        _ => {
-            let (kind, flags) = (steps.byte().max(kind::PRIORITY), steps.byte());
-            let stream = known(steps, *last);
-            if kind == kind::RST_STREAM {
-                steps.given_up.push(stream);
-            }
-            match kind {
-                // h2 looks into the block of a promise before it refuses any, and ignores one on a
-                // stream that it has reset.
-                kind::PUSH_PROMISE => {
-                    let header = (kind, flag::END_HEADERS, *last + 2);
-                    frame(out, header, b"\0\0\0\x02\x82\x86\x84");
-                }
-                kind::SETTINGS => {
-                    let payload = settings(steps.bytes());
-                    // h2 takes an acknowledgement of nothing for a fault.
-                    let flags = if payload.is_empty() { 0 } else { flags };
-                    frame(out, (kind, flags, stream), &payload);
-                }
-                _ => frame(out, (kind, flags, stream), steps.bytes()),
-            }
-            if kind == kind::GOAWAY {
-                steps.left = &[];
-            }
+        14 => frame(out, (kind::PRIORITY, 0, steps.known(*last)), &[0, 0, 0, steps.byte(), 1]),
+        _ => any_frame(steps, *last, out),
+    }
+}
+
+/// A block of any bytes.
+fn any_headers(steps: &mut Steps<'_>, last: &mut u32, out: &mut Vec<u8>) {
+    *last += if *last == 0 { 1 } else { 2 * u32::from(steps.byte() % 2) };
+    // h2 takes such a stream that was given up for one whose trailers are malformed.
+    *last += if steps.given_up.contains(last) { 2 } else { 0 };
+    // h2 looks into a block before it has the end of it.
+    let (mut flags, payload) = (steps.byte() | flag::END_HEADERS, steps.bytes());
+    if depends_on_itself(flags, *last, payload) {
+        // h2 resets such a stream without a look at its block, which may be a fault.
+        flags &= !flag::PRIORITY;
+    }
+    frame(out, (kind::HEADERS, flags, *last), payload);
+}
+
+/// A frame of any kind but DATA and HEADERS.
+fn any_frame(steps: &mut Steps<'_>, last: u32, out: &mut Vec<u8>) {
+    let (kind, flags) = (steps.byte().max(kind::PRIORITY), steps.byte());
+    let stream = steps.known(last);
+    if kind == kind::RST_STREAM {
+        steps.given_up.push(stream);
+    }
+    match kind {
+        // h2 looks into the block of a promise before it refuses any, and ignores one on a
+        // stream that it has reset.
+        kind::PUSH_PROMISE => {
+            let header = (kind, flag::END_HEADERS, last + 2);
+            frame(out, header, b"\0\0\0\x02\x82\x86\x84");
         }
+        kind::SETTINGS => {
+            let payload = settings(steps.bytes());
+            // h2 takes an acknowledgement of nothing for a fault.
+            let flags = if payload.is_empty() { 0 } else { flags };
+            frame(out, (kind, flags, stream), &payload);
+        }
+        _ => frame(out, (kind, flags, stream), steps.bytes()),
+    }
+    if kind == kind::GOAWAY {
+        steps.left = &[];
     }
 }
 
