@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use self::edge::{COST, ESTIMATE, Edge, VERSIONS, Version};
+use crate::support::engines;
 use crate::support::wait::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -176,7 +177,10 @@ async fn calls_that_envoy_gives_up_keep_no_slots() {
         }
     }
     assert!(edge.holds("reserved") > 50, "most left before they were admitted");
-    assert!(edge.holds("self_settled") > 0, "answers that nobody took keep their slots");
+    // lean answers a call where it reads it, before it can be given up; tests/wire has that case.
+    if engines::named().as_deref() == Some("hyper") {
+        assert!(edge.holds("self_settled") > 0, "answers that nobody took keep their slots");
+    }
     edge.assert_nothing_was_bypassed().await;
 }
 

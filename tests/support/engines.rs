@@ -32,6 +32,7 @@ const AGAIN: &[(&str, &[&str])] = &[
     (
         "e2e",
         &[
+            "holds::calls_that_envoy_gives_up",
             "holds::request_whose_client_leaves",
             "limits::each_remote_address",
             "limits::keys_that_are_not_text",
