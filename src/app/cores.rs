@@ -18,7 +18,7 @@ use super::error::AppError;
 use super::process::Process;
 use crate::edge::grpc::server::{ServeError, serve};
 use crate::edge::grpc::settings::{GrpcSettings, RuntimeShape};
-use crate::edge::listener::acceptor::{Accepted, ConnectionCount};
+use crate::edge::listener::acceptor::Accepted;
 
 /// The running cores.
 #[derive(Debug)]
@@ -35,12 +35,7 @@ impl Cores {
             let (sender, arrivals) = unbounded_channel();
             let runtime =
                 runtime(&process.settings.grpc).map_err(|source| system("a runtime", source))?;
-            let handle = runtime.handle().clone();
-            cores.cores.push(Core {
-                arrivals: sender,
-                runtime: handle,
-                count: ConnectionCount::default(),
-            });
+            cores.cores.push(Core::new(sender, runtime.handle().clone()));
             cores.threads.push(spawn(core, runtime, arrivals, Arc::clone(process))?);
         }
         Ok(cores)

@@ -7,7 +7,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
-use crate::edge::listener::acceptor::{Accepted, Acceptor, ConnectionCount};
+use crate::edge::listener::acceptor::{Accepted, Acceptor};
+use crate::telemetry::sharded::ShardedGauge;
 
 /// The least time over which the work of cores is compared.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -18,13 +19,18 @@ const SAME_WORK: u64 = 50;
 /// A core that takes connections.
 #[derive(Clone, Debug)]
 pub(super) struct Core {
-    pub(super) arrivals: UnboundedSender<Accepted>,
-    pub(super) runtime: Handle,
-    /// Of its open connections.
-    pub(super) count: ConnectionCount,
+    arrivals: UnboundedSender<Accepted>,
+    runtime: Handle,
+    /// Those that are open.
+    connections: ShardedGauge,
 }
 
 impl Core {
+    /// A core that takes connections from `arrivals` to `runtime`.
+    pub(super) fn new(arrivals: UnboundedSender<Accepted>, runtime: Handle) -> Self {
+        Self { arrivals, runtime, connections: ShardedGauge::default() }
+    }
+
     /// The time that it has worked since it was started.
     fn worked(&self) -> Duration {
         let metrics = self.runtime.metrics();
@@ -46,7 +52,7 @@ pub(super) async fn deal(mut acceptor: Acceptor, cores: Vec<Core>, stop: Cancell
             work.dealt += 1;
             // If the core has stopped, the connection is dropped. The client reconnects and reaches
             // another core.
-            let _ = core.arrivals.send(accepted.counted_by(&core.count));
+            let _ = core.arrivals.send(accepted.counted_by(&core.connections));
         }
     }
 }
@@ -61,7 +67,8 @@ struct Work {
 struct WorkOfCore {
     /// The time that it had worked at the last look.
     worked: Duration,
-    /// Per mille of its time, over the period before.
+    /// Per mille of its time, between the last look and the one before. Where no connection came
+    /// for an hour, that is over the hour.
     busy: u64,
     /// The connections that it was dealt since.
     dealt: usize,
@@ -100,7 +107,8 @@ struct Load {
 
 impl Load {
     fn of((core, work): (&Core, &WorkOfCore)) -> Self {
-        Self { busy: work.busy, connections: core.count.open(), dealt: work.dealt }
+        let connections = usize::try_from(core.connections.get()).unwrap_or_default();
+        Self { busy: work.busy, connections, dealt: work.dealt }
     }
 }
 
@@ -122,6 +130,11 @@ fn least_loaded(loads: &[Load], turn: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
+    use tokio::runtime::Builder;
+    use tokio::sync::mpsc::unbounded_channel;
+
     use super::*;
 
     fn load((busy, connections, dealt): (u64, usize, usize)) -> Load {
@@ -153,6 +166,38 @@ mod tests {
         let after = dealt(&[(900, 1, 0), (100, 9, 0)], 12);
         assert_eq!(after.iter().sum::<usize>(), 22);
         assert!((1..=5).contains(&after[0]), "{after:?}");
+    }
+
+    /// The runtimes are real: what tokio counts is what their threads do.
+    #[test]
+    fn core_that_works_is_known_by_its_runtime() {
+        let stop = CancellationToken::new();
+        let start = |busy: bool| {
+            let runtime = Builder::new_current_thread().build().unwrap();
+            let core = Core::new(unbounded_channel().0, runtime.handle().clone());
+            let stop = stop.clone();
+            let run = async move {
+                while busy && !stop.is_cancelled() {
+                    tokio::task::yield_now().await;
+                }
+                stop.cancelled().await;
+            };
+            (core, thread::spawn(move || runtime.block_on(run)))
+        };
+        let (cores, threads): (Vec<_>, Vec<_>) = [true, false].map(start).into_iter().unzip();
+        let mut work = Work::new(&cores);
+        while cores[0].worked() < PERIOD / 5 {
+            thread::yield_now();
+        }
+        let looked_at = work.looked_at;
+        work.look(&cores, looked_at + PERIOD);
+        stop.cancel();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let loads: Vec<Load> = cores.iter().zip(&work.cores).map(Load::of).collect();
+        assert!(loads[0].busy >= 200 && loads[1].busy < 100, "{loads:?}");
+        assert_eq!([0, 1].map(|turn| least_loaded(&loads, turn)), [1, 1]);
     }
 
     #[test]

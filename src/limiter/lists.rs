@@ -26,7 +26,6 @@ pub(super) struct Lists {
     pub(super) statuses: Vec<Status>,
 }
 
-#[expect(clippy::vec_box, reason = "the boxes are handed out")]
 type Kept = RefCell<Vec<Box<Lists>>>;
 
 thread_local!(static KEPT: Kept = const { RefCell::new(Vec::new()) });

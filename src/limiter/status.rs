@@ -119,17 +119,14 @@ fn limited(part: &Part, ask: &Ask) -> Outcome {
         && let Some((claim, asked)) = ask.claim(part.claims.start)
     {
         let ruling = asked.ruling();
-        return Outcome::Limited(if ruling.reading.passed {
-            passed(claim, asked, ruling.wait)
-        } else {
-            failed(claim, asked, vec![asked.report.clone()])
-        });
+        let failed = if ruling.reading.passed { Vec::new() } else { vec![asked.report.clone()] };
+        return Outcome::Limited(numbers(claim, asked, ruling.wait, failed));
     }
     let all = || ask.claims_of(part).map(|(claim, asked)| (claim, asked, asked.ruling()));
     if let Some((claim, asked)) = ask.worst_of(part).and_then(|place| ask.claim(place)) {
         let over = all().filter(|(_, _, ruling)| !ruling.reading.passed);
         let over = over.map(|(_, asked, _)| asked.report.clone()).collect();
-        return Outcome::Limited(failed(claim, asked, over));
+        return Outcome::Limited(numbers(claim, asked, Duration::ZERO, over));
     }
     let tightest = all().min_by_key(|(_, _, ruling)| {
         let reading = ruling.reading;
@@ -137,40 +134,29 @@ fn limited(part: &Part, ask: &Ask) -> Outcome {
     });
     tightest.map_or(Outcome::NoLimit, |(claim, asked, _)| {
         let wait = all().map(|(_, _, ruling)| ruling.wait).max().unwrap_or_default();
-        Outcome::Limited(passed(claim, asked, wait))
+        Outcome::Limited(numbers(claim, asked, wait, Vec::new()))
     })
 }
 
-/// The numbers of a limit that failed, with all of the descriptor that did.
-fn failed(claim: &Claim, asked: &Asked, failed: Vec<Report>) -> Limited {
+/// The numbers of a limit: of its descriptor `wait` is the longest wait, and these have failed.
+fn numbers(claim: &Claim, asked: &Asked, wait: Duration, failed: Vec<Report>) -> Limited {
     let ruling = asked.ruling();
     let reading = &ruling.reading;
+    let (remaining, reset_after, retry_after, wait) = if reading.passed {
+        (reading.remaining, reading.reset_after, Some(Duration::ZERO), wait)
+    } else {
+        let retry_after = reading.retry_after;
+        (0, retry_after.unwrap_or_else(|| never(&claim.limit)), retry_after, Duration::ZERO)
+    };
     Limited {
-        passed: false,
+        passed: reading.passed,
         counted: ruling.counted(),
         limit: asked.report.clone(),
-        remaining: 0,
-        reset_after: reading.retry_after.unwrap_or_else(|| never(&claim.limit)),
-        retry_after: reading.retry_after,
-        wait: Duration::ZERO,
-        failed,
-        load: Load::of(claim, reading),
-    }
-}
-
-/// The numbers of a limit that passed, as all of the descriptor did, of which one has this wait.
-fn passed(claim: &Claim, asked: &Asked, wait: Duration) -> Limited {
-    let ruling = asked.ruling();
-    let reading = &ruling.reading;
-    Limited {
-        passed: true,
-        counted: ruling.counted(),
-        limit: asked.report.clone(),
-        remaining: reading.remaining,
-        reset_after: reading.reset_after,
-        retry_after: Some(Duration::ZERO),
+        remaining,
+        reset_after,
+        retry_after,
         wait,
-        failed: Vec::new(),
+        failed,
         load: Load::of(claim, reading),
     }
 }

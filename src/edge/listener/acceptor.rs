@@ -22,7 +22,7 @@ use super::stream::{Detached, Stream};
 use super::tls::{Established, Tls};
 use super::{Bounds, ListenerSettings, Peer};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::sharded::ShardedGauge;
+use crate::telemetry::sharded::{Counted, ShardedGauge};
 use crate::tls::certificate::Names;
 
 /// The pause after a failed accept, for example for lack of file descriptors.
@@ -62,18 +62,6 @@ pub struct Accepted {
     admitted: Admitted,
 }
 
-/// Counts the open connections of a core.
-#[derive(Clone, Debug, Default)]
-pub struct ConnectionCount(Arc<()>);
-
-impl ConnectionCount {
-    /// The number of them, and of the references that the core itself has.
-    pub fn open(&self) -> usize {
-        // Cores count some more, all of them the same number.
-        Arc::strong_count(&self.0)
-    }
-}
-
 /// The state of its listener that an accepted connection uses.
 struct Admitted {
     address: SocketAddr,
@@ -103,8 +91,8 @@ pub(in crate::edge) struct Permit {
     shaking: bool,
     /// The concurrent calls that the connection may have.
     calls: u32,
-    /// Held until it is closed.
-    count: Option<ConnectionCount>,
+    /// Counts it among the connections of its core, until it is closed.
+    counted: Option<Counted>,
     open: Arc<OpenConnections>,
 }
 
@@ -245,10 +233,10 @@ fn beyond(bound: &'static str) -> Refusal {
 }
 
 impl Accepted {
-    /// The same, counted by `count` as long as it is open.
+    /// The same, counted by `connections` as long as it is open.
     #[must_use]
-    pub fn counted_by(mut self, count: &ConnectionCount) -> Self {
-        self.admitted.permit.count = Some(count.clone());
+    pub fn counted_by(mut self, connections: &ShardedGauge) -> Self {
+        self.admitted.permit.counted = Some(connections.hold());
         self
     }
 
@@ -297,7 +285,7 @@ impl OpenConnections {
             count.calls += calls as usize;
         });
         self.gauge.inc();
-        Ok(Permit { peer, shaking, calls, count: None, open: Arc::clone(self) })
+        Ok(Permit { peer, shaking, calls, counted: None, open: Arc::clone(self) })
     }
 }
 

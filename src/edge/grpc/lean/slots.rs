@@ -40,6 +40,8 @@ pub(super) struct Call {
 /// The decisions of a slot: takes a [call](next_call), [answers](answer) it, and so on.
 pub(super) type Decisions = BoxFuture<'static, Infallible>;
 
+// The way into a future that is polled at once, and out of it: what is handed over is never left
+// here between two polls.
 thread_local! {
     /// The call that a future is polled with.
     static CALL: Cell<Option<Call>> = const { Cell::new(None) };
@@ -76,7 +78,7 @@ impl fmt::Debug for Slots {
 struct Slot {
     stream: u32,
     work: Work,
-    /// None: one was given up before its end.
+    /// None: it has made none, or one was given up before its end.
     decisions: Option<Decisions>,
     waker: Waker,
     queued: Arc<SlotWaker>,

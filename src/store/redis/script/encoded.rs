@@ -9,10 +9,9 @@ use crate::domain::{
 use crate::store::StoreError;
 
 /// One group as bytes, with the numbers of its counters and limits still open: they depend on the
-/// other groups of its frame.
+/// other groups of its frame. Most have one claim, which takes no allocation.
 #[derive(Debug)]
 pub struct Encoded {
-    /// As most calls have one claim, without an allocation for it; the same below.
     pub(super) bytes: SmallVec<[u8; 32]>,
     pub(super) open: SmallVec<[Open; 1]>,
     claims: usize,
