@@ -1,4 +1,4 @@
-//! Header blocks: that of all requests, and those of answers (HPACK, RFC 7541).
+//! Header blocks of answers (HPACK, RFC 7541).
 //!
 //! The client asks for answers without a dynamic table, so equal blocks have equal meanings, and
 //! the few blocks that a service sends are decoded once.
@@ -7,19 +7,8 @@ use tollgate::http2::hpack::{Decoder, Invalid};
 
 use super::Fault;
 
-const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
-
 /// Blocks that are known by their bytes.
 const KNOWN: usize = 8;
-
-// Entries of the static table.
-const AUTHORITY: u8 = 1;
-const METHOD_POST: u8 = 3;
-const PATH_NAME: u8 = 4;
-const SCHEME_HTTP: u8 = 6;
-const SCHEME_HTTPS: u8 = 7;
-const CONTENT_TYPE: u8 = 31;
-const USER_AGENT: u8 = 58;
 
 /// The parts of a header block of an answer that matter.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -28,47 +17,6 @@ pub(super) struct Head {
     pub(super) http: Option<u16>,
     /// `grpc-status`.
     pub(super) grpc: Option<u32>,
-}
-
-/// The header block of a request.
-pub(super) fn request(scheme: &str, authority: &str) -> Vec<u8> {
-    let scheme = if scheme == "https" { SCHEME_HTTPS } else { SCHEME_HTTP };
-    let mut block = vec![0x80 | METHOD_POST, 0x80 | scheme];
-    put_literal(&mut block, PATH_NAME, PATH);
-    put_literal(&mut block, AUTHORITY, authority);
-    put_literal(&mut block, CONTENT_TYPE, "application/grpc");
-    // The name is not in the table.
-    block.push(0);
-    put_text(&mut block, "te");
-    put_text(&mut block, "trailers");
-    put_literal(&mut block, USER_AGENT, concat!("tollgate-load/", env!("CARGO_PKG_VERSION")));
-    block
-}
-
-/// A literal without indexing; its name is in the static table.
-fn put_literal(block: &mut Vec<u8>, name: u8, value: &str) {
-    put_number(block, 4, name.into());
-    put_text(block, value);
-}
-
-fn put_text(block: &mut Vec<u8>, text: &str) {
-    put_number(block, 7, text.len());
-    block.extend_from_slice(text.as_bytes());
-}
-
-/// A number whose first byte has so many bits for it, and zeroes above (RFC 7541, 5.1).
-fn put_number(block: &mut Vec<u8>, bits: u32, number: usize) {
-    let most = (1_usize << bits) - 1;
-    if number < most {
-        return block.push(number as u8);
-    }
-    block.push(most as u8);
-    let mut rest = number - most;
-    while rest >= 0x80 {
-        block.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    block.push(rest as u8);
 }
 
 /// The blocks of one session.
@@ -117,31 +65,6 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn request_has_the_headers_of_grpc() {
-        for (scheme, authority) in
-            [("http", "127.0.0.1:8081".to_owned()), ("https", "a".repeat(300))]
-        {
-            let mut fields = Vec::new();
-            let block = request(scheme, &authority);
-            let field = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-            let decoded = Decoder::default()
-                .decode(&block, |name, value| fields.push((field(name), field(value))));
-            decoded.unwrap();
-            let agent = concat!("tollgate-load/", env!("CARGO_PKG_VERSION"));
-            let expected = [
-                (":method", "POST"),
-                (":scheme", scheme),
-                (":path", "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"),
-                (":authority", &authority),
-                ("content-type", "application/grpc"),
-                ("te", "trailers"),
-                ("user-agent", agent),
-            ];
-            assert_eq!(fields, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        }
-    }
 
     #[test]
     fn block_means_what_the_table_says_at_the_time() {

@@ -43,7 +43,7 @@ impl<T> Line<T> {
     async fn connect_at_last(target: &Target, most: usize) -> Result<Self, Fault> {
         let mut line = Self {
             socket: target.connect().await?,
-            session: Session::new(target.head(), most),
+            session: Session::new(target.requests(), most),
             input: vec![0; READ_BYTES].into_boxed_slice(),
             filled: 0,
         };

@@ -5,13 +5,14 @@
 //!
 //! * `session`: one connection as a state machine, bytes in and bytes out.
 //! * `calls`: the calls in flight of a session.
-//! * `heads`: header blocks, of requests and of answers.
+//! * `requests`: the header blocks of requests; `heads`: those of answers.
 //! * `line`: a session and its socket.
 //! * `target`: the service, and how a socket to it is opened.
 
 mod calls;
 mod heads;
 mod line;
+mod requests;
 mod session;
 mod target;
 

@@ -14,6 +14,7 @@ use tollgate::http2::frame::{
 use super::Fault;
 use super::calls::Calls;
 use super::heads::Heads;
+use super::requests::Requests;
 
 /// Bytes of a flag and of the length before each message of gRPC.
 const PREFIX_BYTES: usize = 5;
@@ -41,8 +42,7 @@ struct Peer {
 /// A session. `T` is what the caller keeps with a call.
 #[derive(Debug)]
 pub(crate) struct Session<T> {
-    /// The frame of HEADERS of a call, but for the number of its stream.
-    request: Vec<u8>,
+    requests: Requests,
     /// Bytes to write.
     out: Vec<u8>,
     calls: Calls<T>,
@@ -64,11 +64,8 @@ pub(crate) struct Session<T> {
 }
 
 impl<T> Session<T> {
-    /// A session whose calls have the header block `request`, `most` at a time.
-    pub(super) fn new(request: &[u8], most: usize) -> Self {
-        let mut frame = Vec::new();
-        FrameHeader::new(request.len(), kind::HEADERS, flag::END_HEADERS, 0).write(&mut frame);
-        frame.extend_from_slice(request);
+    /// A session whose calls have the header blocks of `requests`, `most` at a time.
+    pub(super) fn new(requests: Requests, most: usize) -> Self {
         let mut out = PREFACE.to_vec();
         let settings = [
             (setting::HEADER_TABLE_SIZE, 0),
@@ -78,7 +75,7 @@ impl<T> Session<T> {
         frame::write_settings(&mut out, &settings);
         frame::write_number(&mut out, kind::WINDOW_UPDATE, 0, MAX_31 - INITIAL_WINDOW);
         Self {
-            request: frame,
+            requests,
             out,
             calls: Calls::new(most),
             most,
@@ -122,12 +119,12 @@ impl<T> Session<T> {
 
     /// Begins a call, where [`Self::is_full`] does not say otherwise. `write` appends its message.
     pub(crate) fn call(&mut self, token: T, write: impl FnOnce(&mut Vec<u8>)) {
-        let Self { calls, out, request, peer, window, .. } = self;
+        let Self { calls, out, requests, peer, window, .. } = self;
         let Some(call) = calls.open_next(token, peer.stream_window) else { return };
         let stream = call.stream;
-        let at = out.len();
+        let request = requests.next();
+        FrameHeader::new(request.len(), kind::HEADERS, flag::END_HEADERS, stream).write(out);
         out.extend_from_slice(request);
-        patch(out, at + 5, &stream.to_be_bytes());
         let at = out.len();
         out.extend_from_slice(&[0; HEADER_BYTES + PREFIX_BYTES]);
         write(out);

@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::Fault;
-use super::heads::request;
 use super::line::Socket;
+use super::requests::Requests;
 use crate::tls_args::{TlsArgs, cause};
 
 const ALPN: &[u8] = b"h2";
@@ -20,7 +20,7 @@ pub(crate) struct Target {
     host: String,
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    head: Vec<u8>,
+    requests: Requests,
 }
 
 /// The reason why there is no target.
@@ -51,13 +51,13 @@ impl Target {
                 Some((TlsConnector::from(Arc::new(config)), name))
             }
         };
-        let head = request(scheme, authority.as_str());
-        Ok(Self { host, port: authority.port_u16().unwrap_or(port), tls, head })
+        let requests = Requests::new(scheme, authority.as_str());
+        Ok(Self { host, port: authority.port_u16().unwrap_or(port), tls, requests })
     }
 
-    /// The header block of a request.
-    pub(super) fn head(&self) -> &[u8] {
-        &self.head
+    /// The header blocks of the requests of a new connection.
+    pub(super) fn requests(&self) -> Requests {
+        self.requests.clone()
     }
 
     pub(super) async fn connect(&self) -> Result<Box<dyn Socket>, Fault> {

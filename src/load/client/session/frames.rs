@@ -133,6 +133,7 @@ impl<T> Session<T> {
         }
         for (setting, value) in frame::settings(payload) {
             match setting {
+                setting::HEADER_TABLE_SIZE => self.requests.limit_table(value),
                 setting::MAX_CONCURRENT_STREAMS => self.peer.calls = value as usize,
                 setting::INITIAL_WINDOW_SIZE => {
                     let window = i64::from(value);

@@ -67,7 +67,7 @@ fn receive(session: &mut Session<char>, input: &[u8]) -> Result<Ended, Fault> {
 
 /// A session whose peer has these settings, and that has written what begins it.
 fn session(most: usize, pairs: &[(u16, u32)]) -> Session<char> {
-    let mut session = Session::new(b"request", most);
+    let mut session = Session::new(Requests::new("http", "a"), most);
     assert!(session.out().starts_with(&PREFACE[..]));
     assert_eq!(receive(&mut session, &settings(pairs)), Ok(vec![]));
     let kinds: Vec<_> = written(&mut session).iter().map(|frame| (frame.0, frame.1)).collect();
@@ -85,13 +85,14 @@ fn calls_are_headers_and_one_message_each() {
     let mut session = session(4, &[]);
     call(&mut session, 'a', b"first");
     call(&mut session, 'b', b"");
-    let end = END_STREAM;
+    let (end, mut requests) = (END_STREAM, Requests::new("http", "a"));
+    let [first, second] = [(); 2].map(|()| requests.next().to_vec());
     assert_eq!(
         written(&mut session),
         [
-            (HEADERS, END_HEADERS, 1, b"request".to_vec()),
+            (HEADERS, END_HEADERS, 1, first),
             (DATA, end, 1, b"\0\0\0\0\x05first".to_vec()),
-            (HEADERS, END_HEADERS, 3, b"request".to_vec()),
+            (HEADERS, END_HEADERS, 3, second),
             (DATA, end, 3, b"\0\0\0\0\0".to_vec()),
         ]
     );
@@ -260,7 +261,7 @@ fn pings_are_answered_and_faults_end_the_session() {
         session = self::session(4, &[]);
         call(&mut session, 'a', b"m");
     }
-    let mut stranger: Session<char> = Session::new(b"request", 1);
+    let mut stranger: Session<char> = Session::new(Requests::new("http", "a"), 1);
     assert!(receive(&mut stranger, b"HTTP/1.1 400 Bad Request\r\n\r\n").is_err());
     let mut failed = 0;
     session.fail(&Fault::Reset(1), &mut |_, _| failed += 1);
