@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz demo docs lint bench bench-micro tools msrv audit image release
+.PHONY: help run test fuzz demo docs lint bench bench-micro tools msrv audit image release pgo
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,9 @@ image: ## the image of this machine's architecture in target/dist, without Docke
 
 release: ## static binaries, images, SBOM, change log and checksums in target/dist
 	deploy/release.sh
+
+pgo: ## a profile-guided build for this machine in target/pgo; takes minutes, installs llvm-tools of rustup if missing
+	deploy/pgo.sh
 
 bench: tools ## the table of ratios beside servers that decide nothing; ARGS="--ablate", ARGS=--help
 	cargo build --release --bins --example bare

@@ -76,8 +76,7 @@ need_std() {
         "architecture out with RELEASE_ARCHS"
 }
 
-# static ARCH DIR BIN...: builds without paths of this machine, and without debug sections, which
-# triple the size.
+# static ARCH DIR BIN...: builds without paths of this machine.
 static() {
     local arch=$1 directory=$2 target bin
     shift 2
@@ -87,10 +86,9 @@ static() {
     for bin in "$@"; do
         say "building $bin $VERSION for $target"
         # zig ignores the -static-pie of rustc, and makes the same of -pie.
-        CARGO_PROFILE_RELEASE_STRIP=debuginfo RUSTFLAGS="${RUSTFLAGS:-} $(remap "$PWD" /tollgate) \
-$(remap "${CARGO_HOME:-$HOME/.cargo}" /cargo)" \
-            cargo-zigbuild rustc --release --locked --target "$target" --bin "$bin" -- -C link-arg=-pie
-        install -m 755 "target/$target/release/$bin" "$directory/$bin"
+        RUSTFLAGS="${RUSTFLAGS:-} $(remap "$PWD" /tollgate) $(remap "${CARGO_HOME:-$HOME/.cargo}" /cargo)" \
+            cargo-zigbuild rustc --profile release-lto --locked --target "$target" --bin "$bin" -- -C link-arg=-pie
+        install -m 755 "target/$target/release-lto/$bin" "$directory/$bin"
         check_static "$directory/$bin"
     done
 }

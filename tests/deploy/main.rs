@@ -13,6 +13,7 @@
 mod files;
 mod helm;
 mod image;
+mod pgo;
 
 use std::{
     collections::BTreeSet,

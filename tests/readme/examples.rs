@@ -15,11 +15,15 @@ use crate::support::tollgate::{Options, Tollgate};
 use crate::support::tools::{has_grpcurl, path};
 
 /// The first lines of blocks that are not run, with the reason.
-const NOT_RUN: [(&str, &str); 5] = [
+const NOT_RUN: [(&str, &str); 6] = [
     ("make run ", "serves until it is stopped, and `make test` is what runs this"),
     ("promtool ", "the same commands are a test of tests/e2e/observed.rs"),
     ("helm install ", "needs a cluster; tests/deploy renders and checks the chart"),
     ("make bench ", "takes minutes and a machine of its own"),
+    (
+        "make pgo ",
+        "builds twice, which takes minutes; tests/deploy makes the calls that it watches",
+    ),
     (
         "make demo ",
         "serves until it is stopped, and containers need an engine; tests/deploy compares both",
