@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::files::read;
-
 fn train(binary: &Path) -> Output {
     let mut command = Command::new("deploy/pgo.sh");
     command.arg("train").arg(binary).env("PGO_DURATION", "100ms");
@@ -20,7 +18,6 @@ fn calls_of_the_profile_are_answered_from_memory_and_from_redis() {
         assert!(said.contains(&format!("pgo: calls answered from {store}")), "{said}");
     }
     assert!(!said.contains("SKIPPED"), "{said}");
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "nothing is amiss");
 }
 
 #[test]
@@ -29,10 +26,4 @@ fn no_profile_is_made_of_a_binary_that_does_not_serve() {
     let binary = directory.path().join("ends");
     std::os::unix::fs::symlink("/bin/true", &binary).unwrap();
     assert!(!train(&binary).status.success());
-}
-
-#[test]
-fn make_target_runs_it() {
-    assert!(read("Makefile").contains("\npgo: ## "));
-    assert!(read("Makefile").contains("\n\tdeploy/pgo.sh\n"));
 }

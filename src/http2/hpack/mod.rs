@@ -10,13 +10,14 @@
 mod huffman;
 mod table;
 
+pub use self::table::ENTRY_BYTES;
 use self::table::{Entry, Table};
 
 /// Bytes of the dynamic table, as long as the settings say nothing else.
-const TABLE_BYTES: usize = 4_096;
+pub const TABLE_BYTES: usize = 4_096;
 
 /// The update of the size of the table to 0, at the beginning of a block.
-pub(super) const NO_TABLE: &[u8] = b"\x20";
+pub const NO_TABLE: &[u8] = b"\x20";
 
 /// The most bytes of an integer: any of 28 bits fits, and longer ones are refused.
 const INTEGER_BYTES: usize = 5;

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 /// The size of an entry beside its bytes.
-const ENTRY_BYTES: usize = 32;
+pub const ENTRY_BYTES: usize = 32;
 
 /// A name and a value.
 pub(super) type Field<'a> = (&'a [u8], &'a [u8]);

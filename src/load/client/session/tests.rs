@@ -3,7 +3,7 @@ use tollgate::http2::frame::kind::{
     CONTINUATION, DATA, GOAWAY, HEADERS, PING, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
 };
 use tollgate::http2::frame::setting::{
-    INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, MAX_FRAME_SIZE,
+    HEADER_TABLE_SIZE, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, MAX_FRAME_SIZE,
 };
 
 use super::*;
@@ -96,6 +96,18 @@ fn calls_are_headers_and_one_message_each() {
             (DATA, end, 3, b"\0\0\0\0\0".to_vec()),
         ]
     );
+}
+
+#[test]
+fn headers_use_no_table_that_the_peer_makes_smaller() {
+    for (bytes, indexed) in [(4_096, true), (0, false)] {
+        let mut session = session(4, &[(HEADER_TABLE_SIZE, bytes)]);
+        call(&mut session, 'a', b"");
+        call(&mut session, 'b', b"");
+        let blocks = written(&mut session).into_iter().filter(|frame| frame.0 == HEADERS);
+        let blocks: Vec<_> = blocks.map(|(.., block)| block).collect();
+        assert_eq!(blocks[1].len() < 10, indexed, "{blocks:?}");
+    }
 }
 
 #[test]
