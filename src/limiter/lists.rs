@@ -9,8 +9,9 @@ use super::resolve::resolved::Resolved;
 use super::status::outcome::Status;
 use crate::domain::Group;
 
-/// The boxes that a thread keeps: those of requests that are decided at the same time.
-const MAX_KEPT: usize = 32;
+/// The boxes that a thread keeps: those of requests that are decided at the same time, as while
+/// Redis decides. One takes a few kilobytes.
+const MAX_KEPT: usize = 256;
 
 /// Boxes of requests with more claims are not kept.
 const MAX_CLAIMS: usize = 16;
