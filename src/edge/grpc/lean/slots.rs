@@ -128,8 +128,14 @@ impl Wake for SlotWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.is_queued.swap(true, Ordering::AcqRel) {
-            self.woken.slots.lock().push(self.index);
-            self.woken.task.wake();
+            let mut slots = self.woken.slots.lock();
+            let is_first = slots.is_empty();
+            slots.push(self.index);
+            drop(slots);
+            // The others find the task awake: it takes all slots at once.
+            if is_first {
+                self.woken.task.wake();
+            }
         }
     }
 }
