@@ -41,6 +41,8 @@ pub struct Deadline {
     latest: Instant,
     /// It may be extended because the cores of this machine are busy.
     same_machine: bool,
+    /// It is that of a store that was asked.
+    is_asked: bool,
 }
 
 impl Deadline {
@@ -51,13 +53,20 @@ impl Deadline {
         let span = patience.map_or(time, |patience| time.min(patience));
         let due = start + span;
         let latest = patience.map_or(due + MAX_EXTENSION, |patience| start + patience);
-        Self { due, span, latest, same_machine }
+        Self { due, span, latest, same_machine, is_asked: false }
     }
 
     /// The same for a store that is asked at `now`: what passed before was no time of the store.
     #[must_use]
     pub fn asked(self, now: Instant) -> Self {
-        Self { due: self.due.max((now + self.span).min(self.latest)), ..self }
+        let due = self.due.max((now + self.span).min(self.latest));
+        Self { due, is_asked: true, ..self }
+    }
+
+    /// The same for a store that is asked now. Reads no clock if a layer before the store did.
+    #[must_use]
+    pub fn asked_now(self) -> Self {
+        if self.is_asked { self } else { self.asked(Instant::now()) }
     }
 
     /// The time by which the answer is due.
@@ -93,7 +102,8 @@ impl Deadline {
 /// A deadline that is never extended.
 impl From<Instant> for Deadline {
     fn from(due: Instant) -> Self {
-        Self { due, span: Duration::ZERO, latest: due, same_machine: false }
+        let (span, latest) = (Duration::ZERO, due);
+        Self { due, span, latest, same_machine: false, is_asked: false }
     }
 }
 
@@ -172,6 +182,9 @@ mod tests {
         assert_eq!(asked(None), ms(19));
         assert_eq!(asked(Some(ms(16))), ms(16));
         assert_eq!(Deadline::from(start).asked(start + ms(1)).due(), start);
+        let later = Deadline::after(start + ms(60_000), ms(10), None);
+        assert_eq!(later.asked(start).asked_now(), later.asked(start));
+        assert_ne!(later.asked_now(), later);
     }
 
     #[test]

@@ -202,7 +202,7 @@ impl Model {
             let expected = self.decide(group, *commit, step.now);
             let integers = reply.next_group(Encoded::new(group, *commit).unwrap().integers());
             let found = readings(group, &integers, step.now).map_err(|error| error.to_string())?;
-            if found != expected {
+            if *found != *expected {
                 return Err(format!("{found:?} instead of {expected:?}"));
             }
         }

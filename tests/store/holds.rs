@@ -310,7 +310,7 @@ fn compare_call(core: &mut Core, now: Timestamp, call: &Call, reply: &Value) -> 
                 let expected = core.model.decide(group, *commit, now);
                 let integers = reply.next_group(Encoded::new(group, *commit).unwrap().integers());
                 let found = readings(group, &integers, now).map_err(|error| error.to_string())?;
-                if found != expected {
+                if *found != *expected {
                     return differs(&found, &expected);
                 }
             }
@@ -330,7 +330,7 @@ fn compare_call(core: &mut Core, now: Timestamp, call: &Call, reply: &Value) -> 
         Call::Renew(amendments) => {
             let expected = core.model.amend(amendments, now);
             let found = amend_frame(call).amounts(integers).map_err(|error| error.to_string())?;
-            if found != expected {
+            if *found != *expected {
                 return differs(&found, &expected);
             }
         }

@@ -154,7 +154,7 @@ fn replay(
         let mut reply = Reply::new(integers).unwrap();
         let integers = reply.next_group(Encoded::new(group, Commit::Together).unwrap().integers());
         let found = readings(group, &integers, integers.decided_at).unwrap();
-        assert_eq!(found, [step.reading(found[0])], "trace {trace} step {i}, {way:?}");
+        assert_eq!(*found, [step.reading(found[0])], "trace {trace} step {i}, {way:?}");
     }
 }
 

@@ -59,7 +59,7 @@ impl<S: LimitStore> Layers<S> {
         if let Some(leases) = self.leases.as_ref().filter(|_| !split) {
             leases.prepare(ask, now, deadline.due());
         }
-        self.failover.decide(ask, commit, deadline).await;
+        self.failover.decide(ask, commit, deadline.asked(now)).await;
         if let Some(leases) = &self.leases {
             leases.store_grants(ask, now);
         }

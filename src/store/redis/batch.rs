@@ -326,18 +326,13 @@ impl Batcher {
             return;
         }
         while self.has_room(pipeline) {
-            let calls = self.calls.next_frame(self.frame_limits);
-            if calls.is_empty() {
-                return;
-            }
+            let Some(taken) = pipeline.take(&self.calls, self.frame_limits) else { return };
+            self.calls_seen.groups.observe(taken.waiters.len());
             let now = Instant::now();
             let expected = Deadline::after(now, self.allowance, None);
-            let groups = calls.len();
-            if pipeline.send(calls, &mut wire.output, expected, now + self.response_timeout) {
-                self.calls_seen.groups.observe(groups);
-                self.calls.set_alarm(expected.due());
-                self.counts.frames.fetch_add(1, Ordering::Relaxed);
-            }
+            pipeline.send(taken, &mut wire.output, expected, now + self.response_timeout);
+            self.calls.set_alarm(expected.due());
+            self.counts.frames.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -450,7 +445,7 @@ impl Batcher {
             self.counts.ended.fetch_add(ended as u64, Ordering::Release);
             let completed = completed?;
             self.counts.unreadable.fetch_add(completed.unreadable, Ordering::Relaxed);
-            self.counts.late.fetch_add(completed.late.into(), Ordering::Relaxed);
+            self.counts.late.fetch_add(completed.heard.late.into(), Ordering::Relaxed);
             if let Some(sent) = completed.sent {
                 self.calls_seen.round_trips.observe(sent.elapsed());
             }
@@ -464,7 +459,7 @@ impl Batcher {
             if let Some(well) = completed.probe {
                 self.step(pipeline, wire, "", |breaker, _, now| breaker.probed(well, now));
             } else if self.breaker.is_closed() {
-                self.breaker.answered(completed.answered, Instant::now());
+                self.breaker.answered(completed.heard.in_time, Instant::now());
             } else {
                 self.step(pipeline, wire, "", Breaker::landed);
             }

@@ -77,7 +77,7 @@ impl ClusterStore {
         if !is_split(group) {
             // Without a counter no server is needed, and any slot will do.
             let slot = slot_of(group).unwrap_or_default();
-            let deadline = deadline.asked(Instant::now());
+            let deadline = deadline.asked_now();
             return match route::rule(&self.nodes, slot, group, commit, deadline).await {
                 Ok(ruling) => Answer::full(ruling.ruled.readings),
                 Err(missed) => Answer {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
+use super::decided::{Decided, Undecided};
 use super::pipe::Pipe;
-use super::queue::{Decided, Place, Undecided};
+use super::queue::Place;
 use super::script::{Encoded, readings};
 use crate::domain::{Commit, Group, Reading, Timestamp};
 use crate::store::{Answer, Deadline, Late, LateAnswer};
@@ -14,7 +15,7 @@ use crate::store::{Answer, Deadline, Late, LateAnswer};
 /// The readings of a group, one per claim, in the same order.
 #[derive(Debug)]
 pub(super) struct Ruled {
-    pub(super) readings: Vec<Reading>,
+    pub(super) readings: SmallVec<[Reading; 1]>,
     /// The time of the decision on the clock of Redis.
     pub(super) at: Timestamp,
     /// The connection that has decided.
@@ -28,8 +29,7 @@ pub(super) async fn decide(
     commit: Commit,
     deadline: Deadline,
 ) -> Answer {
-    let deadline = deadline.asked(Instant::now());
-    match rule(pipe, group, commit, Place::Anywhere, deadline).await {
+    match rule(pipe, group, commit, Place::Anywhere, deadline.asked_now()).await {
         Ok(ruled) => Answer::full(ruled.readings),
         Err(Undecided { error, late, .. }) => {
             let late = late.map(|decided| self::late(pipe, group, commit, decided));
@@ -52,8 +52,8 @@ pub(super) async fn rule(
     }
     // Before the group is encoded, so that a refusal costs nothing.
     pipe.check()?;
-    let encoded = Encoded::new(group, commit)?;
-    let Decided { integers, at, connection } = pipe.ask(encoded, place, deadline).await?;
+    let asked = pipe.ask(|| Encoded::new(group, commit), place, deadline).await;
+    let Decided { integers, at, connection } = asked?;
     Ok(Ruled { readings: readings(group, &integers, at)?, at, connection })
 }
 

@@ -9,11 +9,12 @@ use tokio::time::Instant;
 
 use super::batch::{Batcher, Window};
 use super::breaker::{Breaker, BreakerState};
+use super::decided::{Decided, Undecided};
 use super::health::{Counts, Health, TASK_ENDED};
 use super::node::Node;
 use super::options::StoreOptions;
 use super::pipeline::{Command, Forget, Settle};
-use super::queue::{Call, Decided, Place, PushError, Queue, Undecided, Waiter};
+use super::queue::{Place, PushError, Queue};
 use super::script::Encoded;
 use super::telling::Telling;
 use crate::domain::{Amendment, Key, Settled, Settlement};
@@ -100,19 +101,20 @@ impl Pipe {
         self.health.refusal().map_or(Ok(()), |reason| Err(StoreError::Unavailable(reason)))
     }
 
-    /// Asks for a decision on `group`, no later than `deadline`.
+    /// Asks for a decision on the group that `encode` returns, no later than `deadline`.
     pub(super) async fn ask(
         &self,
-        group: Encoded,
+        encode: impl Fn() -> Result<Encoded, StoreError>,
         place: Place,
         deadline: Deadline,
     ) -> Result<Decided, Undecided> {
-        let (waiter, answer) = Waiter::new(deadline);
-        self.calls
-            .push(Call { group, waiter, place })
-            .map_err(|refusal| not_sent(matches!(refusal, PushError::Full)))?;
-        // The task answers by the deadline, so no timeout is needed here.
-        answer.await.unwrap_or_else(|_| Err(self.lost().into()))
+        let asked = self.calls.ask(encode, place, deadline).await;
+        let answer = asked.map_err(|refusal| match refusal {
+            PushError::Invalid(error) => error,
+            PushError::Full => not_sent(true),
+            PushError::Closed => not_sent(false),
+        })?;
+        answer.unwrap_or_else(|| Err(self.lost().into()))
     }
 
     /// Resets the counters of `keys`, which are of one slot in a cluster. Waits for the first

@@ -5,13 +5,16 @@
 mod answers;
 
 use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 pub(super) use self::answers::code;
 use self::answers::{aligned, answer_settled, applied, emptied, misaligned};
-use super::queue::{Call, Decided, Place, Refused, Undecided, Waiter, Waits};
+use super::decided::{Decided, Refused, Undecided};
+use super::queue::{Heard, Place, Queue, Taken, Waits};
 use super::script::{AmendFrame, Frame, Reply, Script};
 use crate::domain::{Amendment, Key, Settled, Settlement};
 use crate::redis::Address;
@@ -67,7 +70,7 @@ pub(super) struct Pipeline<'a> {
     frames: usize,
     claims: usize,
     /// Cleared frames, kept to reuse their memory.
-    spare: Vec<(Box<Frame>, Vec<Waiter>)>,
+    spare: Vec<Box<Taken>>,
 }
 
 struct Pending {
@@ -78,14 +81,11 @@ struct Pending {
 
 enum Payload {
     Frame {
-        frame: Box<Frame>,
-        waiters: Vec<Waiter>,
+        /// Of [`Place::Asking`] it follows ASKING.
+        taken: Box<Taken>,
         sent: Instant,
         /// The time after which the frame counts as overdue.
         expected: Deadline,
-        claims: usize,
-        /// It follows ASKING.
-        asking: bool,
         /// True if the frame was sent with the text of the script (EVAL).
         with_text: bool,
     },
@@ -116,7 +116,8 @@ impl Payload {
     const fn may_be_unknown(&self) -> bool {
         matches!(
             self,
-            Self::Amend { with_text: false, .. }
+            Self::Frame { with_text: false, .. }
+                | Self::Amend { with_text: false, .. }
                 | Self::Settle { with_text: false, .. }
                 | Self::Probe { with_text: false }
         )
@@ -128,10 +129,8 @@ impl Payload {
 pub(super) struct Completed {
     /// Of calls that decide: the time at which they were sent.
     pub(super) sent: Option<Instant>,
-    /// Calls that got their answer in time.
-    pub(super) answered: u32,
-    /// Calls whose caller was answered without Redis before.
-    pub(super) late: u32,
+    /// The callers that the answers have reached.
+    pub(super) heard: Heard,
     /// Redis has decided, and not refused.
     pub(super) decided: bool,
     /// States that could not be decoded.
@@ -190,38 +189,35 @@ impl<'a> Pipeline<'a> {
         self.pending.len()
     }
 
-    /// Writes one frame of `calls` to `out`; it is overdue after `expected`. Returns false if none
-    /// of them could be encoded.
+    /// Takes the calls of the next frame from `queue`, of up to `max_claims` claims.
+    pub(super) fn take(&mut self, queue: &Arc<Queue>, max_claims: usize) -> Option<Box<Taken>> {
+        let spare = self.spare.pop();
+        let mut taken = spare.unwrap_or_else(|| Box::new(Taken::of(queue)));
+        queue.next_frame(max_claims, &mut taken);
+        if taken.place.is_none() {
+            self.spare.push(taken);
+            return None;
+        }
+        Some(taken)
+    }
+
+    /// Writes a frame to `out`; it is overdue after `expected`.
     pub(super) fn send(
         &mut self,
-        calls: Vec<Call>,
+        taken: Box<Taken>,
         out: &mut Vec<u8>,
         expected: Deadline,
         due: Instant,
-    ) -> bool {
-        let (mut frame, mut waiters) = self.spare.pop().unwrap_or_default();
-        let (mut claims, mut asking) = (0, false);
-        for Call { group, mut waiter, place } in calls {
-            match frame.push(&group) {
-                Ok(()) => waiters.push(waiter),
-                Err(error) => drop(waiter.answer(Err(error.into()))),
-            }
-            claims += group.claims();
-            asking |= place == Place::Asking;
-        }
-        if waiters.is_empty() {
-            return false;
-        }
-        if asking {
+    ) {
+        if taken.place == Some(Place::Asking) {
             self.ask(out, due);
         }
-        self.script.call(&frame, out);
+        self.script.call(&taken.frame, out);
         self.frames += 1;
-        self.claims += claims;
+        self.claims += taken.claims;
         let (sent, with_text) = (Instant::now(), false);
-        let payload = Payload::Frame { frame, waiters, sent, expected, claims, asking, with_text };
+        let payload = Payload::Frame { taken, sent, expected, with_text };
         self.pending.push_back(Pending { payload, due });
-        true
     }
 
     /// Makes the node run the next command although the slot of its keys is elsewhere.
@@ -250,7 +246,7 @@ impl<'a> Pipeline<'a> {
             frame.push(amendment);
         }
         // The first on a connection has the text, so that Redis knows the script from then on.
-        let with_text = !std::mem::replace(&mut self.amends, true);
+        let with_text = !mem::replace(&mut self.amends, true);
         self.put_amend(&frame, with_text, out);
         self.pending.push_back(Pending { payload: Payload::Amend { frame, told, with_text }, due });
     }
@@ -282,7 +278,7 @@ impl<'a> Pipeline<'a> {
             if asking {
                 self.ask(out, due);
             }
-            let with_text = !std::mem::replace(&mut self.amends, true);
+            let with_text = !mem::replace(&mut self.amends, true);
             self.put_amend(&frame, with_text, out);
             let payload = Payload::Settle { frame, waiters, asking, with_text };
             self.pending.push_back(Pending { payload, due });
@@ -336,27 +332,14 @@ impl<'a> Pipeline<'a> {
         };
         let unknown = matches!(&message, Message::Error(text) if code(text) == "NOSCRIPT");
         match payload {
-            Payload::Frame { frame, waiters, sent, expected, claims, asking, with_text: false }
-                if unknown =>
-            {
-                if asking {
-                    self.ask(out, due);
-                }
-                self.script.call_with_text(&frame, out);
-                let with_text = true;
-                let payload =
-                    Payload::Frame { frame, waiters, sent, expected, claims, asking, with_text };
-                self.pending.push_back(Pending { payload, due });
-                Ok(Completed::default())
-            }
             payload if unknown && payload.may_be_unknown() => {
                 self.send_again(payload, due, out);
                 Ok(Completed::default())
             }
-            Payload::Frame { frame, waiters, sent, claims, .. } => {
+            Payload::Frame { taken, sent, .. } => {
                 self.frames -= 1;
-                self.claims -= claims;
-                self.complete_frame(frame, (waiters, sent), message)
+                self.claims -= taken.claims;
+                self.complete_frame(taken, sent, message)
             }
             Payload::Probe { .. } => {
                 let well = matches!(message, Message::Integers(_));
@@ -380,9 +363,16 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Writes a command other than a frame to `out` again, with the text of the script.
+    /// Writes a command to `out` again, with the text of the script.
     fn send_again(&mut self, payload: Payload, due: Instant, out: &mut Vec<u8>) {
         let payload = match payload {
+            Payload::Frame { taken, sent, expected, .. } => {
+                if taken.place == Some(Place::Asking) {
+                    self.ask(out, due);
+                }
+                self.script.call_with_text(&taken.frame, out);
+                Payload::Frame { taken, sent, expected, with_text: true }
+            }
             Payload::Amend { frame, told, .. } => {
                 self.put_amend(&frame, true, out);
                 Payload::Amend { frame, told, with_text: true }
@@ -405,14 +395,14 @@ impl<'a> Pipeline<'a> {
 
     fn complete_frame(
         &mut self,
-        mut frame: Box<Frame>,
-        (mut waiters, sent): (Vec<Waiter>, Instant),
+        mut taken: Box<Taken>,
+        sent: Instant,
         message: Message,
     ) -> Result<Completed, String> {
         let mut completed = Completed { sent: Some(sent), ..Completed::default() };
         let mut elsewhere = None;
         let (mut reply, end) = match message {
-            Message::Integers(integers) => aligned(Reply::new(integers), frame.integers()),
+            Message::Integers(integers) => aligned(Reply::new(integers), taken.frame.integers()),
             Message::Integer(_) | Message::Text(_) => misaligned("no list of integers"),
             Message::Error(text) => {
                 completed.error = Some(text.clone());
@@ -424,22 +414,18 @@ impl<'a> Pipeline<'a> {
             }
         };
         completed.unreadable = reply.as_ref().map_or(0, |reply| reply.unreadable);
-        for (waiter, integers) in waiters.iter_mut().zip(frame.integers()) {
-            let answer = match &mut reply {
-                Ok(reply) => Ok(Decided {
-                    integers: reply.next_group(*integers),
-                    at: reply.decided_at,
-                    connection: self.connection,
-                }),
-                Err(error) => Err(Refused { error: error.clone(), redirect: elsewhere.clone() }),
-            };
-            completed.late += u32::from(waiter.due().is_none());
-            completed.decided |= answer.is_ok();
-            completed.answered += u32::from(waiter.answer(answer));
-        }
-        frame.clear();
-        waiters.clear();
-        self.spare.push((frame, waiters));
+        completed.decided = reply.is_ok();
+        let mut counts = taken.frame.integers().iter();
+        completed.heard = taken.waiters.answer(|| match &mut reply {
+            Ok(reply) => Ok(Decided {
+                integers: reply.next_group(counts.next().copied().unwrap_or_default()),
+                at: reply.decided_at,
+                connection: self.connection,
+            }),
+            Err(error) => Err(Refused { error: error.clone(), redirect: elsewhere.clone() }),
+        });
+        taken.clear();
+        self.spare.push(taken);
         end.map_or(Ok(completed), Err)
     }
 
@@ -448,14 +434,12 @@ impl<'a> Pipeline<'a> {
         let mut expired = Expired::default();
         for command in &mut self.pending {
             expired.broken |= command.due <= now;
-            if let Payload::Frame { waiters, expected, .. } = &mut command.payload {
+            if let Payload::Frame { taken, expected, .. } = &mut command.payload {
                 match expected.extended(now) {
                     Some(extended) => *expected = extended,
                     None => expired.overdue |= expected.due() <= now,
                 }
-                for waiter in waiters {
-                    expired.waits.add(waiter.check(now, true));
-                }
+                expired.waits += taken.waiters.expire(now);
             }
         }
         expired
@@ -465,17 +449,17 @@ impl<'a> Pipeline<'a> {
     pub(super) fn alarm(&self, overdue: bool) -> Option<Instant> {
         let times = self.pending.iter().flat_map(|Pending { payload, due }| {
             let (waiters, expected) = match payload {
-                Payload::Frame { waiters, expected, .. } => {
-                    (waiters.as_slice(), overdue.then_some(expected.due()))
+                Payload::Frame { taken, expected, .. } => {
+                    (taken.waiters.due(), overdue.then_some(expected.due()))
                 }
                 Payload::Asking
                 | Payload::Probe { .. }
                 | Payload::Forget(_)
                 | Payload::LogIn
                 | Payload::Settle { .. }
-                | Payload::Amend { .. } => (&[][..], None),
+                | Payload::Amend { .. } => (None, None),
             };
-            waiters.iter().filter_map(Waiter::due).chain(expected).chain([*due])
+            waiters.into_iter().chain(expected).chain([*due])
         });
         times.min()
     }
@@ -484,10 +468,8 @@ impl<'a> Pipeline<'a> {
     pub(super) fn fail(&mut self, error: &StoreError) {
         for pending in self.pending.drain(..) {
             match pending.payload {
-                Payload::Frame { waiters, .. } => {
-                    for mut waiter in waiters {
-                        waiter.answer(Err(error.clone().into()));
-                    }
+                Payload::Frame { mut taken, .. } => {
+                    taken.waiters.answer(|| Err(error.clone().into()));
                 }
                 Payload::Asking
                 | Payload::Probe { .. }

@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tollgate::domain::{
     Algorithm, Amendment, Change, Charge, Claim, Commit, Counter, Hits, Key, Lease, LeaseAsk,
     Limit, Reading, SATURATION, Timestamp, Told,
@@ -154,7 +155,8 @@ impl Ask {
     fn readings(&self, outcome: &Outcome) -> Option<Vec<Reading>> {
         let mut reply = Reply::new(outcome.integers.clone()).ok()?;
         let integers = reply.next_group(outcome.integers.len());
-        readings(&group(self.claim.clone()), &integers, integers.decided_at).ok()
+        let found = readings(&group(self.claim.clone()), &integers, integers.decided_at);
+        found.ok().map(SmallVec::into_vec)
     }
 
     fn amounts(&self, outcome: &Outcome) -> Option<Vec<u64>> {

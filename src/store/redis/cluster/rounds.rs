@@ -62,7 +62,7 @@ impl Rounds {
     ) -> Answer {
         let errands = split.each(commit);
         let mut run = Run::new(&self.nodes, split, claims);
-        run.ask(errands, deadline.asked(Instant::now())).await;
+        run.ask(errands, deadline.asked_now()).await;
         run.answer().0
     }
 

@@ -20,8 +20,9 @@ use crate::domain::{Commit, Group, Key, Settled, Settlement};
 use crate::redis::Address;
 use crate::redis::cluster::Redirect;
 use crate::store::redis::decide::{self, Ruled};
+use crate::store::redis::decided::Undecided;
 use crate::store::redis::pipe::Pipe;
-use crate::store::redis::queue::{Place, Undecided};
+use crate::store::redis::queue::Place;
 use crate::store::{Deadline, Late, StoreError};
 
 const MAX_REDIRECTS: u8 = 2;

@@ -7,7 +7,7 @@ use crate::redis::Address;
 use crate::redis::cluster::redirect;
 use crate::redis::resp::Message;
 use crate::store::StoreError;
-use crate::store::redis::queue::{Refused, Undecided};
+use crate::store::redis::decided::{Refused, Undecided};
 use crate::store::redis::script::{AmendFrame, Reply, outcome};
 
 /// Checks that a reply has the length for groups of these counts. If not, the connection is closed,

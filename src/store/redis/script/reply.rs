@@ -4,6 +4,8 @@ use std::iter;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::layout::{self, Answer};
 use crate::domain::limit::Span;
 use crate::domain::{
@@ -80,7 +82,7 @@ pub fn readings(
     group: &Group,
     integers: &[i64],
     at: Timestamp,
-) -> Result<Vec<Reading>, StoreError> {
+) -> Result<SmallVec<[Reading; 1]>, StoreError> {
     let mut integers = integers.iter().copied();
     group
         .claims

@@ -87,7 +87,10 @@ macro_rules! records {
             const SIZE: usize = 0 $(+ <$number as Number>::KIND.size())+;
 
             fn write(self, out: &mut impl Sink) {
-                $(self.$field.write(out);)+
+                let mut bytes = [0; Self::SIZE];
+                let mut rest = bytes.as_mut_slice();
+                $(self.$field.write(&mut rest);)+
+                out.put(bytes);
             }
 
             fn read(bytes: &mut &[u8]) -> Option<Self> {
