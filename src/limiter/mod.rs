@@ -196,7 +196,9 @@ impl<S: LimitStore> Limiter<S> {
                 if hold.is_some() {
                     self.shared.admitted(ask.rules());
                 }
-                Decision { hold, ..open.decision(asked, self.slots.as_deref()) }
+                let mut decision = open.decision(asked, self.slots.as_deref());
+                decision.hold = hold;
+                decision
             }
         }
     }

@@ -14,7 +14,7 @@ use super::request::{Bounds, Request};
 use super::resolve::{Resolution, Resolver};
 use super::signals::Fared;
 use super::snapshot::{Policies, SnapshotRef};
-use super::status::{Decision, Outcome, Status, statuses};
+use super::status::{Decided, Decision, Outcome, Status, statuses};
 use super::top::{Ranking, TopCaller, TopCallers, TopQuery};
 use crate::domain::{HoldId, Settled, Verdict};
 use crate::policy::Rule;
@@ -207,9 +207,9 @@ impl Shared {
         let undecidable = awaited || !self.resolver.clients.has_domain(request.domain);
         if policy.is_none() && undecidable {
             let status = Status { outcome: Outcome::UnknownDomain, ..Status::default() };
-            let unknown = undecided(&status, Verdict::Admit);
-            let unavailable = awaited.then_some(NO_POLICIES);
-            return Begun::Decided(Decision { unavailable, ..unknown });
+            let mut unknown = undecided(&status, Verdict::Admit);
+            unknown.unavailable = awaited.then_some(NO_POLICIES);
+            return Begun::Decided(unknown);
         }
         let resolution = self.resolver.resolve(request, &snapshot, policy, mode);
         // So many limits hold a store up for longer than a decision may take, and undecided
@@ -250,7 +250,7 @@ impl Open {
         let unavailable = self.resolution.ask.is_unanswered().then_some(STORE_AWAY);
         let statuses = statuses(self.resolution);
         let Self { mode, snapshot, .. } = self;
-        Decision { verdict, unavailable, statuses, asked, mode, snapshot, hold: None }
+        Decided { verdict, unavailable, statuses, asked, mode, snapshot, hold: None }.into()
     }
 }
 
@@ -263,5 +263,6 @@ fn undecided(
     verdict: Verdict,
 ) -> Decision {
     let statuses = request.descriptors.iter().map(|_| status.clone()).collect();
-    Decision { verdict, unavailable: None, statuses, asked: false, mode, snapshot, hold: None }
+    let unavailable = None;
+    Decided { verdict, unavailable, statuses, asked: false, mode, snapshot, hold: None }.into()
 }

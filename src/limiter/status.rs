@@ -4,6 +4,7 @@ pub(super) mod outcome;
 
 use std::cmp::Reverse;
 use std::mem;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +21,14 @@ use crate::telemetry::metrics::Answered;
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// The answer to one request.
+/// The answer to one request. It is in a box because it is moved through all layers: its flags,
+/// written as bytes and copied as words, held up each of them.
 #[derive(Clone, Debug)]
-pub struct Decision {
+pub struct Decision(Box<Decided>);
+
+/// What a [`Decision`] says.
+#[derive(Clone, Debug)]
+pub struct Decided {
     /// May it pass?
     pub verdict: Verdict,
     /// The reason for which the caller decides instead: its gRPC call fails with `UNAVAILABLE`.
@@ -41,6 +47,33 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// What it says, apart.
+    pub fn into_inner(self) -> Decided {
+        *self.0
+    }
+}
+
+impl From<Decided> for Decision {
+    fn from(decided: Decided) -> Self {
+        Self(Box::new(decided))
+    }
+}
+
+impl Deref for Decision {
+    type Target = Decided;
+
+    fn deref(&self) -> &Decided {
+        &self.0
+    }
+}
+
+impl DerefMut for Decision {
+    fn deref_mut(&mut self) -> &mut Decided {
+        &mut self.0
+    }
+}
+
+impl Decided {
     /// Returns true if the request passes because nothing names its domain.
     pub fn is_of_unknown_domain(&self) -> bool {
         // All statuses are alike then.

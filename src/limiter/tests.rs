@@ -121,7 +121,7 @@ async fn report_that_is_delivered_twice_counts_once() {
     let deadline = || Deadline::from(Instant::now() + Duration::from_secs(1));
     let descriptors = smallvec![stating(&[("backend", "b")], None)];
     let asked = Request { domain: b"d", descriptors };
-    let hold = limiter.decide(&asked, deadline()).await.hold.unwrap();
+    let hold = limiter.decide(&asked, deadline()).await.hold.take().unwrap();
     hold.heard();
     let hold = ("hold", &*hold.handle);
     let end = |code, millis| Request {
@@ -171,7 +171,7 @@ async fn hold_that_is_renewed_while_the_key_is_replaced_can_be_settled() {
     let due = Instant::now() + Duration::from_secs(1);
     let asked =
         Request { domain: b"d", descriptors: smallvec![stating(&[("backend", "b")], None)] };
-    let hold = limiter.decide(&asked, Deadline::from(due)).await.hold.unwrap();
+    let hold = limiter.decide(&asked, Deadline::from(due)).await.hold.take().unwrap();
     hold.heard();
     let before = end(&hold.handle);
     let mut renewing = Box::pin(limiter.renew_hold(&before, due));

@@ -26,7 +26,7 @@ use crate::limiter::Limiter;
 use crate::limiter::explain::Explanation;
 use crate::limiter::holds::Issued;
 use crate::limiter::request::Request;
-use crate::limiter::status::Decision;
+use crate::limiter::status::{Decided, Decision};
 use crate::store::{Allowance, Deadline, LimitStore};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{Trace, Traces};
@@ -124,7 +124,7 @@ impl<S: LimitStore> Rls<S> {
         let decision = self.decision(started, &request, patience, trace.as_deref_mut()).await?;
         let response = self.responder.respond(&request, &decision);
         let (retry_after, wait) = (decision.retry_after(), decision.wait());
-        Ok(Answered { response, retry_after, wait, hold: decision.hold })
+        Ok(Answered { response, retry_after, wait, hold: decision.into_inner().hold })
     }
 
     /// The decision on `request`, which arrived at `started`; none: its caller decides.
@@ -176,7 +176,7 @@ impl<S: LimitStore> Rls<S> {
         let request =
             decode::request(message, &mut tree).map_err(|error| invalid_message(&error))?;
         let (frame, decision) = self.frame(now, &request, None, None).await?;
-        decision.statuses.keep();
+        decision.into_inner().statuses.keep();
         Ok(frame)
     }
 }
@@ -235,7 +235,8 @@ impl<S: LimitStore> Rls<S> {
         if let Some(reference) = self.metrics.reference() {
             reference.response_time.observe(now.elapsed());
         }
-        let (frame, Decision { verdict, hold, statuses, .. }) = answered?;
+        let (frame, decision) = answered?;
+        let Decided { verdict, hold, statuses, .. } = decision.into_inner();
         statuses.keep();
         held(frame, verdict, hold, memory)
     }

@@ -18,7 +18,7 @@ use crate::limiter::key::SensitiveHasher;
 use crate::limiter::mode::Mode;
 use crate::limiter::report::LimitName;
 use crate::limiter::snapshot::{Policies, SnapshotRef};
-use crate::limiter::status::Load;
+use crate::limiter::status::{Decided, Load};
 use crate::policy::{Options, Source, compile};
 use crate::telemetry::metrics::{LimitOf, Metrics};
 
@@ -133,14 +133,17 @@ fn status(snapshot: &SnapshotRef) -> impl Strategy<Value = Status> + use<> {
 
 fn decision(snapshot: SnapshotRef) -> impl Strategy<Value = Decision> {
     let verdict = prop_oneof![Just(Verdict::Admit), Just(Verdict::Deny)];
-    (verdict, vec(status(&snapshot), 0..4)).prop_map(move |(verdict, statuses)| Decision {
-        verdict,
-        unavailable: None,
-        statuses: statuses.into_iter().collect(),
-        asked: true,
-        mode: Mode::Enforce,
-        snapshot: snapshot.clone(),
-        hold: None,
+    (verdict, vec(status(&snapshot), 0..4)).prop_map(move |(verdict, statuses)| {
+        let decided = Decided {
+            verdict,
+            unavailable: None,
+            statuses: statuses.into_iter().collect(),
+            asked: true,
+            mode: Mode::Enforce,
+            snapshot: snapshot.clone(),
+            hold: None,
+        };
+        decided.into()
     })
 }
 
