@@ -48,7 +48,7 @@ const NOTHING_DONE: [&str; 9] = [
 /// The task behind a store. It ends when the store is dropped.
 pub(super) struct Batcher {
     pub(super) connector: Connector,
-    pub(super) calls: Arc<Queue>,
+    pub(super) calls: Queue,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) health: Arc<Health>,
     pub(super) counts: Arc<Counts>,

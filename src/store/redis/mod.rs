@@ -5,7 +5,8 @@
 //! Redis is down.
 //!
 //! * `script`: the script in parts, its arguments and its reply as typed values.
-//! * `queue`: the requests that wait to be sent, and the answers to them; `decided`: what those are.
+//! * `queue`: the requests that wait to be sent, and the answers to them.
+//! * `decided`: the answer of Redis to a request, or why there is none.
 //! * `batch`: the task that sends them and owns the connection; `pipeline`: the commands in flight.
 //! * `telling`: the charges that Redis learns after an outage.
 //! * `breaker`: when calls are refused at once, because Redis is late or away.

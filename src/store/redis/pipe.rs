@@ -29,7 +29,7 @@ const MAX_QUEUED_COMMANDS: usize = 4_096;
 /// was sent.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    calls: Arc<Queue>,
+    calls: Queue,
     /// The task ends when this is dropped.
     commands: mpsc::Sender<Command>,
     health: Arc<Health>,
@@ -46,7 +46,7 @@ impl Pipe {
         options: &StoreOptions,
         counts: Arc<Counts>,
     ) -> Self {
-        let calls = Arc::new(Queue::new(options.max_waiting.max(1)));
+        let calls = Queue::new(options.max_waiting.max(1));
         let (commands, queued) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let health = Arc::new(Health::new());
         options.notices.join();
@@ -57,7 +57,7 @@ impl Pipe {
             if node.is_some() { options.allowance.time } else { settings.connect_timeout };
         let batcher = Batcher {
             connector,
-            calls: Arc::clone(&calls),
+            calls: calls.clone(),
             commands: queued,
             health: Arc::clone(&health),
             counts,

@@ -3,58 +3,27 @@
 //! This module encodes commands and interprets replies. `batch.rs` owns the socket and the timing.
 
 mod answers;
+mod command;
+mod pending;
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 pub(super) use self::answers::code;
 use self::answers::{aligned, answer_settled, applied, emptied, misaligned};
+pub(super) use self::command::{Command, Forget, Settle};
+use self::pending::{Payload, Pending};
 use super::decided::{Decided, Refused, Undecided};
 use super::queue::{Heard, Place, Queue, Taken, Waits};
 use super::script::{AmendFrame, Frame, Reply, Script};
-use crate::domain::{Amendment, Key, Settled, Settlement};
+use crate::domain::Amendment;
 use crate::redis::Address;
 use crate::redis::cluster::redirect;
 use crate::redis::login::Login;
 use crate::redis::resp::{self, Message};
 use crate::store::{Deadline, StoreError};
-
-/// A command that is no decision.
-#[derive(Debug)]
-pub(super) enum Command {
-    Forget(Forget),
-    Settle(Settle),
-    /// Amendments whose outcome nobody waits for.
-    Amend {
-        /// In a cluster, all of one slot.
-        amendments: Vec<Amendment>,
-        /// The connection whose charges they amend; on another one they are dropped.
-        connection: u64,
-    },
-}
-
-/// A reset of counters.
-#[derive(Debug)]
-pub(super) struct Forget {
-    pub(super) keys: Vec<Key>,
-    pub(super) deadline: Instant,
-    /// The node must be told to answer although the slot is elsewhere.
-    pub(super) asking: bool,
-    pub(super) answer: oneshot::Sender<Result<u32, Undecided>>,
-}
-
-/// A hold to be settled.
-#[derive(Debug)]
-pub(super) struct Settle {
-    pub(super) settlement: Settlement,
-    /// The node must be told to answer although the slot is elsewhere.
-    pub(super) asking: bool,
-    pub(super) answer: oneshot::Sender<Result<Settled, Undecided>>,
-}
 
 /// The commands in flight on one connection.
 pub(super) struct Pipeline<'a> {
@@ -70,58 +39,8 @@ pub(super) struct Pipeline<'a> {
     frames: usize,
     claims: usize,
     /// Cleared frames, kept to reuse their memory.
+    #[expect(clippy::vec_box, reason = "they go from here to `pending` and back")]
     spare: Vec<Box<Taken>>,
-}
-
-struct Pending {
-    payload: Payload,
-    /// The time by which the connection must answer; afterwards it is closed.
-    due: Instant,
-}
-
-enum Payload {
-    Frame {
-        /// Of [`Place::Asking`] it follows ASKING.
-        taken: Box<Taken>,
-        sent: Instant,
-        /// The time after which the frame counts as overdue.
-        expected: Deadline,
-        /// True if the frame was sent with the text of the script (EVAL).
-        with_text: bool,
-    },
-    Asking,
-    /// The script on an empty frame.
-    Probe {
-        with_text: bool,
-    },
-    Forget(oneshot::Sender<Result<u32, Undecided>>),
-    LogIn,
-    Settle {
-        frame: Box<AmendFrame>,
-        /// The start of each settlement in the frame, and who waits for it.
-        waiters: Vec<(usize, oneshot::Sender<Result<Settled, Undecided>>)>,
-        asking: bool,
-        with_text: bool,
-    },
-    Amend {
-        frame: Box<AmendFrame>,
-        /// They are charges that Redis is told of.
-        told: bool,
-        with_text: bool,
-    },
-}
-
-impl Payload {
-    /// True if it runs a script that the server may not know, by its hash.
-    const fn may_be_unknown(&self) -> bool {
-        matches!(
-            self,
-            Self::Frame { with_text: false, .. }
-                | Self::Amend { with_text: false, .. }
-                | Self::Settle { with_text: false, .. }
-                | Self::Probe { with_text: false }
-        )
-    }
 }
 
 /// The effect of a reply.
@@ -190,9 +109,9 @@ impl<'a> Pipeline<'a> {
     }
 
     /// Takes the calls of the next frame from `queue`, of up to `max_claims` claims.
-    pub(super) fn take(&mut self, queue: &Arc<Queue>, max_claims: usize) -> Option<Box<Taken>> {
+    pub(super) fn take(&mut self, queue: &Queue, max_claims: usize) -> Option<Box<Taken>> {
         let spare = self.spare.pop();
-        let mut taken = spare.unwrap_or_else(|| Box::new(Taken::of(queue)));
+        let mut taken = spare.unwrap_or_else(|| Box::new(queue.empty_frame()));
         queue.next_frame(max_claims, &mut taken);
         if taken.place.is_none() {
             self.spare.push(taken);

@@ -1,25 +1,27 @@
-//! The queue of calls to be sent, the answers to their callers, and the alarm: the earliest deadline
-//! of any call, queued or in flight.
+//! The queue of calls to be sent, the answers to their callers, and the alarm: the earliest
+//! deadline of any call, queued or in flight.
 //!
 //! Many producers, one consumer: the batch task. The queue does not know the connection.
 //!
+//! * `shared`: the calls and the answers, under one lock.
 //! * `answers`: the cells in which callers find their answers.
 //! * `waiter`: the deadline of a caller, and the way to answer it.
 //! * `taken`: the calls of a frame.
 
 mod answers;
+mod shared;
 mod taken;
 mod waiter;
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::mem;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use self::answers::{Answer, Answers};
+use self::answers::Answer;
+pub(super) use self::shared::Place;
+use self::shared::{Call, Shared, State};
 pub(super) use self::taken::Taken;
 use self::waiter::Waiter;
 pub(super) use self::waiter::{Heard, Waits};
@@ -28,25 +30,6 @@ use crate::store::{Deadline, StoreError};
 
 /// The number of queued calls among which those of one slot are looked for.
 const LOOK_AHEAD: usize = 64;
-
-/// A group and the waiter for its answer.
-#[derive(Debug)]
-struct Call {
-    group: Encoded,
-    waiter: Waiter,
-    place: Place,
-}
-
-/// The frames in which a call may be.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Place {
-    /// Any frame.
-    Anywhere,
-    /// A frame of calls of this slot.
-    Slot(u16),
-    /// A frame of its own, which the node must be told to answer although the slot is elsewhere.
-    Asking,
-}
 
 /// The reason why a call was rejected.
 #[derive(Debug)]
@@ -57,47 +40,24 @@ pub(super) enum PushError {
     Closed,
 }
 
-/// The queue of calls.
-#[derive(Debug)]
+/// The queue of calls. Clones are the same queue.
+#[derive(Clone, Debug)]
 pub(super) struct Queue {
     max_calls: usize,
-    state: Mutex<QueueState>,
-}
-
-#[derive(Debug, Default)]
-struct QueueState {
-    calls: VecDeque<Call>,
-    answers: Answers,
-    /// True if the task can send a call now.
-    wanted: bool,
-    alarm: Option<Instant>,
-    /// The waker of the sleeping task.
-    task: Option<Waker>,
-    closed: bool,
-}
-
-impl QueueState {
-    /// Moves the alarm to `due` if that is earlier. Returns true if it was moved.
-    fn set_alarm(&mut self, due: Instant) -> bool {
-        let earlier = self.alarm.is_none_or(|alarm| due < alarm);
-        if earlier {
-            self.alarm = Some(due);
-        }
-        earlier
-    }
+    shared: Arc<Shared>,
 }
 
 /// A caller that waits. It leaves its cell when it is dropped.
 #[derive(Debug)]
 struct Asked<'a> {
-    queue: &'a Queue,
+    shared: &'a Shared,
     cell: Option<usize>,
 }
 
 impl Asked<'_> {
     fn poll(&mut self, waker: &Waker) -> Poll<Answer> {
         let Some(cell) = self.cell else { return Poll::Ready(None) };
-        let fetched = self.queue.state.lock().answers.fetch(cell, waker);
+        let fetched = self.shared.lock().answers.fetch(cell, waker);
         if fetched.is_ready() {
             self.cell = None;
         }
@@ -108,7 +68,7 @@ impl Asked<'_> {
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
         if let Some(cell) = self.cell {
-            let left = self.queue.state.lock().answers.leave(cell);
+            let left = self.shared.lock().answers.leave(cell);
             drop(left);
         }
     }
@@ -117,7 +77,12 @@ impl Drop for Asked<'_> {
 impl Queue {
     /// A queue of at most `max_calls` calls.
     pub(super) fn new(max_calls: usize) -> Self {
-        Self { max_calls, state: Mutex::default() }
+        Self { max_calls, shared: Arc::default() }
+    }
+
+    /// A frame without calls.
+    pub(super) fn empty_frame(&self) -> Taken {
+        Taken::of(&self.shared)
     }
 
     /// Asks for a decision on the group that `encode` returns. The batch task answers by the
@@ -140,7 +105,7 @@ impl Queue {
                 // Here, so that the group is not moved from future to future.
                 let group = encode().map_err(PushError::Invalid)?;
                 let cell = self.push(group, place, deadline, cx.waker())?;
-                asked = Some(Asked { queue: self, cell: Some(cell) });
+                asked = Some(Asked { shared: &self.shared, cell: Some(cell) });
                 Poll::Pending
             }
             Some(asked) => asked.poll(cx.waker()).map(Ok),
@@ -157,7 +122,7 @@ impl Queue {
         deadline: Deadline,
         waker: &Waker,
     ) -> Result<usize, PushError> {
-        let mut state = self.state.lock();
+        let mut state = self.shared.lock();
         if state.closed {
             return Err(PushError::Closed);
         }
@@ -175,20 +140,6 @@ impl Queue {
         Ok(cell)
     }
 
-    /// Changes the state. Callers that have got their answers are woken after the lock is released:
-    /// they may run at once, and ask again.
-    fn change<T>(&self, change: impl FnOnce(&mut QueueState) -> T) -> T {
-        let mut state = self.state.lock();
-        let result = change(&mut state);
-        if state.answers.woken.is_empty() {
-            return result;
-        }
-        let woken = mem::take(&mut state.answers.woken);
-        drop(state);
-        woken.into_iter().for_each(Waker::wake);
-        result
-    }
-
     /// Returns when a call is queued and `wanted` is true, or when the alarm differs from `alarm`.
     /// For one task only.
     ///
@@ -196,7 +147,7 @@ impl Queue {
     /// Cancel safe: removes no call.
     pub(super) async fn changed(&self, wanted: bool, alarm: Option<Instant>) {
         poll_fn(|cx| {
-            let mut state = self.state.lock();
+            let mut state = self.shared.lock();
             if (wanted && !state.calls.is_empty()) || state.alarm != alarm {
                 return Poll::Ready(());
             }
@@ -207,12 +158,12 @@ impl Queue {
         .await;
     }
 
-    /// Takes the calls of the next frame into `taken`, which is empty: the first call, and following
-    /// ones of the same place up to `max_claims` claims in all. Skips calls whose caller has given
-    /// up, and refuses those that cannot be encoded. Calls of one place stay in order.
+    /// Takes the calls of the next frame into `taken`, which is empty: the first call, and
+    /// following ones of the same place up to `max_claims` claims in all. Skips calls whose caller
+    /// has given up, and refuses those that cannot be encoded. Calls of one place stay in order.
     pub(super) fn next_frame(&self, max_claims: usize, taken: &mut Taken) {
-        self.change(|state| {
-            let QueueState { calls, answers, .. } = state;
+        self.shared.change(|state| {
+            let State { calls, answers, .. } = state;
             if calls.is_empty() {
                 return;
             }
@@ -241,8 +192,8 @@ impl Queue {
 
     /// Answers every call with `reason`.
     pub(super) fn refuse(&self, reason: &StoreError) {
-        self.change(|state| {
-            let QueueState { calls, answers, .. } = state;
+        self.shared.change(|state| {
+            let State { calls, answers, .. } = state;
             for mut call in calls.drain(..) {
                 let refused = reason.clone().into();
                 call.waiter.answer(answers, Err(refused), &mut Heard::default());
@@ -252,33 +203,33 @@ impl Queue {
 
     /// True if no call is queued.
     pub(super) fn is_empty(&self) -> bool {
-        self.state.lock().calls.is_empty()
+        self.shared.lock().calls.is_empty()
     }
 
     /// Rejects further calls and drops the queued ones.
     pub(super) fn close(&self) {
-        self.change(|state| {
+        self.shared.change(|state| {
             state.closed = true;
-            let QueueState { calls, answers, .. } = state;
+            let State { calls, answers, .. } = state;
             calls.drain(..).for_each(|mut call| call.waiter.lose(answers));
         });
     }
 
     /// The time of the alarm.
     pub(super) fn alarm(&self) -> Option<Instant> {
-        self.state.lock().alarm
+        self.shared.lock().alarm
     }
 
     /// Moves the alarm to `due` if that is earlier.
     pub(super) fn set_alarm(&self, due: Instant) {
-        self.state.lock().set_alarm(due);
+        self.shared.lock().set_alarm(due);
     }
 
     /// Answers the calls that are past their deadline. Sets the alarm to the earliest deadline of
     /// the others.
     pub(super) fn expire(&self, now: Instant) -> Waits {
-        self.change(|state| {
-            let QueueState { calls, answers, alarm, .. } = state;
+        self.shared.change(|state| {
+            let State { calls, answers, alarm, .. } = state;
             let mut waits = Waits::default();
             calls.retain_mut(|call| {
                 let wait = call.waiter.check(answers, now, false);

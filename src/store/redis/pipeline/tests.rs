@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::*;
-use crate::domain::{Algorithm, Charge, Claim, Commit, Group, Hits, Limit, Part};
+use crate::domain::{Algorithm, Charge, Claim, Commit, Group, Hits, Key, Limit, Part};
 use crate::redis::cluster::Redirect;
 use crate::store::redis::script::Encoded;
 
@@ -17,8 +17,8 @@ fn call() -> (Box<Taken>, BoxFuture<'static, Result<Decided, Undecided>>) {
     let (key, hits) = (Key::new(&b"k"[..]), Hits::Take(1));
     let claims = vec![Claim { key, limit, hits, lease: None }];
     let group = Group { parts: vec![Part { quota: false, shadow: false, claims: 0..1 }], claims };
-    let (queue, deadline) = (Arc::new(Queue::new(1)), Instant::now() + period);
-    let (asks, mut taken) = (Arc::clone(&queue), Box::new(Taken::of(&queue)));
+    let (queue, deadline) = (Queue::new(1), Instant::now() + period);
+    let (asks, mut taken) = (queue.clone(), Box::new(queue.empty_frame()));
     let asked = async move {
         asks.ask(|| Encoded::new(&group, Commit::Together), Place::Asking, deadline.into()).await
     };

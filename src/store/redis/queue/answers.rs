@@ -44,13 +44,13 @@ impl Answers {
     }
 
     /// Answers the caller. Returns true if it waits.
-    pub(super) fn give(&mut self, ticket: Ticket, answer: Answer) -> bool {
-        let Some(cell) = self.cells.get_mut(ticket.0) else { return false };
+    pub(super) fn give(&mut self, Ticket(place): Ticket, answer: Answer) -> bool {
+        let Some(cell) = self.cells.get_mut(place) else { return false };
         if let Cell::Waits(waker) = mem::replace(cell, Cell::Given(answer)) {
             self.woken.push(waker);
             return true;
         }
-        self.cells.try_remove(ticket.0);
+        self.cells.try_remove(place);
         false
     }
 
@@ -125,12 +125,18 @@ mod tests {
         name: u64,
         cell: Option<usize>,
         ticket: Option<Ticket>,
-        /// What was given; `Some(None)`: lost.
-        given: Option<Option<u64>>,
+        given: Given,
     }
 
-    fn refused(name: u64) -> Answer {
-        Some(Err(StoreError::Protocol(name.to_string()).into()))
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    enum Given {
+        Nothing,
+        Name,
+        Lost,
+    }
+
+    fn refused(name: u64) -> Result<Decided, Undecided> {
+        Err(StoreError::Protocol(name.to_string()).into())
     }
 
     /// The name in an answer of [`refused`].
@@ -151,7 +157,7 @@ mod tests {
                     let (cell, ticket) = answers.open(Waker::noop().clone());
                     let name = at as u64;
                     let (cell, ticket) = (Some(cell), Some(ticket));
-                    calls.push(Call { name, cell, ticket, given: None });
+                    calls.push(Call { name, cell, ticket, given: Given::Nothing });
                 }
                 Step::Give(n) | Step::Lose(n) => {
                     let Some(call) = pick(&calls, n).and_then(|n| calls.get_mut(n)) else {
@@ -159,25 +165,27 @@ mod tests {
                     };
                     let Some(ticket) = call.ticket.take() else { continue };
                     assert_eq!(answers.is_left(&ticket), call.cell.is_none());
-                    let answer = matches!(step, Step::Give(_)).then_some(call.name);
-                    let waits = answers.give(ticket, answer.and_then(refused));
+                    let is_given = matches!(step, Step::Give(_));
+                    let waits = answers.give(ticket, is_given.then(|| refused(call.name)));
                     assert_eq!(waits, call.cell.is_some());
                     assert_eq!(mem::take(&mut answers.woken).len(), usize::from(waits));
-                    call.given = Some(answer);
+                    call.given = if is_given { Given::Name } else { Given::Lost };
                 }
                 Step::Fetch(n) => {
                     let Some(call) = pick(&calls, n).and_then(|n| calls.get_mut(n)) else {
                         continue;
                     };
                     let Some(cell) = call.cell else { continue };
-                    match (answers.fetch(cell, Waker::noop()), call.given) {
-                        (Poll::Pending, None) => {}
-                        (Poll::Ready(answer), Some(given)) => {
-                            assert_eq!((answer.is_some(), name(&answer)), (given.is_some(), given));
-                            call.cell = None;
-                        }
-                        (fetched, given) => panic!("{fetched:?} of {given:?}"),
+                    let Poll::Ready(answer) = answers.fetch(cell, Waker::noop()) else {
+                        assert_eq!(call.given, Given::Nothing);
+                        continue;
+                    };
+                    match call.given {
+                        Given::Nothing => panic!("{answer:?} comes from nowhere"),
+                        Given::Name => assert_eq!(name(&answer), Some(call.name)),
+                        Given::Lost => assert!(answer.is_none()),
                     }
+                    call.cell = None;
                 }
                 Step::Leave(n) => {
                     let Some(call) = pick(&calls, n).and_then(|n| calls.get_mut(n)) else {
@@ -185,7 +193,10 @@ mod tests {
                     };
                     if let Some(cell) = call.cell.take() {
                         let was = answers.leave(cell);
-                        assert_eq!(matches!(was, Some(Cell::Given(_))), call.given.is_some());
+                        assert_eq!(
+                            matches!(was, Some(Cell::Waits(_))),
+                            call.given == Given::Nothing
+                        );
                     }
                 }
             }

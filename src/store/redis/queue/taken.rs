@@ -7,8 +7,8 @@ use std::task::Waker;
 use tokio::time::Instant;
 
 use super::answers::Answers;
-use super::waiter::Waiter;
-use super::{Call, Heard, Place, Queue, Waits};
+use super::shared::{Call, Place, Shared};
+use super::waiter::{Heard, Waiter, Waits};
 use crate::store::redis::decided::{Decided, Refused};
 use crate::store::redis::script::Frame;
 
@@ -25,10 +25,10 @@ pub(in crate::store::redis) struct Taken {
 }
 
 impl Taken {
-    /// No calls of `queue`.
-    pub(in crate::store::redis) fn of(queue: &Arc<Queue>) -> Self {
-        let (frame, waiters) = (Frame::default(), Waiters::of(queue));
-        Self { frame, waiters, claims: 0, place: None }
+    /// No calls of a queue.
+    pub(super) fn of(queue: &Arc<Shared>) -> Self {
+        let waiters = Waiters { queue: Arc::clone(queue), list: Vec::new(), woken: Vec::new() };
+        Self { frame: Frame::default(), waiters, claims: 0, place: None }
     }
 
     /// Encodes the group of `call`, or refuses it. Returns true if it is in the frame: its waiter
@@ -54,7 +54,7 @@ impl Taken {
 /// learn that their answers are lost.
 #[derive(Debug)]
 pub(in crate::store::redis) struct Waiters {
-    queue: Arc<Queue>,
+    queue: Arc<Shared>,
     pub(super) list: Vec<Waiter>,
     /// Empty; its memory is used again.
     woken: Vec<Waker>,
@@ -71,10 +71,6 @@ impl Drop for Waiters {
 }
 
 impl Waiters {
-    fn of(queue: &Arc<Queue>) -> Self {
-        Self { queue: Arc::clone(queue), list: Vec::new(), woken: Vec::new() }
-    }
-
     /// The number of callers.
     pub(in crate::store::redis) fn len(&self) -> usize {
         self.list.len()
@@ -86,7 +82,7 @@ impl Waiters {
         mut next: impl FnMut() -> Result<Decided, Refused>,
     ) -> Heard {
         let mut heard = Heard::default();
-        let mut state = self.queue.state.lock();
+        let mut state = self.queue.lock();
         for waiter in &mut self.list {
             waiter.answer(&mut state.answers, next(), &mut heard);
         }

@@ -25,8 +25,8 @@ fn is_late(call: &mut Call) -> bool {
     undecided.is_some_and(|undecided| undecided.error == StoreError::Timeout)
 }
 
-fn queue(max_calls: usize) -> (Arc<Queue>, Instant) {
-    (Arc::new(Queue::new(max_calls)), Instant::now())
+fn queue(max_calls: usize) -> (Queue, Instant) {
+    (Queue::new(max_calls), Instant::now())
 }
 
 fn group() -> Result<Encoded, StoreError> {
@@ -34,25 +34,25 @@ fn group() -> Result<Encoded, StoreError> {
 }
 
 /// A call that is not polled yet.
-fn call_to(queue: &Arc<Queue>, deadline: Instant, place: Place) -> Call {
-    let queue = Arc::clone(queue);
+fn call_to(queue: &Queue, deadline: Instant, place: Place) -> Call {
+    let queue = queue.clone();
     async move { queue.ask(group, place, deadline.into()).await }.boxed()
 }
 
 /// A call that is queued.
-fn push_to(queue: &Arc<Queue>, deadline: Instant, place: Place) -> Call {
+fn push_to(queue: &Queue, deadline: Instant, place: Place) -> Call {
     let mut call = call_to(queue, deadline, place);
     assert!(poll(&mut call).is_none());
     call
 }
 
-fn push(queue: &Arc<Queue>, deadline: Instant) -> Call {
+fn push(queue: &Queue, deadline: Instant) -> Call {
     push_to(queue, deadline, Place::Anywhere)
 }
 
 /// The place of the next frame, and the number of its calls.
-fn frame(queue: &Arc<Queue>, max_claims: usize) -> (Option<Place>, usize) {
-    let mut taken = Taken::of(queue);
+fn frame(queue: &Queue, max_claims: usize) -> (Option<Place>, usize) {
+    let mut taken = queue.empty_frame();
     queue.next_frame(max_claims, &mut taken);
     (taken.place, taken.waiters.len())
 }
@@ -96,7 +96,7 @@ fn late_and_abandoned_calls_are_skipped() {
     assert!(is_late(&mut late));
     assert_eq!(frame(&queue, 8).1, 0);
     drop(waited_for);
-    assert_eq!(queue.state.lock().answers.len(), 0);
+    assert_eq!(queue.shared.lock().answers.len(), 0);
 }
 
 #[test]
@@ -123,12 +123,12 @@ fn calls_of_a_frame_that_is_dropped_are_lost() {
     let (queue, now) = queue(8);
     let [mut a, b] = [(); 2].map(|()| push(&queue, now + Duration::from_mins(1)));
     drop(b);
-    let mut taken = Taken::of(&queue);
+    let mut taken = queue.empty_frame();
     queue.next_frame(8, &mut taken);
     assert!(poll(&mut a).is_none());
     drop(taken);
     assert!(matches!(poll(&mut a), Some(Ok(None))));
-    assert_eq!(queue.state.lock().answers.len(), 0);
+    assert_eq!(queue.shared.lock().answers.len(), 0);
 }
 
 #[test]
@@ -156,8 +156,8 @@ fn calls_far_behind_wait_for_a_later_frame() {
 }
 
 /// Answers every call that is queued with the number of its slot, and loses some, until `done`.
-async fn answer_all(queue: Arc<Queue>, done: Arc<AtomicBool>) {
-    let mut taken = Taken::of(&queue);
+async fn answer_all(queue: Queue, done: Arc<AtomicBool>) {
+    let mut taken = queue.empty_frame();
     let mut frames = 0;
     while !done.load(Ordering::Acquire) {
         queue.next_frame(1_000, &mut taken);
@@ -167,7 +167,7 @@ async fn answer_all(queue: Arc<Queue>, done: Arc<AtomicBool>) {
         };
         frames += 1;
         if frames % 7 == 0 {
-            taken = Taken::of(&queue);
+            taken = queue.empty_frame();
             continue;
         }
         taken.waiters.answer(|| {
@@ -187,10 +187,10 @@ async fn callers_on_other_threads_get_their_own_answers() {
     let (queue, now) = queue(1_000);
     let due = now + Duration::from_mins(5);
     let done = Arc::new(AtomicBool::new(false));
-    let task = tokio::spawn(answer_all(Arc::clone(&queue), Arc::clone(&done)));
+    let task = tokio::spawn(answer_all(queue.clone(), Arc::clone(&done)));
     let counts = Arc::new([(); 3].map(|()| AtomicU64::new(0)));
     let callers = (0..CALLERS).map(|caller| {
-        let (queue, counts) = (Arc::clone(&queue), Arc::clone(&counts));
+        let (queue, counts) = (queue.clone(), Arc::clone(&counts));
         tokio::spawn(async move {
             for call in 0..CALLS {
                 let asked = call_to(&queue, due, Place::Slot(caller));
@@ -214,7 +214,7 @@ async fn callers_on_other_threads_get_their_own_answers() {
     done.store(true, Ordering::Release);
     task.await.unwrap();
     frame(&queue, 1_000);
-    assert_eq!(queue.state.lock().answers.len(), 0);
+    assert_eq!(queue.shared.lock().answers.len(), 0);
     let counts = counts.each_ref().map(|count| count.load(Ordering::Relaxed));
     assert_eq!(counts.iter().sum::<u64>(), u64::from(CALLERS) * CALLS);
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
