@@ -9,17 +9,39 @@ use crate::rows::{
 };
 use crate::sample::Figure;
 use crate::servers::{Ceiling, Engine, Gate, Server};
-use crate::table::Target;
+use crate::table::{Line, Target};
 
 /// A Redis that is not there.
 const AWAY: &[&str] = &["redis.url=redis://127.0.0.1:1", "failover.replicas=1"];
 
-/// All of them, in the order of the table.
-pub fn comparisons() -> Vec<Comparison> {
+const BARE_TONIC: &str = "bare-tonic";
+const BARE_H2: &str = "bare-h2";
+
+/// All of them, in the order of the table. Of the rows beside bare hyper, those that are wanted
+/// bring the other ceilings with them.
+pub fn comparisons(wanted: impl Fn(&str) -> bool) -> Vec<Comparison> {
     let mut all = ceilings();
     all.extend(beside_bare_hyper());
     all.extend(between_engines());
+    let any_beside = beside_bare_hyper().iter().any(|row| wanted(&row.name));
+    all.retain(|row| wanted(&row.name) || (any_beside && is_ceiling(&row.name)));
     all
+}
+
+fn is_ceiling(name: &str) -> bool {
+    [BARE_TONIC, BARE_H2].contains(&name)
+}
+
+/// What a row beside bare hyper is beside bare tonic and bare h2, as measured in `lines`.
+pub fn beside_other_ceilings(line: &Line, lines: &[Line]) -> String {
+    let figure_of = |name: &str| lines.iter().find(|line| line.name == name)?.figure.clone().ok();
+    let is_beside_hyper = beside_bare_hyper().iter().any(|row| row.name == line.name);
+    match (&line.figure, figure_of(BARE_TONIC), figure_of(BARE_H2)) {
+        (Ok(figure), Some(tonic), Some(h2)) if is_beside_hyper => {
+            format!("{:.2}; {:.2}", figure / tonic, figure / h2)
+        }
+        _ => String::new(),
+    }
 }
 
 const fn bare(ceiling: Ceiling) -> Work {
@@ -37,8 +59,8 @@ fn ceilings() -> Vec<Comparison> {
         beside: bare(Ceiling::Hyper),
     };
     vec![
-        beside_bare_hyper("bare-tonic", "bare tonic / bare hyper", Ceiling::Tonic),
-        beside_bare_hyper("bare-h2", "bare h2 / bare hyper", Ceiling::H2),
+        beside_bare_hyper(BARE_TONIC, "bare tonic / bare hyper", Ceiling::Tonic),
+        beside_bare_hyper(BARE_H2, "bare h2 / bare hyper", Ceiling::H2),
     ]
 }
 

@@ -106,35 +106,30 @@ fn main() {
 }
 
 fn measure(args: &Args) {
-    let comparisons = if args.ablate {
-        ablate::comparisons()
-    } else {
-        [engines::comparisons(), rows::comparisons()].concat()
-    };
-    let mut names: Vec<&str> = comparisons.iter().map(|row| row.name.as_str()).collect();
-    if !args.ablate {
-        names.extend(memory::NAMES);
-        names.extend(connections::NAMES);
-        names.push(instructions::NAME);
-    }
-    names.retain(|name| {
+    let asked = |name: &str| {
         args.only.is_empty() || args.only.iter().any(|only| name.contains(only.as_str()))
-    });
-    let missing =
-        if names.is_empty() { Some("no row has such a name") } else { machine::missing() };
+    };
+    let mut comparisons = if args.ablate { ablate::comparisons() } else { rows::comparisons() };
+    comparisons.retain(|row| asked(&row.name));
+    if !args.ablate {
+        comparisons.splice(..0, engines::comparisons(asked));
+    }
+    let wanted = |name: &str| !args.ablate && asked(name);
+    let others = [memory::NAMES.as_slice(), connections::NAMES.as_slice(), &[instructions::NAME]];
+    let nothing = comparisons.is_empty() && !others.concat().into_iter().any(wanted);
+    let missing = if nothing { Some("no row has such a name") } else { machine::missing() };
     if let Some(missing) = missing {
         Args::command().error(ErrorKind::InvalidValue, missing).exit();
     }
     let load = machine::load_average();
     let rounds = Rounds { count: args.rounds.max(1), duration: args.seconds };
-    let wanted = |name: &str| names.contains(&name);
     let mut lines: Vec<Line> = Vec::new();
-    for comparison in comparisons.iter().filter(|comparison| wanted(&comparison.name)) {
+    for comparison in &comparisons {
         lines.extend(comparison.run(&rounds));
     }
     lines.extend(memory::lines(wanted));
     lines.extend(connections::lines(wanted));
     lines.extend(instructions::lines(wanted));
     println!("{}", machine::heading(&load));
-    table::print(&lines);
+    table::print(&lines, |line| engines::beside_other_ceilings(line, &lines));
 }

@@ -57,25 +57,26 @@ impl Line {
             },
         }
     }
-}
 
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The line in Markdown; `others`: its figure beside the other ceilings.
+    fn markdown(&self, others: &str) -> String {
         let Self { name, what, target, absolute, .. } = self;
         let figure = match &self.figure {
             Ok(figure) if figure.abs() >= 10.0 => format!("{figure:.1}"),
             Ok(figure) => format!("{figure:.3}"),
             Err(why) => why.clone(),
         };
-        write!(f, "| {name} | {what} | {figure} | {target} | {} | {absolute} |", self.verdict())
+        let met = self.verdict();
+        format!("| {name} | {what} | {figure} | {others} | {target} | {met} | {absolute} |")
     }
 }
 
-/// Prints the table in Markdown.
-pub fn print(lines: &[Line]) {
-    println!("| row | measured | figure | target | met | medians |\n|---|---|---|---|---|---|");
+/// Prints the table in Markdown; `others` says what a line is beside the other ceilings.
+pub fn print(lines: &[Line], others: impl Fn(&Line) -> String) {
+    println!("| row | measured | figure | / bare tonic; / bare h2 | target | met | medians |");
+    println!("|---|---|---|---|---|---|---|");
     for line in lines {
-        println!("{line}");
+        println!("{}", line.markdown(&others(line)));
     }
 }
 
