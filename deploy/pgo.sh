@@ -12,7 +12,7 @@ cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/.tools/bin:$PATH"
 
 OUT=target/pgo
-# How long each kind of calls is made.
+# The time for which each kind of calls is made.
 DURATION=${PGO_DURATION:-5s}
 
 say() { printf 'pgo: %s\n' "$*"; }
@@ -82,6 +82,7 @@ calls() {
     # It writes its profile at its end.
     kill "$server"
     wait "$server" || true
+    unset 'STARTED[-1]'
 }
 
 # train BINARY: makes all the calls.

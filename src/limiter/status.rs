@@ -21,12 +21,12 @@ use crate::telemetry::metrics::Answered;
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// The answer to one request. It is in a box because it is moved through all layers: its flags,
-/// written as bytes and copied as words, held up each of them.
+/// The answer to one request. In a box, because it is moved from layer to layer: flags that were
+/// just written as bytes and are copied as words make each copy wait.
 #[derive(Clone, Debug)]
 pub struct Decision(Box<Decided>);
 
-/// What a [`Decision`] says.
+/// The contents of a [`Decision`].
 #[derive(Clone, Debug)]
 pub struct Decided {
     /// May it pass?
@@ -47,7 +47,7 @@ pub struct Decided {
 }
 
 impl Decision {
-    /// What it says, apart.
+    /// Its contents, out of the box.
     pub fn into_inner(self) -> Decided {
         *self.0
     }

@@ -14,8 +14,13 @@ use syn::{Attribute, Item, ItemUse, UseTree, Visibility};
 use crate::markdown::{page, root};
 
 /// Files whose type has methods in files of the folder below it, which therefore import each other.
-const SPLIT_IMPLS: [&str; 4] =
-    ["control/writer", "edge/admin/clients", "edge/admin/policies", "limiter/resolve"];
+const SPLIT_IMPLS: [&str; 5] = [
+    "control/writer",
+    "edge/admin/clients",
+    "edge/admin/policies",
+    "limiter/resolve",
+    "store/redis/batch",
+];
 
 /// The path of a module below the crate, such as `["policy", "fault"]`.
 type Module = Vec<String>;

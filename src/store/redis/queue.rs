@@ -195,8 +195,7 @@ impl Queue {
         self.shared.change(|state| {
             let State { calls, answers, .. } = state;
             for mut call in calls.drain(..) {
-                let refused = reason.clone().into();
-                call.waiter.answer(answers, Err(refused), &mut Heard::default());
+                call.waiter.answer(answers, Err(reason.clone().into()));
             }
         });
     }

@@ -32,7 +32,8 @@ fn is_ceiling(name: &str) -> bool {
     [BARE_TONIC, BARE_H2].contains(&name)
 }
 
-/// What a row beside bare hyper is beside bare tonic and bare h2, as measured in `lines`.
+/// The figure of a row beside bare hyper over those of bare tonic and of bare h2 in `lines`, which
+/// are measured with the usual load.
 pub fn beside_other_ceilings(line: &Line, lines: &[Line]) -> String {
     let figure_of = |name: &str| lines.iter().find(|line| line.name == name)?.figure.clone().ok();
     let is_beside_hyper = beside_bare_hyper().iter().any(|row| row.name == line.name);

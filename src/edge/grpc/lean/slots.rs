@@ -132,7 +132,7 @@ impl Wake for SlotWaker {
             let is_first = slots.is_empty();
             slots.push(self.index);
             drop(slots);
-            // The others find the task awake: it takes all slots at once.
+            // The task takes all slots at once, so the others need not look for its waker.
             if is_first {
                 self.woken.task.wake();
             }
@@ -256,5 +256,54 @@ impl Slots {
         let work = Work::None;
         self.all.push(Slot { stream, work, decisions: None, waker, queued });
         index
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::atomic::AtomicUsize;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    /// A task that counts how often it is woken.
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn task_is_woken_for_every_slot_that_becomes_ready() {
+        let task = Arc::new(Task::default());
+        let waker = Waker::from(Arc::clone(&task));
+        let mut slots = Slots::new(|| pending().boxed());
+        let ready = |slots: &mut Slots| {
+            let mut streams = Vec::new();
+            slots.poll(&Context::from_waker(&waker), |ready| {
+                streams.extend(match ready {
+                    Ready::Head(stream, ..) => Some(stream),
+                    Ready::Decided(..) | Ready::Body(..) => None,
+                });
+            });
+            (streams, task.0.swap(0, Ordering::Relaxed))
+        };
+        let call = |slots: &mut Slots, stream| {
+            slots.call(stream, async { Response::new(Body::empty()) }.boxed());
+        };
+        assert_eq!(ready(&mut slots), (vec![], 0));
+        for stream in [1, 3, 5] {
+            call(&mut slots, stream);
+        }
+        // For the calls together, and for their bodies together.
+        assert_eq!(ready(&mut slots), (vec![1, 3, 5], 2));
+        assert_eq!(ready(&mut slots), (vec![], 0));
+        call(&mut slots, 7);
+        assert_eq!(ready(&mut slots), (vec![7], 2));
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Pending {
     pub(super) due: Instant,
 }
 
-/// What its reply means.
+/// The meaning of its reply.
 pub(super) enum Payload {
     Frame {
         /// It follows ASKING if its calls must.

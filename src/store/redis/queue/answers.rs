@@ -98,7 +98,7 @@ mod tests {
     use super::*;
     use crate::store::StoreError;
 
-    /// What one side of a cell does.
+    /// A step of one side of a cell.
     #[derive(Clone, Copy, Debug)]
     enum Step {
         Open,

@@ -26,8 +26,8 @@ pub(in crate::store::redis) struct Taken {
 
 impl Taken {
     /// No calls of a queue.
-    pub(super) fn of(queue: &Arc<Shared>) -> Self {
-        let waiters = Waiters { queue: Arc::clone(queue), list: Vec::new(), woken: Vec::new() };
+    pub(super) fn of(shared: &Arc<Shared>) -> Self {
+        let waiters = Waiters { shared: Arc::clone(shared), list: Vec::new(), woken: Vec::new() };
         Self { frame: Frame::default(), waiters, claims: 0, place: None }
     }
 
@@ -35,7 +35,7 @@ impl Taken {
     /// belongs here then.
     pub(super) fn encode(&mut self, call: &mut Call, answers: &mut Answers) -> bool {
         if let Err(error) = self.frame.push(&call.group) {
-            call.waiter.answer(answers, Err(error.into()), &mut Heard::default());
+            call.waiter.answer(answers, Err(error.into()));
             return false;
         }
         self.claims += call.group.claims();
@@ -54,7 +54,7 @@ impl Taken {
 /// learn that their answers are lost.
 #[derive(Debug)]
 pub(in crate::store::redis) struct Waiters {
-    queue: Arc<Shared>,
+    shared: Arc<Shared>,
     pub(super) list: Vec<Waiter>,
     /// Empty; its memory is used again.
     woken: Vec<Waker>,
@@ -63,7 +63,7 @@ pub(in crate::store::redis) struct Waiters {
 impl Drop for Waiters {
     fn drop(&mut self) {
         if !self.list.is_empty() {
-            self.queue.change(|state| {
+            self.shared.change(|state| {
                 self.list.iter_mut().for_each(|waiter| waiter.lose(&mut state.answers));
             });
         }
@@ -82,9 +82,9 @@ impl Waiters {
         mut next: impl FnMut() -> Result<Decided, Refused>,
     ) -> Heard {
         let mut heard = Heard::default();
-        let mut state = self.queue.lock();
+        let mut state = self.shared.lock();
         for waiter in &mut self.list {
-            waiter.answer(&mut state.answers, next(), &mut heard);
+            heard += waiter.answer(&mut state.answers, next());
         }
         mem::swap(&mut self.woken, &mut state.answers.woken);
         drop(state);
@@ -96,7 +96,7 @@ impl Waiters {
     /// Answers those that are past their deadline. They will learn what Redis decides.
     pub(in crate::store::redis) fn expire(&mut self, now: Instant) -> Waits {
         let list = &mut self.list;
-        self.queue.change(|state| {
+        self.shared.change(|state| {
             let mut waits = Waits::default();
             for waiter in list {
                 waits.add(waiter.check(&mut state.answers, now, true));

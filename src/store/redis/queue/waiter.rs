@@ -69,7 +69,7 @@ impl AddAssign for Waits {
     }
 }
 
-/// How many callers an answer of Redis has reached.
+/// The number of callers that an answer of Redis has reached.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::store::redis) struct Heard {
     /// Callers that waited for it.
@@ -78,30 +78,36 @@ pub(in crate::store::redis) struct Heard {
     pub(in crate::store::redis) late: u32,
 }
 
+impl AddAssign for Heard {
+    fn add_assign(&mut self, other: Self) {
+        self.in_time += other.in_time;
+        self.late += other.late;
+    }
+}
+
 impl Waiter {
     pub(super) const fn new(deadline: Deadline, ticket: Ticket) -> Self {
         Self { deadline, caller: Caller::Waits(ticket) }
     }
 
-    /// Passes the answer of Redis on, and counts who hears it.
+    /// Passes the answer of Redis on, and says whether somebody hears it.
     pub(super) fn answer(
         &mut self,
         answers: &mut Answers,
         answer: Result<Decided, Refused>,
-        heard: &mut Heard,
-    ) {
+    ) -> Heard {
         match mem::replace(&mut self.caller, Caller::Gone) {
             Caller::Waits(ticket) => {
                 let answer = answer.map_err(Undecided::from);
-                heard.in_time += u32::from(answers.give(ticket, Some(answer)));
+                Heard { in_time: answers.give(ticket, Some(answer)).into(), late: 0 }
             }
             Caller::GaveUp(sender) => {
-                heard.late += 1;
                 if let Ok(decided) = answer {
                     drop(sender.send(decided));
                 }
+                Heard { in_time: 0, late: 1 }
             }
-            Caller::Gone => {}
+            Caller::Gone => Heard::default(),
         }
     }
 
